@@ -1,0 +1,1 @@
+"""How many replicas, and what heat means: pure policies."""

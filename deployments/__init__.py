@@ -1,0 +1,1 @@
+"""What Ray runs: thin shells without decisions."""

@@ -1,0 +1,1 @@
+"""Everything that touches a tensor; runs without Ray, SQL or HTTP."""

@@ -1,0 +1,67 @@
+"""The Decoder protocol: one model family, six verbs. Engines call it from a single thread,
+except `finish`, which runs beside the passes on another one and must not touch shared state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from engine.render import Checkpoint, Pixels, RenderSpec
+
+
+class RenderRejected(ValueError):
+    """This family cannot draw what was asked; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """passes: how many. batch_key: renders share a batch only when equal.
+    pass_seconds: predicted seconds of one pass of this render alone."""
+
+    passes: int
+    batch_key: str
+    pass_seconds: float
+
+
+class Render(Protocol):
+    """One image in flight inside one process; leaving the batch is dropping this object.
+    A family subclasses nothing: it only needs these two attributes."""
+
+    spec: RenderSpec
+    pass_no: int
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """One model family.
+
+    model: identity of (family, weights sha256, sampler version), as checkpoints carry it.
+    row_chunk: how many rows go through the network together (1 on a CPU), so that a render alone
+    equals the same render in a busy batch.
+    """
+
+    model: str
+    row_chunk: int
+    picture_size: tuple[int, int]
+    """Width and height of what `preview` and `finish` return, before any upscaling."""
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        """What it will cost; raises RenderRejected naming the field that cannot be drawn."""
+
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> Render:
+        """A new render, or one that goes on after `checkpoint.pass_no` passes.
+        The engine has already dropped a checkpoint of another model identity."""
+
+    def step(self, batch: Sequence[Render]) -> None:
+        """One pass for every render of the batch, each at its own pass number; advances pass_no.
+        What a row draws depends on that render alone, never on its neighbours."""
+
+    def preview(self, render: Render) -> Pixels:
+        """The picture as far as it is: blurry early, clear late. Changes nothing."""
+
+    def checkpoint(self, render: Render) -> Checkpoint:
+        """Everything needed to go on elsewhere; a copy, later passes do not change it."""
+
+    def finish(self, render: Render) -> Pixels:
+        """The final picture of a render that has done all its passes."""

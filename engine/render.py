@@ -1,0 +1,106 @@
+"""What crosses into and out of the engine: frozen facts about one image in flight.
+
+No tensor library is imported here, so that a scheduler, a test or another process can hold these.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""A picture: uint8 [height, width, 3], RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """A prompt as a decoder reads it.
+
+    tokens: float16 [length, 384], the text encoder's last hidden states (padding cut off).
+    pooled: float16 [384], their mean; what the prompt screen reads too.
+    """
+
+    tokens: NDArray[np.float16]
+    pooled: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a render needs to go on elsewhere: a token grid of 1-2 KB, its pass number and seed.
+
+    model: identity of (family, weights sha256, sampler version); another identity starts again.
+    pass_no: passes already done; equal to the plan's passes when only pixels are missing.
+    """
+
+    model: str
+    pass_no: int
+    seed: int
+    state: bytes
+
+    def to_bytes(self) -> bytes:
+        """Pack for the ledger: little-endian header, model name, state."""
+        name = self.model.encode()
+        return struct.pack("<HHQ", len(name), self.pass_no, self.seed) + name + self.state
+
+    @classmethod
+    def from_bytes(cls, packed: bytes) -> Checkpoint:
+        """Unpack; ValueError when the bytes are too short to be a checkpoint."""
+        head = struct.calcsize("<HHQ")
+        if len(packed) < head:
+            raise ValueError(f"checkpoint of {len(packed)} bytes is shorter than its header")
+        length, pass_no, seed = struct.unpack_from("<HHQ", packed)
+        if len(packed) < head + length:
+            raise ValueError("checkpoint is cut off inside its model name")
+        name = packed[head : head + length].decode()
+        return cls(name, pass_no, seed, packed[head + length :])
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSpec:
+    """One image to draw.
+
+    seed: 0 <= seed < 2**63. passes: total number of passes. guidance: 1.0 switches it off.
+    preview_after: pass numbers (1-based) after which a preview is wanted.
+    checkpoint: packed Checkpoint to go on from, or None to begin.
+    """
+
+    render_id: str
+    conditioning: Conditioning
+    seed: int
+    passes: int
+    guidance: float = 3.0
+    preview_after: tuple[int, ...] = ()
+    checkpoint: bytes | None = None
+
+
+class UpdateKind(StrEnum):
+    """What an update says. ACCEPTED or FULL is always the first; DONE or FAILED the last."""
+
+    ACCEPTED = "accepted"
+    FULL = "full"
+    PASS = "pass"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RenderUpdate:
+    """What the engine says about one render after a pass; the last one received is the checkpoint.
+
+    ACCEPTED: pass_no is where it goes on (0 when it began anew).
+    PASS: pass_no passes are done, checkpoint is set, preview is set where one was asked for.
+    DONE: pixels are set. FAILED: error says why.
+    """
+
+    render_id: str
+    kind: UpdateKind
+    pass_no: int = 0
+    checkpoint: bytes | None = None
+    preview: Pixels | None = None
+    pixels: Pixels | None = None
+    error: str | None = None
+    pass_seconds: float = 0.0

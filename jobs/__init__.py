@@ -1,0 +1,1 @@
+"""What must survive a crash: ledger, fair queue, states, dispatch, blobs."""

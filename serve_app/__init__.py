@@ -1,0 +1,1 @@
+"""What clients talk to, and the one file that wires everything."""
