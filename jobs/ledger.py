@@ -1,0 +1,166 @@
+"""The Ledger protocol: the only source of truth about jobs. Implemented in SQL; read by anybody.
+
+Every verb is one transaction on the ledger's own clock. Calls block: run them off an event loop.
+
+    LedgerError
+    ├── LedgerUnavailable   it cannot write now (disk full, database away): answer 503, try again
+    ├── LeaseLost           the fence is old: somebody else owns the job, or it has ended
+    ├── QuotaExceeded       the tenant has used up today's images
+    └── IdempotencyMismatch the same key came with another body
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobs.job import Job, RenderState
+from jobs.request import ImageRequest
+
+
+class LedgerError(Exception):
+    """Something the ledger refuses or cannot do."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The ledger cannot write now; nothing was half accepted."""
+
+
+class LeaseLost(LedgerError):
+    """The write carried an old fence and changed nothing."""
+
+
+class QuotaExceeded(LedgerError):
+    """The tenant has used up its images for today."""
+
+
+class IdempotencyMismatch(LedgerError):
+    """The same Idempotency-Key was used with another request body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """job: the new job, or the one that a retry re-attached to (`reattached`)."""
+
+    job: Job
+    reattached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RenderBeat:
+    """Where one image is: the heartbeat is the checkpoint.
+
+    state: RENDERING, or FINISHING once all passes are done and only pixels are missing.
+    checkpoint: packed bytes, opaque here. previews: passes whose preview is stored and screened.
+    """
+
+    index: int
+    state: RenderState
+    pass_no: int
+    checkpoint: bytes | None
+    previews: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One job's heartbeat under its fence."""
+
+    job_id: str
+    fence: int
+    renders: tuple[RenderBeat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """held: False when the lease is lost: drop the renders. cancelled: the user asked to stop.
+    yield_to_tier: give the slots back at the next pass boundary, for that tier."""
+
+    job_id: str
+    held: bool
+    cancelled: bool = False
+    yield_to_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one image ended: SUCCEEDED with a blob, BLOCKED with categories, or FAILED with an error.
+
+    blob: key in the blob store. stage: "input" or "output" for BLOCKED.
+    """
+
+    state: RenderState
+    blob: str | None = None
+    categories: tuple[str, ...] = ()
+    stage: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What waits and runs in a lane; seconds are predicted GPU-seconds."""
+
+    queued_jobs: int
+    active_jobs: int
+    waiting_seconds: float
+    running_seconds: float
+
+
+class Ledger(Protocol):
+    """The durable truth. When `submit` has returned, a crash of anything loses nothing."""
+
+    def submit(self, request: ImageRequest) -> Submission:
+        """ONE transaction: quota, place in the fair queue, job and renders. Durable on return.
+
+        Re-attaches instead of inserting: same tenant and idempotency key, or retry_count > 0 with
+        the same tenant and body hash within 15 minutes of an unanswered job.
+        Raises QuotaExceeded, IdempotencyMismatch, LedgerUnavailable.
+        """
+
+    def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
+        """At most `limit` jobs in fair order, now LEASED by `worker` under a fresh fence.
+        Their renders carry the checkpoints to go on from. Skips cancelled and expired ones."""
+
+    def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
+        """Extend leases and write checkpoints in one transaction; may be lost in a power cut
+        (that only costs passes). One Renewal per beat, in order."""
+
+    def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
+        """Settle one image exactly once; the job settles with its last one. Durable on return.
+        Raises LeaseLost when the fence is old or that image was settled before."""
+
+    def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:
+        """Give a job back at its original place with its checkpoints. With `error` it counts as
+        an attempt; too many attempts end it as FAILED with the reasons kept. Ignores old fences."""
+
+    def cancel(self, job_id: str) -> Job | None:
+        """Cancel in any state; a queued job at once, a held one by its next renewal. None: unknown.
+        Cancelling an ended job changes nothing and returns it."""
+
+    def get(self, job_id: str) -> Job | None:
+        """One job with its renders, or None."""
+
+    def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """Those that exist, in one query, in no particular order."""
+
+    def recent(self, tenant: str, limit: int) -> list[Job]:
+        """The tenant's newest jobs, newest first."""
+
+    def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
+        """Somebody still waits for these: watched_until = now + grace."""
+
+    def expire(self) -> int:
+        """Lapsed leases go back to the queue with fence + 1 at their original place, overdue jobs
+        end as EXPIRED, unwatched ones as CANCELLED. How many rows moved."""
+
+    def position(self, job_id: str) -> int | None:
+        """Jobs of the lane that would be claimed before this one; None once it is not queued."""
+
+    def depth(self, lane: str) -> Depth:
+        """What waits and runs now."""
+
+    def version(self) -> int:
+        """A number that changes whenever any process has written; cheap enough to poll at 100 Hz."""
+
+    def close(self) -> None:
+        """Release connections and threads."""
