@@ -27,7 +27,7 @@ def image_key(job_id: str, index: int, fence: int, extension: str) -> str:
     return f"images/{job_id[:6]}/{job_id}/{index}-{fence}.{extension}"
 
 
-def preview_key(job_id: str, index: int, pass_no: int) -> str:
+def preview_key(job_id: str, index: int, pass_no: int, extension: str) -> str:
     """Key of the preview after pass `pass_no`. A preview is a pure function of (render, pass),
     so a second writer writes the same bytes."""
-    return f"previews/{job_id[:6]}/{job_id}/{index}-{pass_no}.webp"
+    return f"previews/{job_id[:6]}/{job_id}/{index}-{pass_no}.{extension}"

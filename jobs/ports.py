@@ -1,0 +1,101 @@
+"""What a dispatcher needs from the rest of the world, as protocols without any technology.
+
+`object` marks what only passes through here: conditionings and pixels belong to the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobs.request import ImageRequest
+
+
+class StageUnavailable(Exception):
+    """A stage (encoder, classifier, decoder, store) is away for now; the work waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """A safety verdict: what the classifiers thought of a prompt or a picture."""
+
+    blocked: bool
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RenderOrder:
+    """One image to draw, from the beginning or from a checkpoint.
+
+    preview_after: pass numbers (1-based) after which pixels are wanted.
+    """
+
+    render_id: str
+    conditioning: object
+    seed: int
+    passes: int
+    guidance: float
+    preview_after: tuple[int, ...]
+    checkpoint: bytes | None
+
+
+class Update(Protocol):
+    """What a decoder says; kinds are accepted, full, pass, done, failed."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def pass_no(self) -> int: ...
+    @property
+    def checkpoint(self) -> bytes | None: ...
+    @property
+    def preview(self) -> object | None: ...
+    @property
+    def pixels(self) -> object | None: ...
+    @property
+    def error(self) -> str | None: ...
+
+
+class Slot(Protocol):
+    """Room on one decoder replica, held until its reservation is left."""
+
+    def render(self, order: RenderOrder) -> AsyncIterator[Update]:
+        """Updates of one render; closing the iterator aborts it. Raises StageUnavailable when the
+        replica is lost or silent for too long."""
+
+
+class Decoders(Protocol):
+    """The decoder replicas of the lane."""
+
+    def reserve(self) -> AbstractAsyncContextManager[Slot]:
+        """Wait until a replica has room, then hold it. Leaving without a render gives it back.
+        Raises StageUnavailable when there is no replica to wait for."""
+
+
+class Encoder(Protocol):
+    """The prompt encoder."""
+
+    async def encode(self, prompt: str) -> object:
+        """What decoders and the prompt screen read. Raises StageUnavailable."""
+
+
+class Classifier(Protocol):
+    """The safety classifier."""
+
+    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+        """A verdict on the words. Raises StageUnavailable."""
+
+    async def screen_image(self, pixels: object, moderation: str) -> Screening:
+        """A verdict on a preview or a final picture. Raises StageUnavailable."""
+
+
+class Press(Protocol):
+    """Turns raw pixels into the file that was asked for, off the event loop."""
+
+    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
+        """Resized to the request's size, in its format."""
+
+    async def put(self, key: str, data: bytes, *, durable: bool) -> None:
+        """Into the blob store. Raises StageUnavailable when it cannot be written."""
