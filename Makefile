@@ -1,0 +1,67 @@
+# The whole project from one place: `make help` says what there is.
+# Settings come from the environment or the command line: PYTHON=... make setup, make demo PROMPT="..."
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.meltproof-ready
+# The first interpreter that runs and is 3.11 or 3.12 (a shim may exist and still not run).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
+CODE := serve_app deployments autoscaling engine jobs scripts examples tests
+
+.PHONY: help setup demo run test check fix train eval bench bench-kill
+.NOTPARALLEL:
+
+help: ## Say what there is
+	@echo "Meltproof: an image service for your own GPUs that speaks the OpenAI Images API."
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
+		| awk 'BEGIN {FS = ":.*## "} {printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Make .venv with everything pinned (minutes the first time, nothing after that)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make setup needs Python 3.11 or 3.12 on the path" \
+		"(or: make setup PYTHON=/path/to/python3.11)" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); } \
+		|| { echo "no venv: on Debian or Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV): a few minutes the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e ".[test,train,bench]"
+	@touch $@
+
+demo: setup ## Boot, draw half a dozen prompts, leave pictures in out/ (or: make demo PROMPT="a red fox")
+	@$(BIN)/python -m scripts.demo $(if $(PROMPT),"$(PROMPT)")
+
+run: setup ## Start the service on this machine and stay up: http://127.0.0.1:8000
+	@$(BIN)/meltproof run configs/laptop.yaml
+
+test: setup check ## Everything that must hold: style, types, arrows, tests
+	$(BIN)/python -m pytest
+
+check: setup ## Style, types and import arrows only
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup ## Format and repair what ruff can
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+train: setup ## Rebuild the embedded model from openly licensed pictures (resumes where it stopped)
+	$(BIN)/python -m scripts.train
+
+eval: setup ## Score the embedded model: contact sheet, preview strip, retrieval
+	$(BIN)/python -m scripts.eval
+
+bench: setup ## Measure the stack against its own engine and against rivals
+	$(BIN)/python -m scripts.bench
+
+bench-kill: setup ## Kill decoders under load and count what was lost
+	$(BIN)/python -m scripts.bench_kill
