@@ -1,5 +1,6 @@
-"""The Decoder protocol: one model family, six verbs. Engines call it from a single thread,
-except `finish`, which runs beside the passes on another one and must not touch shared state."""
+"""The Decoder protocol: one model family and its verbs. Engines call it from a single thread,
+except `plan` (any thread) and `finish` (on another thread, beside the passes): these two must not
+touch shared state."""
 
 from __future__ import annotations
 
@@ -47,11 +48,13 @@ class Decoder(Protocol):
     """Width and height of what `preview` and `finish` return, before any upscaling."""
 
     def plan(self, spec: RenderSpec) -> Plan:
-        """What it will cost; raises RenderRejected naming the field that cannot be drawn."""
+        """What it will cost; raises RenderRejected naming the field that cannot be drawn.
+        Cheap and pure: called from any thread."""
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> Render:
         """A new render, or one that goes on after `checkpoint.pass_no` passes.
-        The engine has already dropped a checkpoint of another model identity."""
+        The engine has already dropped a checkpoint of another model identity or seed, and begins
+        again without one when this raises."""
 
     def step(self, batch: Sequence[Render]) -> None:
         """One pass for every render of the batch, each at its own pass number; advances pass_no.

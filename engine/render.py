@@ -93,7 +93,9 @@ class RenderUpdate:
 
     ACCEPTED: pass_no is where it goes on (0 when it began anew).
     PASS: pass_no passes are done, checkpoint is set, preview is set where one was asked for.
-    DONE: pixels are set. FAILED: error says why.
+    DONE: pixels are set. FAILED: error says why; rejected when the request itself cannot be drawn,
+    so that trying again is of no use.
+    pass_seconds: how long that pass took for the whole batch of batch_width renders.
     """
 
     render_id: str
@@ -104,3 +106,5 @@ class RenderUpdate:
     pixels: Pixels | None = None
     error: str | None = None
     pass_seconds: float = 0.0
+    batch_width: int = 0
+    rejected: bool = False

@@ -1,0 +1,167 @@
+"""The paced family: a real decoder without a model. Its tokens, checkpoints and previews are
+deterministic, and a pass lasts what its cost line says. Queues, fairness, scaling and chaos are
+measured with it, on two cores, without measuring the cores."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.cost import PassCost
+from engine.decoder import Plan, Render, RenderRejected
+from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec
+
+GRID = 16
+CELLS = GRID * GRID
+CELL_PIXELS = 8
+MASKED = 255
+COLOURS = 32
+PASSES_MAX = CELLS
+MODEL = "paced:none:1"
+
+Tokens = NDArray[np.uint8]
+"""uint8 [CELLS]: a colour's number, or MASKED."""
+
+
+@dataclass(slots=True)
+class PacedRender:
+    """plane: float64 [CELLS] in 0..1, what the prompt asks for. palette: uint8 [COLOURS, 3]."""
+
+    spec: RenderSpec
+    pass_no: int
+    tokens: Tokens
+    plane: NDArray[np.float64]
+    palette: NDArray[np.uint8]
+
+
+class PacedDecoder:
+    """Coloured blocks in known time.
+
+    pass_ms + per_row_ms * rows is how long a pass lasts; `sleep` is how it passes.
+    """
+
+    model = MODEL
+    row_chunk = 1
+    picture_size = (GRID * CELL_PIXELS, GRID * CELL_PIXELS)
+
+    def __init__(
+        self,
+        pass_ms: float = 20.0,
+        per_row_ms: float = 5.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.cost = PassCost(pass_ms / 1000, per_row_ms / 1000)
+        self._sleep = sleep
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        if not 1 <= spec.passes <= PASSES_MAX:
+            raise RenderRejected(f"passes must be between 1 and {PASSES_MAX}, got {spec.passes}")
+        if not spec.guidance > 0:
+            raise RenderRejected(f"guidance must be above 0, got {spec.guidance}")
+        return Plan(spec.passes, batch_key="paced", pass_seconds=self.cost.seconds(1))
+
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> PacedRender:
+        self.plan(spec)
+        draw = _random(_prompt_key(spec.conditioning), 0)
+        plane, palette = _plane(draw), _palette(draw)
+        if checkpoint is None:
+            return PacedRender(spec, 0, np.full(CELLS, MASKED, np.uint8), plane, palette)
+        tokens = np.frombuffer(checkpoint.state, np.uint8).copy()
+        if tokens.size != CELLS:
+            raise ValueError(f"checkpoint holds {tokens.size} tokens, not {CELLS}")
+        return PacedRender(spec, checkpoint.pass_no, tokens, plane, palette)
+
+    def step(self, batch: Sequence[Render]) -> None:
+        for render in batch:
+            _fill_in(_mine(render))
+        self._sleep(self.cost.seconds(len(batch)))
+
+    def preview(self, render: Render) -> Pixels:
+        mine = _mine(render)
+        return _picture(_expected_colours(mine.tokens, mine.palette))
+
+    def checkpoint(self, render: Render) -> Checkpoint:
+        mine = _mine(render)
+        return Checkpoint(MODEL, mine.pass_no, mine.spec.seed, mine.tokens.tobytes())
+
+    def finish(self, render: Render) -> Pixels:
+        mine = _mine(render)
+        return _picture(mine.palette[mine.tokens].astype(np.float64))
+
+
+def _mine(render: Render) -> PacedRender:
+    if not isinstance(render, PacedRender):
+        raise TypeError(f"not a render of the paced family: {render!r}")
+    return render
+
+
+def _random(seed: int, pass_no: int) -> np.random.Generator:
+    """One stream for each (seed, pass): what a pass draws does not depend on who ran before it."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, pass_no], np.uint64)))
+
+
+def _prompt_key(conditioning: Conditioning) -> int:
+    digest = hashlib.sha256(conditioning.pooled.astype(np.float16).tobytes()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def _plane(draw: np.random.Generator) -> NDArray[np.float64]:
+    """A few slow waves across the grid, scaled to 0..1: the same for the same prompt."""
+    y, x = np.mgrid[0:GRID, 0:GRID] / GRID
+    waves: NDArray[np.float64] = np.zeros((GRID, GRID))
+    for fx, fy, phase in draw.uniform((-2, -2, 0), (2, 2, 1), (4, 3)):
+        waves += np.sin(2 * np.pi * (fx * x + fy * y + phase))
+    span = float(waves.max() - waves.min()) or 1.0
+    return np.asarray((waves - waves.min()) / span).reshape(CELLS)
+
+
+def _palette(draw: np.random.Generator) -> NDArray[np.uint8]:
+    """A ramp between three random colours."""
+    ends = draw.uniform(20, 255, (3, 3))
+    at = np.linspace(0, 2, COLOURS)
+    ramp = np.stack([np.interp(at, [0, 1, 2], ends[:, channel]) for channel in range(3)], axis=1)
+    return ramp.astype(np.uint8)
+
+
+def _fill_in(render: PacedRender) -> None:
+    """One pass: unmask this pass's share of the cells. More guidance, less noise on the plane."""
+    spec, done = render.spec, render.pass_no + 1
+    masked = np.flatnonzero(render.tokens == MASKED)
+    keep_masked = CELLS - CELLS * done // spec.passes
+    draw = _random(spec.seed, done)
+    cells = draw.permutation(masked)[keep_masked:]
+    noise = draw.normal(0, 0.1 / spec.guidance, cells.size)
+    levels = np.clip(render.plane[cells] + noise, 0, 1) * (COLOURS - 1)
+    render.tokens[cells] = np.rint(levels).astype(np.uint8)
+    render.pass_no = done
+
+
+def _expected_colours(tokens: Tokens, palette: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """float64 [CELLS, 3]: a masked cell has the mean of the smallest block around it that knows a
+    colour, the palette's mean where nothing is known: blurry early, clear late."""
+    known = tokens != MASKED
+    colours = np.where(known[:, None], palette[np.where(known, tokens, 0)], 0).astype(np.float64)
+    filled = np.tile(palette.mean(axis=0), (CELLS, 1))
+    side = GRID
+    while side >= 1:
+        blocks = GRID // side
+        shape = (blocks, side, blocks, side)
+        count = known.reshape(shape).sum(axis=(1, 3))
+        total = colours.reshape(*shape, 3).sum(axis=(1, 3))
+        mean = total / np.maximum(count, 1)[..., None]
+        spread = mean.repeat(side, axis=0).repeat(side, axis=1).reshape(CELLS, 3)
+        some = count.repeat(side, axis=0).repeat(side, axis=1).reshape(CELLS) > 0
+        filled[some] = spread[some]
+        side //= 2
+    return filled
+
+
+def _picture(colours: NDArray[np.float64]) -> Pixels:
+    """colours: float64 [CELLS, 3] -> uint8 [height, width, 3]."""
+    grid = np.rint(colours).astype(np.uint8).reshape(GRID, GRID, 3)
+    return grid.repeat(CELL_PIXELS, axis=0).repeat(CELL_PIXELS, axis=1)

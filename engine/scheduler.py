@@ -1,0 +1,83 @@
+"""Who takes the next pass. Pure bookkeeping: no tensors, no clock, no threads.
+
+Owned by one engine (or one simulated replica), which calls it under its own lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+
+class Rider(Protocol):
+    """What the scheduler needs to know about a render in flight."""
+
+    @property
+    def batch_key(self) -> str:
+        """Renders share a pass only when their keys are equal."""
+
+    @property
+    def leaving(self) -> bool:
+        """Done, aborted or failed: the slot is free at the next pass boundary."""
+
+
+R = TypeVar("R", bound=Rider)
+
+
+class Scheduler(Generic[R]):
+    """Slots of one running batch. Riders join and leave at any pass boundary.
+
+    Keys take turns: the one that waited longest since its last pass (or since it appeared) goes
+    next, so a key waits at most one turn of each other key. Rows keep the order of joining.
+    """
+
+    def __init__(self, slots_max: int) -> None:
+        if slots_max < 1:
+            raise ValueError(f"slots_max must be at least 1, got {slots_max}")
+        self.slots_max = slots_max
+        self.waiting: list[R] = []
+        self.running: list[R] = []
+        self._turn = 0
+        self._last_turn: dict[str, int] = {}
+
+    @property
+    def taken(self) -> int:
+        """Slots that are taken or promised."""
+        return len(self.waiting) + len(self.running)
+
+    @property
+    def free_slots(self) -> int:
+        """How many more riders can be promised a slot now."""
+        return max(0, self.slots_max - self.taken)
+
+    def join(self, rider: R) -> None:
+        """Wait for the next pass boundary. Whoever asks beyond `free_slots` waits for a slot."""
+        self.waiting.append(rider)
+
+    def schedule(self) -> tuple[R, ...]:
+        """At a pass boundary: seat who waits and say who takes the next pass; empty when idle."""
+        self._drop_leaving()
+        room = self.slots_max - len(self.running)
+        self.running += self.waiting[:room]
+        del self.waiting[:room]
+        if not self.running:
+            return ()
+        key = self._next_key()
+        return tuple(rider for rider in self.running if rider.batch_key == key)
+
+    def settle(self, batch: Sequence[R]) -> None:
+        """After the pass: count the turn, free the slots of those who leave."""
+        self._turn += 1
+        if batch:
+            self._last_turn[batch[0].batch_key] = self._turn
+        self._drop_leaving()
+
+    def _drop_leaving(self) -> None:
+        self.waiting = [rider for rider in self.waiting if not rider.leaving]
+        self.running = [rider for rider in self.running if not rider.leaving]
+
+    def _next_key(self) -> str:
+        """Also notes when a key appeared, so that newcomers queue behind those who wait already."""
+        present = dict.fromkeys(rider.batch_key for rider in self.running)
+        self._last_turn = {key: self._last_turn.get(key, self._turn) for key in present}
+        return min(present, key=self._last_turn.__getitem__)
