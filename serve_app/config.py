@@ -1,0 +1,306 @@
+"""The configuration: frozen sections, read once, refused at start with the path of a wrong field.
+
+A config file is a plain Ray Serve config file; the `args` of its applications are a ClusterConfig.
+This is the only file that reads YAML. Relative paths count from the working directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic.functional_validators import AfterValidator
+
+from serve_app.config_errors import ConfigError, first_problem
+from serve_app.sizes import MAX_PIXELS, parse_size
+
+T = TypeVar("T", bound="Section")
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _a_size(text: str) -> str:
+    parse_size(text)
+    return text
+
+
+class Section(BaseModel):
+    """A part of the configuration: no coercion, no unknown keys, no changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSection(Section):
+    """Which decoder family draws, and what the gateway must know about it.
+
+    options go to the family as they are. size: what `size: auto` means. guidance: classifier-free.
+    tokens_per_image: cells of the grid, reported as usage. pass_seconds: predicted GPU-seconds of
+    one pass of one image, the fair queue's currency.
+    """
+
+    name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
+    family: Literal["masked", "paced"] = "masked"
+    options: dict[str, JsonValue] = {}
+    guidance: Annotated[float, Field(ge=1, le=20)] = 3.0
+    size: Annotated[str, AfterValidator(_a_size)] = "512x512"
+    tokens_per_image: Count = 256
+    pass_seconds: Seconds = 0.02
+
+
+class DecoderSection(Section):
+    """Decoder replicas; `slots` renders share a batch in each."""
+
+    slots: Count = 4
+    replicas: Count = 1
+    num_cpus: Share = 1.0
+    num_gpus: Share = 0.0
+    grace_seconds: Seconds = 30.0
+
+
+class EncoderSection(Section):
+    """Prompt encoder replicas and how long a batch waits to fill."""
+
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+    max_batch: Count = 8
+    batch_wait_ms: Annotated[int, Field(ge=0)] = 2
+    threads: Count = 1
+
+
+class SafetySection(Section):
+    """screens: image classifiers that run on previews and finals. prompt: screen prompts too."""
+
+    screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
+        "sexual",
+        "weapons",
+    )
+    prompt: bool = True
+    threads: Count = 1
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+
+
+class DispatcherSection(Section):
+    """Dispatchers: leases, heartbeats (which are the checkpoints), and the ready shelf.
+
+    attempts: decoder errors or losses without progress before an image fails.
+    """
+
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+    lease_seconds: Seconds = 5.0
+    heartbeat_seconds: Seconds = 0.25
+    shelf: Count = 2
+    finishing_threads: Count = 1
+    attempts: Count = 3
+    pass_timeout_seconds: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _beats_within_a_lease(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+
+class GatewaySection(Section):
+    """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
+    watch_grace_seconds: how long a synchronous job lives unwatched. url_seconds: how long a
+    signed picture URL opens."""
+
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+    sync_wait_seconds: Seconds = 540.0
+    watch_grace_seconds: Seconds = 120.0
+    keepalive_seconds: Seconds = 10.0
+    url_seconds: Count = 3600
+
+
+class LedgerSection(Section):
+    """Where the truth lives."""
+
+    dsn: Annotated[str, Field(pattern=r"^(sqlite:///|postgresql(\+\w+)?://).+", repr=False)] = (
+        "sqlite:///var/laptop/ledger.db"
+    )
+
+
+class BlobsSection(Section):
+    """Where pictures live."""
+
+    directory: Annotated[str, Field(min_length=1)] = "var/laptop/blobs"
+
+
+class TierSection(Section):
+    """How a class of tenants is served. images_per_day: null for no limit."""
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    images_per_day: Count | None = None
+
+
+class KeySection(Section):
+    """An API key and who it belongs to."""
+
+    key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$", repr=False)]
+    tenant: Annotated[str, Field(min_length=1)]
+    tier: str = "free"
+
+
+class LimitsSection(Section):
+    """What one request may ask for. deadline_seconds: then a queued job expires."""
+
+    prompt_characters: Annotated[int, Field(ge=1, le=32_000)] = 32_000
+    body_bytes: Count = 1_048_576
+    images: Annotated[int, Field(ge=1, le=10)] = 10
+    max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
+    deadline_seconds: Seconds = 86_400.0
+
+
+class QualitiesSection(Section):
+    """Passes per image for each quality; `auto` means medium."""
+
+    low: Count = 8
+    medium: Count = 12
+    high: Count = 16
+    xhigh: Count = 24
+    max: Count = 32
+
+
+class ClusterConfig(Section):
+    """The `args` of one Serve application: one lane, whole."""
+
+    lane: Annotated[str, Field(min_length=1)] = "default"
+    model: ModelSection = ModelSection()
+    decoder: DecoderSection = DecoderSection()
+    encoder: EncoderSection = EncoderSection()
+    safety: SafetySection = SafetySection()
+    dispatcher: DispatcherSection = DispatcherSection()
+    gateway: GatewaySection = GatewaySection()
+    ledger: LedgerSection = LedgerSection()
+    blobs: BlobsSection = BlobsSection()
+    tiers: dict[str, TierSection] = {"free": TierSection()}
+    keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
+    limits: LimitsSection = LimitsSection()
+    qualities: QualitiesSection = QualitiesSection()
+
+    @model_validator(mode="after")
+    def _keys_make_sense(self) -> Self:
+        seen: set[str] = set()
+        for number, key in enumerate(self.keys):
+            if key.tier not in self.tiers:
+                known = ", ".join(sorted(self.tiers))
+                raise ValueError(f"keys.{number}.tier: unknown tier {key.tier!r}, known: {known}")
+            if key.key in seen:
+                raise ValueError(f"keys.{number}.key: the same key appears twice")
+            seen.add(key.key)
+        return self
+
+
+class HttpOptions(Section):
+    """Ray Serve's http_options."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8000
+    root_path: str = ""
+    request_timeout_s: float | None = None
+    keep_alive_timeout_s: int = 90
+    ssl_keyfile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile_password: str | None = None
+    ssl_ca_certs: str | None = None
+
+
+class DeploymentOptions(Section):
+    """Ray Serve's options of one deployment; their values are checked by Ray."""
+
+    name: str
+    num_replicas: Any = None
+    max_ongoing_requests: Any = None
+    max_queued_requests: Any = None
+    backpressure_config: Any = None
+    user_config: Any = None
+    autoscaling_config: Any = None
+    graceful_shutdown_wait_loop_s: Any = None
+    graceful_shutdown_timeout_s: Any = None
+    health_check_period_s: Any = None
+    health_check_timeout_s: Any = None
+    ray_actor_options: Any = None
+    placement_group_bundles: Any = None
+    placement_group_strategy: Any = None
+    placement_group_bundle_label_selector: Any = None
+    max_replicas_per_node: Any = None
+    logging_config: Any = None
+    request_router_config: Any = None
+    gang_scheduling_config: Any = None
+    deployment_actors: Any = None
+    rolling_update_percentage: Any = None
+    max_surge_percent: Any = None
+
+
+class Application(Section):
+    """Ray Serve's description of one application; ours are the `args`."""
+
+    name: str = "default"
+    route_prefix: str | None = "/"
+    import_path: str
+    runtime_env: dict[str, Any] = {}
+    host: str | None = None
+    port: int | None = None
+    deployments: list[DeploymentOptions] = []
+    autoscaling_policy: Any = None
+    args: ClusterConfig = ClusterConfig()
+    logging_config: Any = None
+    external_scaler_enabled: bool = False
+
+
+class ServeFile(Section):
+    """A whole Serve config file. Ray itself ignores keys that it does not know; we refuse them."""
+
+    proxy_location: Literal["Disabled", "HeadOnly", "EveryNode"] = "EveryNode"
+    http_options: HttpOptions = HttpOptions()
+    grpc_options: Any = None
+    controller_options: Any = None
+    logging_config: Any = None
+    tracing_config: Any = None
+    applications: Annotated[list[Application], Field(min_length=1)]
+    target_capacity: float | None = None
+
+
+def load_serve_config(path: str | Path) -> dict[str, Any]:
+    """The file as Ray Serve takes it, after a strict check of the whole of it.
+
+    Raises ConfigError naming the file and the field.
+    """
+    document = _read_yaml(Path(path))
+    parse_serve_config(document, str(path))
+    return document
+
+
+def parse_serve_config(document: object, source: str) -> ServeFile:
+    """The checked file. Raises ConfigError; `source` names the file in it."""
+    return _checked(ServeFile, document, source)
+
+
+def parse_cluster_config(args: object, source: str = "args") -> ClusterConfig:
+    """One application's args. Raises ConfigError."""
+    return _checked(ClusterConfig, args, source)
+
+
+def _checked(section: type[T], document: object, source: str) -> T:
+    try:
+        return section.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {first_problem(section, error)}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must be a mapping with the key applications")
+    return document

@@ -1,0 +1,57 @@
+"""What is wrong with a configuration, in one line: the field's path, and what was perhaps meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the message names the file and the field."""
+
+
+def first_problem(root: type[BaseModel], error: ValidationError) -> str:
+    """`decoder.slotz: unknown key, did you mean slots?`; unknown keys are named first, because
+    they explain missing ones. The value itself is not repeated: it may be a secret."""
+    problems = error.errors(include_url=False, include_input=False)
+    problem = min(problems, key=lambda found: found["type"] != "extra_forbidden")
+    path = ".".join(str(part) for part in problem["loc"])
+    sentence = _sentence(root, problem)
+    return f"{path}: {sentence}" if path and not sentence.startswith(path) else sentence
+
+
+def _sentence(root: type[BaseModel], problem: ErrorDetails) -> str:
+    kind, loc = problem["type"], problem["loc"]
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(loc[-1]), _known(root, loc[:-1]), n=1)
+        return "unknown key" + (f", did you mean {close[0]}?" if close else "")
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        path = ".".join(str(part) for part in loc)
+        text = str(problem["ctx"]["error"])
+        return f"{path}.{text}" if path and text.startswith("keys.") else text
+    message = problem["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _known(root: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The field names of the section at `loc`."""
+    section: type[BaseModel] | None = root
+    for part in loc:
+        field = section.model_fields.get(part) if section and isinstance(part, str) else None
+        if field is not None:  # list indexes and dictionary keys stay in the same annotation
+            section = next(_sections(field.annotation), None)
+    return list(section.model_fields) if section else []
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The section types inside an annotation such as tuple[KeySection, ...]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _sections(inner)
