@@ -71,9 +71,7 @@ class PacedDecoder:
         plane, palette = _plane(draw), _palette(draw)
         if checkpoint is None:
             return PacedRender(spec, 0, np.full(CELLS, MASKED, np.uint8), plane, palette)
-        tokens = np.frombuffer(checkpoint.state, np.uint8).copy()
-        if tokens.size != CELLS:
-            raise ValueError(f"checkpoint holds {tokens.size} tokens, not {CELLS}")
+        tokens = _unpack(checkpoint, spec.passes)
         return PacedRender(spec, checkpoint.pass_no, tokens, plane, palette)
 
     def step(self, batch: Sequence[Render]) -> None:
@@ -98,6 +96,22 @@ def _mine(render: Render) -> PacedRender:
     if not isinstance(render, PacedRender):
         raise TypeError(f"not a render of the paced family: {render!r}")
     return render
+
+
+def _unpack(checkpoint: Checkpoint, passes: int) -> Tokens:
+    """ValueError when these cannot be the tokens after that many of the passes."""
+    tokens = np.frombuffer(checkpoint.state, np.uint8).copy()
+    if tokens.size != CELLS:
+        raise ValueError(f"checkpoint holds {tokens.size} tokens, not {CELLS}")
+    masked = tokens == MASKED
+    expected = _masked_after(checkpoint.pass_no, passes)
+    if masked.sum() != expected or (tokens[~masked] >= COLOURS).any():
+        raise ValueError(f"checkpoint is not one after pass {checkpoint.pass_no} of {passes}")
+    return tokens
+
+
+def _masked_after(pass_no: int, passes: int) -> int:
+    return CELLS - CELLS * pass_no // passes
 
 
 def _random(seed: int, pass_no: int) -> np.random.Generator:
@@ -132,9 +146,8 @@ def _fill_in(render: PacedRender) -> None:
     """One pass: unmask this pass's share of the cells. More guidance, less noise on the plane."""
     spec, done = render.spec, render.pass_no + 1
     masked = np.flatnonzero(render.tokens == MASKED)
-    keep_masked = CELLS - CELLS * done // spec.passes
     draw = _random(spec.seed, done)
-    cells = draw.permutation(masked)[keep_masked:]
+    cells = draw.permutation(masked)[_masked_after(done, spec.passes) :]
     noise = draw.normal(0, 0.1 / spec.guidance, cells.size)
     levels = np.clip(render.plane[cells] + noise, 0, 1) * (COLOURS - 1)
     render.tokens[cells] = np.rint(levels).astype(np.uint8)
