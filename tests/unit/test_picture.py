@@ -1,0 +1,68 @@
+"""Files of pictures are read back with Pillow: size, format, and what compression does."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.picture import OutputFormat, encode, encode_preview, resize
+from engine.render import Pixels
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Pixels:
+    """A noisy gradient, 48 wide and 32 high."""
+    y, x = np.mgrid[0:32, 0:48]
+    noise = np.random.default_rng(0).integers(0, 40, (32, 48))
+    return np.stack([x * 4 + noise, y * 6, 200 - x], axis=-1).astype(np.uint8)
+
+
+def read(file: bytes) -> Image.Image:
+    image = Image.open(BytesIO(file))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("output_format", get_args(OutputFormat))
+def test_a_file_is_what_its_format_says(pixels: Pixels, output_format: OutputFormat) -> None:
+    image = read(encode(pixels, output_format))
+    assert (image.format, image.mode, image.size) == (output_format.upper(), "RGB", (48, 32))
+    assert np.abs(np.asarray(image).astype(int) - pixels).mean() < 6
+
+
+def test_png_is_lossless_whatever_the_compression(pixels: Pixels) -> None:
+    assert (np.asarray(read(encode(pixels, "png", 0))) == pixels).all()
+
+
+@pytest.mark.parametrize("output_format", ["webp", "jpeg"])
+def test_less_quality_makes_a_smaller_file(pixels: Pixels, output_format: OutputFormat) -> None:
+    small, large = (len(encode(pixels, output_format, quality)) for quality in (10, 95))
+    assert small < large
+
+
+def test_resizing_keeps_the_picture(pixels: Pixels) -> None:
+    large = resize(pixels, 96, 64)
+    assert (large.shape, large.dtype) == ((64, 96, 3), np.uint8)
+    assert abs(large.mean() - pixels.mean()) < 1
+    assert resize(pixels, 48, 32) is pixels
+
+
+@pytest.mark.parametrize("output_format", get_args(OutputFormat))
+def test_a_preview_has_the_size_asked_for(pixels: Pixels, output_format: OutputFormat) -> None:
+    image = read(encode_preview(pixels, 24, 16, output_format))
+    assert (image.format, image.size) == (output_format.upper(), (24, 16))
+
+
+@pytest.mark.parametrize("compression", [-1, 101])
+def test_compression_out_of_range_is_refused(pixels: Pixels, compression: int) -> None:
+    with pytest.raises(ValueError, match="compression"):
+        encode(pixels, "webp", compression)
+
+
+def test_an_unknown_format_is_refused(pixels: Pixels) -> None:
+    with pytest.raises(ValueError, match="gif"):
+        encode(pixels, "gif")  # type: ignore[arg-type]
