@@ -1,0 +1,1 @@
+"""The subcommands of `meltproof`: each module has `main(arguments) -> exit code`."""
