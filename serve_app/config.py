@@ -121,7 +121,7 @@ class GatewaySection(Section):
 class LedgerSection(Section):
     """Where the truth lives."""
 
-    dsn: Annotated[str, Field(pattern=r"^(sqlite:///|postgresql(\+\w+)?://).+", repr=False)] = (
+    dsn: Annotated[str, Field(pattern=r"^sqlite:///.+", repr=False)] = (
         "sqlite:///var/laptop/ledger.db"
     )
 

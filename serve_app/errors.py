@@ -1,0 +1,250 @@
+"""Every error that a client can see, and the one table from domain errors to them.
+
+    ApiError                    500 server_error
+    ├── InvalidRequest          400 the body, a header or a query is wrong; `param` names the field
+    ├── ModerationBlocked       400 moderation_blocked: every image was refused by the safety system
+    ├── Unauthorized            401 invalid_api_key
+    ├── BadSignature            403 invalid_signature: a picture's URL is forged or too old
+    ├── NotFound                404 not_found, unknown_url, model_not_found
+    ├── MethodNotAllowed        405 method_not_allowed
+    ├── JobEnded                410 job_cancelled, job_expired
+    ├── BodyTooLarge            413 body_too_large
+    ├── KeyReused               422 idempotency_mismatch
+    ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
+    ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
+    ├── RenderFailed            500 render_failed; the client must not retry
+    └── Unavailable             503 ledger_unavailable; nothing was half accepted
+
+The OpenAI SDK retries 408, 409, 429 and >= 500 unless `x-should-retry` says otherwise: 409 is
+therefore never used, and what is permanent says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from jobs.job import Job, JobState, Render, RenderState
+from jobs.ledger import IdempotencyMismatch, LedgerUnavailable, QuotaExceeded
+
+NO_RETRY = {"x-should-retry": "false"}
+
+
+class ApiError(Exception):
+    """The server had an error while processing your request."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+    headers: Mapping[str, str] = {}
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.message = message or (self.__doc__ or "").strip()
+        super().__init__(self.message)
+        self.param = param
+        self.code = code or type(self).code
+        self.headers = {**type(self).headers, **(headers or {})}
+        self.details = dict(details or {})
+
+    def body(self) -> dict[str, Any]:
+        """What stands under `error` in the envelope."""
+        return {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+            **self.details,
+        }
+
+    def envelope(self) -> dict[str, Any]:
+        """The OpenAI error envelope."""
+        return {"error": self.body()}
+
+
+class InvalidRequest(ApiError):
+    """The request is not valid."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class ModerationBlocked(ApiError):
+    """Your request was rejected by the safety system."""
+
+    status = 400
+    type = "image_generation_user_error"
+    code = "moderation_blocked"
+
+
+class Unauthorized(ApiError):
+    """Incorrect API key provided."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    headers = {"www-authenticate": "Bearer"}
+
+
+class BadSignature(ApiError):
+    """This URL has expired or its signature is wrong."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "invalid_signature"
+
+
+class NotFound(ApiError):
+    """There is nothing here."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """That method is not allowed here."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class JobEnded(ApiError):
+    """The job was ended before it had an image."""
+
+    status = 410
+    type = "invalid_request_error"
+    code = "job_cancelled"
+
+
+class BodyTooLarge(ApiError):
+    """The request body is too large."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "body_too_large"
+    headers = {"connection": "close"}
+
+
+class KeyReused(ApiError):
+    """This Idempotency-Key was used with another request body."""
+
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_mismatch"
+
+
+class QuotaUsedUp(ApiError):
+    """You have used up your images for today."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    headers = NO_RETRY
+
+
+class StillQueued(ApiError):
+    """The job is still waiting. It keeps its place: repeat the request to go on waiting for it."""
+
+    status = 429
+    type = "requests"
+    code = "still_queued"
+    headers = {"retry-after": "1", "x-should-retry": "true"}
+
+
+class RenderFailed(ApiError):
+    """The image could not be drawn."""
+
+    status = 500
+    code = "render_failed"
+    headers = NO_RETRY
+
+
+class Unavailable(ApiError):
+    """Requests cannot be recorded just now. Nothing was accepted; please try again."""
+
+    status = 503
+    code = "ledger_unavailable"
+    headers = {"retry-after": "1"}
+
+
+def from_domain(error: Exception) -> ApiError:
+    """The client's view of an error that was raised further down."""
+    match error:
+        case ApiError():
+            return error
+        case LedgerUnavailable():
+            return Unavailable()
+        case QuotaExceeded():
+            return QuotaUsedUp(f"You have used up your images for today: {error}.")
+        case IdempotencyMismatch():
+            return KeyReused(param="Idempotency-Key")
+        case _:
+            return ApiError()
+
+
+def from_status(status: int, headers: Mapping[str, str] | None = None) -> ApiError:
+    """The envelope for what the web framework refuses by itself: unknown routes and methods."""
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound("There is no such URL.", code="unknown_url")
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowed(headers=headers)
+    error = InvalidRequest() if status < HTTPStatus.INTERNAL_SERVER_ERROR else ApiError()
+    error.status = status
+    return error
+
+
+def render_problem(render: Render) -> ApiError | None:
+    """Why one image will never come, or None."""
+    match render.state:
+        case RenderState.BLOCKED:
+            return blocked((render,))
+        case RenderState.FAILED:
+            return RenderFailed()
+        case RenderState.CANCELLED:
+            return JobEnded("The job was cancelled.")
+        case RenderState.EXPIRED:
+            return JobEnded("The job waited past its deadline.", code="job_expired")
+        case _:
+            return None
+
+
+def job_problem(job: Job) -> ApiError | None:
+    """Why an ended job has no image at all, or None. One good image makes a job succeed."""
+    match job.state:
+        case JobState.BLOCKED:
+            return blocked(job.renders)
+        case JobState.FAILED:
+            return RenderFailed(details={"job_id": job.id})
+        case JobState.CANCELLED:
+            return JobEnded("The job was cancelled.", details={"job_id": job.id})
+        case JobState.EXPIRED:
+            message = "The job waited past its deadline."
+            return JobEnded(message, code="job_expired", details={"job_id": job.id})
+        case _:
+            return None
+
+
+def blocked(renders: tuple[Render, ...]) -> ModerationBlocked:
+    """The refusal of these images, with where and what for."""
+    categories = sorted({category for render in renders for category in render.categories})
+    stages = {render.stage for render in renders if render.stage}
+    details = {
+        "moderation_stage": "input" if stages == {"input"} else "output" if stages else "unknown",
+        "categories": categories,
+    }
+    message = (
+        "Your request was rejected by the safety system. "
+        f"safety_violations=[{', '.join(categories)}]."
+    )
+    return ModerationBlocked(message, details={"moderation_details": details})

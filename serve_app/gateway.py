@@ -1,0 +1,103 @@
+"""The FastAPI application: routers, one error table, request ids. Knows no Ray, holds no truth."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from jobs.group_commit import AsyncLedger
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobs.blobs import BlobStore
+from jobs.ledger import LedgerError
+from serve_app.auth import Keyring
+from serve_app.config import ClusterConfig
+from serve_app.errors import ApiError, from_domain, from_status
+from serve_app.parts import Parts, json_response
+from serve_app.routes import images, jobs, ops
+from serve_app.watch import JobWatch
+
+log = logging.getLogger(__name__)
+
+
+def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:
+    """The gateway over an open ledger and store, which stay the caller's to close."""
+    watch = JobWatch(ledger, config.gateway.watch_grace_seconds)
+    app = FastAPI(
+        title="Meltproof",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.parts = Parts(config, ledger, blobs, Keyring(config.keys), watch)
+    for router in (images.router, jobs.router, ops.router):
+        app.include_router(router)
+    ops.mount_studio(app)
+    app.add_exception_handler(ApiError, _on_error)
+    app.add_exception_handler(LedgerError, _on_error)
+    app.add_exception_handler(HTTPException, _on_refusal)
+    app.add_middleware(Envelope)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    yield
+    await app.state.parts.watch.close()
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    problem = from_domain(error)
+    if problem is not error:
+        log.warning("%s %s: %r", request.method, request.url.path, error)
+    return answer(problem)
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # by registration
+    return answer(from_status(error.status_code, error.headers))
+
+
+def answer(problem: ApiError) -> Response:
+    """The OpenAI envelope with its status and headers."""
+    return json_response(problem.envelope(), problem.status, dict(problem.headers))
+
+
+class Envelope:
+    """Puts a request id and nosniff on every answer, and turns what nobody caught into a 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(12)}"
+        started = False
+
+        async def stamped(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, stamped)
+        except Exception:
+            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if not started:
+                await answer(ApiError())(scope, receive, stamped)

@@ -1,0 +1,66 @@
+"""A job as JSON: our extension of the Images API. Pure, as wire.py is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jobs.job import Job, Render, RenderState
+from serve_app.errors import render_problem
+from serve_app.wire import looks
+
+
+def preview_event(job: Job, index: int, pass_no: int, b64: str) -> dict[str, Any]:
+    """A preview in the events of a job."""
+    return {
+        "job_id": job.id,
+        "index": index,
+        "pass": pass_no,
+        "passes_total": job.request.passes,
+        "output_format": job.request.output_format,
+        "b64_json": b64,
+    }
+
+
+def job_body(job: Job, position: int | None, urls: Mapping[int, str]) -> dict[str, Any]:
+    """A job as GET /v1/jobs/{id} shows it. `urls`: of finished images by index."""
+    request = job.request
+    return {
+        "id": job.id,
+        "object": "job",
+        "state": job.state.value,
+        "created_at": int(job.created_at),
+        "started_at": _whole(job.started_at),
+        "finished_at": _whole(job.finished_at),
+        "model": request.model,
+        "prompt": request.prompt,
+        "n": request.n,
+        **looks(request),
+        "seed": request.seed,
+        "queue_position": position,
+        "passes_done": sum(_passes_done(job, render) for render in job.renders),
+        "passes_total": request.passes * request.n,
+        "images": [_image_body(job, render, urls.get(render.index)) for render in job.renders],
+    }
+
+
+def _image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:
+    problem = render_problem(render)
+    return {
+        "index": render.index,
+        "state": render.state.value,
+        "seed": job.request.image_seed(render.index),
+        "passes_done": _passes_done(job, render),
+        "passes_total": job.request.passes,
+        "previews": sorted(render.previews),
+        "url": url,
+        "error": problem.body() if problem else None,
+    }
+
+
+def _passes_done(job: Job, render: Render) -> int:
+    return job.request.passes if render.state is RenderState.SUCCEEDED else render.pass_no
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)

@@ -1,0 +1,88 @@
+"""From settled images to bytes and URLs: reads blobs off the event loop, signs what opens alone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+
+from starlette.requests import Request
+
+from jobs.blobs import BlobMissing, preview_key
+from jobs.job import Job, Render, RenderState
+from serve_app.errors import BadSignature
+from serve_app.parts import Parts, parts_of
+
+MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+
+
+def finished(job: Job) -> list[Render]:
+    """The images that exist."""
+    return [
+        render
+        for render in job.renders
+        if render.state is RenderState.SUCCEEDED and render.blob is not None
+    ]
+
+
+async def picture(parts: Parts, render: Render) -> bytes:
+    """A finished image. Raises BlobMissing."""
+    if render.blob is None:
+        raise BlobMissing(f"image {render.index} has no blob")
+    return await asyncio.to_thread(parts.blobs.get, render.blob)
+
+
+async def picture_b64(parts: Parts, render: Render) -> str:
+    """A finished image in base64. Raises BlobMissing."""
+    if render.blob is None:
+        raise BlobMissing(f"image {render.index} has no blob")
+    return await asyncio.to_thread(_b64, parts, render.blob)
+
+
+async def preview_b64(parts: Parts, job: Job, index: int, pass_no: int) -> str | None:
+    """A preview in base64; None when it has been forgotten since."""
+    key = preview_key(job.id, index, pass_no, job.request.output_format)
+    try:
+        return await asyncio.to_thread(_b64, parts, key)
+    except BlobMissing:
+        return None
+
+
+def urls(request: Request, job: Job) -> dict[int, str]:
+    """Absolute URLs of the finished images that open without a header, for a while."""
+    parts = parts_of(request)
+    expires = int(time.time()) + parts.config.gateway.url_seconds
+    root = str(request.base_url).rstrip("/")
+    return {
+        render.index: f"{root}/v1/jobs/{job.id}/images/{render.index}?expires={expires}"
+        f"&signature={_sign(parts, job, render.index, expires)}"
+        for render in finished(job)
+    }
+
+
+def check_signature(request: Request, job: Job | None, index: int) -> Job:
+    """The job, if the URL is signed for it. An unknown job looks like a forged URL.
+
+    Raises BadSignature."""
+    expires = request.query_params.get("expires", "")
+    signature = request.query_params.get("signature", "")
+    if job is None or not (expires.isascii() and expires.isdigit() and len(expires) < 16):
+        raise BadSignature
+    keyring = parts_of(request).keyring
+    if not keyring.signed(job.request.tenant, _message(job.id, index, int(expires)), signature):
+        raise BadSignature
+    if int(expires) < time.time():
+        raise BadSignature
+    return job
+
+
+def _sign(parts: Parts, job: Job, index: int, expires: int) -> str:
+    return parts.keyring.sign(job.request.tenant, _message(job.id, index, expires))
+
+
+def _message(job_id: str, index: int, expires: int) -> str:
+    return f"{job_id}/{index}/{expires}"
+
+
+def _b64(parts: Parts, key: str) -> str:
+    return base64.b64encode(parts.blobs.get(key)).decode("ascii")

@@ -1,0 +1,159 @@
+"""Jobs by id: state, events, cancelling, and the finished pictures. Only ever the tenant's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.blobs import BlobMissing
+from jobs.job import Job, JobState, RenderState
+from jobs.ledger import LedgerUnavailable
+from serve_app.errors import InvalidRequest, NotFound
+from serve_app.job_wire import job_body, preview_event
+from serve_app.parts import Parts, json_response, parts_of, tenant_of
+from serve_app.pictures import MEDIA_TYPES, check_signature, picture, preview_b64, urls
+from serve_app.sse import EventStream, frame
+
+router = APIRouter()
+
+MOST_LISTED = 100
+POSITION_SECONDS = 1.0
+"""How often a queued job's place is looked up while nothing else happens."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@router.get("/v1/jobs")
+async def recent(request: Request) -> Response:
+    """The tenant's newest jobs."""
+    tenant = tenant_of(request)
+    limit = request.query_params.get("limit", "20")
+    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_LISTED:
+        raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
+    jobs = await parts_of(request).ledger.recent(tenant.id, int(limit))
+    data = [job_body(job, None, urls(request, job)) for job in jobs]
+    return json_response({"object": "list", "data": data})
+
+
+@router.get("/v1/jobs/{job_id}")
+async def show(request: Request, job_id: str) -> Response:
+    """One job. Asking keeps a synchronous job alive, as waiting for it does."""
+    job = await _own_job(request, job_id)
+    parts = parts_of(request)
+    if job.request.watched and not job.ended:
+        await parts.ledger.watch([job.id], parts.config.gateway.watch_grace_seconds)
+    return json_response(job_body(job, await _position(parts, job), urls(request, job)))
+
+
+@router.delete("/v1/jobs/{job_id}")
+async def cancel(request: Request, job_id: str) -> Response:
+    """Cancel; an ended job stays as it is."""
+    job = await _own_job(request, job_id)
+    cancelled = await parts_of(request).ledger.cancel(job.id) or job
+    return json_response(job_body(cancelled, None, urls(request, cancelled)))
+
+
+@router.get("/v1/jobs/{job_id}/events")
+async def events(request: Request, job_id: str) -> Response:
+    """`job` events with the whole state and `preview` events, until the job has ended.
+
+    A preview's id lists the newest preview sent of each image as render.pass pairs: a client that
+    comes back with it as Last-Event-ID gets the state as it is now, and the previews after it.
+    """
+    job = await _own_job(request, job_id)
+    parts = parts_of(request)
+    sent = _parse_event_id(request.headers.get("last-event-id", ""))
+    stream = _events(parts, request, job, sent)
+    return EventStream(stream, parts.config.gateway.keepalive_seconds)
+
+
+@router.get("/v1/jobs/{job_id}/images/{index}")
+async def image(request: Request, job_id: str, index: str) -> Response:
+    """A finished picture's bytes, with the API key or with a signed URL."""
+    number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
+    if "signature" in request.query_params:
+        job = check_signature(request, await _any_job(request, job_id), number)
+    else:
+        job = await _own_job(request, job_id)
+    render = (
+        next((render for render in job.renders if render.index == number), None) if job else None
+    )
+    if job is None or render is None or render.state is not RenderState.SUCCEEDED:
+        raise NotFound("That image does not exist, or not yet.", code="image_not_found")
+    try:
+        data = await picture(parts_of(request), render)
+    except BlobMissing:
+        raise NotFound("That image is gone.", code="image_not_found") from None
+    headers = {
+        "cache-control": "private, max-age=31536000, immutable",
+        "content-disposition": f'inline; filename="{job.id}-{number}.{job.request.output_format}"',
+    }
+    return Response(data, headers=headers, media_type=MEDIA_TYPES[job.request.output_format])
+
+
+async def _any_job(request: Request, job_id: str) -> Job | None:
+    return await parts_of(request).ledger.get(job_id) if _ID.fullmatch(job_id) else None
+
+
+async def _own_job(request: Request, job_id: str) -> Job:
+    """The tenant's job; another tenant's does not exist. Raises Unauthorized, NotFound."""
+    tenant = tenant_of(request)
+    job = await _any_job(request, job_id)
+    if job is None or job.request.tenant != tenant.id:
+        raise NotFound("There is no such job.", code="job_not_found")
+    return job
+
+
+async def _position(parts: Parts, job: Job) -> int | None:
+    """Jobs before this one; None when it does not queue, or nobody can say just now."""
+    if job.state is not JobState.QUEUED:
+        return None
+    try:
+        return await parts.ledger.position(job.id)
+    except LedgerUnavailable:
+        return None
+
+
+async def _events(
+    parts: Parts, request: Request, job: Job, sent: dict[int, int]
+) -> AsyncGenerator[bytes]:
+    shown: tuple[Job, int | None] | None = None
+    snapshots = parts.watch.snapshots(job, renew_now=True, tick_seconds=POSITION_SECONDS)
+    async with aclosing(snapshots) as states:
+        async for job in states:
+            async with aclosing(_previews(parts, job, sent)) as previews:
+                async for preview in previews:
+                    yield preview
+            position = await _position(parts, job)
+            if (job, position) != shown:
+                shown = (job, position)
+                yield frame(job_body(job, position, urls(request, job)), "job")
+
+
+async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenerator[bytes]:
+    """Stored previews after those in `sent`, which is brought up to date."""
+    for render in job.renders:
+        if render.state is RenderState.BLOCKED:
+            continue
+        for pass_no in sorted(render.previews):
+            if pass_no <= sent.get(render.index, 0):
+                continue
+            sent[render.index] = pass_no
+            b64 = await preview_b64(parts, job, render.index, pass_no)
+            if b64 is not None:
+                event = preview_event(job, render.index, pass_no, b64)
+                yield frame(event, "preview", _event_id(sent))
+
+
+def _event_id(sent: dict[int, int]) -> str:
+    return ",".join(f"{index}.{pass_no}" for index, pass_no in sorted(sent.items()))
+
+
+def _parse_event_id(text: str) -> dict[int, int]:
+    """Render -> newest pass already seen. What cannot be read counts as nothing seen."""
+    pairs = re.findall(r"(?:^|,)([0-9]{1,2})\.([0-9]{1,5})(?=,|$)", text)
+    return {int(index): int(pass_no) for index, pass_no in pairs}

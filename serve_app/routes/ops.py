@@ -1,0 +1,95 @@
+"""Models, health and the page: what needs no job."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from serve_app.errors import NotFound, Unavailable
+from serve_app.parts import json_response, parts_of, tenant_of
+
+router = APIRouter()
+
+FIRST_RELEASE = 1_795_219_200
+"""`created` of the model: the day of the first release, seconds since the epoch."""
+READY_SECONDS = 2.0
+STUDIO = Path(__file__).resolve().parents[2] / "studio"
+PAGE_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """The one model of this lane."""
+    tenant_of(request)
+    return json_response({"object": "list", "data": [_model(request)]})
+
+
+@router.get("/v1/models/{name}")
+async def model(request: Request, name: str) -> Response:
+    """That model, if it is ours."""
+    tenant_of(request)
+    found = _model(request)
+    if name != found["id"]:
+        message = f"The model '{name}' does not exist."
+        raise NotFound(message, param="model", code="model_not_found")
+    return json_response(found)
+
+
+@router.get("/healthz")
+async def healthz() -> Response:
+    """The process answers."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Response:
+    """The ledger answers too. Raises Unavailable."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await parts_of(request).ledger.version()
+    except TimeoutError:
+        raise Unavailable from None
+    return json_response({"status": "ready"})
+
+
+@router.get("/")
+async def page() -> Response:
+    """The studio."""
+    return FileResponse(STUDIO / "index.html", headers=PAGE_HEADERS)
+
+
+class StudioFiles(StaticFiles):
+    """The studio's files, which may load nothing from elsewhere."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """A file with the page's security headers."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(PAGE_HEADERS)
+        return response
+
+
+def mount_studio(app: FastAPI) -> None:
+    """Serve the studio's files, where they are installed."""
+    app.mount("/studio", StudioFiles(directory=STUDIO, check_dir=False), name="studio")
+
+
+def _model(request: Request) -> dict[str, Any]:
+    return {
+        "id": parts_of(request).config.model.name,
+        "object": "model",
+        "created": FIRST_RELEASE,
+        "owned_by": "meltproof",
+    }

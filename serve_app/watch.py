@@ -1,0 +1,142 @@
+"""Waiting for jobs: one loop a process reads all watched jobs in one query and tells who waits.
+
+Level-triggered: a watcher sees the newest state, never a list of events, so nothing can be missed.
+It also renews `watched_until` of synchronous jobs; when the watcher leaves, that simply stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+
+from jobs.group_commit import AsyncLedger
+
+from jobs.job import Job
+from jobs.ledger import LedgerError
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+"""The safety poll, should a wake-up be missed."""
+RETRY_SECONDS = 0.5
+SHORTEST_PAUSE_SECONDS = 0.002
+PAUSE_PER_QUERY = 2.0
+"""After each query the loop rests this many times as long: watching costs a third of one thread."""
+
+
+class _Watcher:
+    """One open request. `latest` is the newest state; `fresh` says that it was not seen yet."""
+
+    def __init__(self, job: Job, renewed_at: float | None) -> None:
+        self.latest = job
+        self.fresh = asyncio.Event()
+        self.renewed_at = renewed_at  # None: somebody else's business
+
+    def tell(self, job: Job) -> None:
+        if job != self.latest:
+            self.latest = job
+            self.fresh.set()
+
+
+class JobWatch:
+    """All open requests of one gateway process."""
+
+    def __init__(self, ledger: AsyncLedger, grace_seconds: float) -> None:
+        self._ledger = ledger
+        self._grace_seconds = grace_seconds
+        self._watchers: set[_Watcher] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    async def snapshots(
+        self, job: Job, *, renew_now: bool = False, tick_seconds: float | None = None
+    ) -> AsyncGenerator[Job]:
+        """The job as it is, then after every change, until it has ended.
+
+        Keeps the job watched if it is a synchronous one; `renew_now` when it is not a new one,
+        whose watch may be about to lapse. With `tick_seconds` it also yields when nothing changed.
+        """
+        watcher = _Watcher(job, self._first_renewal(job, renew_now))
+        self._watchers.add(watcher)
+        self._start()
+        try:
+            yield job
+            while not job.ended:
+                try:
+                    async with asyncio.timeout(tick_seconds):
+                        await watcher.fresh.wait()
+                except TimeoutError:
+                    pass
+                watcher.fresh.clear()
+                job = watcher.latest
+                yield job
+        finally:
+            self._watchers.discard(watcher)
+
+    async def ended(self, job: Job, *, renew_now: bool = False) -> Job:
+        """The job once it has ended."""
+        snapshots = self.snapshots(job, renew_now=renew_now)
+        try:
+            async for state in snapshots:
+                job = state
+        finally:
+            await snapshots.aclose()
+        return job
+
+    async def close(self) -> None:
+        """Stop the loop; watchers see nothing new."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.wait({self._loop})
+
+    def _first_renewal(self, job: Job, renew_now: bool) -> float | None:
+        if not job.request.watched or job.ended:
+            return None
+        return float("-inf") if renew_now else time.monotonic()
+
+    def _start(self) -> None:
+        if self._loop is None or self._loop.done():
+            self._loop = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        """Ends by itself when nobody waits; the next watcher starts it again."""
+        while self._watchers:
+            try:
+                seen = await self._ledger.version()
+                seconds = await self._look()
+                await self._renew()
+                await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, PAUSE_PER_QUERY * seconds))
+                await self._ledger.changed(seen, POLL_SECONDS)
+            except LedgerError as error:
+                log.warning("the ledger is away, watchers go on waiting: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("the watch loop failed, trying again")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _look(self) -> float:
+        """Read every watched job at once; how long that took in seconds."""
+        start = time.monotonic()
+        ids = {watcher.latest.id for watcher in self._watchers if not watcher.latest.ended}
+        jobs = {job.id: job for job in await self._ledger.get_many(sorted(ids))}
+        for watcher in list(self._watchers):
+            if (job := jobs.get(watcher.latest.id)) is not None:
+                watcher.tell(job)
+        return time.monotonic() - start
+
+    async def _renew(self) -> None:
+        now = time.monotonic()
+        due = [
+            watcher
+            for watcher in self._watchers
+            if watcher.renewed_at is not None
+            and not watcher.latest.ended
+            and now - watcher.renewed_at > self._grace_seconds / 4
+        ]
+        if due:
+            await self._ledger.watch(
+                sorted({watcher.latest.id for watcher in due}), self._grace_seconds
+            )
+            for watcher in due:
+                watcher.renewed_at = now

@@ -1,0 +1,341 @@
+"""OpenAI Images JSON <-> ImageRequest and Job. Pure: no clock, no storage, no framework.
+
+Fields that only hint at effort or taste (`style`, `complexity`) are accepted and have no effect;
+fields that would change what comes back (`frame_count`, `svg`, transparency) are refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobs.job import Job, Render
+from jobs.request import ImageRequest, Tenant
+from serve_app.config import ClusterConfig
+from serve_app.errors import InvalidRequest, NotFound, render_problem
+from serve_app.sizes import parse_size
+
+LARGEST_SEED = 2**63 - 1
+_WORD = re.compile(r"\w+|[^\w\s]")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_CODES = {
+    "extra_forbidden": "unknown_parameter",
+    "missing": "missing_required_parameter",
+    "greater_than_equal": "integer_below_min_value",
+    "less_than_equal": "integer_above_max_value",
+}
+
+
+class GenerationBody(BaseModel):
+    """The JSON body of POST /v1/images/generations; null means the default."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    prompt: str
+    model: str | None = None
+    n: Annotated[int, Field(ge=1)] = 1
+    size: str = "auto"
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
+    background: Literal["auto", "opaque"] = "auto"
+    output_format: Literal["png", "webp", "jpeg"] = "png"
+    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
+    moderation: Literal["auto", "low"] = "auto"
+    stream: bool = False
+    partial_images: Annotated[int, Field(ge=0, le=3)] = 0
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    style: Literal["vivid", "natural"] | None = None
+    complexity: Literal["low", "medium", "high"] | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the headers ask for."""
+
+    respond_async: bool = False
+    idempotency_key: str | None = None
+    retry_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request, and how its answer is wanted."""
+
+    request: ImageRequest
+    stream: bool
+    as_url: bool
+
+
+def parse_wishes(headers: Mapping[str, str]) -> Wishes:
+    """Read Prefer, Idempotency-Key and the SDK's retry counter. Raises InvalidRequest."""
+    key = headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest(
+            "An Idempotency-Key is 1 to 255 printable ASCII characters without spaces.",
+            param="Idempotency-Key",
+        )
+    prefer = {token.strip().lower() for token in headers.get("prefer", "").split(",")}
+    retries = headers.get("x-stainless-retry-count", "0")
+    return Wishes(
+        respond_async="respond-async" in prefer,
+        idempotency_key=key,
+        retry_count=int(retries) if re.fullmatch(r"[0-9]{1,4}", retries) else 0,
+    )
+
+
+def parse_generation(
+    raw: bytes, wishes: Wishes, tenant: Tenant, config: ClusterConfig, seed: int
+) -> Order:
+    """Validate everything once. `seed` is used when the client names none.
+
+    Raises InvalidRequest or NotFound (the model), naming the field.
+    """
+    body = _parse_body(raw)
+    _check_prompt(body.prompt, config.limits.prompt_characters)
+    if body.model is not None and body.model != config.model.name:
+        raise NotFound(
+            f"The model '{body.model}' does not exist. This server draws with "
+            f"'{config.model.name}'.",
+            param="model",
+            code="model_not_found",
+        )
+    if body.n > config.limits.images:
+        message = f"Invalid value for 'n': at most {config.limits.images}."
+        raise InvalidRequest(message, param="n", code="integer_above_max_value")
+    _check_together(body, wishes)
+    width, height = _pixels(body.size, config)
+    quality, passes = _effort(body.quality, config)
+    request = ImageRequest(
+        lane=config.lane,
+        tenant=tenant.id,
+        tier=tenant.tier,
+        model=config.model.name,
+        prompt=body.prompt,
+        n=body.n,
+        width=width,
+        height=height,
+        quality=quality,
+        passes=passes,
+        guidance=config.model.guidance,
+        seed=seed if body.seed is None else body.seed,
+        output_format=body.output_format,
+        output_compression=body.output_compression,
+        moderation=body.moderation,
+        partial_images=body.partial_images,
+        user=body.safety_identifier if body.safety_identifier is not None else body.user,
+        cost_seconds=body.n * passes * config.model.pass_seconds,
+        watched=not wishes.respond_async,
+        deadline_seconds=config.limits.deadline_seconds,
+        idempotency_key=wishes.idempotency_key,
+        body_hash=hashlib.sha256(raw).hexdigest(),
+        retry_count=wishes.retry_count,
+    )
+    return Order(request, stream=body.stream, as_url=body.response_format == "url")
+
+
+def text_tokens(prompt: str) -> int:
+    """Words and punctuation marks: an honest approximation, since the gateway has no tokenizer."""
+    return len(_WORD.findall(prompt))
+
+
+def usage(request: ImageRequest, images: int, tokens_per_image: int) -> dict[str, Any]:
+    """Usage of `images` finished images; an image counts the cells of its token grid."""
+    text = text_tokens(request.prompt)
+    made = images * tokens_per_image
+    return {
+        "input_tokens": text,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": text},
+        "output_tokens": made,
+        "output_tokens_details": {"image_tokens": made, "text_tokens": 0},
+        "total_tokens": text + made,
+    }
+
+
+def without_text(used: Mapping[str, Any]) -> dict[str, Any]:
+    """The same usage without the prompt, for the further images of one request."""
+    return {
+        **used,
+        "input_tokens": 0,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+        "total_tokens": used["output_tokens"],
+    }
+
+
+def looks(request: ImageRequest) -> dict[str, str]:
+    """The fields that every picture, partial or final, is described with."""
+    return {
+        "background": request.background,
+        "output_format": request.output_format,
+        "quality": request.quality,
+        "size": f"{request.width}x{request.height}",
+    }
+
+
+def images_response(
+    job: Job, pictures: Mapping[int, Mapping[str, str]], tokens_per_image: int
+) -> dict[str, Any]:
+    """ImagesResponse of an ended job. `pictures`: b64_json or url by image index.
+
+    Extensions: `image_index` and `seed` beside each picture, and `errors` for images that have
+    none because the safety system or a failure took them.
+    """
+    body: dict[str, Any] = {
+        "created": int(job.created_at),
+        **looks(job.request),
+        "data": [
+            {**pictures[index], "image_index": index, "seed": job.request.image_seed(index)}
+            for index in sorted(pictures)
+        ],
+        "usage": usage(job.request, len(pictures), tokens_per_image),
+    }
+    if job.request.user is not None:
+        body["safety_identifier"] = job.request.user
+    errors = [image_error(render) for render in job.renders if render.index not in pictures]
+    if errors:
+        body["errors"] = errors
+    return body
+
+
+def partial_event(job: Job, index: int, number: int, b64: str) -> dict[str, Any]:
+    """image_generation.partial_image; `number` counts this image's previews from 0."""
+    return {
+        "type": "image_generation.partial_image",
+        "b64_json": b64,
+        "created_at": int(job.created_at),
+        **looks(job.request),
+        "partial_image_index": number,
+        "image_index": index,
+    }
+
+
+def completed_event(job: Job, index: int, b64: str, used: Mapping[str, Any]) -> dict[str, Any]:
+    """image_generation.completed, one per image."""
+    event: dict[str, Any] = {
+        "type": "image_generation.completed",
+        "b64_json": b64,
+        "created_at": int(job.created_at),
+        **looks(job.request),
+        "usage": used,
+        "image_index": index,
+        "seed": job.request.image_seed(index),
+    }
+    if job.request.user is not None:
+        event["safety_identifier"] = job.request.user
+    return event
+
+
+def failed_event(render: Render) -> dict[str, Any]:
+    """One image of several will not come. A top-level `error` would end the SDK's stream."""
+    return {"type": "image_generation.failed", **image_error(render)}
+
+
+def image_error(render: Render) -> dict[str, Any]:
+    """Why one image of several is missing."""
+    problem = render_problem(render)
+    return {"image_index": render.index, "image_error": problem.body() if problem else {}}
+
+
+def _parse_body(raw: bytes) -> GenerationBody:
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(
+            "We could not parse the JSON body of your request.", code="invalid_json"
+        ) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    _check_text(document.items())
+    try:
+        return GenerationBody.model_validate(
+            {name: value for name, value in document.items() if value is not None}
+        )
+    except ValidationError as error:
+        raise _as_invalid(error) from None
+
+
+def _as_invalid(error: ValidationError) -> InvalidRequest:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    param = str(problem["loc"][0])
+    code = _CODES.get(problem["type"])
+    if code is None:
+        code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"
+    message = {
+        "unknown_parameter": f"Unknown parameter: '{param}'.",
+        "missing_required_parameter": f"Missing required parameter: '{param}'.",
+    }.get(code, f"Invalid value for '{param}': {problem['msg'].lower()}.")
+    return InvalidRequest(message, param=param, code=code)
+
+
+def _check_text(fields: Iterable[tuple[str, object]]) -> None:
+    """NUL and lone surrogates are valid JSON, but no database and no UTF-8 can hold them."""
+    for name, value in fields:
+        if not _clean(name):
+            raise InvalidRequest("A field's name is not valid text.", code="invalid_json")
+        if isinstance(value, str) and not _clean(value):
+            message = f"Invalid value for '{name}': not valid text (NUL or a lone surrogate)."
+            raise InvalidRequest(message, param=name)
+
+
+def _clean(text: str) -> bool:
+    if text.isascii():
+        return "\0" not in text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _check_prompt(prompt: str, longest: int) -> None:
+    if not prompt.strip():
+        raise InvalidRequest("Invalid value for 'prompt': it is empty.", param="prompt")
+    if len(prompt) > longest:
+        raise InvalidRequest(
+            f"Invalid value for 'prompt': {len(prompt)} characters, at most {longest}.",
+            param="prompt",
+            code="string_above_max_length",
+        )
+
+
+def _check_together(body: GenerationBody, wishes: Wishes) -> None:
+    """Fields that are fine alone and wrong together."""
+    if body.output_format == "png" and body.output_compression != 100:
+        raise InvalidRequest(
+            "Invalid value for 'output_compression': png has none, use webp or jpeg.",
+            param="output_compression",
+        )
+    if body.stream and wishes.respond_async:
+        raise InvalidRequest(
+            "Choose one: 'stream', or the header Prefer: respond-async.", param="stream"
+        )
+    if body.stream and body.response_format == "url":
+        raise InvalidRequest(
+            "Invalid value for 'response_format': streamed images are always b64_json.",
+            param="response_format",
+        )
+    if body.partial_images and not (body.stream or wishes.respond_async):
+        raise InvalidRequest(
+            "Invalid value for 'partial_images': needs 'stream', or Prefer: respond-async.",
+            param="partial_images",
+        )
+
+
+def _pixels(size: str, config: ClusterConfig) -> tuple[int, int]:
+    try:
+        return parse_size(config.model.size if size == "auto" else size, config.limits.max_pixels)
+    except ValueError as error:
+        raise InvalidRequest(f"Invalid value for 'size': {error}.", param="size") from None
+
+
+def _effort(quality: str, config: ClusterConfig) -> tuple[str, int]:
+    """(quality as reported, passes per image); the deprecated names map to today's."""
+    name = {"auto": "medium", "standard": "medium", "hd": "high"}.get(quality, quality)
+    return name, int(getattr(config.qualities, name))

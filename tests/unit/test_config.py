@@ -1,0 +1,107 @@
+"""The configuration refuses what it does not know, and names the place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from serve_app.config import (
+    Application,
+    ClusterConfig,
+    DeploymentOptions,
+    HttpOptions,
+    ServeFile,
+    load_serve_config,
+    parse_cluster_config,
+    parse_serve_config,
+)
+from serve_app.config_errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+LAPTOP = yaml.safe_load((ROOT / "configs/laptop.yaml").read_text())
+ARGS = "applications.0.args"
+
+WRONG = [
+    (lambda file, args: args["decoder"].update(slotz=4), f"{ARGS}.decoder.slotz", "mean slots?"),
+    (lambda file, args: args["decoder"].update(slots="4"), f"{ARGS}.decoder.slots", "integer"),
+    (lambda file, args: args["decoder"].update(slots=True), f"{ARGS}.decoder.slots", "integer"),
+    (lambda file, args: args["decoder"].update(slots=0), f"{ARGS}.decoder.slots", "greater"),
+    (lambda file, args: args["keys"][0].update(tier="pro"), f"{ARGS}.keys.0.tier", "'pro'"),
+    (lambda file, args: args["keys"][0].update(teir="x"), f"{ARGS}.keys.0.teir", "mean tier?"),
+    (lambda file, args: args["keys"][0].pop("key"), f"{ARGS}.keys.0.key", "is missing"),
+    (lambda file, args: args["keys"].append(args["keys"][0]), f"{ARGS}.keys.1.key", "twice"),
+    (lambda file, args: args["tiers"]["free"].update(wieght=1), f"{ARGS}.tiers.free.wieght", "wei"),
+    (lambda file, args: args["tiers"]["free"].update(weight=0), f"{ARGS}.tiers.free.weight", "0"),
+    (lambda file, args: args["model"].update(size="17x17"), f"{ARGS}.model.size", "16"),
+    (lambda file, args: args["model"].update(family="magic"), f"{ARGS}.model.family", "'paced'"),
+    (lambda file, args: args["ledger"].update(dsn="x"), f"{ARGS}.ledger.dsn", "sqlite"),
+    (lambda file, args: args.update(safety={"screens": ["x"]}), f"{ARGS}.safety.screens.0", "sex"),
+    (lambda file, args: args.update(gatway={}), f"{ARGS}.gatway", "mean gateway?"),
+    (lambda file, args: file.update(http_opts={}), "http_opts", "mean http_options?"),
+    (lambda file, args: file["http_options"].update(prot=1), "http_options.prot", "mean port?"),
+    (lambda file, args: file["applications"][0].update(arg={}), "applications.0.arg", "mean args?"),
+    (lambda file, args: file.pop("applications"), "applications", "is missing"),
+]
+
+
+@pytest.mark.parametrize("name", ["laptop.yaml", "paced.yaml"])
+def test_the_shipped_files_are_right(name: str) -> None:
+    document = load_serve_config(ROOT / "configs" / name)
+    args = parse_cluster_config(document["applications"][0]["args"])
+    assert [key.key for key in args.keys] == ["sk-local"]
+    assert document["http_options"]["host"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("spoil", "path", "hint"), WRONG, ids=[path for _, path, _ in WRONG])
+def test_a_wrong_field_is_named(
+    spoil: Callable[[dict[str, Any], dict[str, Any]], object], path: str, hint: str
+) -> None:
+    document = copy.deepcopy(LAPTOP)
+    spoil(document, document["applications"][0]["args"])
+    with pytest.raises(ConfigError) as refused:
+        parse_serve_config(document, "configs/laptop.yaml")
+    message = str(refused.value)
+    assert message.startswith(f"configs/laptop.yaml: {path}: ")
+    assert hint in message
+
+
+def test_an_error_never_repeats_a_value() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_cluster_config({"keys": [{"key": ["sk-secret"], "tenant": "t"}]})
+    assert "sk-secret" not in str(refused.value)
+    assert "sk-local" not in repr(parse_cluster_config(LAPTOP["applications"][0]["args"]))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "\x00", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        load_serve_config(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_serve_config(tmp_path / "none.yaml")
+
+
+def test_the_configuration_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        ClusterConfig().lane = "other"  # type: ignore[misc]
+
+
+def test_we_know_exactly_the_keys_that_ray_knows() -> None:
+    schema = pytest.importorskip("ray.serve.schema")
+    for ours, theirs in [
+        (ServeFile, schema.ServeDeploySchema),
+        (HttpOptions, schema.HTTPOptionsSchema),
+        (Application, schema.ServeApplicationSchema),
+        (DeploymentOptions, schema.DeploymentSchema),
+    ]:
+        assert set(ours.model_fields) == set(theirs.model_fields)

@@ -1,0 +1,241 @@
+"""What a body means, what is refused and which field is named, and what comes back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent, ImagesResponse
+
+from jobs.job import Job, JobState, Render, RenderState
+from jobs.request import Tenant
+from serve_app import wire
+from serve_app.config import parse_cluster_config
+from serve_app.errors import ApiError, InvalidRequest
+from serve_app.job_wire import job_body
+from serve_app.sizes import parse_size
+from serve_app.wire import Order, Wishes, parse_generation, parse_wishes
+
+CONFIG = parse_cluster_config({"limits": {"prompt_characters": 100}, "model": {"size": "256x256"}})
+TENANT = Tenant("t1", "free")
+SYNC = Wishes()
+ASYNC = Wishes(respond_async=True)
+
+
+def _order(wishes: Wishes = SYNC, **fields: Any) -> Order:
+    body = json.dumps({"prompt": "a red fox", **fields}).encode()
+    return parse_generation(body, wishes, TENANT, CONFIG, seed=77)
+
+
+REFUSED: list[tuple[dict[str, Any], int, str]] = [
+    ({"prompt": None}, 400, "prompt"),
+    ({"prompt": ""}, 400, "prompt"),
+    ({"prompt": " \n\t"}, 400, "prompt"),
+    ({"prompt": "x" * 101}, 400, "prompt"),
+    ({"prompt": "a\0b"}, 400, "prompt"),
+    ({"prompt": "a\ud800b"}, 400, "prompt"),
+    ({"prompt": ["a"]}, 400, "prompt"),
+    ({"prompt": 5}, 400, "prompt"),
+    ({"n": 0}, 400, "n"),
+    ({"n": -1}, 400, "n"),
+    ({"n": 11}, 400, "n"),
+    ({"n": 10**30}, 400, "n"),
+    ({"n": "1"}, 400, "n"),
+    ({"n": 1.5}, 400, "n"),
+    ({"n": True}, 400, "n"),
+    ({"size": "big"}, 400, "size"),
+    ({"size": "17x17"}, 400, "size"),
+    ({"size": "0x0"}, 400, "size"),
+    ({"size": "-256x-256"}, 400, "size"),
+    ({"size": "1024x256"}, 400, "size"),
+    ({"size": "8192x8192"}, 400, "size"),
+    ({"size": "\uff1256x256"}, 400, "size"),
+    ({"size": 256}, 400, "size"),
+    ({"model": "gpt-image-2"}, 404, "model"),
+    ({"model": ""}, 404, "model"),
+    ({"model": 4}, 400, "model"),
+    ({"model": "m\ud800"}, 400, "model"),
+    ({"quality": "best"}, 400, "quality"),
+    ({"output_format": "gif"}, 400, "output_format"),
+    ({"output_format": "svg"}, 400, "output_format"),
+    ({"output_compression": 50}, 400, "output_compression"),
+    ({"output_compression": 101, "output_format": "webp"}, 400, "output_compression"),
+    ({"background": "transparent"}, 400, "background"),
+    ({"moderation": "off"}, 400, "moderation"),
+    ({"stream": "yes"}, 400, "stream"),
+    ({"stream": 1}, 400, "stream"),
+    ({"partial_images": 4, "stream": True}, 400, "partial_images"),
+    ({"partial_images": 2}, 400, "partial_images"),
+    ({"response_format": "xml"}, 400, "response_format"),
+    ({"response_format": "url", "stream": True}, 400, "response_format"),
+    ({"style": "loud"}, 400, "style"),
+    ({"user": 7}, 400, "user"),
+    ({"user": "u" * 513}, 400, "user"),
+    ({"seed": -1}, 400, "seed"),
+    ({"seed": 2**63}, 400, "seed"),
+    ({"seed": 0.5}, 400, "seed"),
+    ({"frame_count": 3}, 400, "frame_count"),
+    ({"svg": {}}, 400, "svg"),
+    ({"promt": "x"}, 400, "promt"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"), REFUSED, ids=[ascii(fields)[:50] for fields, _, _ in REFUSED]
+)
+def test_a_wrong_field_is_refused_by_name(fields: dict[str, Any], status: int, param: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        _order(**fields)
+    error = refused.value
+    assert (error.status, error.param) == (status, param)
+    assert error.code
+    error.message.encode()  # whatever was sent, the answer can be written down
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe\xfd",
+        b"[" * 100_000,
+        b'{"n":' + b"9" * 5000,
+        b'{"prompt": "a", "n": NaN}',
+        b'{"\\ud800": 1, "prompt": "a"}',
+    ],
+)
+def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_generation(raw, SYNC, TENANT, CONFIG, seed=1)
+
+
+@given(st.dictionaries(st.text(max_size=12), st.one_of(st.none(), st.text(), st.integers())))
+def test_any_object_is_an_order_or_an_api_error(fields: dict[str, Any]) -> None:
+    raw = json.dumps(fields).encode()
+    try:
+        order = parse_generation(raw, SYNC, TENANT, CONFIG, seed=1)
+    except ApiError as error:
+        json.dumps(error.envelope(), ensure_ascii=False).encode()
+    else:
+        assert order.request.prompt == fields["prompt"]
+
+
+def test_the_defaults() -> None:
+    order = _order()
+    request = order.request
+    assert (request.n, request.width, request.height) == (1, 256, 256)
+    assert (request.quality, request.passes, request.seed) == ("medium", 12, 77)
+    assert (request.output_format, request.background) == ("png", "opaque")
+    assert request.watched
+    assert not order.stream
+    assert not order.as_url
+    assert request.cost_seconds == pytest.approx(12 * CONFIG.model.pass_seconds)
+
+
+def test_null_means_the_default_and_hints_have_no_effect() -> None:
+    plain = _order().request
+    hinted = _order(n=None, size=None, seed=None, style="vivid", complexity="low").request
+    assert (hinted.n, hinted.width, hinted.passes, hinted.seed) == (1, plain.width, 12, 77)
+
+
+@pytest.mark.parametrize(
+    ("quality", "reported", "passes"),
+    [
+        ("low", "low", 8),
+        ("auto", "medium", 12),
+        ("standard", "medium", 12),
+        ("high", "high", 16),
+        ("hd", "high", 16),
+        ("xhigh", "xhigh", 24),
+        ("max", "max", 32),
+    ],
+)
+def test_quality_is_a_number_of_passes(quality: str, reported: str, passes: int) -> None:
+    request = _order(quality=quality).request
+    assert (request.quality, request.passes) == (reported, passes)
+
+
+@pytest.mark.parametrize(
+    "size",
+    "256x256 512x512 1024x1024 1536x1024 1024x1536 1792x1024 1024x1792 3840x2160 48x16".split(),
+)
+def test_sizes(size: str) -> None:
+    width, height = parse_size(size)
+    assert f"{width}x{height}" == size
+
+
+def test_async_jobs_are_not_watched_and_may_ask_for_previews() -> None:
+    request = _order(ASYNC, partial_images=3).request
+    assert not request.watched
+    assert request.partial_images == 3
+    with pytest.raises(InvalidRequest) as refused:
+        _order(ASYNC, stream=True)
+    assert refused.value.param == "stream"
+
+
+def test_the_same_body_has_the_same_hash() -> None:
+    assert _order().request.body_hash == _order().request.body_hash
+    assert _order().request.body_hash != _order(n=2).request.body_hash
+
+
+def test_headers() -> None:
+    wishes = parse_wishes(
+        {"prefer": "wait=5, Respond-Async", "idempotency-key": "k1", "x-stainless-retry-count": "2"}
+    )
+    assert wishes == Wishes(True, "k1", 2)
+    assert parse_wishes({"x-stainless-retry-count": "-1"}) == Wishes()
+    for key in ("", "a b", "x" * 256, "é"):
+        with pytest.raises(InvalidRequest) as refused:
+            parse_wishes({"idempotency-key": key})
+        assert refused.value.param == "Idempotency-Key"
+
+
+def _job(**fields: Any) -> Job:
+    renders = (
+        Render(0, RenderState.SUCCEEDED, pass_no=8, blob="b", previews=(4, 2)),
+        Render(1, RenderState.BLOCKED, categories=("weapons",), stage="output", pass_no=5),
+    )
+    request = _order(n=2, quality="low", user="u1", seed=2**63 - 1, **fields).request
+    return Job("j1", request, JobState.SUCCEEDED, renders, created_at=1700000000.9)
+
+
+def test_the_answer_is_what_the_sdk_expects() -> None:
+    body = wire.images_response(_job(), {0: {"b64_json": "eA=="}}, tokens_per_image=256)
+    parsed = ImagesResponse.model_validate(body, strict=True)
+    assert parsed.data is not None
+    assert [image.b64_json for image in parsed.data] == ["eA=="]
+    assert parsed.created == 1700000000
+    assert parsed.usage is not None
+    assert parsed.usage.total_tokens == 3 + 256
+    assert parsed.safety_identifier == "u1"
+    assert body["errors"][0]["image_index"] == 1
+    assert body["errors"][0]["image_error"]["code"] == "moderation_blocked"
+    assert "revised_prompt" not in body["data"][0]
+
+
+def test_the_events_are_what_the_sdk_expects() -> None:
+    job = _job()
+    partial = wire.partial_event(job, 0, 1, "eA==")
+    assert ImageGenPartialImageEvent.model_validate(partial, strict=True).partial_image_index == 1
+    used = wire.usage(job.request, 1, 256)
+    completed = wire.completed_event(job, 0, "eA==", used)
+    assert ImageGenCompletedEvent.model_validate(completed, strict=True).usage.total_tokens == 259
+    assert wire.without_text(used)["total_tokens"] == 256
+    assert "error" not in wire.failed_event(job.renders[1])
+
+
+def test_a_job_as_json() -> None:
+    body = job_body(_job(), None, {0: "http://x/0"})
+    json.dumps(body)
+    assert (body["state"], body["passes_done"], body["passes_total"]) == ("succeeded", 13, 16)
+    first, second = body["images"]
+    assert (first["url"], first["previews"], first["error"]) == ("http://x/0", [2, 4], None)
+    assert first["seed"] == 2**63 - 1
+    assert second["seed"] == 0
+    assert second["error"]["code"] == "moderation_blocked"
