@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
+from pathlib import Path
 from typing import Protocol
+
+# Every segment starts with a letter or digit, so "..", "." and absolute paths cannot be written.
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,7}")
 
 
 class BlobMissing(KeyError):
@@ -10,7 +17,7 @@ class BlobMissing(KeyError):
 
 
 class BlobStore(Protocol):
-    """Bytes under a key. A blob is whole or absent; writing the same key again replaces it whole."""
+    """Bytes under a key. Whole or absent; writing the same key again replaces it whole."""
 
     def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """Store; on return it survives a power cut when `durable`. OSError when it cannot."""
@@ -20,6 +27,68 @@ class BlobStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Forget; no error when absent."""
+
+
+class DirectoryBlobs:
+    """A BlobStore in a local directory. ValueError for a key that we would never make."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root)
+        self._root.mkdir(parents=True, exist_ok=True)
+
+    def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        """See BlobStore: a hidden file beside it, then a rename, so no reader sees half a blob."""
+        path = self._path(key)
+        self._make_directory(path.parent, durable)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            _fsync_directory(path.parent)
+
+    def get(self, key: str) -> bytes:
+        """See BlobStore."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise BlobMissing(key) from None
+
+    def delete(self, key: str) -> None:
+        """See BlobStore."""
+        try:
+            self._path(key).unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def _path(self, key: str) -> Path:
+        if _KEY.fullmatch(key) is None:
+            raise ValueError(f"not a blob key: {key!r}")
+        return self._root / key
+
+    def _make_directory(self, directory: Path, durable: bool) -> None:
+        """mkdir -p; a new directory is durable only once its parent is synced too."""
+        if directory.is_dir():
+            return
+        self._make_directory(directory.parent, durable)
+        directory.mkdir(exist_ok=True)
+        if durable:
+            _fsync_directory(directory.parent)
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def image_key(job_id: str, index: int, fence: int, extension: str) -> str:

@@ -3,37 +3,166 @@ it knows neither SQL nor HTTP. A job's state is a pure function of its renders' 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobs.request import ImageRequest
 
 
-class JobState(StrEnum):
-    """Terminal states are those without exits in TRANSITIONS."""
-
-    QUEUED = "queued"
-    LEASED = "leased"
-    RUNNING = "running"
-    FINISHING = "finishing"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    BLOCKED = "blocked"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
+class IllegalTransition(Exception):
+    """That event cannot happen in that state; nothing was changed."""
 
 
 class RenderState(StrEnum):
-    """One image's life."""
+    """One image's life. Terminal states are those without exits in TRANSITIONS."""
 
+    # Moved on by the dispatcher that claims its job. Nobody holds it, so nobody's death hurts it.
     WAITING = "waiting"
+    # Moved on by the dispatcher's heartbeat. If the decoder dies, the dispatcher goes on from the
+    # last update; if the dispatcher dies, the rescuer returns it with its last stored checkpoint.
     RENDERING = "rendering"
+    # All passes done, only pixels are missing; moved on by whoever holds the job. If that process
+    # dies it stays here, and the next holder starts from the final checkpoint.
     FINISHING = "finishing"
+    # Settled: written once, under the fence, by the holder (succeeded, blocked, failed), by a
+    # renewal or a cancel (cancelled) or by the rescuer (failed, expired). A death changes nothing.
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     BLOCKED = "blocked"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+class RenderEvent(StrEnum):
+    """What can happen to one image."""
+
+    START = "start"  # a decoder draws it (again: a checkpoint it cannot use starts from pass 0)
+    DECODED = "decoded"  # its last pass is done
+    RETURN = "return"  # its job goes back to the queue, with its checkpoints
+    SUCCEED = "succeed"
+    BLOCK = "block"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+
+
+_SETTLE = {
+    RenderEvent.SUCCEED: RenderState.SUCCEEDED,
+    RenderEvent.BLOCK: RenderState.BLOCKED,
+    RenderEvent.FAIL: RenderState.FAILED,
+    RenderEvent.CANCEL: RenderState.CANCELLED,
+}
+
+# Settling is legal from every unsettled state, since a short render can end between two heartbeats.
+# EXPIRE needs a queued job, and a queued job has no image in RENDERING.
+TRANSITIONS: Mapping[RenderState, Mapping[RenderEvent, RenderState]] = {
+    RenderState.WAITING: {
+        RenderEvent.START: RenderState.RENDERING,
+        RenderEvent.DECODED: RenderState.FINISHING,
+        RenderEvent.RETURN: RenderState.WAITING,
+        **_SETTLE,
+        RenderEvent.EXPIRE: RenderState.EXPIRED,
+    },
+    RenderState.RENDERING: {
+        RenderEvent.START: RenderState.RENDERING,
+        RenderEvent.DECODED: RenderState.FINISHING,
+        RenderEvent.RETURN: RenderState.WAITING,
+        **_SETTLE,
+    },
+    RenderState.FINISHING: {
+        RenderEvent.START: RenderState.RENDERING,
+        RenderEvent.DECODED: RenderState.FINISHING,
+        RenderEvent.RETURN: RenderState.FINISHING,
+        **_SETTLE,
+        RenderEvent.EXPIRE: RenderState.EXPIRED,
+    },
+    RenderState.SUCCEEDED: {},
+    RenderState.FAILED: {},
+    RenderState.BLOCKED: {},
+    RenderState.CANCELLED: {},
+    RenderState.EXPIRED: {},
+}
+
+SETTLED = frozenset(state for state, exits in TRANSITIONS.items() if not exits)
+
+
+class JobState(StrEnum):
+    """Never set by hand: always `job_state(...)` of its renders and whether somebody holds it."""
+
+    # Moved on by a claim, a cancel or the rescuer. It lives in the ledger only: no death hurts it.
+    QUEUED = "queued"
+    # Held, prompt being encoded and screened. The holder moves it; if the holder dies the rescuer
+    # returns it to its original place when the lease lapses.
+    LEASED = "leased"
+    # At least one image is being drawn. The holder's heartbeats move it; if the holder dies the
+    # rescuer returns it with the checkpoints of the last heartbeat.
+    RUNNING = "running"
+    # Every unsettled image has its last pass behind it. As RUNNING, but nothing is drawn again.
+    FINISHING = "finishing"
+    # Ended, in the transaction that settled its last image.
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+TERMINAL = frozenset(
+    {
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.BLOCKED,
+        JobState.CANCELLED,
+        JobState.EXPIRED,
+    }
+)
+HELD = frozenset({JobState.LEASED, JobState.RUNNING, JobState.FINISHING})
+LIVE = HELD | {JobState.QUEUED}
+
+
+class JobEvent(StrEnum):
+    """What can happen to a whole job; a single image ends through `Job.with_render`."""
+
+    LEASE = "lease"
+    RETURN = "return"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+    FAIL = "fail"
+
+
+# event: states where it is legal, and what it does to every unsettled render. Only LEASE holds.
+JOB_EVENTS: Mapping[JobEvent, tuple[frozenset[JobState], RenderEvent | None]] = {
+    JobEvent.LEASE: (frozenset({JobState.QUEUED}), None),
+    JobEvent.RETURN: (HELD, RenderEvent.RETURN),
+    JobEvent.CANCEL: (LIVE, RenderEvent.CANCEL),
+    JobEvent.EXPIRE: (frozenset({JobState.QUEUED}), RenderEvent.EXPIRE),
+    JobEvent.FAIL: (LIVE, RenderEvent.FAIL),
+}
+
+# Which end a job without a picture gets when its images ended differently: the first that occurs.
+_ENDS = (
+    (RenderState.SUCCEEDED, JobState.SUCCEEDED),
+    (RenderState.FAILED, JobState.FAILED),
+    (RenderState.EXPIRED, JobState.EXPIRED),
+    (RenderState.CANCELLED, JobState.CANCELLED),
+    (RenderState.BLOCKED, JobState.BLOCKED),
+)
+
+
+def job_state(render_states: Iterable[RenderState], leased: bool) -> JobState:
+    """The job's state: any picture makes it SUCCEEDED (its other images carry their own errors)."""
+    states = tuple(render_states)
+    unsettled = [state for state in states if state not in SETTLED]
+    if not unsettled:
+        return next(job for render, job in _ENDS if render in states)
+    if not leased:
+        return JobState.QUEUED
+    if all(state is RenderState.FINISHING for state in unsettled):
+        return JobState.FINISHING
+    if all(state is RenderState.WAITING for state in unsettled):
+        return JobState.LEASED
+    return JobState.RUNNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +183,27 @@ class Render:
     error: str | None = None
     attempts: int = 0
 
+    @property
+    def settled(self) -> bool:
+        """True in a terminal state."""
+        return self.state in SETTLED
+
+    def on(self, event: RenderEvent) -> Render:
+        """This image after `event`; IllegalTransition where the table has no such exit.
+        A settled image needs no checkpoint any more."""
+        state = TRANSITIONS[self.state].get(event)
+        if state is None:
+            raise IllegalTransition(f"image {self.index}: {event} in state {self.state}")
+        return replace(self, state=state, checkpoint=None if state in SETTLED else self.checkpoint)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request's durable life. Times are seconds since the epoch on the ledger's clock."""
+    """A request's durable life. Times are seconds since the epoch on the ledger's clock.
+
+    attempts: tries in a row that ended in an error or a lapsed lease without any progress.
+    errors: their reasons, oldest first.
+    """
 
     id: str
     request: ImageRequest
@@ -74,18 +220,116 @@ class Job:
     attempts: int = 0
     errors: tuple[str, ...] = ()
 
+    @classmethod
+    def queued(
+        cls, job_id: str, request: ImageRequest, now: float, watched_until: float | None
+    ) -> Job:
+        """A new job at time `now`, all its images waiting."""
+        return cls(
+            id=job_id,
+            request=request,
+            state=JobState.QUEUED,
+            renders=tuple(Render(index, RenderState.WAITING) for index in range(request.n)),
+            created_at=now,
+            deadline_at=now + request.deadline_seconds,
+            watched_until=watched_until,
+        )
+
     @property
     def ended(self) -> bool:
         """True in a terminal state."""
         return self.state in TERMINAL
 
+    def on(self, event: JobEvent) -> Job:
+        """This job after `event`, its unsettled images moved with it; else IllegalTransition."""
+        legal, render_event = JOB_EVENTS[event]
+        if self.state not in legal:
+            raise IllegalTransition(f"job {self.id}: {event} in state {self.state}")
+        renders = self.renders
+        if render_event is not None:
+            renders = tuple(r if r.settled else r.on(render_event) for r in renders)
+        state = job_state((r.state for r in renders), leased=event is JobEvent.LEASE)
+        return replace(self, state=state, renders=renders)
 
-TERMINAL = frozenset(
-    {
-        JobState.SUCCEEDED,
-        JobState.FAILED,
-        JobState.BLOCKED,
-        JobState.CANCELLED,
-        JobState.EXPIRED,
-    }
-)
+    def with_render(self, render: Render) -> Job:
+        """This held job with one image replaced, its own state following from that."""
+        if self.state not in HELD:
+            raise IllegalTransition(f"job {self.id}: image {render.index} moves in {self.state}")
+        renders = tuple(render if r.index == render.index else r for r in self.renders)
+        return replace(
+            self, renders=renders, state=job_state((r.state for r in renders), leased=True)
+        )
+
+    @property
+    def progress(self) -> int:
+        """Grows with everything that the next holder will not have to do again."""
+        return sum(_progress(r) for r in self.renders)
+
+
+def _progress(render: Render) -> int:
+    if render.settled:
+        return 1_000_000
+    stored = render.pass_no if render.checkpoint is not None else 0
+    return stored + (render.state is RenderState.FINISHING)
+
+
+def _one_image_edges() -> Iterator[tuple[JobState, str, JobState]]:
+    """Every move of a job with one image, found by trying every event in every state."""
+    request = ImageRequest(
+        lane="", tenant="", tier="", model="", prompt="", n=1, width=1, height=1, quality="",
+        passes=1, guidance=1.0, seed=0,
+    )  # fmt: skip
+    for state in RenderState:
+        for leased in (False, True):
+            if state is RenderState.RENDERING and not leased:
+                continue  # a queued job has no image in a decoder
+            render = Render(0, state)
+            job = Job("", request, job_state((state,), leased), (render,))
+            for event, (legal, _) in JOB_EVENTS.items():
+                if job.state in legal:
+                    yield job.state, event, job.on(event).state
+            for render_event in TRANSITIONS[state]:
+                # the other render events happen to the job as a whole, above
+                if job.state in HELD and render_event.value not in set(JobEvent) - {JobEvent.FAIL}:
+                    yield job.state, render_event, job.with_render(render.on(render_event)).state
+
+
+def _diagram(start: str, edges: Iterable[tuple[str, str, str]]) -> list[str]:
+    labels: dict[tuple[str, str], list[str]] = {}
+    for source, event, target in edges:
+        events = labels.setdefault((source, target), [])
+        if source != target and event not in events:
+            events.append(event)
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {start}"]
+    lines += [f"    {a} --> {b}: {', '.join(on)}" for (a, b), on in labels.items() if on]
+    return [*lines, "```"]
+
+
+def mermaid() -> str:
+    """docs/states.md: both diagrams, drawn from the tables above."""
+    render_edges = [
+        (state.value, event.value, target.value)
+        for state, exits in TRANSITIONS.items()
+        for event, target in exits.items()
+    ]
+    job_edges = [(a.value, event, b.value) for a, event, b in _one_image_edges()]
+    return "\n".join(
+        [
+            "# States",
+            "",
+            "Drawn from the tables in `jobs/job.py`; a test compares this page with them.",
+            "",
+            "## One image",
+            "",
+            *_diagram("waiting", render_edges),
+            "",
+            "## A job",
+            "",
+            "A job's state follows from its images and from whether somebody holds it. Shown for",
+            "one image; with several, a job ends with its last image, and any picture makes it",
+            "`succeeded`.",
+            "",
+            *_diagram("queued", job_edges),
+            "",
+        ]
+    )

@@ -11,12 +11,14 @@ Every verb is one transaction on the ledger's own clock. Calls block: run them o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from jobs.job import Job, RenderState
 from jobs.request import ImageRequest
+
+T = TypeVar("T")
 
 
 class LedgerError(Exception):
@@ -149,6 +151,15 @@ class Ledger(Protocol):
     def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
         """Somebody still waits for these: watched_until = now + grace."""
 
+    def answered(self, job_ids: Sequence[str]) -> None:
+        """The watcher has its answer: the same body again is a new wish, not a retry of these."""
+
+    def together(
+        self, calls: Sequence[Callable[[], T]], *, durable: bool = True
+    ) -> list[T | Exception]:
+        """Several writes of this ledger in ONE transaction; what one raises undoes only itself and
+        is its result. LedgerUnavailable ends them all."""
+
     def expire(self) -> int:
         """Lapsed leases go back to the queue with fence + 1 at their original place, overdue jobs
         end as EXPIRED, unwatched ones as CANCELLED. How many rows moved."""
@@ -160,7 +171,7 @@ class Ledger(Protocol):
         """What waits and runs now."""
 
     def version(self) -> int:
-        """A number that changes whenever any process has written; cheap enough to poll at 100 Hz."""
+        """Changes whenever any process has written; cheap enough to poll at 100 Hz."""
 
     def close(self) -> None:
         """Release connections and threads."""

@@ -18,7 +18,7 @@ class ImageRequest:
     """One request for n images.
 
     passes: per image. guidance: 1.0 switches it off. seed: image i is drawn with seed + i.
-    cost_seconds: predicted GPU-seconds of the whole request (all images), the fair queue's currency.
+    cost_seconds: predicted GPU-seconds of all images together, the fair queue's currency.
     watched: True when somebody waits on the connection; the job is cancelled when nobody renews
     its watch. deadline_seconds: after that long in the queue it expires.
     body_hash: hex digest of the request body, for re-attaching a client's retry.

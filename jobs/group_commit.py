@@ -1,0 +1,126 @@
+"""The ledger for event loops: the same verbs, awaited. Gateways and dispatchers use this one.
+
+Writes share a thread and their fsyncs; reads have a thread of their own and never wait for a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from jobs.changes import Changes
+from jobs.job import Job
+from jobs.ledger import Beat, Depth, Ledger, Outcome, Renewal, Submission
+from jobs.ledger_thread import LedgerThread, read_batch, write_batch
+from jobs.request import ImageRequest
+
+
+class AsyncLedger:
+    """Wraps a Ledger and owns it from then on. Callable from several event loops.
+
+    Errors are those of Ledger. Do not cancel a `claim`: its jobs would wait for their lease to end.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._writes = LedgerThread("ledger-writes", write_batch(ledger), gather=True)
+        self._reads = LedgerThread("ledger-reads", read_batch(ledger), gather=False)
+        self._changes = Changes(ledger.version)
+
+    async def submit(self, request: ImageRequest) -> Submission:
+        """See Ledger."""
+        run = partial(self._ledger.submit, request)
+        result: Submission = await self._writes.ask(run)
+        return result
+
+    async def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
+        """See Ledger."""
+        run = partial(self._ledger.claim, lane, worker, limit, lease_seconds)
+        result: list[Job] = await self._writes.ask(run)
+        return result
+
+    async def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
+        """See Ledger."""
+        run = partial(self._ledger.renew, beats, lease_seconds)
+        result: list[Renewal] = await self._writes.ask(run, durable=False)
+        return result
+
+    async def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
+        """See Ledger."""
+        run = partial(self._ledger.finish_render, job_id, fence, index, outcome)
+        result: Job = await self._writes.ask(run)
+        return result
+
+    async def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:
+        """See Ledger."""
+        run = partial(self._ledger.release, job_id, fence, error=error)
+        await self._writes.ask(run)
+
+    async def cancel(self, job_id: str) -> Job | None:
+        """See Ledger."""
+        run = partial(self._ledger.cancel, job_id)
+        result: Job | None = await self._writes.ask(run)
+        return result
+
+    async def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
+        """See Ledger."""
+        run = partial(self._ledger.watch, job_ids, grace_seconds)
+        await self._writes.ask(run, durable=False)
+
+    async def answered(self, job_ids: Sequence[str]) -> None:
+        """See Ledger."""
+        run = partial(self._ledger.answered, job_ids)
+        await self._writes.ask(run, durable=False)
+
+    async def expire(self) -> int:
+        """See Ledger."""
+        run = self._ledger.expire
+        result: int = await self._writes.ask(run)
+        return result
+
+    async def get(self, job_id: str) -> Job | None:
+        """See Ledger."""
+        run = partial(self._ledger.get, job_id)
+        result: Job | None = await self._reads.ask(run, job_id=job_id)
+        return result
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """See Ledger."""
+        run = partial(self._ledger.get_many, job_ids)
+        result: list[Job] = await self._reads.ask(run)
+        return result
+
+    async def recent(self, tenant: str, limit: int) -> list[Job]:
+        """See Ledger."""
+        run = partial(self._ledger.recent, tenant, limit)
+        result: list[Job] = await self._reads.ask(run)
+        return result
+
+    async def position(self, job_id: str) -> int | None:
+        """See Ledger."""
+        run = partial(self._ledger.position, job_id)
+        result: int | None = await self._reads.ask(run)
+        return result
+
+    async def depth(self, lane: str) -> Depth:
+        """See Ledger."""
+        run = partial(self._ledger.depth, lane)
+        result: Depth = await self._reads.ask(run)
+        return result
+
+    async def version(self) -> int:
+        """See Ledger. Take it before a read and pass it to `changed` after it."""
+        result: int = await self._reads.ask(self._ledger.version)
+        return result
+
+    async def changed(self, seen: int, timeout_seconds: float) -> int:
+        """Wait until the ledger's version is not `seen`, or for the timeout; the version then.
+        A write that came between `version` and this call returns at once."""
+        return await self._changes.wait(seen, timeout_seconds)
+
+    def close(self) -> None:
+        """Finish the writes that have arrived, then close threads and ledger. Blocks shortly."""
+        self._changes.close()
+        self._writes.close()
+        self._reads.close()
+        self._ledger.close()

@@ -1,0 +1,168 @@
+"""A thread that owns the ledger's calls, so that an event loop never waits for a disk.
+
+LedgerThread gathers what has arrived and runs it as one batch: many writers share one fsync.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.ledger import Ledger, LedgerUnavailable
+
+_log = logging.getLogger(__name__)
+_BATCH_MAX = 64
+# Beside the time that the last commit took, which gathers by itself: as long as calls arrive less
+# than a pause apart, wait for more, but no longer than the window.
+_PAUSE_SECONDS = 0.0005
+_WINDOW_SECONDS = 0.003
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call on its way to a thread. run: the ledger's verb with its arguments.
+
+    durable: its caller must not be answered before an fsync. job_id: set for a plain `get`.
+    """
+
+    run: Callable[[], Any]
+    durable: bool = True
+    job_id: str | None = None
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    answer: asyncio.Future[Any] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+Batch = Callable[[Sequence[Call]], Sequence[Any]]
+
+
+class LedgerThread:
+    """Runs calls in order of arrival, a batch at a time, and answers each on its own event loop."""
+
+    def __init__(self, name: str, run: Batch, *, gather: bool) -> None:
+        self._run = run
+        self._gather = gather
+        self._arrivals: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._closed = False
+        self._closing = threading.Lock()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    async def ask(
+        self, run: Callable[[], Any], *, durable: bool = True, job_id: str | None = None
+    ) -> Any:
+        """The result of `run`, called on this thread. A call that was started is finished even if
+        its caller goes away."""
+        call = Call(run, durable, job_id)
+        with self._closing:  # so that nothing arrives behind the end
+            if self._closed:
+                raise LedgerUnavailable("the ledger is closed")
+            self._arrivals.put(call)
+        return await call.answer
+
+    def close(self) -> None:
+        """Finish what has arrived, then stop."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._arrivals.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        more = True
+        while more:
+            batch, more = self._next_batch()
+            if batch:
+                _deliver(batch, self._results(batch))
+
+    def _next_batch(self) -> tuple[list[Call], bool]:
+        batch: list[Call] = []
+        closes_at = float("inf")
+        while len(batch) < _BATCH_MAX:
+            try:
+                call = self._arrivals.get(block=not batch)
+            except queue.Empty:
+                call = self._straggler(batch, closes_at)
+                if call is None:
+                    break
+            if call is None:
+                return batch, False
+            batch.append(call)
+            if len(batch) == 2:  # a lone write never waits; company promises more
+                closes_at = time.monotonic() + _WINDOW_SECONDS
+        return batch, True
+
+    def _straggler(self, batch: Sequence[Call], closes_at: float) -> Call | None:
+        if not self._gather or len(batch) < 2 or time.monotonic() > closes_at:
+            return None
+        try:
+            call = self._arrivals.get(timeout=_PAUSE_SECONDS)
+        except queue.Empty:
+            return None
+        if call is None:
+            self._arrivals.put(None)  # the end is for the next batch
+        return call
+
+    def _results(self, batch: Sequence[Call]) -> Sequence[Any]:
+        try:
+            return self._run(batch)
+        except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+            return [error] * len(batch)
+
+
+def write_batch(ledger: Ledger) -> Batch:
+    """One transaction for the whole batch; a lone call needs no savepoint."""
+
+    def run(batch: Sequence[Call]) -> Sequence[Any]:
+        if len(batch) == 1:
+            return [batch[0].run()]
+        durable = any(call.durable for call in batch)
+        return ledger.together([call.run for call in batch], durable=durable)
+
+    return run
+
+
+def read_batch(ledger: Ledger) -> Batch:
+    """Plain `get`s that arrived together become one query: many watchers wake at the same time."""
+
+    def run(batch: Sequence[Call]) -> Sequence[Any]:
+        ids = list(dict.fromkeys(call.job_id for call in batch if call.job_id is not None))
+        jobs = {job.id: job for job in ledger.get_many(ids)} if ids else {}
+        return [_outcome(c.run) if c.job_id is None else jobs.get(c.job_id) for c in batch]
+
+    return run
+
+
+def _outcome(run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
+        return error
+
+
+def _deliver(batch: Sequence[Call], results: Sequence[Any]) -> None:
+    answers: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for call, result in zip(batch, results, strict=True):
+        answers.setdefault(call.loop, []).append((call.answer, result))
+    for loop, pairs in answers.items():
+        try:
+            loop.call_soon_threadsafe(_answer, pairs)
+        except RuntimeError:
+            _log.debug("an event loop closed before its ledger calls were answered")
+
+
+def _answer(pairs: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in pairs:
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -1,0 +1,34 @@
+"""Whether a lapsed lease means a dead holder, or only that nobody could reach the ledger."""
+
+from __future__ import annotations
+
+
+class Outage:
+    """What one ledger client remembers of its own luck. After an outage (or a jump of the clock)
+    every lease looks lapsed; the holders get one lease to renew before anything is taken away."""
+
+    def __init__(self) -> None:
+        self._last_success_at: float | None = None
+        self._failed = False
+        self._ended_at = float("-inf")
+
+    def succeeded(self, now: float) -> None:
+        """A call came through."""
+        self._last_success_at = now
+
+    def failed(self) -> None:
+        """A call did not."""
+        self._failed = True
+
+    def look(self, now: float, patience_seconds: float) -> None:
+        """Note an outage that ends now: a failure, or a silence longer than `patience_seconds`."""
+        silent = (
+            self._last_success_at is not None and now - self._last_success_at > patience_seconds
+        )
+        if self._failed or silent:
+            self._ended_at = now
+        self._failed = False
+
+    def lapsed(self, until: float, term_seconds: float, now: float) -> bool:
+        """Whether a term that ran to `until` is over, a whole term after any outage at least."""
+        return max(until, self._ended_at + term_seconds) <= now

@@ -1,0 +1,83 @@
+"""Whole jobs out of a transaction and back into it. Every move of a job is written here, once:
+with its expected state and fence, and with the refunds that the move brings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from jobs import statements as sql
+from jobs.job import HELD, Job, Render
+from jobs.ledger import LeaseLost
+from jobs.rows import dump, job_from_row, render_from_row
+from jobs.tiers import refunded
+
+
+def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    """Those that exist, by id; two statements however many."""
+    if not job_ids:
+        return {}
+    renders: dict[str, list[Render]] = {}
+    for job_id, *row in connection.execute(sql.RENDERS, {"ids": job_ids}):
+        renders.setdefault(job_id, []).append(render_from_row(row))
+    rows = connection.execute(sql.JOBS, {"ids": job_ids})
+    return {row[0]: job_from_row(row, renders[row[0]]) for row in rows}
+
+
+def load_job(connection: Connection, job_id: str) -> Job | None:
+    """One job, or None."""
+    return load_jobs(connection, [job_id]).get(job_id)
+
+
+def store_job(connection: Connection, before: Job, after: Job) -> None:
+    """Write `after` over `before`. LeaseLost when the stored job is no longer `before`."""
+    changed = connection.execute(
+        sql.STORE_JOB,
+        {
+            "id": before.id,
+            "was": before.state,
+            "was_fence": before.fence,
+            "state": after.state,
+            "fence": after.fence,
+            "attempts": after.attempts,
+            "cancel_requested": after.cancel_requested,
+            "started_at": after.started_at,
+            "finished_at": after.finished_at,
+            "errors": dump(after.errors),
+        },
+    )
+    if changed.rowcount != 1:
+        raise LeaseLost(f"job {before.id}: moved on while it was being written")
+    moved = [(b, a) for b, a in zip(before.renders, after.renders, strict=True) if b != a]
+    if moved:
+        rows = [_render_row(before.id, b, a) for b, a in moved]
+        connection.execute(sql.STORE_RENDER, rows)
+    if before.state in HELD and after.state not in HELD:
+        connection.execute(sql.DROP_LEASE, {"job_id": before.id, "fence": before.fence})
+    _refund(connection, after, moved)
+
+
+def _refund(connection: Connection, job: Job, moved: Sequence[tuple[Render, Render]]) -> None:
+    """To the day that was charged, in the transaction that settles, so exactly once."""
+    passes = job.request.passes
+    n = sum(not b.settled and a.settled and refunded(a, passes) for b, a in moved)
+    if n:
+        connection.execute(sql.GIVE_QUOTA, {"n": n, "tenant": job.request.tenant, "id": job.id})
+
+
+def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]:
+    return {
+        "job_id": job_id,
+        "idx": before.index,
+        "was": before.state,
+        "state": after.state,
+        "pass_no": after.pass_no,
+        "attempts": after.attempts,
+        "previews": dump(after.previews),
+        "blob": after.blob,
+        "stage": after.stage,
+        "categories": dump(after.categories),
+        "error": after.error,
+        "checkpoint": after.checkpoint,
+    }

@@ -1,0 +1,87 @@
+"""Rows to records and back. Knows the order of the columns that statements.py selects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+from jobs.job import Job, JobState, Render, RenderState
+from jobs.request import ImageRequest
+
+_FIELDS = tuple(field.name for field in fields(ImageRequest))
+_KEYS_WITHOUT_NUL = ("lane", "tenant", "tier", "idempotency_key", "body_hash")
+
+
+def request_to_json(request: ImageRequest) -> str:
+    """ValueError, naming the field, for text that no database stores faithfully."""
+    for name in _FIELDS:
+        value = getattr(request, name)
+        if not isinstance(value, str):
+            continue
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name}: has a lone surrogate, which is not text") from None
+        if name in _KEYS_WITHOUT_NUL and "\0" in value:
+            raise ValueError(f"{name}: must not contain NUL")
+    return json.dumps({name: getattr(request, name) for name in _FIELDS}, ensure_ascii=False)
+
+
+@lru_cache(maxsize=256)
+def request_from_json(stored: str) -> ImageRequest:
+    """Cached: a job is read many times while it is watched, and its request never changes."""
+    return ImageRequest(**json.loads(stored))
+
+
+def dump(values: Sequence[Any]) -> str:
+    """A tuple as a JSON list; the empty one, by far the most frequent, without the encoder."""
+    return json.dumps(values) if values else "[]"
+
+
+def load(stored: str) -> tuple[Any, ...]:
+    """The inverse of `dump`."""
+    return () if stored == "[]" else tuple(json.loads(stored))
+
+
+def render_from_row(row: Sequence[Any]) -> Render:
+    """A row of statements.RENDER_COLUMNS (without the leading job_id)."""
+    index, state, pass_no, attempts, previews, blob, stage, categories, error, checkpoint = row
+    return Render(
+        index=index,
+        state=RenderState(state),
+        pass_no=pass_no,
+        checkpoint=checkpoint,
+        previews=load(previews),
+        blob=blob,
+        categories=load(categories),
+        stage=stage,
+        error=error,
+        attempts=attempts,
+    )
+
+
+def job_from_row(row: Sequence[Any], renders: Iterable[Render]) -> Job:
+    """A row of statements.JOB_COLUMNS and the job's images in order."""
+    (
+        job_id, state, fence, attempts, cancel_requested, created_at, started_at, finished_at,
+        deadline_at, watched_until, errors, request, worker,
+    ) = row  # fmt: skip
+    return Job(
+        id=job_id,
+        request=request_from_json(request),
+        state=JobState(state),
+        renders=tuple(renders),
+        fence=fence,
+        worker=worker,
+        created_at=created_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        deadline_at=deadline_at,
+        watched_until=watched_until,
+        cancel_requested=bool(cancel_requested),
+        attempts=attempts,
+        errors=load(errors),
+    )

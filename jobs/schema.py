@@ -1,0 +1,156 @@
+"""The ledger's tables, for every database alike. Nothing here reads or writes a job.
+
+Names: vft is a virtual finish time (the fair queue's stamp), a fence grows with every lease.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    inspect,
+    text,
+)
+
+from jobs.ledger import LedgerError
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+_serial = BigInteger().with_variant(Integer(), "sqlite")
+
+schema_version = Table("meltproof_schema", metadata, Column("version", Integer, primary_key=True))
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _serial, primary_key=True),  # order of arrival
+    Column("id", Text, nullable=False, unique=True),
+    Column("lane", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("vft", Double, nullable=False),
+    Column("cost_seconds", Double, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("deadline_at", Double, nullable=False),
+    Column("watched_until", Double),
+    Column("answered_at", Double),
+    Column("day", Text, nullable=False),  # the day whose quota was charged
+    Column("idempotency_key", Text),
+    Column("body_hash", Text, nullable=False),
+    Column("errors", Text, nullable=False),  # JSON list of reasons
+    Column("request", Text, nullable=False),  # JSON of ImageRequest
+)
+_queued = text("state = 'queued'")
+_unended = text("watched_until is not null and finished_at is null")
+_keyed = text("idempotency_key is not null")
+_hashed = text("body_hash <> ''")
+Index("jobs_ready", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
+      sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
+Index("jobs_overdue", jobs.c.deadline_at, sqlite_where=_queued, postgresql_where=_queued)
+Index("jobs_watched", jobs.c.watched_until, sqlite_where=_unended, postgresql_where=_unended)
+Index("jobs_of_tenant", jobs.c.tenant, jobs.c.seq)
+Index("jobs_of_body", jobs.c.tenant, jobs.c.body_hash, jobs.c.seq,
+      sqlite_where=_hashed, postgresql_where=_hashed)  # fmt: skip
+Index("jobs_of_key", jobs.c.tenant, jobs.c.idempotency_key, unique=True,
+      sqlite_where=_keyed, postgresql_where=_keyed)  # fmt: skip
+
+renders = Table(
+    "renders",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("idx", Integer, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("pass_no", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("previews", Text, nullable=False),  # JSON list of pass numbers
+    Column("blob", Text),
+    Column("stage", Text),
+    Column("categories", Text, nullable=False),  # JSON list
+    Column("error", Text),
+    Column("checkpoint", LargeBinary),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 50},  # heartbeats update in place
+)
+
+# One row per held job and none else, so that the rescuer reads it whole: an index on lease_until
+# would cost every heartbeat and save nothing.
+leases = Table(
+    "leases",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("fence", BigInteger, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Column("lease_seconds", Double, nullable=False),
+    Column("progress", BigInteger, nullable=False),  # Job.progress when it was claimed
+    Column("cancel_requested", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 50},
+)
+
+# Virtual time and served seconds belong to a (lane, tier), so that one tier never delays the
+# newcomers of another.
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("tier", Text, primary_key=True),
+    Column("vtime", Double, nullable=False),
+    Column("served_seconds", Double, nullable=False),  # decays; true at served_at
+    Column("served_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+flows = Table(
+    "flows",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("tier", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("vft", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+quota = Table(
+    "quota",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("used", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+class SchemaTooNew(LedgerError):
+    """The database was written by a newer Meltproof; this one would misread it."""
+
+
+def prepare(connection: Connection) -> None:
+    """Create what is missing, inside the caller's transaction. SchemaTooNew for a newer one."""
+    if inspect(connection).has_table("meltproof_schema"):
+        found = connection.execute(text("select max(version) from meltproof_schema")).scalar()
+        if found is not None and found > SCHEMA_VERSION:
+            raise SchemaTooNew(
+                f"{connection.engine.url.database}: its schema is version {found}, this Meltproof "
+                f"knows up to {SCHEMA_VERSION}; start the newer one"
+            )
+        if found == SCHEMA_VERSION:
+            return
+    metadata.create_all(connection)
+    connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))

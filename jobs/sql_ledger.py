@@ -1,0 +1,381 @@
+"""The Ledger in SQL. Each verb is one transaction: load, decide with the pure rules, store.
+
+Safe to call from any thread. What a state change means is decided in job.py, attempts.py and
+tiers.py; who is next in fair_queue.py; this file only asks them inside a transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from jobs import statements as sql
+from jobs.attempts import give_back
+from jobs.claiming import Claim, claim_jobs
+from jobs.fair_queue import FairQueue
+from jobs.heartbeat import write_beats
+from jobs.job import HELD, Job, JobEvent, JobState, RenderEvent, RenderState
+from jobs.ledger import (
+    Beat,
+    Depth,
+    LeaseLost,
+    LedgerUnavailable,
+    Outcome,
+    Renewal,
+    Submission,
+)
+from jobs.outage import Outage
+from jobs.queue_length import lane_depth, place_in_queue
+from jobs.records import load_job, load_jobs, store_job
+from jobs.request import ImageRequest
+from jobs.rows import request_to_json
+from jobs.schema import prepare
+from jobs.sqlite import SqliteDatabase
+from jobs.submitting import insert_job, job_to_reattach
+from jobs.tiers import Tier, utc_day
+
+T = TypeVar("T")
+
+_EXPIRE_AT_ONCE = 500
+_OUTCOMES = {
+    RenderState.SUCCEEDED: RenderEvent.SUCCEED,
+    RenderState.BLOCKED: RenderEvent.BLOCK,
+    RenderState.FAILED: RenderEvent.FAIL,
+}
+
+
+def new_job_id(shard: int = 0) -> str:
+    """Two hex digits of the shard that holds the job, then 120 random bits."""
+    return f"{shard:02x}{secrets.token_hex(15)}"
+
+
+def shard_of(job_id: str) -> int:
+    """The shard that `new_job_id` wrote into the id."""
+    return int(job_id[:2], 16)
+
+
+class SqlLedger:
+    """A Ledger at an SQLAlchemy URL (`sqlite:////var/lib/meltproof/ledger.db`).
+
+    tiers: what each tier promises; an unknown one has no limit and weight 1. May be replaced at any
+    time. attempts_max: tries without progress before a job fails. watch_grace_seconds: how long a
+    watched job lives before its first `watch`. Raises LedgerUnavailable, SchemaTooNew, ValueError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tiers: Mapping[str, Tier] | None = None,
+        attempts_max: int = 3,
+        watch_grace_seconds: float = 120.0,
+        clock: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = new_job_id,
+    ) -> None:  # fmt: skip
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            raise ValueError(f"ledger URL: {parsed.get_backend_name()} is not supported, sqlite is")
+        try:
+            self._database = SqliteDatabase(parsed)
+        except OSError as error:
+            raise LedgerUnavailable(f"{parsed.database}: {error}") from error
+        self.tiers: Mapping[str, Tier] = tiers or {}
+        self._attempts_max = attempts_max
+        self._watch_grace_seconds = watch_grace_seconds
+        self._clock = clock
+        self._new_id = new_id
+        self._outage = Outage()
+        self._together = threading.local()
+        with self._write() as connection:
+            prepare(connection)
+
+    # -- transactions
+
+    @contextmanager
+    def _write(self, engine: Engine | None = None) -> Iterator[Connection]:
+        """One transaction, or a part of the one that `together` has open on this thread."""
+        shared: Connection | None = getattr(self._together, "connection", None)
+        if shared is not None:
+            yield shared
+            return
+        with self._errors(), (engine or self._database.durable).begin() as connection:
+            yield connection
+        self._outage.succeeded(self._clock())
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._errors(), self._database.reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            if isinstance(error, OperationalError) or type(error) is DatabaseError:
+                self._outage.failed()
+                raise LedgerUnavailable(str(error.orig)) from error
+            raise
+
+    def together(
+        self, calls: Sequence[Callable[[], T]], *, durable: bool = True
+    ) -> list[T | Exception]:
+        """Run several write verbs in ONE transaction, each in a savepoint of its own: what one
+        raises is its result and undoes nothing of its neighbours. LedgerUnavailable ends them all.
+        """
+        results: list[T | Exception] = []
+        with self._write(None if durable else self._database.relaxed) as connection:
+            self._together.connection = connection
+            try:
+                results.extend(_in_savepoint(connection, call) for call in calls)
+            finally:
+                self._together.connection = None
+        return results
+
+    # -- asking
+
+    def submit(self, request: ImageRequest) -> Submission:
+        """See Ledger. ValueError for text that no database stores faithfully."""
+        stored = request_to_json(request)
+        with self._write() as connection:
+            now = self._clock()
+            found = job_to_reattach(connection, request, now)
+            if found is not None:
+                self._watch(connection, [found], now + self._watch_grace_seconds)
+                return Submission(load_jobs(connection, [found])[found], reattached=True)
+            watched_until = now + self._watch_grace_seconds if request.watched else None
+            tier = self.tiers.get(request.tier)
+            job = insert_job(
+                connection,
+                Job.queued(self._new_id(), request, now, watched_until),
+                stored=stored,
+                day=utc_day(now),
+                images_per_day=tier.images_per_day if tier else None,
+            )
+            return Submission(job, reattached=False)
+
+    def cancel(self, job_id: str) -> Job | None:
+        """See Ledger."""
+        with self._write() as connection:
+            job = load_job(connection, job_id)
+            return None if job is None else self._cancel(connection, job)
+
+    def _cancel(self, connection: Connection, job: Job) -> Job:
+        if job.ended or job.cancel_requested:
+            return job
+        after = replace(job, cancel_requested=True)
+        if job.state is JobState.QUEUED:
+            return self._store(connection, job, after.on(JobEvent.CANCEL))
+        connection.execute(sql.CANCEL_LEASE, {"job_id": job.id, "yes": True})
+        return self._store(connection, job, after)
+
+    def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
+        """See Ledger. Not fsynced: a lost renewal is renewed."""
+        if job_ids:
+            with self._write(self._database.relaxed) as connection:
+                self._watch(connection, job_ids, self._clock() + grace_seconds)
+
+    def _watch(self, connection: Connection, job_ids: Sequence[str], until: float) -> None:
+        connection.execute(sql.WATCH, {"ids": list(job_ids), "until": until})
+
+    def answered(self, job_ids: Sequence[str]) -> None:
+        """See Ledger. Not fsynced: at worst a retry gets the same answer again."""
+        if job_ids:
+            with self._write(self._database.relaxed) as connection:
+                ids = list(job_ids)
+                connection.execute(sql.ANSWERED, {"ids": ids, "now": self._clock()})
+
+    # -- working
+
+    def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
+        """See Ledger. An empty lane is seen without taking the write lock."""
+        with self._read() as connection:
+            if limit < 1 or connection.execute(sql.ANY_QUEUED, {"lane": lane}).first() is None:
+                return []
+        with self._write() as connection:
+            wanted = Claim(lane, worker, limit, lease_seconds)
+            return claim_jobs(connection, FairQueue(self.tiers), wanted, self._clock())
+
+    def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
+        """See Ledger. Not fsynced."""
+        if not beats:
+            return []
+        with self._write(self._database.relaxed) as connection:
+            renewals = write_beats(connection, beats, lease_seconds, self._clock())
+            gone = [r.job_id for r in renewals if r.cancelled or not r.held]
+            jobs = load_jobs(connection, gone)
+            for index, renewal in enumerate(renewals):
+                job = jobs.get(renewal.job_id)
+                if job is None or (renewal.held and not renewal.cancelled):
+                    continue
+                if renewal.held:
+                    self._store(connection, job, job.on(JobEvent.CANCEL))
+                cancelled = renewal.held or job.state is JobState.CANCELLED
+                renewals[index] = Renewal(renewal.job_id, held=False, cancelled=cancelled)
+            return renewals
+
+    def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
+        """See Ledger. ValueError for an outcome that does not settle an image."""
+        event = _OUTCOMES.get(outcome.state)
+        if event is None or (event is RenderEvent.SUCCEED) != (outcome.blob is not None):
+            raise ValueError(f"not an outcome: {outcome}")
+        with self._write() as connection:
+            job = self._held(connection, job_id, fence)
+            if job is None or not 0 <= index < len(job.renders) or job.renders[index].settled:
+                raise LeaseLost(f"job {job_id}, image {index}, fence {fence}")
+            render = replace(
+                job.renders[index].on(event),
+                blob=outcome.blob,
+                categories=outcome.categories,
+                stage=outcome.stage,
+                error=outcome.error,
+            )
+            return self._store(connection, job, job.with_render(render))
+
+    def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:
+        """See Ledger."""
+        with self._write() as connection:
+            job = self._held(connection, job_id, fence)
+            if job is None:
+                return
+            claimed = connection.execute(sql.LEASE_PROGRESS, {"job_id": job_id}).scalar_one()
+            self._give_back(connection, job, claimed, error)
+
+    def _give_back(self, connection: Connection, job: Job, claimed: int, why: str | None) -> None:
+        after = give_back(
+            job, reason=why, progressed=job.progress > claimed, attempts_max=self._attempts_max
+        )
+        self._store(connection, job, replace(after, fence=job.fence + 1))
+
+    def _held(self, connection: Connection, job_id: str, fence: int) -> Job | None:
+        job = load_job(connection, job_id)
+        return job if job is not None and job.state in HELD and job.fence == fence else None
+
+    def _store(self, connection: Connection, before: Job, after: Job) -> Job:
+        if after.ended:
+            after = replace(after, finished_at=self._clock())
+        if after.state not in HELD:
+            after = replace(after, worker=None)
+        store_job(connection, before, after)
+        return after
+
+    # -- looking
+
+    def get(self, job_id: str) -> Job | None:
+        """See Ledger."""
+        with self._read() as connection:
+            return load_job(connection, job_id)
+
+    def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """See Ledger."""
+        with self._read() as connection:
+            return list(load_jobs(connection, list(job_ids)).values())
+
+    def recent(self, tenant: str, limit: int) -> list[Job]:
+        """See Ledger."""
+        with self._read() as connection:
+            found = connection.execute(sql.RECENT, {"tenant": tenant, "limit": limit})
+            ids = list(found.scalars())
+            jobs = load_jobs(connection, ids)
+            return [jobs[job_id] for job_id in ids]
+
+    def position(self, job_id: str) -> int | None:
+        """See Ledger: exact inside a tier; beside other tiers, by the tiers' shares."""
+        with self._read() as connection:
+            return place_in_queue(connection, FairQueue(self.tiers), job_id)
+
+    def depth(self, lane: str) -> Depth:
+        """See Ledger."""
+        with self._read() as connection:
+            return lane_depth(connection, lane)
+
+    def version(self) -> int:
+        """See Ledger."""
+        try:
+            return self._database.version()
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(str(error)) from error
+
+    # -- rescuing
+
+    def expire(self) -> int:
+        """See Ledger. After an outage of the ledger every holder has one lease to come back, and
+        every watcher one grace. With nothing to do it takes no write lock."""
+        with self._read() as connection:
+            now = self._clock()
+            if not _anything_lapsed(connection, now):
+                self._outage.succeeded(now)
+                return 0
+        with self._write() as connection:
+            now = self._clock()
+            moved = self._expire_leases(connection, now)
+            moved += self._expire_overdue(connection, now)
+            return moved + self._cancel_unwatched(connection, now)
+
+    def _expire_leases(self, connection: Connection, now: float) -> int:
+        rows = connection.execute(sql.LAPSED_LEASES, {"now": now}).all()
+        patience = min((row.lease_seconds for row in rows), default=self._watch_grace_seconds)
+        self._outage.look(now, patience)
+        lapsed = {
+            row.job_id: row.progress
+            for row in rows
+            if self._outage.lapsed(row.lease_until, row.lease_seconds, now)
+        }
+        for job_id, job in load_jobs(connection, list(lapsed)).items():
+            self._give_back(connection, job, lapsed[job_id], f"lease of {job.worker} lapsed")
+        return len(lapsed)
+
+    def _expire_overdue(self, connection: Connection, now: float) -> int:
+        rows = connection.execute(sql.OVERDUE, {"now": now, "limit": _EXPIRE_AT_ONCE})
+        overdue = load_jobs(connection, list(rows.scalars()))
+        for job in overdue.values():
+            self._store(connection, job, job.on(JobEvent.EXPIRE))
+        return len(overdue)
+
+    def _cancel_unwatched(self, connection: Connection, now: float) -> int:
+        rows = connection.execute(sql.UNWATCHED, {"now": now, "limit": _EXPIRE_AT_ONCE})
+        grace = self._watch_grace_seconds
+        lapsed = [row.id for row in rows if self._outage.lapsed(row.watched_until, grace, now)]
+        for job in load_jobs(connection, lapsed).values():
+            self._cancel(connection, job)
+        return len(lapsed)
+
+    def close(self) -> None:
+        """See Ledger."""
+        self._database.close()
+
+
+def _anything_lapsed(connection: Connection, now: float) -> bool:
+    limits = {"now": now, "limit": 1}
+    return any(
+        connection.execute(statement, limits).first() is not None
+        for statement in (sql.LAPSED_LEASES, sql.OVERDUE, sql.UNWATCHED)
+    )
+
+
+def _in_savepoint(connection: Connection, call: Callable[[], T]) -> T | Exception:
+    connection.exec_driver_sql("SAVEPOINT one_call")
+    result: T | Exception
+    try:
+        result = call()
+    except DatabaseError as error:
+        if isinstance(error, OperationalError) or type(error) is DatabaseError:
+            raise
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
+        result = error
+    except Exception as error:
+        if isinstance(error, LedgerUnavailable):
+            raise
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
+        result = error
+    connection.exec_driver_sql("RELEASE SAVEPOINT one_call")
+    return result

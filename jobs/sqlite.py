@@ -1,0 +1,95 @@
+"""All that is particular to SQLite: how connections are opened and how a write begins.
+
+WAL, so that readers never wait for a writer. Every write begins IMMEDIATE: two deferred ones that
+both want to write would fail instead of waiting.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+SKIP_LOCKED = ""  # one writer at a time: nothing to skip
+_BUSY_SECONDS = 5.0
+
+
+class SqliteDatabase:
+    """Three doors to one file, and a watchman.
+
+    durable: a commit survives a power cut (fsync). relaxed: it survives the death of the process
+    only. reader: snapshots that never wait for a writer.
+    """
+
+    def __init__(self, url: URL) -> None:
+        if not url.database or url.database == ":memory:":
+            raise ValueError(f"the ledger needs a file, not {url}")
+        self._path = Path(url.database)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.durable = _engine(url, synchronous="FULL", begin="BEGIN IMMEDIATE")
+        self.relaxed = _engine(url, synchronous="NORMAL", begin="BEGIN IMMEDIATE")
+        self.reader = _engine(url, synchronous="NORMAL", begin="BEGIN")
+        self._watchman: sqlite3.Connection | None = None
+        self._watching = threading.Lock()
+
+    def version(self) -> int:
+        """PRAGMA data_version on a connection that never writes: it moves with every commit of any
+        other connection, ours included."""
+        with self._watching:
+            if self._watchman is None:
+                self._watchman = sqlite3.connect(
+                    self._path, check_same_thread=False, isolation_level=None, timeout=_BUSY_SECONDS
+                )
+            return int(self._watchman.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close every connection."""
+        for engine in (self.durable, self.relaxed, self.reader):
+            engine.dispose()
+        with self._watching:
+            if self._watchman is not None:
+                self._watchman.close()
+                self._watchman = None
+
+
+def _engine(url: URL, *, synchronous: str, begin: str) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={
+            "timeout": _BUSY_SECONDS,
+            "isolation_level": None,  # we say BEGIN ourselves, below
+            "check_same_thread": False,
+            "cached_statements": 256,
+        },
+        pool_size=4,
+        max_overflow=28,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        _enter_wal(connection)
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _enter_wal(connection: sqlite3.Connection, tries: int = 50) -> None:
+    """SQLite does not wait its busy time for the switch to WAL: the first processes to open a new
+    file race for it, and the losers must ask again."""
+    for left in reversed(range(tries)):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or not left:
+                raise
+            time.sleep(0.02)
+        else:
+            return

@@ -1,0 +1,123 @@
+"""Every SQL statement of the ledger, written once for SQLite and PostgreSQL.
+
+Compiled once and cached by SQLAlchemy. Each write carries the state or fence that it expects.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, bindparam, text
+
+
+def _many(sql: str) -> TextClause:
+    return text(sql).bindparams(bindparam("ids", expanding=True))
+
+
+JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
+    j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request, l.worker"""
+RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage, categories,
+    error, checkpoint"""
+
+JOBS = _many(f"""select {JOB_COLUMNS} from jobs j left join leases l on l.job_id = j.id
+    where j.id in :ids""")
+RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
+RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
+
+# -- submit
+BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
+    where tenant = :tenant and idempotency_key = :key""")
+DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
+# A job that ended without a picture of ours is no answer to a retry; a cancelled one is dying.
+BY_BODY = text("""select id from jobs
+    where tenant = :tenant and body_hash = :body_hash and body_hash <> ''
+      and created_at > :since and answered_at is null and not cancel_requested
+      and state not in ('cancelled', 'expired', 'failed')
+    order by seq desc limit 1""")
+TAKE_QUOTA = text("""insert into quota (tenant, day, used) values (:tenant, :day, :n)
+    on conflict (tenant, day) do update set used = quota.used + excluded.used
+    where quota.used + excluded.used <= :limit
+    returning used""")
+GIVE_QUOTA = text("""update quota set used = used - :n
+    where tenant = :tenant and day = (select day from jobs where id = :id)""")
+USED_QUOTA = text("select used from quota where tenant = :tenant and day = :day")
+VTIME = text("select vtime from lanes where lane = :lane and tier = :tier")
+NEW_LANE = text("""insert into lanes (lane, tier, vtime, served_seconds, served_at)
+    values (:lane, :tier, 0.0, 0.0, :now) on conflict (lane, tier) do nothing""")
+# A busy tenant's next stamp follows its last one; an idle one starts at the tier's virtual time,
+# so that idling earns no credit.
+STAMP = text("""insert into flows (lane, tier, tenant, vft)
+    values (:lane, :tier, :tenant, :vtime + :cost)
+    on conflict (lane, tier, tenant) do update set vft = :cost +
+        case when flows.vft > :vtime then flows.vft else :vtime end
+    returning vft""")
+NEW_JOB = text("""insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence,
+        attempts, cancel_requested, created_at, deadline_at, watched_until, day, idempotency_key,
+        body_hash, errors, request)
+    values (:id, :lane, :tier, :tenant, 'queued', :vft, :cost, 0, 0, :no, :now, :deadline_at,
+        :watched_until, :day, :key, :body_hash, '[]', :request)""")
+NEW_RENDER = text("""insert into renders
+        (job_id, idx, state, pass_no, attempts, previews, categories)
+    values (:job_id, :idx, 'waiting', 0, 0, '[]', '[]')""")
+
+# -- claim
+ANY_QUEUED = text("select 1 from jobs where lane = :lane and state = 'queued' limit 1")
+TIERS_OF_LANE = text("""select tier, served_seconds, served_at from lanes
+    where lane = :lane""")
+HEADS = """select id, vft, cost_seconds, fence from jobs
+    where lane = :lane and tier = :tier and state = 'queued' and deadline_at > :now
+      and (watched_until is null or watched_until > :now)
+    order by vft, seq limit :limit"""
+SERVED = text("""update lanes set served_seconds = :served, served_at = :now,
+        vtime = case when vtime > :vft then vtime else :vft end
+    where lane = :lane and tier = :tier""")
+NEW_LEASE = text("""insert into leases
+        (job_id, fence, worker, lease_until, lease_seconds, progress, cancel_requested)
+    values (:job_id, :fence, :worker, :lease_until, :lease_seconds, :progress, :no)""")
+
+# -- renew
+RENEW = text("""update leases set lease_until = :lease_until, lease_seconds = :lease_seconds
+    where job_id = :job_id and fence = :fence returning cancel_requested""")
+RENDER_STATES = _many("""select r.job_id, r.idx, r.state, r.previews, j.state
+    from renders r join jobs j on j.id = r.job_id where r.job_id in :ids""")
+BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews = :previews,
+        checkpoint = coalesce(:checkpoint, checkpoint)
+    where job_id = :job_id and idx = :idx""")
+JOB_STATE = text("""update jobs set state = :state
+    where id = :id and state = :was and fence = :fence""")
+
+# -- every other move of a job
+STORE_JOB = text("""update jobs set state = :state, fence = :fence, attempts = :attempts,
+        cancel_requested = :cancel_requested, started_at = :started_at,
+        finished_at = :finished_at, errors = :errors
+    where id = :id and state = :was and fence = :was_fence""")
+STORE_RENDER = text("""update renders set state = :state, pass_no = :pass_no,
+        attempts = :attempts, previews = :previews, blob = :blob, stage = :stage,
+        categories = :categories, error = :error, checkpoint = :checkpoint
+    where job_id = :job_id and idx = :idx and state = :was""")
+DROP_LEASE = text("delete from leases where job_id = :job_id and fence = :fence")
+LEASE_PROGRESS = text("select progress from leases where job_id = :job_id")
+CANCEL_LEASE = text("update leases set cancel_requested = :yes where job_id = :job_id")
+
+# -- watching
+WATCH = _many("""update jobs set watched_until = :until
+    where id in :ids and finished_at is null and watched_until is not null""")
+ANSWERED = _many("update jobs set answered_at = :now where id in :ids and answered_at is null")
+
+# -- expire
+LAPSED_LEASES = text("""select job_id, lease_until, lease_seconds, progress from leases
+    where lease_until <= :now""")
+OVERDUE = text("""select id from jobs where state = 'queued' and deadline_at <= :now
+    order by deadline_at limit :limit""")
+UNWATCHED = text("""select id, watched_until from jobs
+    where watched_until is not null and finished_at is null and watched_until <= :now
+      and not cancel_requested
+    order by watched_until limit :limit""")
+
+# -- how long is the queue
+PLACE = text("select lane, tier, vft, seq from jobs where id = :id and state = 'queued'")
+AHEAD = text("""select count(*) from jobs where lane = :lane and tier = :tier and state = 'queued'
+    and (vft < :vft or (vft = :vft and seq < :seq))""")
+QUEUED_PER_TIER = text("""select tier, count(*), sum(cost_seconds) from jobs
+    where lane = :lane and state = 'queued' group by tier""")
+ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no
+    from leases l join jobs j on j.id = l.job_id join renders r on r.job_id = j.id
+    where j.lane = :lane""")

@@ -1,0 +1,101 @@
+"""The first transaction of a job: re-attach, or quota, stamp, job and renders. Of SqlLedger."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from jobs import statements as sql
+from jobs.job import Job
+from jobs.ledger import IdempotencyMismatch, QuotaExceeded
+from jobs.request import ImageRequest
+
+_RETRY_SECONDS = 900.0  # a retry re-attaches to a job that is at most this old
+_KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long
+_NO_LIMIT = 2**62
+
+
+def job_to_reattach(connection: Connection, request: ImageRequest, now: float) -> str | None:
+    """The unanswered job that this request is a retry of. IdempotencyMismatch for another body."""
+    if request.idempotency_key is not None:
+        return _by_key(connection, request, now)
+    if request.retry_count > 0:
+        found = connection.execute(
+            sql.BY_BODY,
+            {
+                "tenant": request.tenant,
+                "body_hash": request.body_hash,
+                "since": now - _RETRY_SECONDS,
+            },
+        ).scalar()
+        return None if found is None else str(found)
+    return None
+
+
+def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | None:
+    row = connection.execute(
+        sql.BY_KEY, {"tenant": request.tenant, "key": request.idempotency_key}
+    ).first()
+    if row is None:
+        return None
+    if row.created_at > now - _KEY_SECONDS:
+        if row.body_hash != request.body_hash:
+            raise IdempotencyMismatch(
+                f"Idempotency-Key {request.idempotency_key!r} was used with another body"
+            )
+        # One that nobody waited for was cancelled unanswered: the retry still wants its picture.
+        if row.state not in ("cancelled", "expired") and not row.cancel_requested:
+            return str(row.id)
+    connection.execute(sql.DROP_KEY, {"id": row.id})
+    return None
+
+
+def insert_job(
+    connection: Connection, job: Job, *, stored: str, day: str, images_per_day: int | None
+) -> Job:
+    """Take the quota, stamp the place in the fair queue, write the job and its renders."""
+    request = job.request
+    _take_quota(connection, request, day, images_per_day)
+    connection.execute(
+        sql.NEW_JOB,
+        {
+            "id": job.id,
+            "lane": request.lane,
+            "tier": request.tier,
+            "tenant": request.tenant,
+            "vft": _stamp(connection, request, job.created_at),
+            "cost": request.cost_seconds,
+            "no": False,
+            "now": job.created_at,
+            "deadline_at": job.deadline_at,
+            "watched_until": job.watched_until,
+            "day": day,
+            "key": request.idempotency_key,
+            "body_hash": request.body_hash,
+            "request": stored,
+        },
+    )
+    connection.execute(sql.NEW_RENDER, [{"job_id": job.id, "idx": r.index} for r in job.renders])
+    return job
+
+
+def _take_quota(
+    connection: Connection, request: ImageRequest, day: str, images_per_day: int | None
+) -> None:
+    limit = _NO_LIMIT if images_per_day is None else images_per_day
+    whose = {"tenant": request.tenant, "day": day}
+    row = None
+    if request.n <= limit:
+        row = connection.execute(sql.TAKE_QUOTA, {**whose, "n": request.n, "limit": limit}).first()
+    if row is None:
+        used = connection.execute(sql.USED_QUOTA, whose).scalar() or 0
+        raise QuotaExceeded(f"{request.n} more images asked for, {used} of {limit} used on {day}")
+
+
+def _stamp(connection: Connection, request: ImageRequest, now: float) -> float:
+    where = {"lane": request.lane, "tier": request.tier}
+    vtime = connection.execute(sql.VTIME, where).scalar()
+    if vtime is None:
+        connection.execute(sql.NEW_LANE, {**where, "now": now})
+        vtime = 0.0
+    stamp = {**where, "tenant": request.tenant, "vtime": vtime, "cost": request.cost_seconds}
+    return float(connection.execute(sql.STAMP, stamp).scalar_one())
