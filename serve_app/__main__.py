@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 
 COMMANDS = {
     "run": "start the service on this machine and stay up",
@@ -32,7 +31,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"commands:\n{lines}\n\nmeltproof COMMAND --help says more about each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=version("meltproof"))
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     return parser
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from deployments.local import run_forever
+from serve_app.config import load_serve_config
+from serve_app.config_errors import ConfigError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one config file; the exit code."""
+    """Run one config file; the exit code: 2 when the file is refused."""
     parser = argparse.ArgumentParser(
         prog="meltproof run",
         description="Start the service on this machine, on loopback only. Ctrl-C stops all of it.",
@@ -20,4 +23,15 @@ def main(arguments: Sequence[str]) -> int:
         default="configs/laptop.yaml",
         help="a Serve config file (default configs/laptop.yaml)",
     )
-    return run_forever(parser.parse_args(arguments).config)
+    try:
+        config = load_serve_config(parser.parse_args(arguments).config)
+    except ConfigError as error:
+        say(str(error))
+        return 2
+    return run_forever(config, say)
+
+
+def say(line: str) -> None:
+    """To the terminal at once, also through a pipe."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

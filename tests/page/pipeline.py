@@ -1,0 +1,238 @@
+"""The whole service in one process, for a browser to look at: the real gateway, ledger, blobs and
+dispatcher, and a real engine whose passes happen when the test says so. Only Ray is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from engine.decoders.paced import PacedDecoder
+from engine.engine import DecoderEngine
+from engine.picture import encode, resize
+from engine.render import Conditioning, RenderSpec, RenderUpdate
+from jobs.blobs import DirectoryBlobs
+from jobs.dispatch import Dispatcher, DispatchSettings, Stages
+from jobs.group_commit import AsyncLedger
+from jobs.ports import RenderOrder, Screening
+from jobs.request import ImageRequest
+from jobs.sql_ledger import open_ledger
+from serve_app.config import ClusterConfig, parse_cluster_config
+from serve_app.gateway import create_app
+
+SLOTS = 4
+CONFIG = {
+    "model": {"name": "meltproof-paced", "family": "paced", "size": "256x256"},
+    "decoder": {"slots": SLOTS},
+    "gateway": {"keepalive_seconds": 1.0},
+    "keys": [{"key": "sk-local", "tenant": "local"}],
+}
+
+
+class Pace:
+    """How a pass passes: at once, or one for each `step` while it is held."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._allowed: float = float("inf")
+
+    def hold(self) -> None:
+        """No pass ends from now on."""
+        with self._turn:
+            self._allowed = 0
+
+    def step(self, passes: int = 1) -> None:
+        """Let that many more passes end."""
+        with self._turn:
+            self._allowed += passes
+            self._turn.notify_all()
+
+    def go(self) -> None:
+        """Passes end by themselves again."""
+        self.step(10**9)
+
+    def sleep(self, _: float) -> None:
+        """What the decoder calls in each pass."""
+        with self._turn:
+            self._turn.wait_for(lambda: self._allowed > 0)
+            self._allowed -= 1
+
+
+class WordEncoder:
+    """A prompt's words as numbers, the same for the same prompt."""
+
+    async def encode(self, prompt: str) -> object:
+        """A Conditioning."""
+        digest = hashlib.sha256(prompt.encode()).digest()
+        pooled = np.frombuffer(digest * 12, np.uint8).astype(np.float16)
+        return Conditioning(pooled[None], pooled)
+
+
+class WordScreen:
+    """Refuses prompts with a bomb in them, and passes every picture."""
+
+    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+        """A verdict on the words."""
+        return Screening("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
+
+    async def screen_image(self, pixels: object, moderation: str) -> Screening:
+        """A verdict on a picture."""
+        return Screening(blocked=False)
+
+
+class EngineSlots:
+    """The slots of one engine in this process, as the dispatcher expects them."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._free = asyncio.Semaphore(SLOTS)
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[str, asyncio.Queue[RenderUpdate]] = {}
+        self.engine = DecoderEngine(PacedDecoder(sleep=pace.sleep), SLOTS, self._emit)
+        self.engine.start()
+
+    @asynccontextmanager
+    async def reserve(self) -> AsyncIterator[EngineSlots]:
+        """Wait for a slot and hold it."""
+        async with self._free:
+            yield self
+
+    async def render(self, order: RenderOrder) -> AsyncIterator[RenderUpdate]:
+        """Updates of one render; closing the iterator aborts it."""
+        stream = self._streams[order.render_id] = asyncio.Queue()
+        fields = {name: getattr(order, name) for name in RenderOrder.__slots__}
+        try:
+            self.engine.add(RenderSpec(**fields))
+            while True:
+                update = await stream.get()
+                yield update
+                if update.kind in ("full", "done", "failed"):
+                    return
+        finally:
+            await asyncio.to_thread(self.engine.abort, order.render_id)
+            del self._streams[order.render_id]
+
+    def _emit(self, update: RenderUpdate) -> None:
+        with suppress(RuntimeError):  # the loop has ended: so has everybody who listened
+            self._loop.call_soon_threadsafe(self._deliver, update)
+
+    def _deliver(self, update: RenderUpdate) -> None:
+        if (stream := self._streams.get(update.render_id)) is not None:
+            stream.put_nowait(update)
+
+
+class ThreadPress:
+    """Encodes and stores in threads."""
+
+    def __init__(self, blobs: DirectoryBlobs) -> None:
+        self._blobs = blobs
+
+    async def encode(self, pixels: Any, request: ImageRequest) -> bytes:
+        """The file that was asked for."""
+        return await asyncio.to_thread(
+            lambda: encode(resize(pixels, request.width, request.height), request.output_format)
+        )
+
+    async def put(self, key: str, data: bytes, *, durable: bool) -> None:
+        """Into the store."""
+        await asyncio.to_thread(self._blobs.put, key, data, durable=durable)
+
+
+class AnnouncedServer(uvicorn.Server):
+    """`up` is set once it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)
+        self.up.set()
+
+
+class Pipeline:
+    """A service on a loopback port, on a thread of its own. `headers`: of every event stream
+    that was asked for, in order."""
+
+    def __init__(self, directory: Path) -> None:
+        self.pace = Pace()
+        self.streams_from: list[str] = []
+        self._directory = directory
+        self._config: ClusterConfig = parse_cluster_config(CONFIG)
+        self._port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pipeline")
+        self._thread.start()
+        self._call(self._start())
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self._port}/"
+
+    def drop_connections(self) -> None:
+        """The gateway goes, and another one comes up at the same address; the rest goes on."""
+        self._call(self._stop_http())
+        self._call(self._start_http())
+
+    def close(self) -> None:
+        """End everything."""
+        self.pace.go()
+        self._call(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _start(self) -> None:
+        self._blobs = DirectoryBlobs(self._directory / "blobs")
+        self._ledger = AsyncLedger(open_ledger(f"sqlite:///{self._directory}/ledger.db"))
+        self._slots = EngineSlots(self.pace)
+        stages = Stages(WordEncoder(), WordScreen(), self._slots, ThreadPress(self._blobs))
+        settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
+        self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
+        self._running = asyncio.create_task(self._dispatcher.run())
+        await self._start_http()
+
+    async def _start_http(self) -> None:
+        app = create_app(self._ledger, self._blobs, self._config)
+
+        async def watched(scope: Any, receive: Any, send: Any) -> None:
+            if scope.get("path", "").endswith("/events"):
+                headers = dict(scope["headers"])
+                self.streams_from.append(headers.get(b"last-event-id", b"").decode())
+            await app(scope, receive, send)
+
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        self._port = listener.getsockname()[1]
+        self._server = AnnouncedServer(
+            uvicorn.Config(
+                watched, log_level="error", timeout_graceful_shutdown=1, ws="none", lifespan="on"
+            )
+        )
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        await self._server.up.wait()
+
+    async def _stop_http(self) -> None:
+        self._server.should_exit = self._server.force_exit = True
+        await self._serving
+
+    async def _stop(self) -> None:
+        await self._stop_http()
+        await self._dispatcher.stop()
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await asyncio.to_thread(self._slots.engine.stop)
+        await asyncio.to_thread(self._ledger.close)

@@ -1,0 +1,186 @@
+"""The studio in a real browser: what a person sees from typing a prompt to the gallery."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+    from tests.page.pipeline import Pipeline
+
+pytestmark = pytest.mark.page
+
+PATIENCE_SECONDS = 60
+RECORD_PREVIEWS = """
+window.seen = [];
+new MutationObserver((changes) => {
+  for (const change of changes) for (const node of change.addedNodes)
+    if (node.tagName === "IMG") window.seen.push(node.src);
+}).observe(document.body, { childList: true, subtree: true });
+"""
+
+
+def until(page: Chrome, what: Callable[[Chrome], Any]) -> Any:
+    """Wait until `what` is true; its value."""
+    return WebDriverWait(page, PATIENCE_SECONDS, poll_frequency=0.05).until(what)
+
+
+def all_of(page: Chrome, selector: str) -> list[WebElement]:
+    return page.find_elements(By.CSS_SELECTOR, selector)
+
+
+def text_of(page: Chrome, selector: str) -> str:
+    """Everything that the elements say, read at once (elements come and go)."""
+    script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent).join(' ')"
+    return str(page.execute_script(script, selector))
+
+
+def draw(page: Chrome, prompt: str, n: int = 1) -> None:
+    """As a person does: choose, type, press Enter."""
+    Select(page.find_element(By.ID, "n")).select_by_visible_text(str(n))
+    Select(page.find_element(By.ID, "size")).select_by_visible_text("256x256")
+    box = page.find_element(By.ID, "prompt")
+    box.clear()
+    box.send_keys(prompt, Keys.ENTER)
+
+
+def hanging(page: Chrome, where: str) -> int:
+    """How many final pictures are loaded below an element."""
+    script = """return [...document.querySelectorAll(arguments[0] + ' .plate:enabled img')]
+        .filter(i => i.src.startsWith('blob:') && i.complete && i.naturalWidth === 256).length"""
+    return int(page.execute_script(script, where))
+
+
+def detail(url: str) -> float:
+    """How much neighbouring pixels differ in a data: URL's picture."""
+    picture = Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB")
+    pixels = np.asarray(picture, dtype=np.float64)
+    return float(np.abs(np.diff(pixels, axis=0)).mean() + np.abs(np.diff(pixels, axis=1)).mean())
+
+
+def test_a_prompt_becomes_a_picture_from_blurry_to_clear(page: Chrome, service: Pipeline) -> None:
+    page.execute_script(RECORD_PREVIEWS)
+    service.pace.hold()
+    draw(page, "a red fox")
+    until(page, lambda p: "drawing: 0 of 12 passes" in text_of(p, ".status"))
+    for passes, preview in ((3, 3), (3, 6), (3, 9)):
+        service.pace.step(passes)
+        until(page, lambda p, no=preview: all_of(p, f"[data-preview='{no}']"))
+        until(page, lambda p, no=preview: len(p.execute_script("return seen")) == no // 3)
+    assert len(all_of(page, ".ticks i.done")) >= 9
+    assert hanging(page, "#now") == 0
+    service.pace.go()
+    until(page, lambda p: hanging(p, "#now") == 1)
+    until(page, lambda p: "done in" in text_of(p, ".status"))
+    previews = [url for url in page.execute_script("return seen") if url.startswith("data:")]
+    details = [detail(url) for url in previews]
+    assert details == sorted(details)
+    assert len(set(details)) == 3
+
+
+def test_the_gallery_holds_what_was_made(page: Chrome, service: Pipeline) -> None:
+    draw(page, "a strawberry", n=2)
+    until(page, lambda p: hanging(p, "#now") == 2)
+    draw(page, "a cactus")
+    until(page, lambda p: hanging(p, "#now") == 1)
+    until(page, lambda p: hanging(p, "#made") == 2)
+    page.refresh()
+    until(page, lambda p: hanging(p, "#made") == 3)
+    captions = [caption.text for caption in all_of(page, "#made .caption")]
+    assert captions == ["a cactus", "a strawberry", "a strawberry"]
+    all_of(page, "#made .plate")[0].click()
+    viewer = page.find_element(By.ID, "viewer")
+    assert viewer.is_displayed()
+    assert "a cactus" in viewer.text
+    assert page.find_element(By.ID, "viewer-save").get_attribute("download").endswith(".png")
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(page, lambda p: not p.find_element(By.ID, "viewer").is_displayed())
+
+
+def test_a_reload_takes_up_what_is_running(page: Chrome, service: Pipeline) -> None:
+    service.pace.hold()
+    draw(page, "a lighthouse")
+    until(page, lambda p: "drawing" in text_of(p, ".status"))
+    service.pace.step(4)
+    until(page, lambda p: all_of(p, "[data-preview='3']"))
+    page.refresh()
+    until(page, lambda p: all_of(p, "[data-preview='3'] img"))
+    service.pace.go()
+    until(page, lambda p: hanging(p, "#now") == 1)
+
+
+def test_a_lost_gateway_is_found_again(page: Chrome, service: Pipeline) -> None:
+    service.pace.hold()
+    draw(page, "a snail")
+    until(page, lambda p: "drawing" in text_of(p, ".status"))
+    service.pace.step(3)
+    until(page, lambda p: all_of(p, "[data-preview='3']"))
+    service.drop_connections()
+    service.pace.go()
+    until(page, lambda p: hanging(p, "#now") == 1)
+    assert service.streams_from[0] == ""
+    assert service.streams_from[-1] == "0.3"
+
+
+def test_the_queue_and_cancelling(page: Chrome, service: Pipeline) -> None:
+    service.pace.hold()
+    for prompt in ("one", "two", "three", "four"):
+        draw(page, prompt, n=4)
+        until(page, lambda p, words=prompt: words in text_of(p, "#now h3"))
+    until(page, lambda p: "in the queue" in text_of(p, ".status"))
+    newest = all_of(page, ".job")[0]
+    newest.find_element(By.CSS_SELECTOR, ".cancel").click()
+    until(page, lambda p: "cancelled" in text_of(p, ".job:first-child .status"))
+    assert "cancelled" in text_of(page, ".job:first-child .note")
+    oldest = all_of(page, ".job")[-1]
+    oldest.find_element(By.CSS_SELECTOR, ".cancel").click()
+    until(page, lambda p: "cancelled" in text_of(p, ".job:last-child .status"))
+    service.pace.go()
+    until(page, lambda p: hanging(p, "#now") == 8)
+
+
+def test_a_blocked_prompt_says_why(page: Chrome, service: Pipeline) -> None:
+    draw(page, "a bomb")
+    until(page, lambda p: "The prompt was refused" in text_of(p, "#now .note"))
+    assert "(weapons)" in text_of(page, "#now .note")
+    assert "blocked" in text_of(page, ".status")
+
+
+def test_what_the_service_refuses_is_shown(page: Chrome, service: Pipeline) -> None:
+    draw(page, " ")
+    problem = page.find_element(By.ID, "problem")
+    until(page, lambda p: problem.is_displayed())
+    assert "'prompt'" in problem.text
+    draw(page, "a pear")
+    until(page, lambda p: hanging(p, "#now") == 1)
+    assert not problem.is_displayed()
+
+
+def test_a_wrong_key_is_named(page: Chrome, service: Pipeline) -> None:
+    key = page.find_element(By.ID, "key")
+    assert key.get_attribute("value") == "sk-local"
+    key.clear()
+    key.send_keys("sk-wrong", Keys.TAB)
+    until(page, lambda p: "this key is not known" in text_of(p, "#service"))
+    draw(page, "a pear")
+    until(page, lambda p: "Incorrect API key" in text_of(p, "#problem"))
+
+
+def test_every_control_has_a_name(page: Chrome, service: Pipeline) -> None:
+    draw(page, "a pear")
+    until(page, lambda p: hanging(p, "#now") == 1)
+    for control in all_of(page, "button, input, select, textarea, [role=progressbar]"):
+        if control.is_displayed():
+            assert control.accessible_name, control.get_attribute("outerHTML")
