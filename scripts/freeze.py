@@ -55,7 +55,8 @@ def closure(roots: list[Requirement]) -> dict[str, str]:
 def main() -> None:
     """Read pyproject.toml, walk, write."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    texts = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    extras = project["optional-dependencies"].values()
+    texts = [*project["dependencies"], *(text for extra in extras for text in extra)]
     pins = closure([Requirement(text) for text in texts])
     lines = "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
     (ROOT / "constraints.txt").write_text(HEAD + lines)
