@@ -1,0 +1,90 @@
+"""The image screens with their real weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from engine.image_screen import NsfwScreen, bundled_nsfw_weights
+from engine.render import Pixels
+from engine.safety import SafetyScreens
+from engine.verdict import ScreenUnusable
+
+
+@pytest.fixture(scope="module")
+def nsfw() -> NsfwScreen:
+    return NsfwScreen()
+
+
+def flat(*colour: int) -> Pixels:
+    return np.full((96, 96, 3), colour, dtype=np.uint8)
+
+
+def noise() -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+
+
+def icon(shape: str) -> Pixels:
+    """A drawing in the manner of an emoji: one flat object in the middle of a flat ground."""
+    image = Image.new("RGB", (192, 192), (250, 250, 245))
+    draw = ImageDraw.Draw(image)
+    if shape == "apple":
+        draw.ellipse((40, 50, 152, 165), fill=(214, 40, 40))
+        draw.rectangle((93, 30, 99, 60), fill=(110, 70, 30))
+        draw.ellipse((99, 28, 130, 48), fill=(70, 160, 60))
+    elif shape == "house":
+        draw.rectangle((50, 90, 142, 160), fill=(230, 190, 120))
+        draw.polygon(((40, 90), (96, 40), (152, 90)), fill=(170, 60, 50))
+        draw.rectangle((85, 120, 107, 160), fill=(100, 60, 40))
+    else:
+        draw.ellipse((46, 46, 146, 146), fill=(255, 205, 60))
+        draw.ellipse((72, 78, 84, 94), fill=(60, 40, 20))
+        draw.ellipse((108, 78, 120, 94), fill=(60, 40, 20))
+        draw.arc((72, 80, 120, 125), 20, 160, fill=(60, 40, 20), width=5)
+    return np.asarray(image.resize((96, 96), Image.Resampling.LANCZOS))
+
+
+def test_harmless_pictures_are_let_through(nsfw: NsfwScreen) -> None:
+    pictures = [icon("apple"), icon("house"), icon("face"), flat(0, 0, 0), flat(255, 255, 255)]
+    pictures += [flat(225, 180, 150), noise()]
+    scores = nsfw.scores(pictures)
+    assert scores.shape == (7,)
+    assert scores.max() < nsfw.threshold - 0.1
+    assert scores.min() > 0
+
+
+def test_a_batch_scores_like_single_pictures_of_any_size(nsfw: NsfwScreen) -> None:
+    pictures = [icon("apple"), noise(), np.zeros((256, 192, 3), np.uint8)] * 4  # over one chunk
+    alone = [nsfw.scores([picture])[0] for picture in pictures[:3]] * 4
+    np.testing.assert_allclose(nsfw.scores(pictures), alone, atol=1e-5)
+    assert nsfw.scores([]).shape == (0,)
+
+
+def test_the_threshold_decides_and_low_moderation_raises_it(
+    tmp_path: Path, nsfw: NsfwScreen
+) -> None:
+    """No picture here deserves a block, so the line is drawn lower instead."""
+    picture = flat(225, 180, 150)
+    score = float(nsfw.scores([picture])[0])
+    screens = SafetyScreens(["sexual"], False, tmp_path, thresholds={"sexual": score * 0.9})
+    verdict = screens.screen_image(picture)
+    assert verdict.blocked
+    assert verdict.categories == ("sexual",)
+    assert verdict.scores == (("sexual", pytest.approx(score)),)
+    assert not screens.screen_image(picture, "low").blocked
+    with pytest.raises(ValueError, match="moderation must be auto or low"):
+        screens.screen_image(picture, "none")
+
+
+def test_a_missing_or_changed_file_refuses_to_load(tmp_path: Path) -> None:
+    path = tmp_path / "open-nsfw.onnx"
+    with pytest.raises(ScreenUnusable, match=f"{path}: file: missing"):
+        NsfwScreen(path)
+    content = bytearray(bundled_nsfw_weights().read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ScreenUnusable, match=f"{path}: sha256"):
+        NsfwScreen(path)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from engine.prompt_screen import WEIGHTS, WORDS, PromptHeads, PromptScreen
+from engine.prompt_words import WordList, plain
+from engine.render import Conditioning
+from engine.safety import SafetyScreens
+from engine.verdict import ScreenUnusable, Verdict, merge
+
+
+@pytest.fixture(scope="module")
+def words() -> WordList:
+    return WordList.load(WORDS)
+
+
+@pytest.fixture(scope="module")
+def screen() -> PromptScreen:
+    return PromptScreen()
+
+
+def conditioning(pooled: np.ndarray) -> Conditioning:
+    half = pooled.astype(np.float16)
+    return Conditioning(tokens=half[None, :], pooled=half)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "a swastika",
+        "SWASTIKA!",
+        "Sw4st1ka",
+        "$wa$tika",
+        "s w a s t i k a",
+        "s.w.a.s.t.i.k.a on a flag",
+        "swaaaastika",
+        "swás\u0301tika",
+        "swas\u200btika",
+        "swas\u00adtika",
+        "ｓｗａｓｔｉｋａ",  # noqa: RUF001
+        "ѕwаѕtіkа",  # noqa: RUF001
+    ],
+)
+def test_a_spelling_trick_does_not_hide_a_listed_word(words: WordList, spelling: str) -> None:
+    assert words.find(spelling) == {"hate"}
+
+
+@pytest.mark.parametrize("prompt", ["KKK", "1488", "14 88 on a shirt", "xxx"])
+def test_a_listed_word_of_digits_or_repeated_letters_is_found(words: WordList, prompt: str) -> None:
+    assert words.find(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["a nude child", "erotic, teen", "15-year-old in lingerie", "17 yo, sexy", "s3xy k1d", "loli"],
+)
+def test_a_minor_with_a_sexual_word_is_found(words: WordList, prompt: str) -> None:
+    assert "minors" in words.find(prompt)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a naked mole rat and its baby",
+        "a kid goat in sexy sunglasses",
+        "a child with a balloon",
+        "a 25 year old in lingerie",
+        "vitamin k",
+        "a suicide prevention poster",
+        "gorey, a writer",
+        "a lollipop",
+        "a b c d e f",
+        "",
+        "\u200b\u0301",
+    ],
+)
+def test_a_word_inside_another_or_an_allowed_phrase_is_let_through(
+    words: WordList, prompt: str
+) -> None:
+    assert words.find(prompt) == frozenset()
+
+
+def test_plain_text_stays_as_it_is() -> None:
+    assert plain("a red fox, 3 apples") == "a red fox, 3 apples"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("hate swastika", "line 1"), ("hate\tswastika", "minor-word")]
+)
+def test_a_broken_word_list_refuses_to_load(tmp_path: Path, text: str, field: str) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text(text)
+    with pytest.raises(ScreenUnusable, match=f"{path}: {field}"):
+        WordList.load(path)
+
+
+def test_every_head_blocks_what_points_its_way_and_nothing_else_does(screen: PromptScreen) -> None:
+    heads = screen.heads
+    for index, category in enumerate(heads.categories):
+        direction = heads.weight[index] / np.linalg.norm(heads.weight[index])
+        (verdict,) = screen.screen(["a fox"], [conditioning(direction)])
+        assert verdict.blocked
+        assert category in verdict.categories
+        (verdict,) = screen.screen(["a fox"], [conditioning(-direction)])
+        assert category not in verdict.categories
+
+
+def test_a_verdict_comes_back_for_each_prompt_in_order(screen: PromptScreen) -> None:
+    blank = conditioning(np.zeros(384))
+    verdicts = screen.screen(["a fox", "a swastika", "a fox"], [blank] * 3)
+    assert [verdict.blocked for verdict in verdicts] == [False, True, False]
+    assert verdicts[1].categories == ("hate",)
+    assert dict(verdicts[1].scores)["hate"] == 1.0
+    assert set(dict(verdicts[0].scores)) == set(screen.heads.categories)
+    assert screen.screen([], []) == []
+
+
+def test_prompts_without_their_conditionings_are_refused(screen: PromptScreen) -> None:
+    with pytest.raises(ValueError, match="2 prompts with 0 conditionings"):
+        screen.screen(["a", "b"], [])
+
+
+def test_missing_weights_refuse_to_load(tmp_path: Path) -> None:
+    with pytest.raises(ScreenUnusable, match=r"none\.safetensors: file: missing"):
+        PromptScreen(tmp_path / "none.safetensors")
+
+
+def test_bytes_that_are_no_safetensors_file_refuse_to_load(tmp_path: Path) -> None:
+    path = tmp_path / "screen.safetensors"
+    path.write_bytes(WEIGHTS.read_bytes()[:-100])
+    with pytest.raises(ScreenUnusable, match=f"{path}: file: not a safetensors"):
+        PromptScreen(path)
+
+
+def test_one_changed_bit_refuses_to_load(tmp_path: Path) -> None:
+    path = tmp_path / "screen.safetensors"
+    content = bytearray(WEIGHTS.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ScreenUnusable, match=r"metadata\.sha256"):
+        PromptScreen(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"weight": np.zeros((5, 383), np.float32)}, "weight: is float32"),
+        ({"bias": np.zeros(5, np.float64)}, "bias: is float64"),
+        ({"threshold": np.full(5, np.nan, np.float32)}, "threshold: holds"),
+        ({"bias": None}, "bias: missing"),
+    ],
+)
+def test_a_wrong_tensor_refuses_to_load(
+    tmp_path: Path, change: dict[str, np.ndarray | None], field: str
+) -> None:
+    path = tmp_path / "screen.safetensors"
+    tensors = {k: v for k, v in (load_file(WEIGHTS) | change).items() if v is not None}
+    names = json.dumps(["sexual", "minors", "hate", "violence", "self-harm"])
+    save_file(tensors, path, {"categories": names, "encoder": "e", "sha256": "s"})
+    with pytest.raises(ScreenUnusable, match=field):
+        PromptScreen(path)
+
+
+def test_missing_metadata_refuses_to_load(tmp_path: Path) -> None:
+    path = tmp_path / "screen.safetensors"
+    save_file(load_file(WEIGHTS), path)
+    with pytest.raises(ScreenUnusable, match=r"metadata\.categories: missing"):
+        PromptScreen(path)
+
+
+def test_heads_survive_the_file(tmp_path: Path, screen: PromptScreen) -> None:
+    path = tmp_path / "screen.safetensors"
+    screen.heads.save(path)
+    again = PromptHeads.load(path)
+    assert again.categories == screen.heads.categories
+    assert again.encoder == screen.heads.encoder
+    np.testing.assert_array_equal(again.weight, screen.heads.weight)
+    np.testing.assert_array_equal(again.threshold, screen.heads.threshold)
+
+
+def test_merged_verdicts_block_together_and_keep_the_highest_score() -> None:
+    calm = Verdict(False, (), (("sexual", 0.2), ("weapons", 0.1)), "one")
+    alarm = Verdict(True, ("weapons",), (("weapons", 0.9),), "two")
+    merged = merge([calm, alarm])
+    assert merged == Verdict(True, ("weapons",), (("sexual", 0.2), ("weapons", 0.9)), "one+two")
+    assert not merge([calm, calm]).blocked
+
+
+def test_settings_that_name_no_screen_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'gore' is unknown"):
+        SafetyScreens(["gore"], False, tmp_path)
+    with pytest.raises(ValueError, match=r"threshold of sexual is 1\.5"):
+        SafetyScreens([], False, tmp_path, thresholds={"sexual": 1.5})
+
+
+def test_with_every_screen_off_nothing_is_blocked(tmp_path: Path) -> None:
+    screens = SafetyScreens([], False, tmp_path)
+    assert not screens.screen_prompt("a swastika", conditioning(np.zeros(384))).blocked
+    assert not screens.screen_image(np.zeros((8, 8, 3), np.uint8)).blocked
