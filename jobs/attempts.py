@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from jobs.job import Job, JobEvent
 
 _REASONS_KEPT = 20
 
 
-def give_back(job: Job, *, reason: str | None, progressed: bool, attempts_max: int) -> Job:
-    """The job after its holder let go of it: queued again, cancelled, or failed.
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """How a holder let go of a job.
 
-    reason: why this try ended badly; None for a hand-over that is nobody's fault. Attempts count
-    tries in a row without progress, so a job that moves is never given up, and a job that kills
-    every decoder it meets is.
+    reason: why this try ended badly; None for a hand-over that is nobody's fault. lapsed: the
+    holder said nothing, its lease ran out. progressed: the try left something that the next one
+    need not do again.
+    """
+
+    reason: str | None
+    lapsed: bool
+    progressed: bool
+
+
+def give_back(job: Job, how: LetGo, attempts_max: int) -> Job:
+    """The job afterwards: queued again, cancelled, or failed.
+
+    An error is an attempt; a lapse is one only without progress; progress wipes out earlier ones.
+    So a job that moves is never given up, and a job that kills every decoder it meets is.
     """
     if job.cancel_requested:
         return job.on(JobEvent.CANCEL)
-    attempts = 0 if progressed else job.attempts
+    attempts = 0 if how.progressed else job.attempts
     errors = job.errors
-    if reason is not None:
-        attempts += 1
-        errors = (*errors, reason)[-_REASONS_KEPT:]
+    if how.reason is not None:
+        attempts += not (how.lapsed and how.progressed)
+        errors = (*errors, how.reason)[-_REASONS_KEPT:]
     renders = tuple(r if r.settled else replace(r, attempts=attempts) for r in job.renders)
     job = replace(job, attempts=attempts, errors=errors, renders=renders)
     if attempts < attempts_max:
         return job.on(JobEvent.RETURN)
-    renders = tuple(r if r.settled else replace(r, error=reason) for r in job.renders)
+    renders = tuple(r if r.settled else replace(r, error=how.reason) for r in job.renders)
     return replace(job, renders=renders).on(JobEvent.FAIL)

@@ -137,7 +137,7 @@ JOB_EVENTS: Mapping[JobEvent, tuple[frozenset[JobState], RenderEvent | None]] = 
     JobEvent.RETURN: (HELD, RenderEvent.RETURN),
     JobEvent.CANCEL: (LIVE, RenderEvent.CANCEL),
     JobEvent.EXPIRE: (frozenset({JobState.QUEUED}), RenderEvent.EXPIRE),
-    JobEvent.FAIL: (LIVE, RenderEvent.FAIL),
+    JobEvent.FAIL: (HELD, RenderEvent.FAIL),
 }
 
 # Which end a job without a picture gets when its images ended differently: the first that occurs.

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from jobs import statements as sql
-from jobs.attempts import give_back
+from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
 from jobs.fair_queue import FairQueue
 from jobs.heartbeat import write_beats
@@ -248,12 +248,10 @@ class SqlLedger:
             if job is None:
                 return
             claimed = connection.execute(sql.LEASE_PROGRESS, {"job_id": job_id}).scalar_one()
-            self._give_back(connection, job, claimed, error)
+            self._give_back(connection, job, LetGo(error, False, job.progress > claimed))
 
-    def _give_back(self, connection: Connection, job: Job, claimed: int, why: str | None) -> None:
-        after = give_back(
-            job, reason=why, progressed=job.progress > claimed, attempts_max=self._attempts_max
-        )
+    def _give_back(self, connection: Connection, job: Job, how: LetGo) -> None:
+        after = give_back(job, how, self._attempts_max)
         self._store(connection, job, replace(after, fence=job.fence + 1))
 
     def _held(self, connection: Connection, job_id: str, fence: int) -> Job | None:
@@ -331,7 +329,8 @@ class SqlLedger:
             if self._outage.lapsed(row.lease_until, row.lease_seconds, now)
         }
         for job_id, job in load_jobs(connection, list(lapsed)).items():
-            self._give_back(connection, job, lapsed[job_id], f"lease of {job.worker} lapsed")
+            reason = f"lease of {job.worker} lapsed"
+            self._give_back(connection, job, LetGo(reason, True, job.progress > lapsed[job_id]))
         return len(lapsed)
 
     def _expire_overdue(self, connection: Connection, now: float) -> int:

@@ -60,7 +60,7 @@ def _engine(url: URL, *, synchronous: str, begin: str) -> Engine:
     engine = create_engine(
         url,
         connect_args={
-            "timeout": _BUSY_SECONDS,
+            "timeout": float(url.query.get("timeout", _BUSY_SECONDS)),  # type: ignore[arg-type]
             "isolation_level": None,  # we say BEGIN ourselves, below
             "check_same_thread": False,
             "cached_statements": 256,

@@ -1,0 +1,107 @@
+"""What the ledger's contract suite is run with: one factory per database, a clock, a request."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.job import Job, RenderState
+from jobs.ledger import Beat, Ledger, Outcome, RenderBeat
+from jobs.request import ImageRequest
+from jobs.sql_ledger import SqlLedger
+
+LEASE_SECONDS = 6.0
+
+
+@dataclass
+class Clock:
+    """Time as an argument."""
+
+    now: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Database:
+    """One database of one kind, empty at first, and every ledger that a test opened on it."""
+
+    url: str
+    opened: list[Ledger] = field(default_factory=list)
+
+    def open(self, **arguments: Any) -> SqlLedger:
+        """Another client of the same database."""
+        ledger = SqlLedger(self.url, **arguments)
+        self.opened.append(ledger)
+        return ledger
+
+
+def sqlite(directory: Path) -> Database:
+    """A ledger in a file."""
+    return Database(f"sqlite:///{directory}/ledger.db?timeout=0.3")
+
+
+DATABASES: dict[str, Callable[[Path], Database]] = {"sqlite": sqlite}
+
+
+def wish(**changes: Any) -> ImageRequest:
+    """A request for one image."""
+    fields: dict[str, Any] = {
+        "lane": "chat", "tenant": "ada", "tier": "free", "model": "tokens", "prompt": "a red fox",
+        "n": 1, "width": 256, "height": 256, "quality": "auto", "passes": 16, "guidance": 3.0,
+        "seed": 7,
+    }  # fmt: skip
+    return ImageRequest(**(fields | changes))
+
+
+def claim_one(ledger: Ledger, worker: str = "w1") -> Job:
+    """The next job of the chat lane."""
+    (job,) = ledger.claim("chat", worker, 1, LEASE_SECONDS)
+    return job
+
+
+def beat(job: Job, pass_no: int, *, index: int = 0, previews: tuple[int, ...] = ()) -> Beat:
+    """A heartbeat with a checkpoint that tells its pass."""
+    checkpoint = f"checkpoint {pass_no}".encode()
+    render = RenderBeat(index, RenderState.RENDERING, pass_no, checkpoint, previews)
+    return Beat(job.id, job.fence, (render,))
+
+
+def final_beat(job: Job, *indexes: int) -> Beat:
+    """All passes done."""
+    renders = (RenderBeat(i, RenderState.FINISHING, 16, b"final") for i in indexes or (0,))
+    return Beat(job.id, job.fence, tuple(renders))
+
+
+def picture(name: str = "images/x.png") -> Outcome:
+    return Outcome(RenderState.SUCCEEDED, blob=name)
+
+
+def refusal(stage: str) -> Outcome:
+    return Outcome(RenderState.BLOCKED, categories=("weapons",), stage=stage)
+
+
+@contextmanager
+def full_disk(directory: Path) -> Iterator[None]:
+    """No file of this process grows beyond the largest in `directory`."""
+    biggest = max(file.stat().st_size for file in directory.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (biggest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def wait_while_rescuing(ledger: Ledger, clock: Clock, seconds: float) -> int:
+    """Time passes while a rescuer does its round every second. How many rows it moved."""
+    moved = 0
+    for _ in range(int(seconds)):
+        clock.now += 1
+        moved += ledger.expire()
+    return moved

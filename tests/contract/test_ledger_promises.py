@@ -1,0 +1,426 @@
+"""The Ledger's contract, second part: quota, retries, leases that lapse, deadlines, watchers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from jobs import statements
+from jobs.job import Job, JobState
+from jobs.ledger import IdempotencyMismatch, Ledger, QuotaExceeded
+from jobs.sql_ledger import SqlLedger
+from jobs.tiers import Tier
+from tests.contract.ledger_kit import (
+    LEASE_SECONDS,
+    Clock,
+    Database,
+    beat,
+    claim_one,
+    picture,
+    refusal,
+    wait_while_rescuing,
+    wish,
+)
+
+
+def stored(ledger: Ledger, job: Job) -> Job:
+    found = ledger.get(job.id)
+    assert found is not None
+    return found
+
+
+def left(ledger: SqlLedger, per_day: int) -> int:
+    """How many more images the quota lets through today; takes them."""
+    ledger.tiers = {"free": Tier(images_per_day=per_day)}
+    taken = 0
+    try:
+        while True:
+            ledger.submit(wish())
+            taken += 1
+    except QuotaExceeded:
+        return taken
+
+
+# -- quota
+
+
+def test_quota_counts_images_and_takes_all_or_nothing(database: Database, clock: Clock) -> None:
+    ledger = database.open(clock=clock, tiers={"free": Tier(images_per_day=5)})
+    ledger.submit(wish(n=4))
+    with pytest.raises(QuotaExceeded, match="2 more images asked for, 4 of 5 used"):
+        ledger.submit(wish(n=2))
+    with pytest.raises(QuotaExceeded):
+        ledger.submit(wish(n=6, tenant="new"))
+    assert ledger.depth("chat").queued_jobs == 1
+    ledger.submit(wish(n=1))
+    ledger.submit(wish(n=5, tenant="bob"))
+    ledger.submit(wish(n=9, tier="pro"))
+    clock.now += 86_400
+    ledger.submit(wish(n=5))
+
+
+def test_quota_is_exact_under_concurrency(database: Database) -> None:
+    ledgers = [database.open(tiers={"free": Tier(images_per_day=7)}) for _ in range(2)]
+    accepted: list[Job] = []
+    refused: list[QuotaExceeded] = []
+
+    def ask(ledger: Ledger) -> None:
+        for _ in range(5):
+            try:
+                accepted.append(ledger.submit(wish()).job)
+            except QuotaExceeded as error:
+                refused.append(error)
+
+    in_threads([lambda ledger=ledgers[i % 2]: ask(ledger) for i in range(8)])
+    assert (len(accepted), len(refused)) == (7, 33)
+    assert ledgers[0].depth("chat").queued_jobs == 7
+
+
+def in_threads(calls: list[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def ends_cancelled_in_the_queue(ledger: SqlLedger) -> None:
+    ledger.cancel(ledger.recent("ada", 1)[0].id)
+
+
+def ends_cancelled_early(ledger: SqlLedger) -> None:
+    job = claim_one(ledger)
+    ledger.cancel(job.id)
+    ledger.renew([beat(job, 4)], LEASE_SECONDS)
+
+
+def ends_cancelled_late(ledger: SqlLedger) -> None:
+    job = claim_one(ledger)
+    ledger.cancel(job.id)
+    ledger.renew([beat(job, 5)], LEASE_SECONDS)
+
+
+def ends_cancelled_after_a_preview(ledger: SqlLedger) -> None:
+    job = claim_one(ledger)
+    ledger.cancel(job.id)
+    ledger.renew([beat(job, 2, previews=(2,))], LEASE_SECONDS)
+
+
+def ends_blocked_by_its_prompt(ledger: SqlLedger) -> None:
+    job = claim_one(ledger)
+    ledger.finish_render(job.id, job.fence, 0, refusal("input"))
+
+
+def ends_blocked_by_its_picture(ledger: SqlLedger) -> None:
+    job = claim_one(ledger)
+    ledger.finish_render(job.id, job.fence, 0, refusal("output"))
+
+
+def ends_failed(ledger: SqlLedger) -> None:
+    for _ in range(3):
+        job = claim_one(ledger)
+        ledger.release(job.id, job.fence, error="out of memory")
+    assert stored(ledger, job).state is JobState.FAILED
+
+
+def ends_well(ledger: SqlLedger) -> None:
+    job = claim_one(ledger)
+    ledger.finish_render(job.id, job.fence, 0, picture())
+
+
+@pytest.mark.parametrize(
+    ("end", "given_back"),
+    [
+        (ends_cancelled_in_the_queue, True),
+        (ends_cancelled_early, True),
+        (ends_cancelled_late, False),
+        (ends_cancelled_after_a_preview, False),
+        (ends_blocked_by_its_prompt, True),
+        (ends_blocked_by_its_picture, False),
+        (ends_failed, True),
+        (ends_well, False),
+    ],
+)
+def test_refunds(ledger: SqlLedger, end: Callable[[SqlLedger], None], given_back: bool) -> None:
+    job = ledger.submit(wish()).job
+    end(ledger)
+    assert stored(ledger, job).ended
+    assert left(ledger, per_day=3) == (3 if given_back else 2)
+
+
+def test_a_refund_goes_to_the_day_that_was_charged(ledger: SqlLedger, clock: Clock) -> None:
+    job = ledger.submit(wish(n=2)).job
+    today = clock.now
+    clock.now += 86_000
+    ledger.submit(wish(n=1))
+    ledger.cancel(job.id)
+    assert left(ledger, per_day=3) == 2
+    clock.now = today
+    assert left(ledger, per_day=3) == 3
+
+
+# -- retries
+
+
+def test_the_same_key_and_body_is_the_same_job(ledger: Ledger) -> None:
+    asked = wish(idempotency_key="k1", body_hash="aa")
+    first = ledger.submit(asked)
+    again = ledger.submit(asked)
+    assert (first.reattached, again.reattached) == (False, True)
+    assert again.job == first.job
+    with pytest.raises(IdempotencyMismatch):
+        ledger.submit(wish(idempotency_key="k1", body_hash="bb"))
+    assert not ledger.submit(wish(idempotency_key="k1", body_hash="bb", tenant="bob")).reattached
+    job = claim_one(ledger)
+    ledger.finish_render(job.id, job.fence, 0, picture())
+    assert ledger.submit(asked).job.state is JobState.SUCCEEDED
+
+
+def test_a_key_is_free_again_after_a_day_or_a_cancel(ledger: Ledger, clock: Clock) -> None:
+    asked = wish(idempotency_key="k1", body_hash="aa")
+    first = ledger.submit(asked).job
+    ledger.cancel(first.id)
+    second = ledger.submit(asked)
+    assert (second.reattached, second.job.id != first.id) == (False, True)
+    clock.now += 86_401
+    third = ledger.submit(wish(idempotency_key="k1", body_hash="bb"))
+    assert not third.reattached
+
+
+def test_concurrent_duplicates_make_one_job(database: Database) -> None:
+    ledgers = [database.open() for _ in range(2)]
+    asked = wish(idempotency_key="k1", body_hash="aa")
+    ids: list[str] = []
+    in_threads([lambda i=i: ids.append(ledgers[i % 2].submit(asked).job.id) for i in range(8)])
+    assert len(ids) == 8
+    assert len(set(ids)) == 1
+
+
+def test_a_retry_finds_its_unanswered_job(ledger: Ledger, clock: Clock) -> None:
+    first = ledger.submit(wish(body_hash="aa")).job
+    retry = wish(body_hash="aa", retry_count=1)
+    clock.now += 899
+    assert ledger.submit(retry).job.id == first.id
+    job = claim_one(ledger)
+    ledger.finish_render(job.id, job.fence, 0, picture())
+    assert ledger.submit(retry).job.id == first.id, "it ended, but nobody had the answer"
+    clock.now += 2
+    assert not ledger.submit(retry).reattached, "too long ago"
+
+
+def test_what_is_no_retry(ledger: Ledger) -> None:
+    first = ledger.submit(wish(body_hash="aa")).job
+    for other in (
+        wish(body_hash="aa"),
+        wish(body_hash="bb", retry_count=1),
+        wish(body_hash="aa", retry_count=1, tenant="bob"),
+        wish(body_hash="", retry_count=1),
+        wish(body_hash="", retry_count=2),
+    ):
+        assert not ledger.submit(other).reattached
+    retry = wish(body_hash="cc", retry_count=1)
+    answered = ledger.submit(wish(body_hash="cc")).job
+    ledger.answered([answered.id])
+    assert not ledger.submit(retry).reattached
+    assert ledger.submit(retry).reattached
+    assert first.id in {job.id for job in ledger.recent("ada", 9)}
+
+
+def test_a_retry_does_not_join_a_dying_job(ledger: Ledger) -> None:
+    ledger.submit(wish(body_hash="aa"))
+    held = claim_one(ledger)
+    ledger.cancel(held.id)
+    again = ledger.submit(wish(body_hash="aa", retry_count=1))
+    assert not again.reattached
+
+
+def test_reattaching_costs_no_quota_and_renews_the_watch(database: Database, clock: Clock) -> None:
+    ledger = database.open(clock=clock, tiers={"free": Tier(images_per_day=1)})
+    first = ledger.submit(wish(body_hash="aa")).job
+    clock.now += 100
+    again = ledger.submit(wish(body_hash="aa", retry_count=1)).job
+    assert again.id == first.id
+    assert again.watched_until == clock.now + 120
+
+
+# -- time
+
+
+def test_a_lapsed_lease_returns_the_job_to_its_place(ledger: Ledger, clock: Clock) -> None:
+    first = ledger.submit(wish()).job
+    ledger.submit(wish())
+    job = claim_one(ledger, "dies")
+    ledger.renew([beat(job, 6)], LEASE_SECONDS)
+    assert wait_while_rescuing(ledger, clock, LEASE_SECONDS - 1) == 0
+    assert wait_while_rescuing(ledger, clock, 1) == 1
+    queued = stored(ledger, first)
+    assert (queued.state, queued.worker) == (JobState.QUEUED, None)
+    assert queued.fence == job.fence + 1
+    assert ledger.position(first.id) == 0
+    again = claim_one(ledger, "lives")
+    assert again.renders[0].checkpoint == b"checkpoint 6"
+    assert again.attempts == 0, "it had moved, so its holder's death was not its fault"
+
+
+def test_a_renewed_lease_does_not_lapse(ledger: Ledger, clock: Clock) -> None:
+    ledger.submit(wish())
+    job = claim_one(ledger)
+    for pass_no in range(1, 10):
+        assert wait_while_rescuing(ledger, clock, LEASE_SECONDS - 2) == 0
+        assert ledger.renew([beat(job, pass_no)], LEASE_SECONDS)[0].held
+
+
+def test_a_job_that_only_kills_is_given_up(ledger: Ledger, clock: Clock) -> None:
+    job = ledger.submit(wish()).job
+    claim_one(ledger, "first")
+    wait_while_rescuing(ledger, clock, LEASE_SECONDS)
+    second = claim_one(ledger, "second")
+    assert second.attempts == 1
+    ledger.release(job.id, second.fence, error="CUDA error: device-side assert")
+    third = claim_one(ledger, "third")
+    assert third.renders[0].attempts == 2
+    wait_while_rescuing(ledger, clock, LEASE_SECONDS)
+    failed = stored(ledger, job)
+    assert failed.state is JobState.FAILED
+    assert failed.errors == (
+        "lease of first lapsed",
+        "CUDA error: device-side assert",
+        "lease of third lapsed",
+    )
+    assert failed.renders[0].error == "lease of third lapsed"
+
+
+def test_progress_forgives_earlier_attempts(ledger: Ledger, clock: Clock) -> None:
+    ledger.submit(wish())
+    for pass_no in range(1, 9):
+        job = claim_one(ledger)
+        ledger.renew([beat(job, pass_no)], LEASE_SECONDS)
+        ledger.release(job.id, job.fence, error="the decoder was killed")
+    assert stored(ledger, job).attempts == 1
+    for _ in range(2):
+        job = claim_one(ledger)
+        wait_while_rescuing(ledger, clock, LEASE_SECONDS)
+    assert stored(ledger, job).state is JobState.FAILED
+
+
+def test_only_the_unsettled_images_fail(ledger: Ledger) -> None:
+    ledger.submit(wish(n=2))
+    job = claim_one(ledger)
+    ledger.finish_render(job.id, job.fence, 0, picture())
+    ledger.release(job.id, job.fence, error="out of memory")
+    for _ in range(2):
+        job = claim_one(ledger)
+        ledger.release(job.id, job.fence, error="out of memory")
+    done = stored(ledger, job)
+    assert done.state is JobState.SUCCEEDED
+    assert [r.state.value for r in done.renders] == ["succeeded", "failed"]
+
+
+def test_a_cancel_whose_holder_died(ledger: Ledger, clock: Clock) -> None:
+    job = ledger.submit(wish()).job
+    claim_one(ledger)
+    ledger.cancel(job.id)
+    wait_while_rescuing(ledger, clock, LEASE_SECONDS)
+    assert stored(ledger, job).state is JobState.CANCELLED
+
+
+def test_after_silence_holders_get_one_lease(ledger: Ledger, clock: Clock) -> None:
+    ledger.submit(wish())
+    job = claim_one(ledger)
+    clock.now += 3600  # nobody reached the ledger, or the clock jumped
+    assert ledger.expire() == 0
+    clock.now += 1
+    assert ledger.expire() == 0
+    assert ledger.renew([beat(job, 3)], LEASE_SECONDS)[0].held
+    assert wait_while_rescuing(ledger, clock, LEASE_SECONDS) == 1, "but only one"
+
+
+def test_deadline(ledger: SqlLedger, clock: Clock) -> None:
+    job = ledger.submit(wish(deadline_seconds=60.0, watched=False)).job
+    wait_while_rescuing(ledger, clock, 59)
+    assert not stored(ledger, job).ended
+    clock.now += 1
+    assert ledger.claim("chat", "w", 1, LEASE_SECONDS) == [], "overdue is skipped"
+    assert ledger.expire() == 1
+    assert stored(ledger, job).state is JobState.EXPIRED
+    assert left(ledger, per_day=2) == 2, "refunded"
+
+
+def test_a_held_job_is_not_overdue(ledger: Ledger, clock: Clock) -> None:
+    ledger.submit(wish(deadline_seconds=5.0, watched=False))
+    job = claim_one(ledger)
+    wait_while_rescuing(ledger, clock, LEASE_SECONDS - 1)
+    assert not stored(ledger, job).ended
+
+
+def test_nobody_waits_any_more(ledger: Ledger, clock: Clock) -> None:
+    queued = ledger.submit(wish()).job
+    unwatched = ledger.submit(wish(watched=False)).job
+    wait_while_rescuing(ledger, clock, 119)
+    assert not stored(ledger, queued).ended
+    clock.now += 1
+    assert [j.id for j in ledger.claim("chat", "w", 2, LEASE_SECONDS)] == [unwatched.id]
+    assert ledger.expire() == 1
+    assert stored(ledger, queued).state is JobState.CANCELLED
+    assert stored(ledger, unwatched).watched_until is None
+
+
+def test_watching_keeps_it_alive(ledger: Ledger, clock: Clock) -> None:
+    job = ledger.submit(wish()).job
+    for _ in range(5):
+        wait_while_rescuing(ledger, clock, 100)
+        ledger.watch([job.id], 120.0)
+    assert stored(ledger, job).state is JobState.QUEUED
+
+
+def test_watching_an_async_job_does_not_tie_its_life_to_the_watcher(ledger: Ledger) -> None:
+    job = ledger.submit(wish(watched=False)).job
+    ledger.watch([job.id], 1.0)
+    assert stored(ledger, job).watched_until is None
+
+
+def test_nobody_waits_for_a_running_job(ledger: Ledger, clock: Clock) -> None:
+    ledger.submit(wish())
+    job = claim_one(ledger)
+    for pass_no in range(1, 121):
+        ledger.renew([beat(job, pass_no)], LEASE_SECONDS)
+        clock.now += 1
+        ledger.expire()
+    (renewal,) = ledger.renew([beat(job, 121)], LEASE_SECONDS)
+    assert renewal.cancelled
+    assert stored(ledger, job).state is JobState.CANCELLED
+
+
+# -- the indexes that make a million queued jobs bearable
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        ("HEADS", "jobs_ready"),
+        ("ANY_QUEUED", "jobs_ready"),
+        ("AHEAD", "jobs_ready"),
+        ("QUEUED_PER_TIER", "jobs_ready"),
+        ("OVERDUE", "jobs_overdue"),
+        ("UNWATCHED", "jobs_watched"),
+        ("BY_KEY", "jobs_of_key"),
+        ("BY_BODY", "jobs_of_body"),
+        ("RECENT", "jobs_of_tenant"),
+    ],
+)
+def test_queries_use_their_index(database: Database, statement: str, index: str) -> None:
+    database.open()
+    query = str(getattr(statements, statement))
+    numbers = ("lane", "tier", "now", "limit", "vft", "seq", "tenant", "key", "since")
+    values = dict.fromkeys(numbers, 1) | {"body_hash": "aa"}
+    engine = create_engine(database.url)
+    with engine.connect() as connection:
+        plan = connection.execute(text(f"explain query plan {query}"), values).all()
+    engine.dispose()
+    steps = " | ".join(row[3] for row in plan)
+    assert index in steps
+    assert "TEMP B-TREE" not in steps, "sorted by the index, not by sorting"
+    assert "SCAN" not in steps.replace("SCAN CONSTANT ROW", "")

@@ -1,0 +1,118 @@
+"""Whose turn it is between tiers, and what a tier promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.fair_queue import FairQueue, Head
+from jobs.job import Render, RenderState
+from jobs.outage import Outage
+from jobs.tiers import Tier, refunded, utc_day
+
+PAID_FIRST = FairQueue({"pro": Tier(weight=6), "plus": Tier(weight=3), "free": Tier(weight=1)})
+weights = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0.01, 1000), min_size=1)
+
+
+def serve(queue: FairQueue, costs: dict[str, float], turns: int) -> Counter[str]:
+    """Seconds served per tier while every tier always has work."""
+    heads = {tier: Head(tier, 0.0, cost) for tier, cost in costs.items()}
+    served: Counter[str] = Counter()
+    for _ in range(turns):
+        tier = queue.pick(heads, served)
+        served[tier] += costs[tier]  # type: ignore[assignment]
+    return served
+
+
+def test_seconds_are_shared_by_weight_whatever_the_jobs_cost() -> None:
+    served = serve(PAID_FIRST, {"pro": 1.0, "plus": 5.0, "free": 2.0}, 2000)
+    total = served.total()
+    assert served["pro"] / total == pytest.approx(0.6, abs=0.01)
+    assert served["plus"] / total == pytest.approx(0.3, abs=0.01)
+    assert served["free"] / total == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_smallest_weight_still_moves() -> None:
+    queue = FairQueue({"pro": Tier(weight=1000), "free": Tier(weight=0.001)}, least_share=0.1)
+    served = serve(queue, {"pro": 1.0, "free": 1.0}, 1000)
+    assert served["free"] == pytest.approx(100, abs=2)
+
+
+def test_an_absent_tier_leaves_its_share_to_the_others() -> None:
+    assert PAID_FIRST.shares(("free",)) == {"free": pytest.approx(1.0)}
+    assert PAID_FIRST.pick({"free": Head("j", 1.0, 1.0)}, {"free": 1e9}) == "free"
+
+
+def test_an_unknown_tier_weighs_one() -> None:
+    shares = PAID_FIRST.shares(("plus", "unheard-of"))
+    assert shares["plus"] == pytest.approx(0.75)
+
+
+@given(weights, st.floats(0, 0.5))
+def test_shares_sum_to_one_and_none_is_starved(tiers: dict[str, float], least: float) -> None:
+    queue = FairQueue({name: Tier(weight=w) for name, w in tiers.items()}, least_share=least)
+    shares = queue.shares(tuple(tiers))
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert all(share >= min(least, 1 / len(tiers)) - 1e-9 for share in shares.values())
+    by_weight = sorted(tiers, key=tiers.__getitem__)
+    ordered = [shares[name] for name in by_weight]
+    assert all(a <= b + 1e-9 for a, b in pairwise(ordered))
+
+
+def test_a_tie_goes_to_the_larger_share() -> None:
+    heads = {tier: Head(tier, 0.0, 1.0) for tier in ("free", "plus", "pro")}
+    assert PAID_FIRST.pick(heads, {}) == "pro"
+
+
+def test_nobody_waits() -> None:
+    with pytest.raises(ValueError, match="no tier has work"):
+        PAID_FIRST.pick({}, {})
+
+
+@pytest.mark.parametrize("wrong", [{"weight": 0}, {"weight": -1}, {"images_per_day": -1}])
+def test_a_tier_that_promises_nonsense_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Tier(**wrong)
+
+
+def test_a_day_begins_at_midnight_utc() -> None:
+    assert utc_day(0) == "1970-01-01"
+    assert (utc_day(86_399.9), utc_day(86_400)) == ("1970-01-01", "1970-01-02")
+
+
+@pytest.mark.parametrize(
+    ("pass_no", "previews", "given_back"),
+    [(0, (), True), (4, (), True), (5, (), False), (1, (1,), False)],
+)
+def test_a_cancelled_image_is_refunded_while_it_was_worth_nothing(
+    pass_no: int, previews: tuple[int, ...], given_back: bool
+) -> None:
+    render = Render(0, RenderState.CANCELLED, pass_no=pass_no, previews=previews)
+    assert refunded(render, passes=16) == given_back
+
+
+def test_only_some_ends_are_refunded() -> None:
+    ends = {
+        state.value: refunded(Render(0, state, pass_no=9, stage="output"), passes=16)
+        for state in RenderState
+    }
+    assert {state for state, given_back in ends.items() if given_back} == {"failed", "expired"}
+
+
+def test_a_lapse_counts_a_whole_term_after_an_outage() -> None:
+    outage = Outage()
+    assert outage.lapsed(until=10, term_seconds=5, now=10), "a fresh client suspects nothing"
+    outage.succeeded(10)
+    outage.look(now=16, patience_seconds=5)
+    assert not outage.lapsed(until=10, term_seconds=5, now=20)
+    assert outage.lapsed(until=10, term_seconds=5, now=21)
+    outage.failed()
+    outage.look(now=30, patience_seconds=100)
+    assert not outage.lapsed(until=10, term_seconds=5, now=34)
+    outage.succeeded(30)
+    outage.look(now=35, patience_seconds=5)
+    assert outage.lapsed(until=10, term_seconds=5, now=35)
