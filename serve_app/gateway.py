@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from jobs.group_commit import AsyncLedger
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,11 +15,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.blobs import BlobStore
+from jobs.group_commit import AsyncLedger
 from jobs.ledger import LedgerError
 from serve_app.auth import Keyring
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, from_domain, from_status
-from serve_app.parts import Parts, json_response
+from serve_app.parts import Parts, error_response
 from serve_app.routes import images, jobs, ops
 from serve_app.watch import JobWatch
 
@@ -59,17 +59,12 @@ async def _on_error(request: Request, error: Exception) -> Response:
     problem = from_domain(error)
     if problem is not error:
         log.warning("%s %s: %r", request.method, request.url.path, error)
-    return answer(problem)
+    return error_response(problem)
 
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # by registration
-    return answer(from_status(error.status_code, error.headers))
-
-
-def answer(problem: ApiError) -> Response:
-    """The OpenAI envelope with its status and headers."""
-    return json_response(problem.envelope(), problem.status, dict(problem.headers))
+    return error_response(from_status(error.status_code, error.headers))
 
 
 class Envelope:
@@ -100,4 +95,4 @@ class Envelope:
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if not started:
-                await answer(ApiError())(scope, receive, stamped)
+                await error_response(ApiError())(scope, receive, stamped)

@@ -6,16 +6,16 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.group_commit import AsyncLedger
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.blobs import BlobStore
+from jobs.group_commit import AsyncLedger
 from jobs.request import Tenant
 from serve_app.auth import Keyring
 from serve_app.config import ClusterConfig
-from serve_app.errors import BodyTooLarge
+from serve_app.errors import ApiError, BodyTooLarge
 from serve_app.watch import JobWatch
 
 SEEDS = 2**53
@@ -55,6 +55,11 @@ def json_response(
 ) -> Response:
     """JSON, encoded by the fast encoder."""
     return Response(to_json(body), status, headers, media_type="application/json")
+
+
+def error_response(problem: ApiError, headers: dict[str, str] | None = None) -> Response:
+    """The OpenAI envelope with its status and headers."""
+    return json_response(problem.envelope(), problem.status, {**problem.headers, **(headers or {})})
 
 
 async def read_body(request: Request, limit: int) -> bytes:

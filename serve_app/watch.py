@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncGenerator
 
 from jobs.group_commit import AsyncLedger
-
 from jobs.job import Job
 from jobs.ledger import LedgerError
 
@@ -21,6 +20,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 """The safety poll, should a wake-up be missed."""
 RETRY_SECONDS = 0.5
+ANSWERS_SECONDS = 0.25
 SHORTEST_PAUSE_SECONDS = 0.002
 PAUSE_PER_QUERY = 2.0
 """After each query the loop rests this many times as long: watching costs a third of one thread."""
@@ -47,6 +47,8 @@ class JobWatch:
         self._ledger = ledger
         self._grace_seconds = grace_seconds
         self._watchers: set[_Watcher] = set()
+        self._answered: set[str] = set()
+        self._answers_written_at = float("-inf")
         self._loop: asyncio.Task[None] | None = None
 
     async def snapshots(
@@ -84,6 +86,12 @@ class JobWatch:
             await snapshots.aclose()
         return job
 
+    async def answered(self, job_id: str) -> None:
+        """Its client has the answer: a later request with the same body is a new one. Written
+        down soon, together with others."""
+        self._answered.add(job_id)
+        self._start()
+
     async def close(self) -> None:
         """Stop the loop; watchers see nothing new."""
         if self._loop is not None:
@@ -101,11 +109,12 @@ class JobWatch:
 
     async def _run(self) -> None:
         """Ends by itself when nobody waits; the next watcher starts it again."""
-        while self._watchers:
+        while self._watchers or self._answered:
             try:
                 seen = await self._ledger.version()
                 seconds = await self._look()
                 await self._renew()
+                await self._write_answers()
                 await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, PAUSE_PER_QUERY * seconds))
                 await self._ledger.changed(seen, POLL_SECONDS)
             except LedgerError as error:
@@ -119,7 +128,7 @@ class JobWatch:
         """Read every watched job at once; how long that took in seconds."""
         start = time.monotonic()
         ids = {watcher.latest.id for watcher in self._watchers if not watcher.latest.ended}
-        jobs = {job.id: job for job in await self._ledger.get_many(sorted(ids))}
+        jobs = {job.id: job for job in await self._ledger.get_many(sorted(ids))} if ids else {}
         for watcher in list(self._watchers):
             if (job := jobs.get(watcher.latest.id)) is not None:
                 watcher.tell(job)
@@ -140,3 +149,10 @@ class JobWatch:
             )
             for watcher in due:
                 watcher.renewed_at = now
+
+    async def _write_answers(self) -> None:
+        now = time.monotonic()
+        if self._answered and now - self._answers_written_at > ANSWERS_SECONDS:
+            self._answers_written_at = now
+            answered, self._answered = self._answered, set()
+            await self._ledger.answered(sorted(answered))

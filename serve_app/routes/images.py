@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +22,7 @@ from serve_app.errors import StillQueued, job_problem, render_problem
 from serve_app.job_wire import job_body
 from serve_app.parts import (
     Parts,
+    error_response,
     fresh_seed,
     json_response,
     parts_of,
@@ -52,14 +54,18 @@ async def generations(request: Request) -> Response:
     job = await _wait(parts, request, submission)
     if job is None:
         return Response(status_code=CLIENT_CLOSED)
-    return await _answer(parts, request, job, as_url=order.as_url, headers=headers)
+    response = await _answer(parts, request, job, as_url=order.as_url, headers=headers)
+    response.background = BackgroundTask(parts.watch.answered, job.id)  # once it has been sent
+    return response
 
 
 async def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str]) -> Response:
     location = {"location": f"/v1/jobs/{job.id}", "preference-applied": "respond-async"}
     position = None if job.ended else await parts.ledger.position(job.id)
     body = job_body(job, position, urls(request, job))
-    return json_response(body, 202, {**headers, **location})
+    response = json_response(body, 202, {**headers, **location})
+    response.background = BackgroundTask(parts.watch.answered, job.id)
+    return response
 
 
 async def _wait(parts: Parts, request: Request, submission: Submission) -> Job | None:
@@ -92,7 +98,7 @@ async def _answer(
 ) -> Response:
     renders = finished(job)
     if not renders and (problem := job_problem(job)) is not None:
-        raise problem
+        return error_response(problem, headers)
     if as_url:
         links = urls(request, job)
         pictures = {render.index: {"url": links[render.index]} for render in renders}
@@ -157,3 +163,4 @@ async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[bytes]
                     yield frame(event, event["type"])
     if not finished(job) and (problem := job_problem(job)) is not None:
         yield frame(problem.envelope(), "error")
+    await parts.watch.answered(job.id)

@@ -163,7 +163,7 @@ def test_quality_is_a_number_of_passes(quality: str, reported: str, passes: int)
 
 @pytest.mark.parametrize(
     "size",
-    "256x256 512x512 1024x1024 1536x1024 1024x1536 1792x1024 1024x1792 3840x2160 48x16".split(),
+    ["256x256", "1024x1024", "1536x1024", "1792x1024", "1024x1792", "3840x2160", "48x16"],
 )
 def test_sizes(size: str) -> None:
     width, height = parse_size(size)

@@ -1,0 +1,178 @@
+"""A real gateway on a loopback port over a real ledger and store, and a small scripted worker."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from PIL import Image
+
+from jobs.blobs import DirectoryBlobs, image_key, preview_key
+from jobs.flight import preview_passes
+from jobs.group_commit import AsyncLedger
+from jobs.job import Job, RenderState
+from jobs.ledger import Beat, LeaseLost, Outcome, RenderBeat
+from jobs.sql_ledger import SqlLedger
+from jobs.tiers import Tier
+from serve_app.config import ClusterConfig, parse_cluster_config
+from serve_app.gateway import create_app
+
+LEASE_SECONDS = 60.0
+
+
+def config(**sections: Any) -> ClusterConfig:
+    """Two tenants without limits and a poor one with two images a day."""
+    return parse_cluster_config(
+        {
+            "model": {"name": "test-model", "size": "64x64", "tokens_per_image": 16},
+            "tiers": {"free": {}, "poor": {"images_per_day": 2}},
+            "keys": [
+                {"key": "sk-local", "tenant": "local"},
+                {"key": "sk-other", "tenant": "other"},
+                {"key": "sk-poor", "tenant": "poor", "tier": "poor"},
+            ],
+            "limits": {"body_bytes": 50_000},
+            **sections,
+        }
+    )
+
+
+def drawn(job: Job, index: int) -> bytes:
+    """What the worker draws: one colour that depends on the seed."""
+    seed = job.request.image_seed(index)
+    colour = (seed % 256, seed // 256 % 256, 120)
+    out = io.BytesIO()
+    picture = Image.new("RGB", (job.request.width, job.request.height), colour)
+    picture.save(out, job.request.output_format)
+    return out.getvalue()
+
+
+class Worker(threading.Thread):
+    """Claims and settles jobs. Words of the prompt say how: `unsafe`, `second is unsafe`,
+    `broken`; `stepwise` waits for `steps` before every preview and before the end."""
+
+    def __init__(self, url: str, blobs: DirectoryBlobs) -> None:
+        super().__init__(name="worker", daemon=True)
+        self._ledger = SqlLedger(url)
+        self._blobs = blobs
+        self._stopped = threading.Event()
+        self.working = threading.Event()
+        self.working.set()
+        self.steps = threading.Semaphore(0)
+        self.errors: list[BaseException] = []
+
+    def run(self) -> None:
+        """Until stopped."""
+        while not self._stopped.wait(0.002):
+            self.working.wait()
+            for job in self._ledger.claim("default", "worker", 1, LEASE_SECONDS):
+                try:
+                    self._work(job)
+                except LeaseLost:
+                    continue  # cancelled meanwhile
+                except Exception as error:  # noqa: BLE001 - the test asks for it at the end
+                    self.errors.append(error)
+        self._ledger.close()
+
+    def stop(self) -> None:
+        """End the thread; whatever failed in it fails the test."""
+        self._stopped.set()
+        self.working.set()
+        self.steps.release(100)
+        self.join(10)
+        assert not self.errors
+
+    def _work(self, job: Job) -> None:
+        for render in job.renders:
+            outcome = self._outcome(job, render.index)
+            self._ledger.finish_render(job.id, job.fence, render.index, outcome)
+
+    def _outcome(self, job: Job, index: int) -> Outcome:
+        prompt = job.request.prompt
+        if "second is unsafe" in prompt:
+            if index == 1:
+                return Outcome(RenderState.BLOCKED, categories=("weapons",), stage="output")
+        elif "unsafe" in prompt:
+            return Outcome(RenderState.BLOCKED, categories=("sexual",), stage="input")
+        if "broken" in prompt:
+            return Outcome(RenderState.FAILED, error="the decoder gave up")
+        self._previews(job, index)
+        key = image_key(job.id, index, job.fence, job.request.output_format)
+        self._blobs.put(key, drawn(job, index), durable=False)
+        return Outcome(RenderState.SUCCEEDED, blob=key)
+
+    def _previews(self, job: Job, index: int) -> None:
+        done: list[int] = []
+        for pass_no in preview_passes(job.request.passes, job.request.partial_images):
+            self._step(job)
+            key = preview_key(job.id, index, pass_no, job.request.output_format)
+            self._blobs.put(key, drawn(job, index), durable=False)
+            done.append(pass_no)
+            beat = RenderBeat(index, RenderState.RENDERING, pass_no, b"checkpoint", tuple(done))
+            self._ledger.renew([Beat(job.id, job.fence, (beat,))], LEASE_SECONDS)
+        self._step(job)
+
+    def _step(self, job: Job) -> None:
+        if "stepwise" in job.request.prompt:
+            self.steps.acquire()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A running gateway. `ledger` and `blobs` look at the same truth from the outside."""
+
+    url: str
+    ledger: SqlLedger
+    blobs: DirectoryBlobs
+    worker: Worker
+    config: ClusterConfig
+    gateway_ledger: AsyncLedger
+    headers: dict[str, str] = field(default_factory=lambda: {"authorization": "Bearer sk-local"})
+
+    def jobs(self, tenant: str = "local") -> list[Job]:
+        """Everything that tenant ever submitted here."""
+        return self.ledger.recent(tenant, 1000)
+
+
+@contextmanager
+def stage(directory: Path, settings: ClusterConfig) -> Iterator[Stage]:
+    """Everything up; everything down again at the end."""
+    url = f"sqlite:///{directory}/ledger.db"
+    tiers = {name: Tier(tier.weight, tier.images_per_day) for name, tier in settings.tiers.items()}
+    gateway_ledger = AsyncLedger(SqlLedger(url, tiers=tiers))
+    blobs = DirectoryBlobs(directory / "blobs")
+    worker = Worker(url, blobs)
+    outside = SqlLedger(url)
+    worker.start()
+    try:
+        with _serving(create_app(gateway_ledger, blobs, settings)) as address:
+            yield Stage(address, outside, blobs, worker, settings, gateway_ledger)
+    finally:
+        worker.stop()
+        gateway_ledger.close()
+        outside.close()
+
+
+@contextmanager
+def _serving(app: Any) -> Iterator[str]:
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none")
+    )
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
