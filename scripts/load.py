@@ -73,7 +73,7 @@ class LoadReport:
 
     @property
     def steady_images_per_s(self) -> float:
-        """The rate between the first and last tenth of the answers: without filling and emptying."""
+        """The rate between the first and last tenth of the answers, not filling nor emptying."""
         edge = len(self.answers) // 10
         inner = self.answers[edge : len(self.answers) - edge]
         if len(inner) < 2:
