@@ -32,7 +32,11 @@ log = logging.getLogger(__name__)
 
 
 class RenderFailed(Exception):
-    """The decoder reported that it cannot draw this image."""
+    """The decoder reported that a pass of this image failed."""
+
+
+class RenderRejected(Exception):
+    """The decoder's family cannot draw what was asked; trying again cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +203,19 @@ class Dispatcher:
 
     async def _fly(self, flight: Flight, slot: Slot) -> None:
         """One trip through a decoder; whatever ends it, the image is settled or shelved again."""
-        start = (flight.state, flight.pass_no)
+        start = flight.pass_no
+        flight.accepted = False
         try:
             pixels = await self._trip(flight, slot)
         except StageUnavailable as error:
-            if flight.state is RenderState.RENDERING and flight.pass_no == start[1]:
+            if flight.accepted and flight.pass_no == start:
                 await self._attempt(flight, f"lost without progress: {error}")
                 return
             log.info("%s goes on elsewhere from pass %s", flight.hold.job.id, flight.pass_no)
             pixels = None
+        except RenderRejected as error:
+            await self._settle(flight, Outcome(RenderState.FAILED, error=str(error)))
+            return
         except RenderFailed as error:
             await self._attempt(flight, str(error))
             return
@@ -227,7 +235,8 @@ class Dispatcher:
                 await asyncio.sleep(self._settings.full_pause_seconds)
                 return None
             if update.kind == "failed":
-                raise RenderFailed(update.error or "the decoder gave no reason")
+                reason = update.error or "the decoder gave no reason"
+                raise RenderRejected(reason) if update.rejected else RenderFailed(reason)
             self._note(flight, update)
             if update.pixels is not None:
                 return update.pixels
@@ -242,6 +251,7 @@ class Dispatcher:
         """Where the image is now; a preview is screened beside the next passes."""
         flight.pass_no = update.pass_no
         if update.kind == "accepted":
+            flight.accepted = True
             flight.state = RenderState.RENDERING
         elif update.kind == "pass":
             flight.checkpoint = update.checkpoint

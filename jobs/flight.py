@@ -25,7 +25,7 @@ def preview_passes(passes: int, wanted: int) -> tuple[int, ...]:
 @dataclass(slots=True, eq=False)
 class Flight:
     """One image of a held job. `dispatches` makes every trip's render id its own, so that a
-    straggling abort of an old trip never meets the new one."""
+    straggling abort of an old trip never meets the new one. `accepted`: this trip has a slot."""
 
     hold: Hold
     index: int
@@ -35,6 +35,7 @@ class Flight:
     previews: set[int]
     attempts: int
     dispatches: int = 0
+    accepted: bool = False
     task: asyncio.Task[None] | None = None
     screens: set[asyncio.Task[None]] = field(default_factory=set)
 

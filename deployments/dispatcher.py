@@ -1,0 +1,81 @@
+"""A dispatcher replica: hosts `jobs.dispatch` on the replica's event loop, and nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from dataclasses import dataclass
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments import loopback
+from deployments.ports import LocalPress, RemoteClassifier, RemoteEncoder
+from deployments.slots import DecoderSlots
+from jobs.blobs import DirectoryBlobs
+from jobs.dispatch import Dispatcher, DispatchSettings, Stages
+from jobs.group_commit import AsyncLedger
+from jobs.sql_ledger import SqlLedger
+from jobs.tiers import Tier
+
+loopback.install()
+
+log = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherOptions:
+    """Where the ledger and the blobs are, and how patient to be with other stages.
+
+    call_timeout_seconds: for one short call. pass_timeout_seconds: for one pass of a decoder.
+    """
+
+    ledger_url: str
+    blobs_directory: str
+    tiers: dict[str, Tier]
+    finishing_threads: int = 1
+    pass_timeout_seconds: float = 30.0
+    call_timeout_seconds: float = 30.0
+
+
+class DispatcherReplica:
+    """Claims, dispatches, beats and rescues for as long as it lives.
+
+    stages: handles of the encoder, the classifier and the decoder.
+    """
+
+    async def __init__(
+        self,
+        settings: DispatchSettings,
+        options: DispatcherOptions,
+        stages: dict[str, DeploymentHandle],
+    ) -> None:
+        ledger = await asyncio.to_thread(
+            SqlLedger, options.ledger_url, tiers=options.tiers, attempts_max=settings.attempts
+        )
+        self._ledger = AsyncLedger(ledger)
+        blobs = DirectoryBlobs(options.blobs_directory)
+        self._dispatcher = Dispatcher(
+            self._ledger,
+            Stages(
+                encoder=RemoteEncoder(stages["encoder"], options.call_timeout_seconds),
+                classifier=RemoteClassifier(stages["classifier"], options.call_timeout_seconds),
+                decoders=DecoderSlots(stages["decoder"], options.pass_timeout_seconds),
+                press=LocalPress(blobs, options.finishing_threads),
+            ),
+            settings,
+            worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        )
+        self._task = asyncio.create_task(self._dispatcher.run())
+
+    async def check_health(self) -> None:
+        """Raises when the dispatcher's loops have ended, so that Serve replaces this replica."""
+        if self._task.done():
+            raise RuntimeError("the dispatcher's loops have ended")
+
+    async def __del__(self) -> None:
+        """Give every job back at its place with its checkpoints."""
+        await self._dispatcher.stop()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)

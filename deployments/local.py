@@ -1,0 +1,265 @@
+"""A Ray cluster of one machine for one Serve config file: start it, deploy, wait, stop.
+
+Ray runs as a child process, so that stopping it ends exactly what was started here. Everything
+listens on loopback only.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+RETIRE_SECONDS = 10.0
+OBJECT_STORE_BYTES = 200_000_000
+"""Pictures pass by value; the store only carries what is larger than a message."""
+
+Say = Callable[[str], None]
+
+
+class ClusterFailed(RuntimeError):
+    """The local cluster did not come up; the message says which part, and where its log is."""
+
+
+class LocalCluster:
+    """One Ray head on loopback with one set of Serve applications.
+
+    config: a Serve config file as a dict, already checked. dashboard_port: 0 picks a free one.
+    """
+
+    def __init__(self, config: dict[str, Any], dashboard_port: int = 8265) -> None:
+        self._config = config
+        self._dashboard_port = dashboard_port or free_port()
+        self._gcs_port = free_port()
+        # Short, because Ray puts unix sockets below it and their paths are limited to 107 bytes.
+        self._temp_dir = Path(tempfile.mkdtemp(prefix="mp-"))
+        self._failed = False
+        self._head: subprocess.Popen[bytes] | None = None
+
+    @property
+    def dashboard_url(self) -> str:
+        """Where the Ray dashboard and Serve's REST API answer."""
+        return f"http://{LOOPBACK}:{self._dashboard_port}"
+
+    @property
+    def address(self) -> str:
+        """What `ray.init(address=...)` takes."""
+        return f"{LOOPBACK}:{self._gcs_port}"
+
+    @property
+    def api_url(self) -> str:
+        """Where the gateway answers."""
+        options = self._config.get("http_options", {})
+        return f"http://{options.get('host', LOOPBACK)}:{options.get('port', 8000)}"
+
+    def start(self, say: Say = lambda _: None) -> None:
+        """Start Ray, deploy, and return when every application is running.
+        Raises ClusterFailed; what was started is stopped first."""
+        try:
+            for port in (self._dashboard_port, self._config["http_options"]["port"]):
+                require_free(port)
+            say("starting Ray")
+            self._start_head()
+            say("deploying")
+            self.deploy(self._config)
+            self._await_running(say)
+        except BaseException:
+            self._failed = True  # its logs are worth keeping
+            self.stop()
+            raise
+
+    def deploy(self, config: dict[str, Any]) -> None:
+        """What `serve deploy` does: put the whole config, numbers take effect in place."""
+        self._config = config
+        answer = httpx.put(f"{self.dashboard_url}/api/serve/applications/", json=config, timeout=60)
+        if answer.is_error:
+            raise ClusterFailed(f"Ray Serve refused the config: {answer.text.strip()}")
+
+    def wait(self) -> int:
+        """Until the head process ends; its exit status."""
+        return self._head.wait() if self._head is not None else 0
+
+    def stop(self) -> None:
+        """End Ray and everything it started; returns when the last process is gone."""
+        head, self._head = self._head, None
+        if head is None:
+            return
+        children = list(descendants(head.pid))
+        if head.poll() is None:
+            self._retire_applications()
+            head.send_signal(signal.SIGINT)  # on SIGTERM Ray first drains the node for a minute
+        try:
+            head.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            head.kill()
+            head.wait()
+        end_leftovers(children, STOP_SECONDS)
+        if not self._failed:
+            shutil.rmtree(self._temp_dir, ignore_errors=True)
+
+    def _retire_applications(self) -> None:
+        """Let Serve stop its replicas, so that dispatchers give their jobs back at once."""
+        try:
+            httpx.delete(f"{self.dashboard_url}/api/serve/applications/", timeout=RETIRE_SECONDS)
+        except httpx.HTTPError:
+            return  # leases and checkpoints are for exactly this
+
+    def _start_head(self) -> None:
+        log = self._temp_dir / "head.log"
+        command = [
+            # With "clusters" off, Ray takes 127.0.0.1 as the node's address and binds only there.
+            *("env", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"),
+            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+            *("--disable-usage-stats", "--node-ip-address", LOOPBACK),
+            *("--port", str(self._gcs_port), "--temp-dir", str(self._temp_dir)),
+            *("--include-dashboard", "true", "--dashboard-host", LOOPBACK),
+            *("--dashboard-port", str(self._dashboard_port)),
+            *("--object-store-memory", str(OBJECT_STORE_BYTES)),
+        ]
+        with log.open("wb") as out:
+            self._head = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_hear_interrupts,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers("/api/serve/applications/"):
+            if self._head.poll() is not None or time.monotonic() > deadline:
+                raise ClusterFailed(f"Ray did not start:\n{tail(log)}")
+            time.sleep(0.2)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return httpx.get(f"{self.dashboard_url}{path}", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _await_running(self, say: Say) -> None:
+        said = ""
+        while True:
+            answer = httpx.get(f"{self.dashboard_url}/api/serve/applications/", timeout=30)
+            applications = answer.json().get("applications", {})
+            states = {name: app["status"] for name, app in applications.items()}
+            failed = [n for n, s in states.items() if s in ("DEPLOY_FAILED", "UNHEALTHY")]
+            if failed:
+                raise ClusterFailed("\n".join(explain(applications[name]) for name in failed))
+            wanted = {app["name"] for app in self._config["applications"]}
+            if wanted <= states.keys() and all(states[n] == "RUNNING" for n in wanted):
+                return
+            if (now := progress(applications)) != said:
+                said = now
+                say(now)
+            time.sleep(0.25)
+
+
+def _hear_interrupts() -> None:
+    """In the child: shells start background jobs with SIGINT ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def progress(applications: dict[str, Any]) -> str:
+    """Which deployments are up, in one line."""
+    deployments = [d for app in applications.values() for d in app["deployments"].values()]
+    up = sorted(d["name"] for d in deployments if d["status"] == "HEALTHY")
+    return f"{len(up)} of {len(deployments)} deployments are up: {', '.join(up)}"
+
+
+def explain(application: dict[str, Any]) -> str:
+    """Why an application failed, as far as Serve knows."""
+    lines = [f"application {application['name']}: {application['message']}"]
+    lines += [
+        f"  {name}: {d['message']}"
+        for name, d in application["deployments"].items()
+        if d["status"] != "HEALTHY" and d["message"]
+    ]
+    return "\n".join(lines)
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(port: int) -> None:
+    """ClusterFailed naming the port when somebody listens there already."""
+    with socket.socket() as probe:
+        if probe.connect_ex((LOOPBACK, port)) == 0:
+            raise ClusterFailed(f"port {port} on {LOOPBACK} is in use by another program")
+
+
+def tail(log: Path, lines: int = 20) -> str:
+    """The end of a log file."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Pids below `pid` now, from /proc or ps, children before their children."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    )
+    below: dict[int, list[int]] = {}
+    for line in listing.stdout.splitlines():
+        child, parent = map(int, line.split())
+        below.setdefault(parent, []).append(child)
+    todo = list(below.get(pid, []))
+    while todo:
+        child = todo.pop()
+        yield child
+        todo += below.get(child, [])
+
+
+def end_leftovers(pids: list[int], seconds: float) -> None:
+    """Wait for processes that were ours; end those that do not go by themselves."""
+    deadline = time.monotonic() + seconds
+    while (left := [pid for pid in pids if alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid in left:
+        subprocess.run(["kill", "-KILL", str(pid)], check=False, stderr=subprocess.DEVNULL)
+
+
+def alive(pid: int) -> bool:
+    """True while the process exists and is not a zombie."""
+    answer = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return bool(answer.stdout.strip()) and not answer.stdout.strip().startswith("Z")
+
+
+def run_forever(config: dict[str, Any], say: Say) -> int:
+    """Start, say where everything is, stay up until Ctrl-C or a SIGTERM, stop. The exit code."""
+    cluster = LocalCluster(config)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in background shells
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        cluster.start(say)
+        say(f"API        {cluster.api_url}/v1")
+        say(f"Studio     {cluster.api_url}/")
+        say(f"Dashboard  {cluster.dashboard_url}")
+        say("Ctrl-C stops everything.")
+        return cluster.wait()
+    except ClusterFailed as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        say("stopping; accepted jobs stay in the ledger")
+        return 0
+    finally:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.SIG_IGN)
+        cluster.stop()

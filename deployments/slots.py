@@ -1,0 +1,141 @@
+"""Reserving decoder slots: the one file that knows Serve's `choose_replica` and its leak.
+
+A reservation has no expiry in Serve: a dispatcher that is killed between reserving and dispatching
+would keep the slot for ever. Ours are used within milliseconds, so `LeakedSlots` gives back every
+reservation that a replica has held for `older_than_seconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import ray
+from ray._private.worker import global_worker
+from ray.exceptions import RayActorError, RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from engine.render import Conditioning, RenderSpec, RenderUpdate
+from jobs.ports import RenderOrder, Slot, StageUnavailable
+
+log = logging.getLogger("ray.serve")
+
+AWAY = (RayActorError, RayServeException, RayError, TimeoutError)
+"""What a handle raises when a replica is lost, silent, or not there at all."""
+
+
+class DecoderSlots:
+    """The decoder replicas of the lane, through Serve's router.
+
+    pass_timeout_seconds: a replica that says nothing for so long is given up; without it a network
+    partition would hang a call for a minute. reserve_timeout_seconds: how long to wait for room
+    before asking again.
+    """
+
+    def __init__(
+        self,
+        handle: DeploymentHandle,
+        pass_timeout_seconds: float,
+        reserve_timeout_seconds: float = 30.0,
+    ) -> None:
+        self._handle = handle.options(stream=True, method_name="render")
+        self._pass_timeout_seconds = pass_timeout_seconds
+        self._reserve_timeout_seconds = reserve_timeout_seconds
+
+    @asynccontextmanager
+    async def reserve(self) -> AsyncIterator[Slot]:
+        """Wait for a replica with room and hold it; StageUnavailable when none answers."""
+        context = self._handle.choose_replica()
+        try:
+            selection = await asyncio.wait_for(context.__aenter__(), self._reserve_timeout_seconds)
+        except AWAY as error:
+            raise StageUnavailable(f"no decoder slot: {error!r}") from error
+        try:
+            yield ReplicaSlot(self._handle, selection, self._pass_timeout_seconds)
+        finally:
+            try:
+                await context.__aexit__(None, None, None)
+            except AWAY as error:
+                log.info("the reserved replica is gone: %r", error)
+
+
+class ReplicaSlot:
+    """One reserved slot; good for one render."""
+
+    def __init__(
+        self, handle: DeploymentHandle, selection: object, pass_timeout_seconds: float
+    ) -> None:
+        self._handle = handle
+        self._selection = selection
+        self._pass_timeout_seconds = pass_timeout_seconds
+
+    async def render(self, order: RenderOrder) -> AsyncIterator[RenderUpdate]:
+        """Updates of the render; closing the iterator cancels it on the replica."""
+        stream = self._handle.dispatch(self._selection, _spec(order))
+        updates = aiter(stream)
+        ended = False
+        try:
+            while True:
+                try:
+                    update = await asyncio.wait_for(anext(updates), self._pass_timeout_seconds)
+                except StopAsyncIteration:
+                    ended = True
+                    return
+                yield update
+        except AWAY as error:
+            ended = not isinstance(error, TimeoutError)
+            raise StageUnavailable(f"the decoder replica is lost: {error!r}") from error
+        finally:
+            if not ended:
+                stream.cancel()
+
+
+def _spec(order: RenderOrder) -> RenderSpec:
+    if not isinstance(order.conditioning, Conditioning):
+        raise TypeError(f"conditioning is a {type(order.conditioning).__name__}")
+    return RenderSpec(
+        render_id=order.render_id,
+        conditioning=order.conditioning,
+        seed=order.seed,
+        passes=order.passes,
+        guidance=order.guidance,
+        preview_after=order.preview_after,
+        checkpoint=order.checkpoint,
+    )
+
+
+class LeakedSlots:
+    """Runs inside a decoder replica and frees reservations that nobody came for."""
+
+    def __init__(self, clock: Callable[[], float], older_than_seconds: float = 10.0) -> None:
+        self._clock = clock
+        self._older_than_seconds = older_than_seconds
+        self._first_seen: dict[str, float] = {}
+
+    def reclaim(self) -> int:
+        """How many were freed now. Call it every few seconds."""
+        now = self._clock()
+        held = _reserved_tokens()
+        self._first_seen = {token: self._first_seen.get(token, now) for token in held}
+        overdue = [
+            t for t, seen in self._first_seen.items() if now - seen > self._older_than_seconds
+        ]
+        for token in overdue:
+            # Through the actor itself: the semaphore behind it belongs to another event loop.
+            ray.get_runtime_context().current_actor.release_slot.remote(token)
+        if overdue:
+            log.warning("freed %s decoder slots whose dispatcher is gone", len(overdue))
+        return len(overdue)
+
+
+def _reserved_tokens() -> frozenset[str]:
+    """Reservations that Serve holds on this replica. No public name leads to them in Ray 2.60; a
+    cluster test fails when this private one has moved."""
+    tokens: set[str] = set()
+    for actor in list(global_worker.actors.values()):
+        implementation = getattr(actor, "_replica_impl", None)
+        tokens |= set(getattr(implementation, "_reserved_slots", ()))
+    return frozenset(tokens)

