@@ -1,0 +1,85 @@
+"""The official client against the whole pipeline in one process: gateway, ledger, dispatcher and
+a real engine of the paced family. Only Ray is missing."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from PIL import Image
+
+from tests.page.pipeline import Pipeline
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    running = Pipeline(tmp_path)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def client(pipeline: Pipeline) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{pipeline.url}v1", api_key="sk-local", max_retries=0) as made:
+        yield made
+
+
+def pixels(b64: str | None) -> bytes:
+    assert b64 is not None
+    picture = Image.open(io.BytesIO(base64.b64decode(b64)))
+    assert picture.size == (256, 256)
+    return picture.tobytes()
+
+
+def test_the_same_seed_is_the_same_picture_alone_streamed_or_among_others(
+    client: openai.OpenAI,
+) -> None:
+    seeded = {"seed": 41}
+    alone = client.images.generate(prompt="a red fox", extra_body={"seed": 42})
+    four = client.images.generate(prompt="a red fox", n=4, extra_body=seeded)
+    assert alone.data is not None
+    assert four.data is not None
+    assert pixels(alone.data[0].b64_json) == pixels(four.data[1].b64_json)
+    events = list(
+        client.images.generate(
+            prompt="a red fox", stream=True, partial_images=3, extra_body={"seed": 42}
+        )
+    )
+    assert [event.type.split(".")[1] for event in events] == ["partial_image"] * 3 + ["completed"]
+    pictures = [pixels(event.b64_json) for event in events]
+    assert len(set(pictures)) == 4, "every preview is a little clearer"
+    assert pictures[-1] == pixels(alone.data[0].b64_json)
+
+
+def test_a_blocked_prompt_never_reaches_the_engine(
+    pipeline: Pipeline, client: openai.OpenAI
+) -> None:
+    pipeline.pace.hold()  # a pass would wait for ever
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.images.generate(prompt="a bomb")
+    assert refused.value.code == "moderation_blocked"
+
+
+def test_cancelling_a_running_job_frees_its_slots(
+    pipeline: Pipeline, client: openai.OpenAI
+) -> None:
+    pipeline.pace.hold()
+    headers = {"authorization": "Bearer sk-local"}
+    url = f"{pipeline.url}v1"
+    got = httpx.post(
+        f"{url}/images/generations",
+        json={"prompt": "a red fox", "n": 4},
+        headers={**headers, "prefer": "respond-async"},
+    )
+    job = f"{url}/jobs/{got.json()['id']}"
+    while httpx.get(job, headers=headers).json()["state"] != "running":
+        pass
+    assert httpx.delete(job, headers=headers).status_code == 200
+    pipeline.pace.go()
+    assert client.images.generate(prompt="a blue fox", n=4).data is not None
+    assert httpx.get(job, headers=headers).json()["state"] == "cancelled"
