@@ -19,6 +19,8 @@ def place_in_queue(connection: Connection, fair_queue: FairQueue, job_id: str) -
         return None
     here = {"lane": row.lane, "tier": row.tier, "vft": row.vft, "seq": row.seq}
     ahead = int(connection.execute(sql.AHEAD, here).scalar_one())
+    if len(connection.execute(sql.TIERS_OF_LANE, {"lane": row.lane}).all()) == 1:
+        return ahead
     waiting = _queued(connection, row.lane)
     shares = fair_queue.shares(tuple(waiting))
     meanwhile = (

@@ -60,7 +60,9 @@ _queued = text("state = 'queued'")
 _unended = text("watched_until is not null and finished_at is null")
 _keyed = text("idempotency_key is not null")
 _hashed = text("body_hash <> ''")
+# state is in it only so that SQLite sees that counting needs no row
 Index("jobs_ready", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
+      jobs.c.state,
       sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
 Index("jobs_overdue", jobs.c.deadline_at, sqlite_where=_queued, postgresql_where=_queued)
 Index("jobs_watched", jobs.c.watched_until, sqlite_where=_unended, postgresql_where=_unended)

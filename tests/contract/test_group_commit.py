@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ async def test_a_lone_call_is_alone_and_company_is_gathered() -> None:
     thread = LedgerThread("test", run, gather=True)
     first = asyncio.ensure_future(thread.ask(lambda: "first"))
     await started.wait()
-    rest = [asyncio.ensure_future(thread.ask(lambda i=i: i)) for i in range(20)]
+    rest = [asyncio.ensure_future(thread.ask(partial(int, i))) for i in range(20)]
     await asyncio.sleep(0)  # each has put its call
     hold.set()
     assert await first == "first"
