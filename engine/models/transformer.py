@@ -1,0 +1,116 @@
+"""The masked-token transformer: fills masked cells of a picture, told by a prompt.
+
+Every cell has `channels` codes; each code has its own small softmax, so the head is tiny and the
+expected code is exact. Text enters each layer as extra keys and values only (no pass over text),
+and its mean together with the share of masked cells by adaLN-single (PixArt, arXiv 2310.00426).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """cells: tokens of a picture. text_length: prompt tokens read; shorter prompts are padded
+    with zeros, and all zeros means "no prompt" (what guidance compares with)."""
+
+    cells: int = 64
+    channels: int = 10
+    levels: int = 5
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    text_width: int = 384
+    text_length: int = 16
+
+
+def _norm(x: Tensor) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],))
+
+
+class Layer(nn.Module):
+    """Attention over cells and text, then a ReLU^2 MLP; both modulated by the conditioning."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.text_kv = nn.Linear(config.text_width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+        self.modulation = nn.Parameter(torch.zeros(6, width))
+        self.temperature = nn.Parameter(torch.full((config.heads, 1, 1), 4.0))
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.down.weight)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, S, W] -> [B, heads, S, W / heads]"""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _attend(self, x: Tensor, text: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=2)
+        text_k, text_v = self.text_kv(text).chunk(2, dim=2)
+        q = _norm(self._split(q)) * self.temperature.to(q.dtype)
+        k = _norm(self._split(torch.cat((text_k, k), dim=1)))
+        v = self._split(torch.cat((text_v, v), dim=1))
+        # bmm by hand: on a CPU, fused attention builds a primitive per head and call.
+        scores = q @ k.transpose(2, 3) * k.shape[3] ** -0.5
+        mixed = scores.float().softmax(dim=3).to(v.dtype) @ v
+        return cast(Tensor, self.out(mixed.transpose(1, 2).flatten(2)))
+
+    def forward(self, x: Tensor, text: Tensor, conditioning: Tensor) -> Tensor:
+        """x [B, cells, W], text [B, S, text_width], conditioning [B, 6, W]."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (
+            (conditioning + self.modulation).to(x.dtype).unsqueeze(2).unbind(1)
+        )
+        x = x + (1 + gate1) * self._attend(_norm(x) * (1 + scale1) + shift1, text)
+        hidden = F.relu(self.up(_norm(x) * (1 + scale2) + shift2)).square()
+        return x + (1 + gate2) * cast(Tensor, self.down(hidden))
+
+
+class MaskedTransformer(nn.Module):
+    """Known latents and a mask -> logits of every code of every cell."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.embed = nn.Linear(config.channels, width)
+        self.mask_embedding = nn.Parameter(torch.zeros(width))
+        self.position = nn.Parameter(torch.randn(config.cells, width) * 0.5)
+        self.pooled_in = nn.Linear(config.text_width, width)
+        self.ratio_in = nn.Linear(8, width)
+        self.modulate = nn.Linear(width, 6 * width)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.head = nn.Linear(width, config.channels * config.levels)
+        for zeroed in (self.modulate, self.head):
+            nn.init.zeros_(zeroed.weight)
+            nn.init.zeros_(zeroed.bias)
+
+    def forward(self, latents: Tensor, masked: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
+        """latents [B, cells, channels] in [-1, 1] (any value where masked), masked bool
+        [B, cells], text [B, S, text_width], pooled [B, text_width]
+        -> logits [B, cells, channels, levels]."""
+        hidden = masked.unsqueeze(2)
+        x = torch.where(hidden, self.mask_embedding, self.embed(latents)) + self.position
+        conditioning = self._conditioning(masked, pooled)
+        text = _norm(text)
+        for layer in self.layers:
+            x = layer(x, text, conditioning)
+        logits = cast(Tensor, self.head(_norm(x)))
+        return logits.unflatten(2, (self.config.channels, self.config.levels))
+
+    def _conditioning(self, masked: Tensor, pooled: Tensor) -> Tensor:
+        """[B, 6, W] from the prompt's mean and the share of masked cells."""
+        ratio = masked.float().mean(dim=1, keepdim=True)
+        waves = torch.arange(1, 9, device=ratio.device) * (torch.pi / 2)
+        vector = self.pooled_in(_norm(pooled)) + self.ratio_in(torch.cos(ratio * waves))
+        return cast(Tensor, self.modulate(F.silu(vector))).unflatten(1, (6, -1))

@@ -1,0 +1,79 @@
+"""The concepts that the model learns to draw, with their sprites' code points and synonyms."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SKIPPED_GROUPS = {1, 2, 8, 9}  # people, components, symbols, flags
+
+
+@dataclass(frozen=True)
+class Concept:
+    """hexcode: lower case, without variation selectors. synonyms: (words, weight)."""
+
+    name: str
+    category: str
+    hexcode: str
+    synonyms: tuple[tuple[str, float], ...]
+
+
+def plain(hexcode: str) -> str:
+    return hexcode.lower().replace("-fe0f", "")
+
+
+def _wanted(labels: dict[str, dict[str, Any]], small: bool) -> list[tuple[str, str, str]]:
+    """(name, category, label) from concepts.txt, and for the large edition all the rest."""
+    wanted, category = [], ""
+    for line in (HERE / "concepts.txt").read_text().splitlines():
+        if line.startswith("["):
+            category = line.strip("[]")
+        elif line and not line.startswith("#"):
+            name, _, label = (part.strip() for part in line.partition("="))
+            wanted.append((name, category, label or name))
+    if small:
+        return wanted
+    taken = {label for _, _, label in wanted}
+    names = {name for name, _, _ in wanted}
+    rest = (e for e in labels.values() if e.get("group") not in SKIPPED_GROUPS | {None})
+    return wanted + [
+        (e["label"], "more", e["label"])
+        for e in rest
+        if e["label"] not in taken | names and not re.search(r"o’clock|-thirty", e["label"])
+    ]
+
+
+def _words(entry: dict[str, Any], keywords: dict[str, list[str]]) -> set[str]:
+    found = set(entry.get("tags", ())) | set(keywords.get(entry["emoji"], ()))
+    found |= set(keywords.get(entry["emoji"].rstrip("\ufe0f"), ()))
+    tidy = {word.replace("_", " ").strip().lower() for word in found}
+    return {w for w in tidy if re.fullmatch(r"[a-z][a-z -]{2,20}", w) and w.count(" ") < 3}
+
+
+def load(packages: dict[str, Path], small: bool, banned: Callable[[str], bool]) -> list[Concept]:
+    """All concepts of an edition. `banned` says which words no caption may hold.
+    A synonym weighs less the more concepts share it; one shared by more than four says nothing."""
+    entries = json.loads((packages["labels"] / "en" / "data.json").read_text())
+    keywords = json.loads((packages["keywords"] / "dist" / "emoji-en-US.json").read_text())
+    labels = {entry["label"]: entry for entry in entries}
+    wanted = _wanted(labels, small)
+    names = {name.lower() for name, _, _ in wanted}
+    words = {name: _words(labels[label], keywords) for name, _, label in wanted}
+    shared = Counter(word for found in words.values() for word in found)
+    concepts = []
+    for name, category, label in wanted:
+        if banned(name):
+            raise SystemExit(f"concepts.txt: {name!r} is a held-out word")
+        synonyms = tuple(
+            (word, 1 / shared[word] ** 2)
+            for word in sorted(words[name])
+            if shared[word] <= 4 and word not in names and not banned(word)
+        )
+        concepts.append(Concept(name, category, plain(labels[label]["hexcode"]), synonyms))
+    return concepts
