@@ -199,7 +199,7 @@ def draw(service: Service, prompt: str, n: int, progress: Progress, *, watched: 
     bar = progress.add_task(prompt, total=job["passes_total"], what="")
     previews = []
     for event in service.events(job["id"]):
-        if event.name == "preview" and event.data["image_index"] == 0:
+        if event.name == "preview" and event.data["index"] == 0:
             previews.append(base64.b64decode(event.data["b64_json"]))
         elif event.name == "job":
             job = event.data

@@ -73,6 +73,7 @@ async function watch(card) {
     } catch (error) {
       if (error.status === 404) takeDown(card);
       if (signal.aborted || error.status === 404) break;
+      console.warn(error);
       serviceIs("bad", "connection lost, trying again");
     }
     if (ENDED.has(card.job.state)) break;
@@ -239,12 +240,11 @@ async function showFinal(frame, job, image) {
 }
 
 function showPreview(card, preview) {
-  const frame = card.frames[preview.image_index];
-  const format = preview.output_format || card.job.output_format;
+  const frame = card.frames[preview.index];
   if (frame.rank >= preview.pass) return;
   frame.rank = preview.pass;
   frame.element.dataset.preview = preview.pass;
-  setPicture(frame, `data:image/${format};base64,${preview.b64_json}`, preview.pass);
+  setPicture(frame, `data:image/${preview.output_format};base64,${preview.b64_json}`, preview.pass);
 }
 
 async function setPicture(frame, url, rank) {

@@ -24,7 +24,7 @@ from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
 from jobs.ports import RenderOrder, Screening
 from jobs.request import ImageRequest
-from jobs.sql_ledger import open_ledger
+from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, parse_cluster_config
 from serve_app.gateway import create_app
 
@@ -196,7 +196,7 @@ class Pipeline:
 
     async def _start(self) -> None:
         self._blobs = DirectoryBlobs(self._directory / "blobs")
-        self._ledger = AsyncLedger(open_ledger(f"sqlite:///{self._directory}/ledger.db"))
+        self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db"))
         self._slots = EngineSlots(self.pace)
         stages = Stages(WordEncoder(), WordScreen(), self._slots, ThreadPress(self._blobs))
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
@@ -219,14 +219,14 @@ class Pipeline:
         self._port = listener.getsockname()[1]
         self._server = AnnouncedServer(
             uvicorn.Config(
-                watched, log_level="error", timeout_graceful_shutdown=1, ws="none", lifespan="on"
+                watched, log_level="critical", timeout_graceful_shutdown=0, ws="none", lifespan="on"
             )
         )
         self._serving = asyncio.create_task(self._server.serve([listener]))
         await self._server.up.wait()
 
     async def _stop_http(self) -> None:
-        self._server.should_exit = self._server.force_exit = True
+        self._server.should_exit = True  # streams are cut, not waited for
         await self._serving
 
     async def _stop(self) -> None:
@@ -236,3 +236,7 @@ class Pipeline:
         await asyncio.gather(self._running, return_exceptions=True)
         await asyncio.to_thread(self._slots.engine.stop)
         await asyncio.to_thread(self._ledger.close)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:  # a server that was forced to exit leaves some behind
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
