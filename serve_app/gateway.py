@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -68,7 +68,10 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 
 
 class Envelope:
-    """Puts a request id and nosniff on every answer, and turns what nobody caught into a 500."""
+    """Puts a request id and nosniff on every answer, and turns what nobody caught into a 500.
+
+    A request that came through Serve has an id already, and Serve itself puts it on the answer.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -78,7 +81,8 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"req_{secrets.token_hex(12)}"
+        known_id = Headers(scope=scope).get("x-request-id")
+        request_id = known_id or f"req_{secrets.token_hex(12)}"
         started = False
 
         async def stamped(message: Message) -> None:
@@ -86,7 +90,8 @@ class Envelope:
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
+                if known_id is None:
+                    headers["x-request-id"] = request_id
                 headers["x-content-type-options"] = "nosniff"
             await send(message)
 

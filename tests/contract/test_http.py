@@ -95,6 +95,8 @@ def test_every_answer_has_a_request_id(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.images.generate(prompt="")
     assert (refused.value.request_id or "").startswith("req_")
+    known = httpx.get(f"{client.base_url}nothing", headers={"x-request-id": "from-serve"})
+    assert "x-request-id" not in known.headers, "Serve adds the one that it made"
 
 
 async def test_the_async_client(shared: Stage) -> None:

@@ -1,0 +1,136 @@
+"""Waiting for jobs: nothing is missed, one query serves all, and the watch is kept while somebody
+waits and only then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from jobs.group_commit import AsyncLedger
+from jobs.job import Job, JobState, RenderState
+from jobs.ledger import LedgerUnavailable, Outcome
+from jobs.request import ImageRequest
+from jobs.sql_ledger import SqlLedger
+from serve_app.watch import JobWatch
+
+FAILED = Outcome(RenderState.FAILED, error="enough")
+
+
+def request(number: int, *, watched: bool = True) -> ImageRequest:
+    return ImageRequest(
+        lane="l", tenant="t", tier="free", model="m", prompt=str(number), n=1, width=64, height=64,
+        quality="low", passes=8, guidance=3.0, seed=1, watched=watched,
+    )  # fmt: skip
+
+
+class CountedLedger(AsyncLedger):
+    """Counts the queries of the watch loop, and fails as many of them as it is told to."""
+
+    looks = 0
+    failures = 0
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        self.looks += 1
+        if self.failures > 0:
+            self.failures -= 1
+            raise LedgerUnavailable("away")
+        return await super().get_many(job_ids)
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[CountedLedger]:
+    made = CountedLedger(SqlLedger(f"sqlite:///{tmp_path}/ledger.db"))
+    yield made
+    await asyncio.to_thread(made.close)
+
+
+@pytest.fixture
+async def watch(ledger: CountedLedger) -> AsyncIterator[JobWatch]:
+    made = JobWatch(ledger, grace_seconds=120)
+    yield made
+    await made.close()
+
+
+async def submitted(ledger: AsyncLedger, number: int, *, watched: bool = True) -> Job:
+    return (await ledger.submit(request(number, watched=watched))).job
+
+
+async def end_all(ledger: AsyncLedger) -> int:
+    jobs = await ledger.claim("l", "w", 100, 60)
+    for job in jobs:
+        await ledger.finish_render(job.id, job.fence, 0, FAILED)
+    return len(jobs)
+
+
+async def test_everybody_sees_the_end_and_one_query_serves_them_all(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    jobs = [await submitted(ledger, number) for number in range(20)]
+    waiting = [asyncio.create_task(watch.ended(job)) for job in jobs for _ in range(5)]
+    await asyncio.sleep(0)
+    assert await end_all(ledger) == 20
+    ended = await asyncio.gather(*waiting)
+    assert [job.state for job in ended] == [JobState.FAILED] * 100
+    assert ledger.looks < 100, "a query for each of them would be 100 or more"
+
+
+async def test_an_ended_job_needs_no_waiting(ledger: CountedLedger, watch: JobWatch) -> None:
+    job = await submitted(ledger, 1)
+    await end_all(ledger)
+    ended = await ledger.get(job.id)
+    assert ended is not None
+    assert await watch.ended(ended) == ended
+    assert [state async for state in watch.snapshots(ended)] == [ended]
+
+
+async def test_ticks_come_without_a_change(ledger: CountedLedger, watch: JobWatch) -> None:
+    job = await submitted(ledger, 1)
+    states = watch.snapshots(job, tick_seconds=0.001)
+    assert [(await anext(states)).state for _ in range(3)] == [JobState.QUEUED] * 3
+    await states.aclose()
+
+
+async def test_a_ledger_that_is_away_is_waited_for(
+    ledger: CountedLedger, watch: JobWatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.failures = 2
+    job = await submitted(ledger, 1)
+    waiting = asyncio.create_task(watch.ended(job))
+    await end_all(ledger)
+    assert (await waiting).state is JobState.FAILED
+    assert "watchers go on waiting" in caplog.text
+
+
+async def test_a_watch_is_renewed_while_somebody_waits(ledger: CountedLedger) -> None:
+    watch = JobWatch(ledger, grace_seconds=0.2)
+    job = await submitted(ledger, 1)
+    waiting = asyncio.create_task(watch.ended(job))
+    first = job.watched_until
+    renewed = [first]
+    while len(set(renewed)) < 4:
+        found = await ledger.get(job.id)
+        assert found is not None
+        renewed.append(found.watched_until)
+        await ledger.changed(await ledger.version(), 0.05)
+    waiting.cancel()
+    await watch.close()
+
+
+async def test_a_reattached_watch_is_renewed_at_once_and_an_async_job_never(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    old = await submitted(ledger, 1)
+    unwatched = await submitted(ledger, 2, watched=False)
+    waiting = [asyncio.create_task(watch.ended(job, renew_now=True)) for job in (old, unwatched)]
+    found: Job | None = old
+    while found is not None and found.watched_until == old.watched_until:
+        await ledger.changed(await ledger.version(), 0.05)
+        found = await ledger.get(old.id)
+    still = await ledger.get(unwatched.id)
+    assert still is not None
+    assert still.watched_until is None
+    for task in waiting:
+        task.cancel()
