@@ -145,7 +145,7 @@ function makeCard(job) {
   const card = { job, element, frames, streaming: false };
   element.querySelector(".cancel").addEventListener("click", () => cancel(card));
   cards.set(job.id, card);
-  $("now").prepend(element);
+  $("now").append(element); // as they were handed in: the order of the queue
   $("now-section").hidden = false;
   showJob(card, job);
   return card;
@@ -155,6 +155,7 @@ function showJob(card, job) {
   const before = card.job.state;
   card.job = job;
   const ended = ENDED.has(job.state);
+  card.element.dataset.state = job.state;
   card.element.setAttribute("aria-busy", String(!ended));
   card.element.querySelector(".cancel").hidden = ended;
   card.element.querySelector(".status").textContent = jobWords(job);
@@ -234,8 +235,7 @@ async function showFinal(frame, job, image) {
     if (session.signal.aborted) return;
     if (error.status !== 404) frame.rank = 0; // the next look at the list tries again
     const note = frame.element.querySelector(".note");
-    note.hidden = false;
-    note.textContent = error.message;
+    Object.assign(note, { hidden: false, textContent: error.message });
   }
 }
 

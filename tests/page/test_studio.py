@@ -140,13 +140,10 @@ def test_the_queue_and_cancelling(page: Chrome, service: Pipeline) -> None:
         draw(page, prompt, n=4)
         until(page, lambda p, words=prompt: words in text_of(p, "#now h3"))
     until(page, lambda p: "in the queue" in text_of(p, ".status"))
-    newest = all_of(page, ".job")[0]
-    newest.find_element(By.CSS_SELECTOR, ".cancel").click()
-    until(page, lambda p: "cancelled" in text_of(p, ".job:first-child .status"))
-    assert "cancelled" in text_of(page, ".job:first-child .note")
-    oldest = all_of(page, ".job")[-1]
-    oldest.find_element(By.CSS_SELECTOR, ".cancel").click()
-    until(page, lambda p: "cancelled" in text_of(p, ".job:last-child .status"))
+    for place in ("last", "first"):  # one that waits, and one that is drawn
+        all_of(page, f".job:{place}-child .cancel")[0].click()
+        cancelled = f".job:{place}-child[data-state='cancelled'] .status"
+        until(page, lambda p, gone=cancelled: "cancelled" in text_of(p, gone))
     service.pace.go()
     until(page, lambda p: hanging(p, "#now") == 8)
 
