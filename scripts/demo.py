@@ -89,21 +89,20 @@ def main() -> int:
 @contextmanager
 def cluster() -> Iterator[Service]:
     """`meltproof run` as a child process while the block runs. Raises DemoFailed."""
-    service = Service(address(), KEY)
-    refuse_if_taken(service)
     log = OUT / "service.log"
-    with log.open("wb") as sink:
+    with Service(address(), KEY) as service, log.open("wb") as sink:
+        refuse_if_taken(service)
         child = subprocess.Popen(
             [sys.executable, "-m", "serve_app", "run", str(CONFIG)],
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        wait_until_ready(service, child, log)
-        yield service
-    finally:
-        stop(child)
+        try:
+            wait_until_ready(service, child, log)
+            yield service
+        finally:
+            stop(child)
 
 
 def address() -> str:
@@ -184,9 +183,7 @@ def draw_all(service: Service, prompts: tuple[str, ...] | list[str], n: int) -> 
     )
     with Progress(*columns, console=console) as progress, ThreadPoolExecutor(len(prompts)) as pool:
         work = [
-            pool.submit(
-                draw, Service(service.base_url, KEY), prompt, n, progress, watched=place == 0
-            )
+            pool.submit(draw, service, prompt, n, progress, watched=place == 0)
             for place, prompt in enumerate(prompts)
         ]
         return [each.result() for each in work]

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -48,7 +48,7 @@ class Event:
 
 @dataclass(slots=True)
 class Service:
-    """A service at an address, with a key."""
+    """A service at an address, with a key. Use it in a `with`: it holds connections."""
 
     base_url: str
     key: str
@@ -61,6 +61,12 @@ class Service:
             headers={"Authorization": f"Bearer {self.key}"},
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def get(self, path: str) -> Body:
         """The JSON under a path. Raises ServiceError."""

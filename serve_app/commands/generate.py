@@ -24,10 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     """Draw, save, report; the exit code."""
     options = _parse(arguments)
     console = Console(stderr=True, highlight=False)
-    service = Service(options.base_url, options.key)
     try:
-        job = service.submit(_request(options))
-        return _draw(service, job, options.output, console)
+        with Service(options.base_url, options.key) as service:
+            return _draw(service, service.submit(_request(options)), options.output, console)
     except ServiceError as error:
         console.print(f"[red]{type(error).__name__}:[/red] ", end="")
         console.print(str(error), markup=False, soft_wrap=True)

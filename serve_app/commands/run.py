@@ -23,12 +23,19 @@ def main(arguments: Sequence[str]) -> int:
         default="configs/laptop.yaml",
         help="a Serve config file (default configs/laptop.yaml)",
     )
+    parser.add_argument(
+        "--dashboard-port",
+        type=int,
+        default=8265,
+        help="where the Ray dashboard listens (default 8265, 0 picks a free port)",
+    )
+    options = parser.parse_args(arguments)
     try:
-        config = load_serve_config(parser.parse_args(arguments).config)
+        config = load_serve_config(options.config)
     except ConfigError as error:
         say(str(error))
         return 2
-    return run_forever(config, say)
+    return run_forever(config, say, options.dashboard_port)
 
 
 def say(line: str) -> None:

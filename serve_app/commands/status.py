@@ -25,11 +25,11 @@ def main(arguments: Sequence[str]) -> int:
     add_service_arguments(parser)
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
-    service = Service(options.base_url, options.key)
     try:
-        service.get("/readyz")
-        models = service.get("/v1/models")["data"]
-        jobs = service.get(f"/v1/jobs?limit={RECENT}")["data"]
+        with Service(options.base_url, options.key) as service:
+            service.get("/readyz")
+            models = service.get("/v1/models")["data"]
+            jobs = service.get(f"/v1/jobs?limit={RECENT}")["data"]
     except ServiceError as error:
         Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
         return error.exit_code
