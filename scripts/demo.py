@@ -66,6 +66,8 @@ def main() -> int:
     parser.add_argument("prompt", nargs="?", help="draw this four times instead")
     prompt = parser.parse_args().prompt
     OUT.mkdir(exist_ok=True)
+    # A shell's background job ignores SIGINT, and so would the service that we stop with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     try:
         with cluster() as service:
