@@ -14,6 +14,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	&& echo $$p && break; done)
 CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
+export PROMPT
+
 .PHONY: help setup demo run test check fix train eval bench bench-kill
 .NOTPARALLEL:
 
@@ -36,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## Boot, draw half a dozen prompts, leave pictures in out/ (or: make demo PROMPT="a red fox")
-	@$(BIN)/python -m scripts.demo $(if $(PROMPT),"$(PROMPT)")
+	@$(BIN)/python -m scripts.demo
 
 run: setup ## Start the service on this machine and stay up: http://127.0.0.1:8000
 	@$(BIN)/meltproof run configs/laptop.yaml

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import re
 import signal
 import subprocess
@@ -63,7 +64,12 @@ class Drawn:
 def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(description="Boot, draw, leave pictures in out/, stop.")
-    parser.add_argument("prompt", nargs="?", help="draw this four times instead")
+    parser.add_argument(
+        "prompt",
+        nargs="?",
+        default=os.environ.get("PROMPT"),
+        help="draw this four times instead; also taken from the variable PROMPT",
+    )
     prompt = parser.parse_args().prompt
     OUT.mkdir(exist_ok=True)
     # A shell's background job ignores SIGINT, and so would the service that we stop with it.
