@@ -1,8 +1,9 @@
 """The masked-token transformer: fills masked cells of a picture, told by a prompt.
 
 Every cell has `channels` codes; each code has its own small softmax, so the head is tiny and the
-expected code is exact. Text enters each layer as extra keys and values only (no pass over text),
-and its mean together with the share of masked cells by adaLN-single (PixArt, arXiv 2310.00426).
+expected code is exact. The prompt enters three ways, all nearly free beside the cells: as extra
+keys and values in each layer, as its mean by adaLN-single (PixArt, arXiv 2310.00426), and as a
+sketch, a first guess of every cell that a small MLP makes of that mean.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 @dataclass(frozen=True)
 class TransformerConfig:
     """cells: tokens of a picture. text_length: prompt tokens read; shorter prompts are padded
-    with zeros, and all zeros means "no prompt" (what guidance compares with)."""
+    with zeros, and all zeros means "no prompt" (what guidance compares with). trunk: width of the
+    MLP over the prompt's mean. sketch: numbers a cell that it draws."""
 
     cells: int = 64
     channels: int = 10
@@ -28,6 +30,8 @@ class TransformerConfig:
     heads: int = 4
     text_width: int = 384
     text_length: int = 16
+    trunk: int = 512
+    sketch: int = 24
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -86,9 +90,12 @@ class MaskedTransformer(nn.Module):
         self.embed = nn.Linear(config.channels, width)
         self.mask_embedding = nn.Parameter(torch.zeros(width))
         self.position = nn.Parameter(torch.randn(config.cells, width) * 0.5)
-        self.pooled_in = nn.Linear(config.text_width, width)
-        self.ratio_in = nn.Linear(8, width)
-        self.modulate = nn.Linear(width, 6 * width)
+        self.pooled_in = nn.Linear(config.text_width, config.trunk)
+        self.ratio_in = nn.Linear(8, config.trunk)
+        self.trunk = nn.Linear(config.trunk, config.trunk)
+        self.modulate = nn.Linear(config.trunk, 6 * width)
+        self.sketch = nn.Linear(config.trunk, config.cells * config.sketch)
+        self.sketch_in = nn.Linear(config.sketch, width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.head = nn.Linear(width, config.channels * config.levels)
         for zeroed in (self.modulate, self.head):
@@ -100,17 +107,20 @@ class MaskedTransformer(nn.Module):
         [B, cells], text [B, S, text_width], pooled [B, text_width]
         -> logits [B, cells, channels, levels]."""
         hidden = masked.unsqueeze(2)
-        x = torch.where(hidden, self.mask_embedding, self.embed(latents)) + self.position
-        conditioning = self._conditioning(masked, pooled)
+        vector = self._vector(masked, pooled)
+        conditioning = self.modulate(vector).unflatten(1, (6, -1))
+        sketch = self.sketch(vector).unflatten(1, (-1, self.config.sketch))
+        x = torch.where(hidden, self.mask_embedding, self.embed(latents))
+        x = x + self.position + self.sketch_in(sketch)
         text = _norm(text)
         for layer in self.layers:
             x = layer(x, text, conditioning)
         logits = cast(Tensor, self.head(_norm(x)))
         return logits.unflatten(2, (self.config.channels, self.config.levels))
 
-    def _conditioning(self, masked: Tensor, pooled: Tensor) -> Tensor:
-        """[B, 6, W] from the prompt's mean and the share of masked cells."""
+    def _vector(self, masked: Tensor, pooled: Tensor) -> Tensor:
+        """[B, trunk] from the prompt's mean and the share of masked cells."""
         ratio = masked.float().mean(dim=1, keepdim=True)
         waves = torch.arange(1, 9, device=ratio.device) * (torch.pi / 2)
-        vector = self.pooled_in(_norm(pooled)) + self.ratio_in(torch.cos(ratio * waves))
-        return cast(Tensor, self.modulate(F.silu(vector))).unflatten(1, (6, -1))
+        vector = F.silu(self.pooled_in(_norm(pooled)) + self.ratio_in(torch.cos(ratio * waves)))
+        return vector + F.silu(cast(Tensor, self.trunk(vector)))

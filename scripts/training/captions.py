@@ -35,7 +35,7 @@ PLACES = (
 )
 STYLE_SHARES = {"flat": 0.62, "noto": 0.19, "3d": 0.19}
 STYLE_WORDS = {
-    "flat": ("{}", "{}", "{}", "{}", "{}", "{}", "{}", "{}, flat style", "a flat icon of {}"),
+    "flat": ("{}", "{}", "{}", "{}", "{}", "{}", "{}", "{}, flat style"),
     "noto": ("a cartoon of {}", "{}, cartoon style", "a cartoon {bare}"),
     "3d": ("a 3D render of {}", "{}, 3D style", "a 3D {bare}"),
 }
@@ -89,7 +89,7 @@ class CaptionWriter:
         return self.order.pop()
 
     def _name(self, concept: Concept) -> str:
-        if not concept.synonyms or self.rng.random() < 0.6:
+        if not concept.synonyms or self.rng.random() < 0.7:
             return concept.name
         words, weights = zip(*concept.synonyms, strict=True)
         return self.rng.choices(words, weights)[0]

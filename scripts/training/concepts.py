@@ -65,13 +65,14 @@ def load(packages: dict[str, Path], small: bool, banned: Callable[[str], bool]) 
     wanted = _wanted(labels, small)
     names = {name.lower() for name, _, _ in wanted}
     words = {name: _words(labels[label], keywords) for name, _, label in wanted}
+    tags = {name: set(labels[label].get("tags", ())) for name, _, label in wanted}
     shared = Counter(word for found in words.values() for word in found)
     concepts = []
     for name, category, label in wanted:
         if banned(name):
             raise SystemExit(f"concepts.txt: {name!r} is a held-out word")
         synonyms = tuple(
-            (word, 1 / shared[word] ** 2)
+            (word, (1.0 if word in tags[name] else 0.25) / shared[word] ** 2)
             for word in sorted(words[name])
             if shared[word] <= 4 and word not in names and not banned(word)
         )

@@ -31,8 +31,8 @@ CPU = Edition(
     scenes=False,
     pictures=48_000,
     codec_batch=32,
-    codec_minutes=9,
-    transformer_batch=128,
+    codec_minutes=6.5,
+    transformer_batch=64,
     transformer_minutes=50,
 )
 

@@ -1,0 +1,99 @@
+"""The two trained stages: pictures to codes, and prompts to codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.models.codec import Codec, to_latents
+from engine.models.transformer import MaskedTransformer
+from scripts.training.dataset import Captions, Pictures, as_input
+from scripts.training.editions import Edition
+from scripts.training.fit import Fit
+from scripts.training.losses import draw_masks, masked_cross_entropy, picture_loss
+from scripts.training.muon import Muon
+
+PROMPT_DROPOUT = 0.1
+HELD_BACK = 512  # pictures at the end of the list that no step sees
+
+
+def train_codec(edition: Edition, pictures: Pictures, cache: Path, device: torch.device) -> Codec:
+    """Trains (or resumes) the tokenizer; returns the averaged weights."""
+    torch.manual_seed(edition.seed)
+    codec = Codec(edition.codec).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(codec.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0)
+    fit = Fit(codec, [optimizer], cache / edition.name / "codec.pt", decay=0.998)
+    forward = torch.compile(codec)
+    usable = len(pictures.pixels) - HELD_BACK
+
+    def loss_of(step: int) -> Tensor:
+        rows = np.random.default_rng((edition.seed, step)).integers(usable, size=edition.codec_batch)
+        wanted = as_input(pictures.pixels[np.sort(rows)]).to(device)
+        wanted = wanted.to(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            drawn = forward(wanted)
+        return picture_loss(drawn.float(), wanted)
+
+    if fit.elapsed < edition.codec_minutes * 60:
+        fit.run(loss_of, edition.codec_batch, edition.codec_minutes * 60)
+    average = fit.average
+    assert isinstance(average, Codec)
+    with torch.inference_mode():
+        wanted = as_input(pictures.pixels[usable:]).to(device)
+        error = (average(wanted).clamp(-1, 1) - wanted).square().mean().item() / 4
+    print(f"codec: PSNR {-10 * np.log10(error):.2f} dB on pictures held back", flush=True)
+    return average
+
+
+def train_transformer(
+    edition: Edition, codes: Tensor, captions: Captions, cache: Path, device: torch.device
+) -> MaskedTransformer:
+    """Trains (or resumes) the masked transformer; returns the averaged weights."""
+    torch.manual_seed(edition.seed)
+    model = MaskedTransformer(edition.transformer).to(device)
+    matrices = [p for n, p in model.named_parameters() if n.startswith("layers.") and p.ndim == 2]
+    matrices = [p for p in matrices if p.shape[0] != 6]
+    taken = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    optimizers = [
+        Muon(matrices, lr=0.02),
+        torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0),
+    ]
+    fit = Fit(model, optimizers, cache / edition.name / "transformer.pt", decay=0.997)
+    forward = torch.compile(model)
+    usable, batch = len(codes) - HELD_BACK, edition.transformer_batch
+    generator = torch.Generator()
+
+    def loss_of(step: int) -> Tensor:
+        generator.manual_seed(edition.seed * 1_000_003 + step)
+        rows = torch.randint(usable, (batch,), generator=generator)
+        dropped = torch.rand(batch, generator=generator) < PROMPT_DROPOUT
+        masked = draw_masks(batch, codes.shape[1], generator)
+        return _loss(forward, codes, captions, rows, dropped, masked)
+
+    def _loss(net, codes, captions, rows, dropped, masked):  # type: ignore[no-untyped-def]
+        wanted = codes[rows].to(device)
+        text_rows = captions.index[rows]
+        keep = (~dropped).float().to(device)
+        text = captions.tokens[text_rows].to(device).float() * keep[:, None, None]
+        pooled = captions.pooled[text_rows].to(device).float() * keep[:, None]
+        masked = masked.to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = net(to_latents(wanted, edition.codec.levels), masked, text, pooled)
+        return masked_cross_entropy(logits, wanted, masked)
+
+    if fit.elapsed < edition.transformer_minutes * 60:
+        fit.run(loss_of, batch, edition.transformer_minutes * 60)
+    average = fit.average
+    assert isinstance(average, MaskedTransformer)
+    rows = torch.arange(usable, usable + HELD_BACK)
+    masked = draw_masks(HELD_BACK, codes.shape[1], torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        for name, share in (("with prompt", 0), ("without prompt", 1)):
+            dropped = torch.full((HELD_BACK,), bool(share))
+            loss = _loss(average, codes, captions, rows, dropped, masked).item()
+            print(f"transformer: {name} {loss:.4f} nats a code, held back", flush=True)
+    return average
