@@ -241,9 +241,9 @@ def alive(pid: int) -> bool:
     return bool(answer.stdout.strip()) and not answer.stdout.strip().startswith("Z")
 
 
-def run_forever(config: dict[str, Any], say: Say) -> int:
+def run_forever(config: dict[str, Any], say: Say, dashboard_port: int = 8265) -> int:
     """Start, say where everything is, stay up until Ctrl-C or a SIGTERM, stop. The exit code."""
-    cluster = LocalCluster(config)
+    cluster = LocalCluster(config, dashboard_port)
     for ending in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in background shells
         signal.signal(ending, signal.default_int_handler)
     try:
@@ -251,6 +251,7 @@ def run_forever(config: dict[str, Any], say: Say) -> int:
         say(f"API        {cluster.api_url}/v1")
         say(f"Studio     {cluster.api_url}/")
         say(f"Dashboard  {cluster.dashboard_url}")
+        say(f"Ray        {cluster.address}")
         say("Ctrl-C stops everything.")
         return cluster.wait()
     except ClusterFailed as error:
