@@ -32,7 +32,7 @@ class DecoderReplica:
     grace_seconds: how long renders may go on after Serve asked this replica to leave.
     """
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
         self,
         family: str,
         options: dict[str, Any],

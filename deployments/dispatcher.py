@@ -45,7 +45,7 @@ class DispatcherReplica:
     stages: handles of the encoder, the classifier and the decoder.
     """
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
         self,
         settings: DispatchSettings,
         options: DispatcherOptions,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from engine.text import TextEncoder
 from ray import serve
 
 from deployments import loopback
 from engine.render import Conditioning
+from engine.text import TextEncoder
 
 loopback.install()
 
@@ -17,7 +17,9 @@ class EncoderReplica:
     """prompt -> Conditioning. max_batch and batch_wait_seconds: how many prompts go through the
     network together, and how long the first of them waits for company."""
 
-    async def __init__(self, threads: int, max_batch: int, batch_wait_seconds: float) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, threads: int, max_batch: int, batch_wait_seconds: float
+    ) -> None:
         self._encoder = await asyncio.to_thread(TextEncoder, threads=threads)
         self._batched.set_max_batch_size(max_batch)
         self._batched.set_batch_wait_timeout_s(batch_wait_seconds)
@@ -27,6 +29,6 @@ class EncoderReplica:
         encoded: Conditioning = await self._batched(prompt)
         return encoded
 
-    @serve.batch
+    @serve.batch  # type: ignore[untyped-decorator]
     async def _batched(self, prompts: list[str]) -> list[Conditioning]:
         return await asyncio.to_thread(self._encoder.encode, prompts)

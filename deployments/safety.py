@@ -25,7 +25,7 @@ class SafetyReplica:
     folder of the picture model, which carries its own concept screen. threads: for one picture.
     """
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, screens: Sequence[str], prompt: bool, weights: str, threads: int
     ) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="screen")
