@@ -20,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
     chosen = parser.parse_args(given[:1]).command
-    return int(import_module(f"serve_app.commands.{chosen}").main(given[1:]))
+    try:
+        return int(import_module(f"serve_app.commands.{chosen}").main(given[1:]))
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
