@@ -38,7 +38,7 @@ class SafetyScreens:
         *,
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
-        """Load what is on; ScreenUnusable or ValueError names what is wrong."""
+        """Load what is on; ScreenUnusable, WeightsError or plain ValueError names what is wrong."""
         limits = dict(thresholds or {})
         for name in (*screens, *limits):
             if name not in IMAGE_SCREENS:
