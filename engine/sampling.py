@@ -39,11 +39,6 @@ def pass_noise(
     return codes, random.random(cells, dtype=np.float32)
 
 
-def guide(prompted: Tensor, unprompted: Tensor, guidance: float) -> Tensor:
-    """Classifier-free guidance on logits: 1 is the prompted ones, more goes further that way."""
-    return unprompted + guidance * (prompted - unprompted)
-
-
 def draw_codes(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """One code per channel by inverse CDF, and each cell's summed log-probability.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -19,6 +19,10 @@ from torch import Tensor, nn
 
 from engine.text import WeightsError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 MANIFEST = "model.json"
 LAYOUT = 1
 
@@ -49,6 +53,16 @@ class WeightsFolder:
         if name not in self.manifest:
             raise WeightsError(f"{self.path / MANIFEST}: field {name} is missing")
         return self.manifest[name]
+
+    def config(self, kind: type[C], name: str) -> C:
+        """A config dataclass from the manifest's `config.<name>`; WeightsError names the field."""
+        stored = self.field("config").get(name)
+        known = {field.name for field in fields(kind)}
+        if not isinstance(stored, dict) or stored.keys() != known:
+            where = f"{self.path / MANIFEST}: field config.{name}"
+            raise WeightsError(f"{where} must have exactly {', '.join(sorted(known))}")
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        return kind(**lists)
 
     def sha256(self, part: str) -> str:
         """The digest that the manifest pins for `part`, e.g. "transformer"."""

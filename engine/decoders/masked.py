@@ -1,0 +1,199 @@
+"""The masked-token family: the embedded model. A render is a grid of codes, filled in over passes;
+its network never sees two renders at once on a CPU, so that neighbours cannot change a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine import sampling
+from engine.cost import PassCost
+from engine.decoder import Plan, Render, RenderRejected
+from engine.models.codec import CodecConfig, CodecDecoder, to_latents
+from engine.models.transformer import MaskedTransformer, TransformerConfig
+from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec
+from engine.weights import WeightsFolder
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "emoji-cpu"
+MASKED = 255
+GUIDANCE_MAX = 20.0
+CPU_COST = PassCost(fixed_seconds=0.002, row_seconds=0.018)
+"""Believed until measured: one row is a pass of two, with and without the prompt."""
+
+Codes = NDArray[np.uint8]
+"""uint8 [cells, channels]: levels, or MASKED in every channel of a cell."""
+
+
+@dataclass(slots=True)
+class MaskedRender:
+    """text: float32 [2, length, 384], pooled: float32 [2, 384]; row 0 the prompt, row 1 nothing.
+    expected: float32 [cells, channels], the mean codes that the last pass here believed in."""
+
+    spec: RenderSpec
+    pass_no: int
+    codes: Codes
+    text: Tensor
+    pooled: Tensor
+    expected: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class MaskedModel:
+    """Both networks and the identity of their weights, ready to draw."""
+
+    transformer: MaskedTransformer
+    codec: CodecDecoder
+    codec_config: CodecConfig
+    identity: str
+
+    @classmethod
+    def load(cls, folder: Path) -> MaskedModel:
+        """WeightsError names the file and field that is missing or wrong."""
+        weights = WeightsFolder.open(folder)
+        codec_config = weights.config(CodecConfig, "codec")
+        transformer_config = weights.config(TransformerConfig, "transformer")
+        transformer = MaskedTransformer(transformer_config)
+        codec = CodecDecoder(codec_config)
+        weights.fill(transformer, "transformer")
+        weights.fill(codec, "codec", "decoder.")
+        digest = weights.sha256("transformer")[:12] + weights.sha256("codec")[:4]
+        return cls(transformer.eval(), codec.eval(), codec_config, digest)
+
+
+class MaskedDecoder:
+    """weights: a folder as `make train` writes it. row_chunk: renders that go through the network
+    together; 1 keeps every picture independent of its neighbours to the last bit. threads: torch's
+    number of threads in this process, 0 leaves it alone."""
+
+    def __init__(
+        self,
+        weights: Path | str = DEFAULT_WEIGHTS,
+        *,
+        row_chunk: int = 1,
+        threads: int = 0,
+        model: MaskedModel | None = None,
+    ) -> None:
+        """Load `weights`, or draw with a `model` that is loaded already. Raises WeightsError."""
+        if threads:
+            torch.set_num_threads(threads)
+        loaded = MaskedModel.load(Path(weights or DEFAULT_WEIGHTS)) if model is None else model
+        self.networks = loaded
+        self.row_chunk = row_chunk
+        self.model = f"masked:{loaded.identity}:{sampling.SAMPLER}"
+        self.picture_size = (loaded.codec_config.size, loaded.codec_config.size)
+        config = loaded.transformer.config
+        self._shape = (config.cells, config.channels)
+        self._levels = config.levels
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        if not 1 <= spec.passes <= self._shape[0]:
+            raise RenderRejected(
+                f"passes must be between 1 and {self._shape[0]}, got {spec.passes}"
+            )
+        if not 0 < spec.guidance <= GUIDANCE_MAX:
+            raise RenderRejected(
+                f"guidance must be above 0 and at most {GUIDANCE_MAX}, got {spec.guidance}"
+            )
+        return Plan(spec.passes, batch_key="masked", pass_seconds=CPU_COST.seconds(1))
+
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedRender:
+        self.plan(spec)
+        text, pooled = self._conditioning(spec.conditioning)
+        if checkpoint is None:
+            return MaskedRender(spec, 0, np.full(self._shape, MASKED, np.uint8), text, pooled)
+        codes = self._unpack(checkpoint, spec.passes)
+        return MaskedRender(spec, checkpoint.pass_no, codes, text, pooled)
+
+    def _conditioning(self, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+        config = self.networks.transformer.config
+        text = torch.zeros(2, config.text_length, config.text_width)
+        tokens = torch.from_numpy(conditioning.tokens[: config.text_length].astype(np.float32))
+        text[0, : len(tokens)] = tokens
+        pooled = torch.zeros(2, config.text_width)
+        pooled[0] = torch.from_numpy(conditioning.pooled.astype(np.float32))
+        return text, pooled
+
+    def _unpack(self, checkpoint: Checkpoint, passes: int) -> Codes:
+        """ValueError when these cannot be the codes after that many of the passes."""
+        codes = np.frombuffer(checkpoint.state, np.uint8).copy()
+        if codes.size != self._shape[0] * self._shape[1]:
+            raise ValueError(f"checkpoint holds {codes.size} codes, not {np.prod(self._shape)}")
+        codes = codes.reshape(self._shape)
+        hidden = codes == MASKED
+        expected = sampling.cells_masked_after(checkpoint.pass_no, passes, self._shape[0])
+        whole_cells = (hidden.all(axis=1) == hidden.any(axis=1)).all()
+        levels_fit = bool((codes[~hidden] < self._levels).all())
+        if not whole_cells or not levels_fit or hidden.all(axis=1).sum() != expected:
+            raise ValueError(f"checkpoint is not one after pass {checkpoint.pass_no} of {passes}")
+        return codes
+
+    @torch.inference_mode()
+    def step(self, batch: Sequence[Render]) -> None:
+        for start in range(0, len(batch), self.row_chunk):
+            rows = [_mine(render) for render in batch[start : start + self.row_chunk]]
+            for render, logits in zip(rows, self._logits(rows), strict=True):
+                self._fill_in(render, logits)
+
+    def _logits(self, rows: Sequence[MaskedRender]) -> Tensor:
+        """Guided logits [rows, cells, channels, levels] of each row as it is now."""
+        codes = torch.from_numpy(np.stack([r.codes for r in rows])).repeat_interleave(2, dim=0)
+        masked = codes[:, :, 0] == MASKED
+        both = self.networks.transformer(
+            to_latents(codes, self._levels),
+            masked,
+            torch.cat([r.text for r in rows]),
+            torch.cat([r.pooled for r in rows]),
+        ).float()
+        guidance = torch.tensor([r.spec.guidance for r in rows]).view(-1, 1, 1, 1)
+        return guidance * both[0::2] + (1 - guidance) * both[1::2]
+
+    def _fill_in(self, render: MaskedRender, logits: Tensor) -> None:
+        """Draw codes for masked cells and keep those that are sure enough. logits: one row."""
+        done, passes = render.pass_no + 1, render.spec.passes
+        noise = sampling.pass_noise(render.spec.seed, done, *self._shape)
+        for_codes, for_order = (torch.from_numpy(part) for part in noise)
+        codes, confidence = sampling.draw_codes(logits, for_codes)
+        masked = torch.from_numpy(render.codes[:, 0] == MASKED)
+        keep = sampling.cells_masked_after(done, passes, self._shape[0])
+        chosen = sampling.most_confident(confidence, masked, for_order, keep, done / passes)
+        render.codes[chosen.numpy()] = codes[chosen].to(torch.uint8).numpy()
+        render.expected = sampling.expected_codes(logits)
+        render.pass_no = done
+
+    @torch.inference_mode()
+    def preview(self, render: Render) -> Pixels:
+        mine = _mine(render)
+        expected = mine.expected
+        if expected is None:  # just restored: ask again what the masked cells will be
+            expected = sampling.expected_codes(self._logits([mine])[0])
+        codes = torch.from_numpy(mine.codes)
+        soft = torch.where(codes == MASKED, expected, codes.float())
+        return self._draw(to_latents(soft, self._levels))
+
+    def checkpoint(self, render: Render) -> Checkpoint:
+        mine = _mine(render)
+        return Checkpoint(self.model, mine.pass_no, mine.spec.seed, mine.codes.tobytes())
+
+    @torch.inference_mode()
+    def finish(self, render: Render) -> Pixels:
+        codes = torch.from_numpy(_mine(render).codes)
+        return self._draw(to_latents(codes, self._levels))
+
+    def _draw(self, latents: Tensor) -> Pixels:
+        """latents [cells, channels] -> uint8 [size, size, 3]."""
+        picture = cast(Tensor, self.networks.codec(latents.unsqueeze(0)))[0]
+        scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return cast(Pixels, scaled.permute(1, 2, 0).contiguous().numpy())
+
+
+def _mine(render: Render) -> MaskedRender:
+    if not isinstance(render, MaskedRender):
+        raise TypeError(f"not a render of the masked family: {render!r}")
+    return render

@@ -1,0 +1,67 @@
+"""The masked family as one slow straight line: what the fast path must agree with, bit for bit.
+
+Not a Decoder: no batch, no checkpoints, no previews. Tests read it; so should newcomers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from engine.decoders.masked import MaskedModel
+from engine.render import Pixels, RenderSpec
+from engine.sampling import NOISE, TEMPERATURE
+
+
+@torch.inference_mode()
+def draw(model: MaskedModel, spec: RenderSpec) -> Pixels:
+    """The picture of `spec`, uint8 [size, size, 3]."""
+    config = model.transformer.config
+    half = (config.levels - 1) / 2
+    length = min(len(spec.conditioning.tokens), config.text_length)
+    text = torch.zeros(2, config.text_length, config.text_width)
+    text[0, :length] = torch.from_numpy(spec.conditioning.tokens[:length].astype(np.float32))
+    pooled = torch.zeros(2, config.text_width)
+    pooled[0] = torch.from_numpy(spec.conditioning.pooled.astype(np.float32))
+    codes = torch.zeros(config.cells, config.channels)
+    masked = [True] * config.cells
+
+    for pass_no in range(1, spec.passes + 1):
+        known = (codes - half) / half
+        both = model.transformer(
+            torch.stack((known, known)), torch.tensor([masked, masked]), text, pooled
+        ).float()
+        guided = spec.guidance * both[0] + (1 - spec.guidance) * both[1]
+        log_probs = (guided / TEMPERATURE).log_softmax(dim=-1)
+
+        key = np.array([spec.seed, pass_no], np.uint64)
+        random = np.random.Generator(np.random.Philox(key=key))
+        for_codes = random.random((config.cells, config.channels), dtype=np.float32)
+        for_order = random.random(config.cells, dtype=np.float32)
+
+        drawn = torch.zeros(config.cells, config.channels)
+        score = {}
+        for cell in range(config.cells):
+            below = log_probs[cell].exp().cumsum(dim=-1) <= torch.tensor(for_codes[cell])[:, None]
+            chosen = below.sum(dim=-1).clamp(max=config.levels - 1)
+            drawn[cell] = chosen.float()
+            if masked[cell]:
+                sure = log_probs[cell].gather(1, chosen[:, None]).squeeze(1).sum()
+                uniform = torch.tensor(for_order[cell]).clamp(1e-6, 1 - 1e-6)
+                gumbel = -torch.log(-torch.log(uniform))
+                score[cell] = float(sure + NOISE * (1 - pass_no / spec.passes) * gumbel)
+
+        share = math.cos(math.pi / 2 * pass_no / spec.passes)
+        stay = min(math.floor(config.cells * share), max(0, config.cells - pass_no))
+        if pass_no == spec.passes:
+            stay = 0
+        surest = sorted(score, key=lambda cell: (-score[cell], cell))
+        for cell in surest[: len(score) - stay]:
+            codes[cell], masked[cell] = drawn[cell], False
+
+    picture = model.codec(((codes - half) / half).unsqueeze(0))[0]
+    scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels: Pixels = scaled.permute(1, 2, 0).contiguous().numpy()
+    return pixels
