@@ -1,6 +1,7 @@
 """`make train`: rebuild the embedded model from openly licensed pictures; resumes where it stopped.
 
-Stages keep their state under the cache folder; what they make goes to weights/.
+Stages keep their state under the cache folder; what they make goes to weights/. `--snapshot`
+trains nothing and writes the weights as the checkpoints have them, also while a run goes on.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from scripts.training.dataset import encode_all, encode_captions, prepare
-from scripts.training.editions import EDITIONS
+from engine.models.codec import Codec
+from engine.models.transformer import MaskedTransformer
+from scripts.training.dataset import Pictures, encode_captions, encoded, prepare
+from scripts.training.editions import EDITIONS, Edition
+from scripts.training.export import export
+from scripts.training.screen import train_screen
 from scripts.training.stages import train_codec, train_transformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,37 +29,76 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edition", choices=EDITIONS, default="cpu")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "train")
+    parser.add_argument("--weights", type=Path, default=ROOT / "weights")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--codec-minutes", type=float)
     parser.add_argument("--transformer-minutes", type=float)
+    parser.add_argument("--screen-minutes", type=float)
     parser.add_argument("--pictures", type=int)
-    parser.add_argument("--until", choices=("codec", "codes", "all"), default="all")
+    stages = ("codec", "codes", "transformer", "all")
+    parser.add_argument("--until", choices=stages, default="all")
+    parser.add_argument(
+        "--snapshot", action="store_true", help="export the checkpoints as they are"
+    )
+    parser.add_argument("--screen", action="store_true", help="train the screen only")
     return parser.parse_args()
+
+
+def _edition(options: argparse.Namespace) -> Edition:
+    chosen = ("codec_minutes", "transformer_minutes", "screen_minutes", "pictures")
+    given = {name: value for name in chosen if (value := getattr(options, name)) is not None}
+    return replace(EDITIONS[options.edition], **given)
+
+
+def _snapshot(edition: Edition, cache: Path) -> tuple[Codec, MaskedTransformer]:
+    codec, transformer = Codec(edition.codec), MaskedTransformer(edition.transformer)
+    for name, module in (("codec", codec), ("transformer", transformer)):
+        state = torch.load(cache / edition.name / f"{name}.pt", weights_only=True)
+        print(f"{name}: step {state['step']}, {state['elapsed'] / 60:.1f} min", flush=True)
+        module.load_state_dict(state["average"])
+    return codec.eval(), transformer.eval()
+
+
+def _train(
+    edition: Edition, pictures: Pictures, cache: Path, until: str
+) -> tuple[Codec, MaskedTransformer] | None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    started = time.monotonic()
+    codec = train_codec(edition, pictures, cache, device)
+    if until == "codec":
+        return None
+    codes = encoded(codec, pictures.pixels, device, cache / edition.name)
+    print(f"codes ready after {time.monotonic() - started:.0f} s", flush=True)
+    length = edition.transformer.text_length
+    captions = encode_captions(pictures.scenes, cache / edition.name, length)
+    if until == "codes":
+        return None
+    transformer = train_transformer(edition, codes, captions, cache, device)
+    return codec.cpu(), transformer.cpu()
 
 
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    edition = EDITIONS[options.edition]
-    chosen = ("codec_minutes", "transformer_minutes", "pictures")
-    edition = replace(
-        edition, **{k: v for k in chosen if (v := getattr(options, k)) is not None}
-    )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    folder = options.cache / edition.name
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    edition, folder = _edition(options), options.weights / EDITIONS[options.edition].name
+    (options.cache / edition.name).mkdir(parents=True, exist_ok=True)
     pictures = prepare(edition, options.cache)
     print(f"{len(pictures.concepts)} concepts, {len(pictures.scenes)} pictures", flush=True)
-    codec = train_codec(edition, pictures, options.cache, device)
-    if options.until == "codec":
-        return
-    codes = encode_all(codec, pictures.pixels, device)
-    print(f"codes ready after {time.monotonic() - started:.0f} s", flush=True)
-    captions = encode_captions(pictures.scenes, folder, edition.transformer.text_length)
-    if options.until == "codes":
-        return
-    train_transformer(edition, codes, captions, options.cache, device)
+    if options.snapshot or options.screen:
+        trained = _snapshot(edition, options.cache)
+    else:
+        found = _train(edition, pictures, options.cache, options.until)
+        if found is None:
+            return
+        trained = found
+    codec, transformer = trained
+    if not options.screen:
+        references = [np.asarray(pictures.reference(i)) for i in range(len(pictures.concepts))]
+        modules = {"codec": codec, "transformer": transformer}
+        export(folder, edition, pictures.concepts, modules, references)
+        print(f"wrote {folder}", flush=True)
+    if not options.snapshot and options.until == "all":
+        train_screen(pictures, codec, folder, edition.screen_minutes, edition.seed)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,15 @@ STYLE_WORDS = {
     "noto": ("a cartoon of {}", "{}, cartoon style", "a cartoon {bare}"),
     "3d": ("a 3D render of {}", "{}, 3D style", "a 3D {bare}"),
 }
-OPENINGS = ("{}", "{}", "{}", "a picture of {}", "an icon of {}", "an image of {}", "a drawing of {}")
+OPENINGS = (
+    "{}",
+    "{}",
+    "{}",
+    "a picture of {}",
+    "an icon of {}",
+    "an image of {}",
+    "a drawing of {}",
+)
 NO_ARTICLE = re.compile(r"(s|bread|popcorn|sushi|spaghetti|cheese|corn|toilet paper|fire|butter)$")
 SINGULAR_S = ("cactus", "octopus", "bus", "compass", "glass", "brontosaurus", "grass", "walrus")
 PLURAL_BY_NAME = ("bow and arrow",)

@@ -46,9 +46,9 @@ def _premultiplied(data: bytes, side: int) -> Sprite:
     return np.asarray(picture).reshape(side, side, 4).copy()
 
 
-def render_sprites(concepts: Sequence[Concept], packages: dict[str, Path], side: int = 256) -> dict[
-    tuple[int, str], bytes
-]:
+def render_sprites(
+    concepts: Sequence[Concept], packages: dict[str, Path], side: int = 256
+) -> dict[tuple[int, str], bytes]:
     """PNG or WebP bytes of every (concept, style) that the packages have."""
     from resvg_py import svg_to_bytes
 

@@ -45,7 +45,7 @@ def _wanted(labels: dict[str, dict[str, Any]], small: bool) -> list[tuple[str, s
     return wanted + [
         (e["label"], "more", e["label"])
         for e in rest
-        if e["label"] not in taken | names and not re.search(r"o’clock|-thirty", e["label"])
+        if e["label"] not in taken | names and not re.search(r"clock$|-thirty", e["label"])
     ]
 
 

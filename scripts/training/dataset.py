@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -81,9 +82,21 @@ def as_pixels(pictures: Tensor) -> NDArray[np.uint8]:
     return scaled.permute(0, 2, 3, 1).cpu().numpy()
 
 
+def encoded(codec: Codec, pixels: NDArray[np.uint8], device: torch.device, cache: Path) -> Tensor:
+    """Codes of every picture, uint8 [N, cells, channels]; kept in the cache with the encoder's
+    checksum, so that only another encoder makes them again."""
+    path = cache / "codes.pt"
+    key = [float(p.double().abs().sum()) for p in codec.encoder.parameters()]
+    stored = torch.load(path, weights_only=True) if path.exists() else None
+    if stored is None or stored["key"] != key or len(stored["codes"]) != len(pixels):
+        stored = {"key": key, "codes": _encode_all(codec, pixels, device)}
+        torch.save(stored, path)
+    return cast(Tensor, stored["codes"])
+
+
 @torch.inference_mode()
-def encode_all(codec: Codec, pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Codes of every picture, uint8 [N, cells, channels]; float32, as scoring encodes."""
+def _encode_all(codec: Codec, pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """In float32, as scoring encodes."""
     return torch.cat(
         [
             codec.encode(as_input(pixels[i : i + 256]).to(device)).cpu()

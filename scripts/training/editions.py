@@ -21,6 +21,7 @@ class Edition:
     codec_minutes: float
     transformer_batch: int
     transformer_minutes: float
+    screen_minutes: float = 3
     seed: int = 20
 
 
@@ -31,9 +32,9 @@ CPU = Edition(
     scenes=False,
     pictures=48_000,
     codec_batch=32,
-    codec_minutes=6.5,
+    codec_minutes=10,
     transformer_batch=64,
-    transformer_minutes=50,
+    transformer_minutes=46,
 )
 
 GPU = Edition(

@@ -27,10 +27,10 @@ def train_codec(edition: Edition, pictures: Pictures, cache: Path, device: torch
     optimizer = torch.optim.AdamW(codec.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0)
     fit = Fit(codec, [optimizer], cache / edition.name / "codec.pt", decay=0.998)
     forward = torch.compile(codec)
-    usable = len(pictures.pixels) - HELD_BACK
+    usable, batch = len(pictures.pixels) - HELD_BACK, edition.codec_batch
 
     def loss_of(step: int) -> Tensor:
-        rows = np.random.default_rng((edition.seed, step)).integers(usable, size=edition.codec_batch)
+        rows = np.random.default_rng((edition.seed, step)).integers(usable, size=batch)
         wanted = as_input(pictures.pixels[np.sort(rows)]).to(device)
         wanted = wanted.to(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
@@ -38,7 +38,7 @@ def train_codec(edition: Edition, pictures: Pictures, cache: Path, device: torch
         return picture_loss(drawn.float(), wanted)
 
     if fit.elapsed < edition.codec_minutes * 60:
-        fit.run(loss_of, edition.codec_batch, edition.codec_minutes * 60)
+        fit.run(loss_of, batch, edition.codec_minutes * 60)
     average = fit.average
     assert isinstance(average, Codec)
     with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def test_the_schedule_fills_something_every_pass_and_ends_with_nothing_masked(pa
     masked = [sampling.cells_masked_after(p, passes, 64) for p in range(passes + 1)]
     assert masked[0] == 64
     assert masked[-1] == 0
-    assert all(later < earlier for earlier, later in zip(masked, masked[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(masked))
 
 
 def test_early_passes_fill_fewer_cells_than_late_ones() -> None:
