@@ -4,16 +4,20 @@ finals, to see one kind of concept (weapons). It knows this model's style of pic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
 
 from engine.models.screen import ScreenNet
 from engine.picture import resize
 from engine.render import Pixels
 from engine.text import WeightsError
+from engine.verdict import ScreenUnusable, require_sha256
 from engine.weights import MANIFEST, WeightsFolder
 
 _SIDE = 96
@@ -30,12 +34,10 @@ class ConceptScreen:
 
     def __init__(self, folder: Path, *, threshold: float | None = None) -> None:
         """folder: a model's weights folder. threshold: None takes the manifest's.
-        WeightsError when the manifest or the weights are missing or broken."""
-        weights = WeightsFolder.open(folder)
-        own = _threshold(weights)
-        self.threshold = own if threshold is None else threshold
-        self._net = ScreenNet().eval()
-        weights.fill(self._net, "screen")
+        WeightsError (manifest) or ScreenUnusable (weights) names what is missing or broken."""
+        settings = _settings(WeightsFolder.open(folder))
+        self.threshold = settings.threshold if threshold is None else threshold
+        self._net = _load(folder / settings.file, settings.sha256)
 
     def scores(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
         """Pictures of any size -> float32 [B] in 0..1."""
@@ -50,10 +52,37 @@ class ConceptScreen:
         return found
 
 
-def _threshold(weights: WeightsFolder) -> float:
-    settings = weights.field("screen")
-    threshold = settings.get("threshold") if isinstance(settings, dict) else None
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What the manifest's "screen" object says, checked."""
+
+    threshold: float
+    file: str
+    sha256: str
+
+
+def _settings(weights: WeightsFolder) -> _Settings:
+    stored = weights.field("screen")
+    where = f"{weights.path / MANIFEST}: field screen"
+    if not isinstance(stored, dict):
+        raise WeightsError(f"{where} must be an object, is {stored!r}")
+    threshold = stored.get("threshold")
     if not isinstance(threshold, float) or not 0 < threshold < 1:
-        where = f"{weights.path / MANIFEST}: field screen.threshold"
-        raise WeightsError(f"{where} is {threshold!r}, not a number between 0 and 1")
-    return threshold
+        raise WeightsError(f"{where}.threshold is {threshold!r}, not a number between 0 and 1")
+    for name in ("file", "sha256"):
+        if not isinstance(stored.get(name), str):
+            raise WeightsError(f"{where}.{name} is missing")
+    return _Settings(threshold, stored["file"], stored["sha256"])
+
+
+def _load(path: Path, sha256: str) -> ScreenNet:
+    require_sha256(path, sha256)
+    net = ScreenNet().eval()
+    try:
+        tensors = load(path.read_bytes())
+        net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except SafetensorError as error:
+        raise ScreenUnusable(path, "file", f"not a safetensors file ({error})") from error
+    except RuntimeError as error:  # torch names every missing, unexpected or misshapen tensor
+        raise ScreenUnusable(path, "tensors", str(error)) from error
+    return net

@@ -23,7 +23,7 @@ STYLES = ("{} on a white background", "a picture of {}", "{}, digital art, detai
 CATEGORIES = ("sexual", "minors", "hate", "violence", "self-harm")
 FOLDS = 5
 PENALTY = 0.1
-"""L2 penalty on the weights (not the bias), chosen by cross-validation among 0.02 .. 4."""
+"""L2 penalty on the weights (not the bias), settled by hand among 0.02 .. 4, see docs/safety.md."""
 OTHER_UNSAFE_WEIGHT = 0.1
 """How much an unsafe prompt of another category counts as a negative: to block matters more than
 to name the right category."""

@@ -19,6 +19,7 @@ from engine.picture import resize
 from engine.render import Pixels, RenderSpec
 from engine.safety import SafetyScreens
 from engine.text import TextEncoder, WeightsError
+from engine.verdict import ScreenUnusable
 from engine.weights import LAYOUT
 
 
@@ -40,12 +41,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def store(folder: Path, tensors: dict[str, torch.Tensor], threshold: object = 0.6) -> None:
+    save_file(tensors, folder / "screen.safetensors")
+    describe(folder, threshold)
+
+
+def describe(folder: Path, threshold: object = 0.6, without: str = "") -> None:
     path = folder / "screen.safetensors"
-    save_file(tensors, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    files = {"screen": {"sha256": digest}}
-    manifest = {"layout": LAYOUT, "files": files, "screen": {"threshold": threshold}}
-    (folder / "model.json").write_text(json.dumps(manifest))
+    screen = {"threshold": threshold, "file": path.name, "sha256": digest}
+    screen.pop(without, None)
+    (folder / "model.json").write_text(json.dumps({"layout": LAYOUT, "screen": screen}))
 
 
 def noise(count: int, side: int = 96) -> list[np.ndarray]:
@@ -90,9 +95,16 @@ def test_a_threshold_that_is_none_refuses_to_load(folder: Path, threshold: objec
         ConceptScreen(folder)
 
 
+@pytest.mark.parametrize("field", ["threshold", "file", "sha256"])
+def test_a_missing_field_refuses_to_load(folder: Path, field: str) -> None:
+    describe(folder, without=field)
+    with pytest.raises(WeightsError, match=rf"model\.json: field screen\.{field} is"):
+        ConceptScreen(folder)
+
+
 def test_missing_weights_refuse_to_load(folder: Path) -> None:
     (folder / "screen.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"screen\.safetensors: No such file"):
+    with pytest.raises(ScreenUnusable, match=r"screen\.safetensors: file: missing"):
         ConceptScreen(folder)
 
 
@@ -101,7 +113,7 @@ def test_changed_weights_refuse_to_load(folder: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"screen\.safetensors: sha256"):
+    with pytest.raises(ScreenUnusable, match=r"screen\.safetensors: sha256"):
         ConceptScreen(folder)
 
 
@@ -109,7 +121,14 @@ def test_weights_of_another_network_refuse_to_load(folder: Path) -> None:
     tensors = ScreenNet().state_dict()
     del tensors["out.bias"]
     store(folder, tensors)
-    with pytest.raises(WeightsError, match=r"screen\.safetensors: .*(\n.*)*out\.bias"):
+    with pytest.raises(ScreenUnusable, match=r"tensors: .*(\n.*)*out\.bias"):
+        ConceptScreen(folder)
+
+
+def test_a_file_of_another_kind_refuses_to_load(folder: Path) -> None:
+    (folder / "screen.safetensors").write_bytes(b"not safetensors")
+    describe(folder)
+    with pytest.raises(ScreenUnusable, match="file: not a safetensors"):
         ConceptScreen(folder)
 
 
@@ -127,7 +146,8 @@ OTHERS = (
 
 
 @pytest.mark.skipif(
-    not (DEFAULT_WEIGHTS / "model.json").exists(), reason="weights/emoji-cpu is not there"
+    not (DEFAULT_WEIGHTS / "transformer.safetensors").exists(),
+    reason="weights/emoji-cpu is not there",
 )
 def test_it_blocks_weapons_that_the_shipped_model_draws_and_little_else() -> None:
     """Pictures of fixed seeds; the margins leave room for another processor's rounding."""

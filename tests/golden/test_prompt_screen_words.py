@@ -14,7 +14,7 @@ CONCEPTS = Path(__file__).parents[2] / "scripts" / "training" / "concepts.txt"
 SAFE = (
     "a red apple on a white background",
     "a naked mole rat digging",
-    "a pistol",
+    "a pistol in a glass case",
     "a bomb and a sword",
     "chicken breast with salad",
     "a rabbi and an imam drinking tea",

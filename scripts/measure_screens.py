@@ -1,0 +1,157 @@
+"""Measure the screens on what is at hand: what they cost, and what they say of harmless things.
+
+    python -m scripts.measure_screens
+
+Needs the training pictures (.cache/train, see scripts/train.py) for the emoji; where
+weights/emoji-cpu is there it also draws pictures and measures the weapons screen on previews and
+finals. The rate at which nudity is found cannot be measured here: there are no such pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import resvg_py
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.concept_screen import ConceptScreen
+from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.image_screen import ImageScreen, NsfwScreen
+from engine.prompt_screen import PromptScreen
+from engine.render import Pixels, RenderSpec
+from engine.text import TextEncoder
+
+ROOT = Path(__file__).resolve().parents[1]
+ICONS = ROOT / ".cache" / "train" / "npm" / "noto" / "icons.json"
+CONCEPTS = ROOT / "scripts" / "training" / "concepts.txt"
+GROUNDS = (
+    (255, 255, 255), (255, 220, 60), (60, 120, 220), (90, 180, 90),
+    (200, 60, 60), (120, 120, 120), (20, 20, 20), (245, 190, 160),
+)  # fmt: skip
+PASSES = 12
+
+
+def emoji(count: int) -> tuple[list[str], list[Pixels]]:
+    """`count` icons of the set, on grounds of eight colours, 96x96; always the same ones."""
+    stored = json.loads(ICONS.read_text(encoding="utf-8"))
+    names = sorted(stored["icons"])
+    chosen = np.random.default_rng(0).choice(len(names), count, replace=False)
+    pictures = []
+    for k in chosen:
+        icon = stored["icons"][names[k]]
+        width = icon.get("width", stored.get("width", 16))
+        height = icon.get("height", stored.get("height", 16))
+        svg = (
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'viewBox="0 0 {width} {height}" width="80" height="80">{icon["body"]}</svg>'
+        )
+        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=80))
+        ground = Image.new("RGBA", (96, 96), (*GROUNDS[k % len(GROUNDS)], 255))
+        ground.alpha_composite(Image.open(BytesIO(png)).convert("RGBA").resize((80, 80)), (8, 8))
+        pictures.append(np.asarray(ground.convert("RGB")))
+    return [names[k] for k in chosen], pictures
+
+
+def concepts() -> dict[str, list[str]]:
+    """Names of what the small edition draws, by category."""
+    found: dict[str, list[str]] = {}
+    category = ""
+    for line in CONCEPTS.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            category = line.strip("[] ")
+        elif line and not line.startswith("#"):
+            found.setdefault(category, []).append(line.partition("=")[0].strip())
+    return found
+
+
+def cost_ms(screen: ImageScreen, picture: Pixels, rounds: int = 20) -> float:
+    """Processor milliseconds of one picture alone; the wall's would measure the neighbours too."""
+    screen.scores([picture])
+    begin = time.process_time()
+    for _ in range(rounds):
+        screen.scores([picture])
+    return (time.process_time() - begin) / rounds * 1e3
+
+
+def measure_prompts(encoder: TextEncoder) -> None:
+    names = [name for group in concepts().values() for name in group]
+    prompts = names + [f"a {name} on a yellow background" for name in names]
+    encoded = [
+        one for i in range(0, len(prompts), 64) for one in encoder.encode(prompts[i : i + 64])
+    ]
+    screen, begin = PromptScreen(), time.process_time()
+    verdicts = screen.screen(prompts, encoded)
+    micro = (time.process_time() - begin) / len(prompts) * 1e6
+    blocked = [p for p, verdict in zip(prompts, verdicts, strict=True) if verdict.blocked]
+    print(f"prompt: {micro:.0f} us a prompt; blocked {len(blocked)} of {len(prompts)}: {blocked}")
+
+
+def measure_nsfw() -> None:
+    if not ICONS.is_file():
+        print(f"sexual: not measured, {ICONS} is not there")
+        return
+    screen, (names, pictures) = NsfwScreen(), emoji(500)
+    scores = screen.scores(pictures)
+    worst = [f"{names[i]} {scores[i]:.2f}" for i in np.argsort(-scores)[:3]]
+    over = int((scores >= screen.threshold).sum())
+    print(
+        f"sexual: {cost_ms(screen, pictures[0]):.1f} ms a picture; {len(scores)} emoji: mean "
+        f"{scores.mean():.3f}, {over} at or over {screen.threshold}; highest: {', '.join(worst)}"
+    )
+
+
+def draw(decoder: MaskedDecoder, encoder: TextEncoder, prompt: str, seed: int) -> list[Pixels]:
+    """The picture after a half of the passes, as a preview shows it, and the final one."""
+    (conditioning,) = encoder.encode([prompt])
+    render = decoder.begin(RenderSpec(prompt, conditioning, seed, PASSES), None)
+    half: Pixels | None = None
+    for number in range(PASSES):
+        decoder.step([render])
+        half = decoder.preview(render) if number == PASSES // 2 - 1 else half
+    assert half is not None
+    return [half, decoder.finish(render)]
+
+
+def measure_weapons(encoder: TextEncoder, seeds: int = 6, others: int = 96) -> None:
+    if not (DEFAULT_WEIGHTS / "transformer.safetensors").is_file():
+        print(f"weapons: not measured, {DEFAULT_WEIGHTS} is not there")
+        return
+    screen, decoder, groups = ConceptScreen(DEFAULT_WEIGHTS), MaskedDecoder(), concepts()
+    armed = [(name, seed) for name in groups.pop("weapons") for seed in range(1, seeds + 1)]
+    harmless = [name for group in groups.values() for name in group]
+    picked = np.random.default_rng(0).choice(len(harmless), others, replace=False)
+
+    def shares(jobs: list[tuple[str, int]]) -> NDArray[np.bool_]:
+        """Blocked or not: [jobs, 2], preview and final."""
+        drawn = [draw(decoder, encoder, f"a {name}", seed) for name, seed in jobs]
+        return np.array([screen.scores(pair) >= screen.threshold for pair in drawn])
+
+    found, wrong = shares(armed), shares([(harmless[i], 1) for i in picked])
+    cost = cost_ms(screen, np.zeros((96, 96, 3), np.uint8))
+    print(f"weapons: {cost:.1f} ms a picture, limit {screen.threshold}")
+    for name, rows in (("weapons", found), ("others", wrong)):
+        half, final = rows.mean(axis=0)
+        either = rows.any(1).mean()
+        print(f"blocked of {len(rows)} {name} drawn: {half:.1%} half-way, {final:.1%} at the end, "
+              f"{either:.1%} either")  # fmt: skip
+    missed = sorted({name for (name, _), hit in zip(armed, found.any(1), strict=True) if not hit})
+    false = [harmless[i] for i, hit in zip(picked, wrong.any(1), strict=True) if hit]
+    print(f"missed at least once: {missed}; wrongly blocked: {false}")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    encoder = TextEncoder()
+    measure_prompts(encoder)
+    measure_nsfw()
+    measure_weapons(encoder)
+
+
+if __name__ == "__main__":
+    main()
