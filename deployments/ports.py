@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
-from deployments.slots import AWAY
+from deployments.slots import AWAY, stage_unavailable
 from engine.picture import encode, resize
 from engine.verdict import Verdict
 from jobs.blobs import BlobStore
@@ -79,7 +79,7 @@ async def _answer(call: object, timeout_seconds: float) -> object:
     try:
         return await asyncio.wait_for(call, timeout_seconds)  # type: ignore[arg-type]
     except AWAY as error:
-        raise StageUnavailable(repr(error)) from error
+        raise stage_unavailable(error, "no answer") from error
 
 
 def _screening(verdict: object) -> Screening:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import ray
 from ray._private.worker import global_worker
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -25,6 +25,12 @@ log = logging.getLogger("ray.serve")
 
 AWAY = (RayActorError, RayServeException, RayError, TimeoutError)
 """What a handle raises when a replica is lost, silent, or not there at all."""
+
+
+def stage_unavailable(error: Exception, what: str) -> Exception:
+    """StageUnavailable, unless the replica is well and its code raised: waiting would not help."""
+    cause: object = error.cause if isinstance(error, RayTaskError) else error
+    return StageUnavailable(f"{what}: {error!r}") if isinstance(cause, AWAY) else error
 
 
 class DecoderSlots:
@@ -72,8 +78,8 @@ class ReplicaSlot:
         self._selection = selection
         self._pass_timeout_seconds = pass_timeout_seconds
 
-    async def render(self, order: RenderOrder) -> AsyncIterator[RenderUpdate]:
-        """Updates of the render; closing the iterator cancels it on the replica."""
+    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+        """Updates of the render; closing the generator cancels it on the replica."""
         stream = self._handle.dispatch(self._selection, _spec(order))
         updates = aiter(stream)
         ended = False
@@ -87,7 +93,7 @@ class ReplicaSlot:
                 yield update
         except AWAY as error:
             ended = not isinstance(error, TimeoutError)
-            raise StageUnavailable(f"the decoder replica is lost: {error!r}") from error
+            raise stage_unavailable(error, "the decoder replica is lost") from error
         finally:
             if not ended:
                 stream.cancel()

@@ -8,42 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jobs.finishing import blocked, finish, settle, store_preview
+from jobs.finishing import blocked, finish, store_preview
 from jobs.flight import Flight, Hold, Shelf
 from jobs.group_commit import AsyncLedger
-from jobs.job import Job, RenderState
-from jobs.ledger import LeaseLost, LedgerError, LedgerUnavailable, Outcome, Renewal
+from jobs.holds import Holds
+from jobs.job import RenderState
+from jobs.ledger import LedgerUnavailable, Outcome
 from jobs.ports import (
     Classifier,
     Decoders,
     Encoder,
     Press,
-    RenderOrder,
     Slot,
     StageUnavailable,
-    Update,
+    leaving_is_away,
 )
+from jobs.trip import RenderFailed, RenderRejected, take_trip
 
 log = logging.getLogger(__name__)
-
-
-class RenderFailed(Exception):
-    """The decoder reported that a pass of this image failed."""
-
-
-class RenderRejected(Exception):
-    """The decoder's family cannot draw what was asked; trying again cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchSettings:
     """lane: whose jobs. shelf: images kept encoded and screened for slots about to be free.
     screen_at: fractions of the passes after which a preview is screened even if nobody asked for
-    one. attempts: decoder errors or progress-less losses of one image before it fails."""
+    one. attempts: decoder errors or progress-less losses of one image before it fails.
+    finishing: images between decoder and store; with so many, nothing new is claimed."""
 
     lane: str
     lease_seconds: float = 5.0
@@ -51,6 +45,7 @@ class DispatchSettings:
     shelf: int = 2
     screen_at: tuple[float, ...] = (0.5,)
     attempts: int = 3
+    finishing: int = 16
     idle_poll_seconds: float = 1.0
     full_pause_seconds: float = 0.05
     retry_seconds: float = 1.0
@@ -67,7 +62,7 @@ class Stages:
 
 
 class Dispatcher:
-    """One per process. `run` until cancelled, `stop` gives everything back."""
+    """One per process. `run` until cancelled, `stop` gives everything back first."""
 
     def __init__(
         self, ledger: AsyncLedger, stages: Stages, settings: DispatchSettings, worker: str
@@ -76,12 +71,12 @@ class Dispatcher:
         self._stages = stages
         self._settings = settings
         self._worker = worker
-        self._holds: dict[str, Hold] = {}
         self._shelf = Shelf()
-        self._preparing = 0
         self._room = asyncio.Event()
+        self._holds = Holds(ledger, settings.lease_seconds, self._left)
+        self._finishing = 0
         self._beat_now = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming = asyncio.Lock()
         self._stopping = False
 
     @property
@@ -90,25 +85,22 @@ class Dispatcher:
         return len(self._holds)
 
     async def run(self) -> None:
-        """Claim, dispatch, beat and rescue until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever(self._claim))
-            group.create_task(self._forever(self._dispatch))
-            group.create_task(self._forever(self._beat))
-            group.create_task(self._forever(self._rescue))
+        """Claim, dispatch, beat and rescue until cancelled; then nothing of it goes on."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._forever(self._claim))
+                group.create_task(self._forever(self._dispatch))
+                group.create_task(self._forever(self._beat))
+                group.create_task(self._forever(self._rescue))
+        finally:
+            await self._holds.end()
 
     async def stop(self) -> None:
         """Take nothing new, write the last checkpoints, give every job back at its place."""
         self._stopping = True
-        holds = list(self._holds.values())
-        beats = [hold.beat() for hold in holds]
-        for hold in holds:
-            hold.drop()
-        with suppress(LedgerError):
-            await self._ledger.renew(beats, self._settings.lease_seconds)
-            for hold in holds:
-                await self._ledger.release(hold.job.id, hold.job.fence)
-        self._holds.clear()
+        async with self._claiming:  # a claim under way brings its jobs in first
+            await self._holds.give_all_back()
+        await self._holds.end()
 
     async def _forever(self, turn: Callable[[], Awaitable[None]]) -> None:
         """One turn after another; a turn that fails is logged, and the next one comes."""
@@ -125,57 +117,54 @@ class Dispatcher:
     # Claiming
 
     async def _claim(self) -> None:
-        room = self._settings.shelf - len(self._shelf) - self._preparing
-        if room <= 0:
+        room = self._settings.shelf - len(self._shelf) - self._holds.preparing
+        if room <= 0 or self._finishing >= self._settings.finishing:
             self._room.clear()
             await self._room.wait()
             return
+        settings = self._settings
         seen = await self._ledger.version()
-        jobs = await self._ledger.claim(
-            self._settings.lane, self._worker, room, self._settings.lease_seconds
-        )
-        for job in jobs:
-            self._take(job)
+        async with self._claiming:
+            if self._stopping:
+                return
+            jobs = await self._ledger.claim(
+                settings.lane, self._worker, room, settings.lease_seconds
+            )
+            for job in jobs:
+                self._holds.take(job, self._prepare)
         if not jobs:
-            await self._ledger.changed(seen, self._settings.idle_poll_seconds)
+            await self._ledger.changed(seen, settings.idle_poll_seconds)
 
-    def _take(self, job: Job) -> None:
-        hold = Hold.of(job)
-        self._holds[job.id] = hold
-        self._preparing += len(hold.flights)
-        self._spawn(self._prepare(hold))
+    def _left(self) -> None:
+        """Some image is ours no more: forget it here, too, and look whether there is room."""
+        self._shelf.sweep()
+        self._room.set()
 
     async def _prepare(self, hold: Hold) -> None:
         """Encode and screen the prompt, then put every image on the shelf."""
-        waiting = len(hold.flights)
-        try:
-            outcome = await self._screened(hold)
-            for flight in list(hold.flights.values()):
-                if outcome is None:
-                    self._shelf.put(flight)
-                else:
-                    await self._settle(flight, outcome)
-        finally:
-            self._preparing -= waiting
-            self._room.set()
+        outcome = await self._screened(hold)
+        hold.preparing = None
+        for flight in list(hold.flights.values()):
+            if outcome is None:
+                self._shelf.put(flight)
+            else:
+                self._holds.settle(flight, outcome)
+        self._room.set()
 
     async def _screened(self, hold: Hold) -> Outcome | None:
         """None when the prompt may be drawn; waits for stages that are away as long as we hold
-        the job."""
+        the job. Any other error breaks this task, so that the job goes back with an attempt."""
         prompt = hold.job.request.prompt
-        while not hold.dropped:
+        while True:
             try:
-                hold.conditioning = await self._stages.encoder.encode(prompt)
-                verdict = await self._stages.classifier.screen_prompt(prompt, hold.conditioning)
+                with leaving_is_away():
+                    hold.conditioning = await self._stages.encoder.encode(prompt)
+                    verdict = await self._stages.classifier.screen_prompt(prompt, hold.conditioning)
             except StageUnavailable as error:
                 log.warning("preparing waits: %s", error)
                 await asyncio.sleep(self._settings.retry_seconds)
-            except Exception as error:
-                log.exception("preparing %s failed", hold.job.id)
-                return Outcome(RenderState.FAILED, error=f"preparing the prompt failed: {error!r}")
             else:
                 return blocked(verdict, "input") if verdict.blocked else None
-        return None
 
     # Dispatching
 
@@ -183,133 +172,126 @@ class Dispatcher:
         """Wait for work first, then reserve: a reservation without work would spin."""
         await self._shelf.filled()
         taken = asyncio.Event()
-        self._spawn(self._reserve(taken))
+        self._holds.spawn(self._reserve(taken))
         await taken.wait()
 
     async def _reserve(self, taken: asyncio.Event) -> None:
+        """Put the fairest image into the next slot, and hold that slot until its trip is over.
+        The trip is a task of its own, so that stopping it never leaks the reservation."""
         try:
-            async with self._stages.decoders.reserve() as slot:
-                flight = self._shelf.take()  # the fairest, decided at the last moment
-                self._room.set()
-                taken.set()
-                if flight is not None:
-                    flight.task = asyncio.current_task()
-                    await self._fly(flight, slot)
+            with leaving_is_away():
+                async with self._stages.decoders.reserve() as slot:
+                    flight = self._shelf.take()  # decided at the last moment
+                    self._room.set()
+                    taken.set()
+                    if flight is not None:
+                        await asyncio.wait({self._holds.move(flight, self._fly(flight, slot))})
         except StageUnavailable as error:
             log.warning("no decoder to reserve: %s", error)
+            await asyncio.sleep(self._settings.retry_seconds)
+        except Exception:
+            log.exception("reserving a decoder failed")
             await asyncio.sleep(self._settings.retry_seconds)
         finally:
             taken.set()
 
     async def _fly(self, flight: Flight, slot: Slot) -> None:
-        """One trip through a decoder; whatever ends it, the image is settled or shelved again."""
-        start = flight.pass_no
-        flight.accepted = False
+        """One trip through a decoder; whatever ends it, the image is settled, finished or shelved
+        again, and all that without keeping the slot waiting."""
         try:
-            pixels = await self._trip(flight, slot)
+            pixels = await take_trip(flight, slot, self._settings.screen_at, self._show)
         except StageUnavailable as error:
-            if flight.accepted and flight.pass_no == start:
-                await self._attempt(flight, f"lost without progress: {error}")
-                return
-            log.info("%s goes on elsewhere from pass %s", flight.hold.job.id, flight.pass_no)
-            pixels = None
+            self._lost(flight, error)
         except RenderRejected as error:
-            await self._settle(flight, Outcome(RenderState.FAILED, error=str(error)))
-            return
+            self._holds.settle(flight, Outcome(RenderState.FAILED, error=str(error)))
         except RenderFailed as error:
-            await self._attempt(flight, str(error))
-            return
+            self._attempt(flight, str(error))
         except Exception as error:
             log.exception("a trip of %s failed", flight.hold.job.id)
-            await self._attempt(flight, repr(error))
+            self._attempt(flight, repr(error))
+        else:
+            if pixels is None:
+                self._shelve(flight, self._settings.full_pause_seconds, first=True)
+            elif self._holds.moves(flight):
+                self._holds.move(flight, self._finish(flight, pixels))
+
+    def _lost(self, flight: Flight, error: StageUnavailable) -> None:
+        if flight.accepted and not flight.moved:
+            self._attempt(flight, f"lost without progress: {error}")
             return
-        if pixels is not None:
-            self._spawn(self._finish(flight, pixels))
-        elif flight.flying:
-            self._shelf.put(flight, first=True)
+        log.info("%s goes on elsewhere from pass %s", flight.hold.job.id, flight.pass_no)
+        self._shelve(flight, self._settings.full_pause_seconds, first=True)
 
-    async def _trip(self, flight: Flight, slot: Slot) -> object | None:
-        """Follow one stream to its pixels; None when the replica had no slot after all."""
-        async for update in slot.render(self._order(flight)):
-            if update.kind == "full":
-                await asyncio.sleep(self._settings.full_pause_seconds)
-                return None
-            if update.kind == "failed":
-                reason = update.error or "the decoder gave no reason"
-                raise RenderRejected(reason) if update.rejected else RenderFailed(reason)
-            self._note(flight, update)
-            if update.pixels is not None:
-                return update.pixels
-        raise StageUnavailable("the stream ended before the picture was done")
-
-    def _order(self, flight: Flight) -> RenderOrder:
-        passes = flight.hold.job.request.passes
-        looks = {round(passes * fraction) for fraction in self._settings.screen_at}
-        return flight.order(tuple(look for look in looks if 0 < look < passes))
-
-    def _note(self, flight: Flight, update: Update) -> None:
-        """Where the image is now; a preview is screened beside the next passes."""
-        flight.pass_no = update.pass_no
-        if update.kind == "accepted":
-            flight.accepted = True
-            flight.state = RenderState.RENDERING
-        elif update.kind == "pass":
-            flight.checkpoint = update.checkpoint
-            if update.pass_no >= flight.hold.job.request.passes:
-                flight.state = RenderState.FINISHING
-        if update.preview is not None:
-            task = self._spawn(self._look(flight, update.pass_no, update.preview))
-            flight.screens.add(task)
-            task.add_done_callback(flight.screens.discard)
+    def _show(self, flight: Flight, pass_no: int, pixels: object) -> None:
+        task = self._holds.spawn(self._look(flight, pass_no, pixels))
+        flight.screens.add(task)
+        task.add_done_callback(flight.screens.discard)
 
     async def _look(self, flight: Flight, pass_no: int, pixels: object) -> None:
         """Screen a preview beside the render; stop the render at once when it is bad."""
         moderation = flight.hold.job.request.moderation
         try:
-            verdict = await self._stages.classifier.screen_image(pixels, moderation)
-            if verdict.blocked:
-                flight.stop()
-                await self._settle(flight, blocked(verdict, "output"))
-            elif flight.wants_preview(pass_no):
-                await store_preview(flight, pass_no, pixels, self._stages.press)
-                self._beat_now.set()
+            with leaving_is_away():
+                verdict = await self._stages.classifier.screen_image(pixels, moderation)
+                if verdict.blocked:
+                    self._holds.settle(flight, blocked(verdict, "output"))
+                elif flight.wants_preview(pass_no):
+                    await store_preview(flight, pass_no, pixels, self._stages.press)
+                    self._beat_now.set()
         except StageUnavailable as error:
             log.info("preview of pass %s skipped: %s", pass_no, error)  # the final one is screened
+        except Exception:
+            log.exception("preview of pass %s skipped", pass_no)
 
-    async def _attempt(self, flight: Flight, error: str) -> None:
+    def _attempt(self, flight: Flight, error: str) -> None:
         """The decoder gave up on this image: try again, or settle it as failed."""
+        if not self._holds.moves(flight):
+            return  # it was stopped meanwhile
         flight.attempts += 1
         log.warning("attempt %s of %s failed: %s", flight.attempts, flight.hold.job.id, error)
         if flight.attempts >= self._settings.attempts:
-            await self._settle(flight, Outcome(RenderState.FAILED, error=error))
-        elif flight.flying:
-            self._shelf.put(flight)
+            self._holds.settle(flight, Outcome(RenderState.FAILED, error=error))
+        else:
+            self._shelve(flight)
 
     async def _finish(self, flight: Flight, pixels: object) -> None:
+        self._finishing += 1
         try:
-            outcome = await finish(flight, pixels, self._stages.classifier, self._stages.press)
+            with leaving_is_away():
+                outcome = await finish(flight, pixels, self._stages.classifier, self._stages.press)
+            if flight.screens:  # a preview in the ledger is worth the moment, and may be bad
+                await asyncio.wait(set(flight.screens))
+            self._holds.settle(flight, outcome)
         except StageUnavailable as error:
             log.warning("finishing waits: %s", error)
-            del pixels  # the final checkpoint draws them again
-            await asyncio.sleep(self._settings.retry_seconds)
-            if flight.flying:
-                self._shelf.put(flight)
+            self._beat_now.set()  # what is drawn is safe now, however long this takes
+            self._shelve(flight, self._settings.retry_seconds)
         except Exception as error:
             log.exception("finishing %s failed", flight.hold.job.id)
-            await self._attempt(flight, repr(error))
-        else:
-            await self._settle(flight, outcome)
+            self._attempt(flight, repr(error))
+        finally:
+            self._finishing -= 1
+            self._room.set()
 
-    async def _settle(self, flight: Flight, outcome: Outcome) -> None:
-        hold = flight.hold
-        if hold.dropped or hold.flights.pop(flight.index, None) is None:
+    def _shelve(self, flight: Flight, after_seconds: float = 0.0, *, first: bool = False) -> None:
+        """Back to the shelf, now or later. Nobody keeps pixels meanwhile: the checkpoint draws
+        them again."""
+        if not self._holds.moves(flight):
             return
+        if after_seconds:
+            self._holds.move(flight, self._wait(flight, after_seconds, first))
+        else:
+            flight.task = None
+            self._shelf.put(flight, first=first)
+
+    async def _wait(self, flight: Flight, seconds: float, first: bool) -> None:
+        self._finishing += flight.state is RenderState.FINISHING
         try:
-            await settle(self._ledger, flight, outcome)
-        except LeaseLost:
-            hold.drop()
-        if not hold.flights:
-            self._holds.pop(hold.job.id, None)
+            await asyncio.sleep(seconds)
+        finally:
+            self._finishing -= flight.state is RenderState.FINISHING
+            self._room.set()
+        self._shelve(flight, first=first)
 
     # Beating
 
@@ -317,37 +299,8 @@ class Dispatcher:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._beat_now.wait(), self._settings.heartbeat_seconds)
         self._beat_now.clear()
-        beats = [hold.beat() for hold in self._holds.values()]
-        if not beats:
-            return
-        for renewal in await self._ledger.renew(beats, self._settings.lease_seconds):
-            await self._obey(renewal)
-
-    async def _obey(self, renewal: Renewal) -> None:
-        hold = self._holds.get(renewal.job_id)
-        if hold is None:
-            return
-        if not renewal.held or renewal.cancelled:
-            self._holds.pop(renewal.job_id)
-            hold.drop()
-        elif renewal.yield_to_tier is not None:
-            beat = hold.beat()
-            self._holds.pop(renewal.job_id)
-            hold.drop()
-            await self._ledger.renew([beat], self._settings.lease_seconds)
-            await self._ledger.release(hold.job.id, hold.job.fence)
+        await self._holds.renew()
 
     async def _rescue(self) -> None:
         await asyncio.sleep(self._settings.lease_seconds / 3)
         await self._ledger.expire()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a dispatcher task failed", exc_info=error)

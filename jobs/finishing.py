@@ -12,7 +12,7 @@ from jobs.blobs import image_key, preview_key
 from jobs.flight import Flight
 from jobs.group_commit import AsyncLedger
 from jobs.job import RenderState
-from jobs.ledger import LedgerUnavailable, Outcome
+from jobs.ledger import LeaseLost, LedgerUnavailable, Outcome
 from jobs.ports import Classifier, Press, Screening
 
 RETRY_FIRST_SECONDS = 0.2
@@ -45,15 +45,33 @@ def blocked(verdict: Screening, stage: str) -> Outcome:
     return Outcome(RenderState.BLOCKED, categories=verdict.categories, stage=stage)
 
 
-async def settle(ledger: AsyncLedger, flight: Flight, outcome: Outcome) -> None:
-    """Write the outcome, however long the ledger is away. Raises LeaseLost when it is not ours."""
+async def settle(
+    ledger: AsyncLedger, flight: Flight, outcome: Outcome, lease_seconds: float
+) -> None:
+    """Write the outcome, however long the ledger is away; nothing once the job was dropped.
+    Raises LeaseLost when it is not ours."""
     pause = RETRY_FIRST_SECONDS
-    while True:
+    while not flight.hold.dropped:
         try:
-            await ledger.finish_render(
-                flight.hold.job.id, flight.hold.job.fence, flight.index, outcome
-            )
-            return
+            if flight.previews > flight.told:  # since the last heartbeat; a settled image has none
+                await ledger.renew([flight.hold.beat_of([flight])], lease_seconds)
+            await _write(ledger, flight, outcome)
         except LedgerUnavailable:
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_LAST_SECONDS)
+        else:
+            return
+
+
+async def _write(ledger: AsyncLedger, flight: Flight, outcome: Outcome) -> None:
+    """An earlier try may have come through although its answer was lost: that is no lost lease."""
+    job = flight.hold.job
+    try:
+        await ledger.finish_render(job.id, job.fence, flight.index, outcome)
+    except LeaseLost:
+        stored = await ledger.get(job.id)
+        if stored is None or stored.fence != job.fence:
+            raise
+        render = stored.renders[flight.index]
+        if (render.state, render.blob) != (outcome.state, outcome.blob):
+            raise

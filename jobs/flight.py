@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jobs.job import Job, Render, RenderState
+from jobs.job import SETTLED, Job, Render, RenderState
 from jobs.ledger import Beat, RenderBeat
 from jobs.ports import RenderOrder
-
-UNSETTLED = frozenset({RenderState.WAITING, RenderState.RENDERING, RenderState.FINISHING})
 
 
 def preview_passes(passes: int, wanted: int) -> tuple[int, ...]:
@@ -24,8 +23,12 @@ def preview_passes(passes: int, wanted: int) -> tuple[int, ...]:
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One image of a held job. `dispatches` makes every trip's render id its own, so that a
-    straggling abort of an old trip never meets the new one. `accepted`: this trip has a slot."""
+    """One image of a held job. While it flies it is on the shelf, or `task` moves it on.
+
+    furthest: most passes ever done; new ground wipes out earlier `attempts`. accepted, moved: this
+    trip has a slot, and has done a pass. told: previews that the ledger knows of. screens: previews
+    being looked at.
+    """
 
     hold: Hold
     index: int
@@ -34,14 +37,21 @@ class Flight:
     checkpoint: bytes | None
     previews: set[int]
     attempts: int
+    furthest: int = 0
     dispatches: int = 0
     accepted: bool = False
+    moved: bool = False
+    told: set[int] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
     screens: set[asyncio.Task[None]] = field(default_factory=set)
 
     def order(self, screen_after: tuple[int, ...]) -> RenderOrder:
         """The next trip, from the last checkpoint; `screen_after` are passes to look at even
-        though nobody asked for a preview."""
+        though nobody asked for a preview.
+
+        The id carries the fence and the number of the trip: neither an orphan that an earlier
+        holder left in a decoder nor a late abort of an earlier trip ever meets this one.
+        """
         request = self.hold.job.request
         self.dispatches += 1
         looks = {*preview_passes(request.passes, request.partial_images), *screen_after}
@@ -65,21 +75,32 @@ class Flight:
         request = self.hold.job.request
         return pass_no in preview_passes(request.passes, request.partial_images)
 
+    def beat(self) -> RenderBeat:
+        """Where this image is now."""
+        previews = tuple(sorted(self.previews))
+        return RenderBeat(self.index, self.state, self.pass_no, self.checkpoint, previews)
+
     def stop(self) -> None:
-        """Leave the decoder at the next pass boundary; called from outside the flight's tasks."""
+        """End whatever moves this image on, except for the task that says so; a decoder that
+        draws it is left at the next pass boundary."""
         current = asyncio.current_task()
-        for task in (self.task, *self.screens):
-            if task is not None and task is not current:
+        tasks = [task for task in (self.task, *self.screens) if task not in (None, current)]
+        self.task = None
+        for task in tasks:
+            if task is not None:
                 task.cancel()
 
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """One job under lease. `dropped`: the lease is lost or the job has ended; write no more."""
+    """One job under lease. `settling`: images whose end is being written; `preparing` encodes and
+    screens the prompt. `dropped`: the lease is lost or given back; write no more."""
 
     job: Job
     conditioning: object | None = None
     flights: dict[int, Flight] = field(default_factory=dict)
+    settling: set[Flight] = field(default_factory=set)
+    preparing: asyncio.Task[None] | None = None
     dropped: bool = False
 
     @classmethod
@@ -87,21 +108,28 @@ class Hold:
         """Every image that is not settled becomes a flight, from its checkpoint."""
         hold = cls(job)
         for render in job.renders:
-            if render.state in UNSETTLED:
+            if render.state not in SETTLED:
                 hold.flights[render.index] = _flight(hold, render)
         return hold
 
+    @property
+    def done(self) -> bool:
+        """Nothing is left to draw or to write."""
+        return not (self.flights or self.settling)
+
     def beat(self) -> Beat:
-        """Where every unsettled image is now."""
-        renders = tuple(
-            RenderBeat(f.index, f.state, f.pass_no, f.checkpoint, tuple(sorted(f.previews)))
-            for f in self.flights.values()
-        )
-        return Beat(self.job.id, self.job.fence, renders)
+        """Where every image is that has not met its end."""
+        return self.beat_of(self.flights.values())
+
+    def beat_of(self, flights: Iterable[Flight]) -> Beat:
+        """Where some of the images are."""
+        return Beat(self.job.id, self.job.fence, tuple(flight.beat() for flight in flights))
 
     def drop(self) -> None:
         """Stop every flight and never write for this job again."""
         self.dropped = True
+        if self.preparing is not None and self.preparing is not asyncio.current_task():
+            self.preparing.cancel()
         for flight in self.flights.values():
             flight.stop()
         self.flights.clear()
@@ -116,6 +144,8 @@ def _flight(hold: Hold, render: Render) -> Flight:
         checkpoint=render.checkpoint,
         previews=set(render.previews),
         attempts=render.attempts,
+        furthest=render.pass_no,
+        told=set(render.previews),
     )
 
 
@@ -138,14 +168,17 @@ class Shelf:
         self._filled.set()
 
     def take(self) -> Flight | None:
-        """The next one whose job is still ours, or None."""
-        taken = None
-        while self._ready and taken is None:
-            flight = self._ready.popleft()
-            taken = flight if flight.flying else None
+        """The next one, or None."""
+        self.sweep()
+        flight = self._ready.popleft() if self._ready else None
+        self.sweep()
+        return flight
+
+    def sweep(self) -> None:
+        """Forget those that are not ours any more: nobody may ever come to take them."""
+        self._ready = deque(flight for flight in self._ready if flight.flying)
         if not self._ready:
             self._filled.clear()
-        return taken
 
     async def filled(self) -> None:
         """Return once something is here."""

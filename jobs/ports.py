@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +16,19 @@ from jobs.request import ImageRequest
 
 class StageUnavailable(Exception):
     """A stage (encoder, classifier, decoder, store) is away for now; the work waits."""
+
+
+@contextmanager
+def leaving_is_away() -> Iterator[None]:
+    """Around calls to a stage: a replica on its way out cancels what it was asked, and that comes
+    as CancelledError although nobody wants the caller to end. Then it is StageUnavailable."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() > 0:
+            raise
+        raise StageUnavailable("the replica that was asked is leaving") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +77,8 @@ class Update(Protocol):
 class Slot(Protocol):
     """Room on one decoder replica, held until its reservation is left."""
 
-    def render(self, order: RenderOrder) -> AsyncIterator[Update]:
-        """Updates of one render; closing the iterator aborts it. Raises StageUnavailable when the
+    def render(self, order: RenderOrder) -> AsyncGenerator[Update, None]:
+        """Updates of one render; closing the generator aborts it. Raises StageUnavailable when the
         replica is lost or silent for too long."""
 
 
