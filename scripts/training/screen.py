@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,66 +35,74 @@ def _scene(rng: random.Random, concept: int) -> Scene:
     return Scene("", background, (Placed(concept, style, small, column, row),))
 
 
-class ScreenData:
-    """Batches of pictures in [0, 1] and labels, half weapons."""
+@dataclass(frozen=True)
+class Pool:
+    """Pictures uint8 [N, 3, 96, 96] and whether each shows a weapon, bool [N]."""
 
-    def __init__(self, pictures: Pictures, codec: Codec, seed: int) -> None:
-        self.pictures, self.codec = pictures, codec
-        self.rng = random.Random(seed)
-        categories = [concept.category == "weapons" for concept in pictures.concepts]
-        self.weapons = [i for i, weapon in enumerate(categories) if weapon]
-        self.others = [i for i, weapon in enumerate(categories) if not weapon]
-        codes = codec.encode(as_input(np.array(pictures.pixels[:512])))
-        self.mean = to_latents(codes, codec.config.levels).mean(dim=0)
+    pictures: Tensor
+    weapons: Tensor
 
-    def concepts(self, count: int, weapon: bool) -> list[int]:
-        return self.rng.choices(self.weapons if weapon else self.others, k=count)
-
-    @torch.inference_mode()
-    def finals(self, concepts: Sequence[int], hidden: float = 0.0) -> Tensor:
-        """[B, 3, 96, 96] in [0, 1]; `hidden` is the share of cells blended to the mean."""
-        drawn = np.stack([self.pictures.sprites.draw(_scene(self.rng, c)) for c in concepts])
-        codes = self.codec.encode(as_input(drawn))
-        latents = to_latents(codes, self.codec.config.levels)
-        lost = (torch.rand(latents.shape[:2]) < hidden).unsqueeze(2) * torch.rand(len(drawn), 1, 1)
-        latents = latents * (1 - lost) + self.mean * lost
-        pixels = (self.codec.decoder(latents).clamp(-1, 1) + 1) / 2
-        return F.interpolate(pixels, size=(96, 96), mode="area")
-
-    def batch(self) -> tuple[Tensor, Tensor]:
-        half = BATCH // 2
-        chosen = self.concepts(half, weapon=True) + self.concepts(half, weapon=False)
-        labels = torch.tensor([1.0] * half + [0.0] * half)
-        pictures = self.finals(chosen, self.rng.choice((0.0, 0.3, 0.7, 1.0))).clone()
-        if self.rng.random() < 0.4:
-            side = self.rng.choice((12, 16, 24, 32))
+    def batch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Half weapons; pictures in [0, 1], some blurred, some mirrored."""
+        rows = np.concatenate(
+            [
+                rng.choice(np.flatnonzero(self.weapons.numpy() == wanted), BATCH // 2)
+                for wanted in (True, False)
+            ]
+        )
+        pictures = self.pictures[rows].float() / 255
+        if rng.random() < 0.4:
+            side = int(rng.choice((12, 16, 24, 32)))
             small = F.interpolate(pictures, size=(side, side), mode="area")
             pictures = F.interpolate(small, size=(96, 96), mode="bilinear")
-        return pictures, labels
+        mirrored = pictures.flip(3) if rng.random() < 0.5 else pictures
+        return mirrored, self.weapons[rows].float()
+
+
+@torch.inference_mode()
+def make_pool(pictures: Pictures, codec: Codec, count: int, seed: int) -> Pool:
+    """`count` pictures drawn by the codec, a quarter weapons, half of them finals and half with a
+    share of their cells blended towards the mean of all pictures, as in a preview."""
+    rng, found, weapons = random.Random(seed), [], []
+    armed = [i for i, c in enumerate(pictures.concepts) if c.category == "weapons"]
+    calm = [i for i, c in enumerate(pictures.concepts) if c.category != "weapons"]
+    for _ in range(count // BATCH):
+        chosen = rng.choices(armed, k=BATCH // 4) + rng.choices(calm, k=BATCH - BATCH // 4)
+        drawn = np.stack([pictures.sprites.draw(_scene(rng, c)) for c in chosen])
+        latents = to_latents(codec.encode(as_input(drawn)), codec.config.levels)
+        hidden = torch.rand(len(drawn), 1) * (torch.rand(len(drawn), 1) < 0.5)
+        lost = (torch.rand(latents.shape[:2]) < hidden).unsqueeze(2) * torch.rand(len(drawn), 1, 1)
+        latents = latents * (1 - lost) + latents.mean(dim=0) * lost
+        pixels = codec.decoder(latents).clamp(-1, 1) * 127.5 + 127.5
+        found.append(F.interpolate(pixels, size=(96, 96), mode="area").to(torch.uint8))
+        weapons += [i in set(armed) for i in chosen]
+    return Pool(torch.cat(found), torch.tensor(weapons))
 
 
 def train_screen(
     pictures: Pictures, codec: Codec, folder: Path, minutes: float, seed: int
 ) -> dict[str, Any]:
-    """Trains, picks the threshold on fresh finals, writes weights and manifest entry."""
+    """Trains, picks the threshold on fresh pictures, writes weights and manifest entry."""
     torch.manual_seed(seed)
-    data = ScreenData(pictures, codec, seed)
+    pool = make_pool(pictures, codec, 4096, seed)
+    print(f"screen: {len(pool.pictures)} pictures ready", flush=True)
     net = ScreenNet()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.01)
+    rng = np.random.default_rng(seed)
     started, step, progress = time.monotonic(), 0, 0.0
     while progress < 1:
         progress = (time.monotonic() - started) / (minutes * 60)
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * max(0.02, 1 - progress)
-        inputs, labels = data.batch()
+            group["lr"] = 2e-3 * max(0.02, 1 - progress)
+        inputs, labels = pool.batch(rng)
         loss = F.binary_cross_entropy_with_logits(net(inputs), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         step += 1
-        if step % 50 == 0:
+        if step % 100 == 0:
             print(f"screen: step {step} loss {loss.item():.4f}, {progress:.0%}", flush=True)
-    entry = _calibrate(net.eval(), data)
+    entry = _calibrate(net.eval(), make_pool(pictures, codec, 1024, seed + 1))
     entry |= write_part(folder, "screen", net) | {"file": "screen.safetensors"}
     manifest = read_manifest(folder)
     write_manifest(folder, manifest | {"screen": entry})
@@ -102,17 +110,15 @@ def train_screen(
 
 
 @torch.inference_mode()
-def _calibrate(net: ScreenNet, data: ScreenData) -> dict[str, Any]:
-    """The threshold that keeps false alarms on other concepts' finals under the limit."""
-    calm, alarm = (
-        torch.cat([net(data.finals(data.concepts(64, weapon))).sigmoid() for _ in range(rounds)])
-        for weapon, rounds in ((False, 32), (True, 8))
-    )
+def _calibrate(net: ScreenNet, pool: Pool) -> dict[str, Any]:
+    """The threshold that keeps false alarms on other concepts under the limit."""
+    scores = torch.cat([net(part.float() / 255).sigmoid() for part in pool.pictures.split(64)])
+    calm, alarm = scores[~pool.weapons], scores[pool.weapons]
     threshold = min(0.99, max(0.5, calm.quantile(1 - FALSE_ALARMS / 2).item()))
     found = {
         "threshold": round(threshold, 4),
-        "false_alarms": (calm > threshold).float().mean().item(),
-        "recall": (alarm > threshold).float().mean().item(),
+        "false_alarms": round((calm > threshold).float().mean().item(), 5),
+        "recall": round((alarm > threshold).float().mean().item(), 5),
     }
     print(f"screen: {found}", flush=True)
     return found
