@@ -25,7 +25,7 @@ class SafetyScreens:
     """Every screen that is on. Stateless after loading; call it from worker threads: it burns CPU.
 
     screens: categories out of IMAGE_SCREENS. prompt: whether prompts are screened. weights: the
-    picture model's folder, which carries its concept screen. threads: onnxruntime's.
+    picture model's folder, which carries its concept screen. threads: of this process's screens.
     thresholds: category -> 0..1, in place of an image screen's own.
     """
 
@@ -96,6 +96,7 @@ def _load(name: str, weights: Path, threshold: float | None, threads: int) -> Im
     if name == NsfwScreen.category:
         return NsfwScreen(threshold=threshold, threads=threads)
     # Imported on demand: without the concept screen this process never loads torch.
+    import_module("torch").set_num_threads(threads)
     concept: ImageScreen = import_module("engine.concept_screen").ConceptScreen(
         weights, threshold=threshold
     )

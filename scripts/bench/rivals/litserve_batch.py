@@ -1,0 +1,63 @@
+"""LitServe with its own batching: each worker process draws one static batch at a time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import litserve
+
+from scripts.bench.drawing import Drawer, Recipe
+from scripts.bench.workload import Ask, ask_of
+
+WAIT_SECONDS = 0.05
+
+
+class BatchApi(litserve.LitAPI):  # type: ignore[misc]
+    """recipe: how each worker draws; its batch is LitServe's largest."""
+
+    def __init__(self, recipe: Mapping[str, Any]) -> None:
+        super().__init__(
+            max_batch_size=recipe["batch"],
+            batch_timeout=WAIT_SECONDS,
+            api_path="/v1/images/generations",
+        )
+        self._recipe = recipe
+
+    def setup(self, device: str) -> None:
+        recipe = Recipe.from_json(self._recipe)
+        self._passes, self._drawer = recipe.passes, Drawer(recipe)
+
+    # LitServe makes schemas of these signatures; without annotations it passes JSON as it is.
+    def decode_request(self, request):  # type: ignore[no-untyped-def]
+        return ask_of(request, self._passes)
+
+    def batch(self, inputs: list[Ask]) -> list[Ask]:
+        return inputs
+
+    def predict(self, inputs: list[Ask]) -> list[bytes]:
+        return self._drawer.draw(inputs)
+
+    def unbatch(self, output: list[bytes]) -> list[bytes]:
+        return output
+
+    def encode_response(self, output):  # type: ignore[no-untyped-def]
+        return {"data": [{"b64_json": base64.b64encode(output).decode()}]}
+
+
+def main() -> None:
+    port, recipe, workers = int(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+    server = litserve.LitServer(
+        BatchApi(recipe), accelerator="cpu", workers_per_device=workers, timeout=False
+    )
+    server.run(
+        host="127.0.0.1", port=port, log_level="error", num_api_servers=1,
+        generate_client_file=False,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Finds how each side uses this machine best, by measuring: processes, threads, batch, slots.
+
+In processes of its own and without a server, so that a layout costs seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from scripts.bench.drawing import Recipe
+from scripts.bench.sides import Layout
+from scripts.bench.workers import Workers
+
+Say = Callable[[str], None]
+Threads = Sequence[int]
+Rates = dict[str, float]
+BATCHES = (2, 4, 8)
+CORES = ((1, 2), (2, 1))
+"""(processes, threads of each) on two cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLayout:
+    threads: int
+    engines: int
+    slots: int
+
+
+ENGINES = (
+    EngineLayout(2, 1, 1), EngineLayout(2, 1, 4), EngineLayout(1, 2, 1), EngineLayout(1, 2, 2),
+)  # fmt: skip
+
+
+def best_static(
+    recipe: Recipe, images: int, threads_tried: Threads, say: Say
+) -> tuple[Layout, Rates]:
+    """The fastest of all layouts of a batching rival, and what each reached in images/s."""
+    found: dict[Layout, float] = {}
+    for workers, threads in CORES:
+        if threads not in threads_tried:
+            continue
+        with Workers("scripts.bench.static_side", replace(recipe, threads=threads), workers) as w:
+            for batch in BATCHES:
+                for leave, together in ((True, False), (True, True), (False, True)):
+                    layout = Layout(workers, threads, batch, leave, together)
+                    found[layout] = _static_rate(w, layout, images)
+                    say(f"  {layout}: {found[layout]:.2f} images/s")
+    return max(found, key=found.__getitem__), {name_of(k): round(v, 3) for k, v in found.items()}
+
+
+def _static_rate(workers: Workers, layout: Layout, images: int) -> float:
+    batches = max(1, images // (layout.batch * layout.workers))
+    common = {
+        "batch": layout.batch,
+        "rows_leave": layout.rows_leave,
+        "rows_together": layout.rows_together,
+        "batches": batches,
+    }
+    starts = [number * batches * layout.batch for number in range(layout.workers)]
+    answers = workers.ask([{**common, "first": first} for first in starts])
+    return float(sum(answer["images_per_s"] for answer in answers))
+
+
+def best_lock(
+    recipe: Recipe, images: int, threads_tried: Threads, say: Say
+) -> tuple[Layout, Rates]:
+    """FastAPI + lock is one process: only its threads can be chosen."""
+    found: dict[Layout, float] = {}
+    for threads in threads_tried:
+        layout = Layout(workers=1, threads=threads)
+        with Workers("scripts.bench.static_side", layout.recipe(recipe)) as w:
+            found[layout] = _static_rate(w, layout, images)
+        say(f"  {layout}: {found[layout]:.2f} images/s")
+    return max(found, key=found.__getitem__), {name_of(k): round(v, 3) for k, v in found.items()}
+
+
+def best_engine(
+    recipe: Recipe, images: int, threads_tried: Threads, say: Say
+) -> tuple[EngineLayout, Rates]:
+    """The fastest way to run the engine in one process."""
+    found: dict[EngineLayout, float] = {}
+    for layout in [one for one in ENGINES if one.threads in threads_tried]:
+        found[layout] = engine_run(recipe, layout, images)["images_per_s"]
+        say(f"  {layout}: {found[layout]:.2f} images/s")
+    return max(found, key=found.__getitem__), {str(k): round(v, 3) for k, v in found.items()}
+
+
+def engine_run(recipe: Recipe, layout: EngineLayout, images: int) -> dict[str, Any]:
+    """One measurement in a fresh process, warmed by a few pictures."""
+    command = {"engines": layout.engines, "slots": layout.slots}
+    with Workers("scripts.bench.engine_side", replace(recipe, threads=layout.threads)) as w:
+        w.ask([{**command, "count": 6}])
+        return w.ask([{**command, "count": images}])[0]
+
+
+def name_of(layout: Layout) -> str:
+    """What a rival was given, in words."""
+    rows = "finished rows leave" if layout.rows_leave else "rows stay to the end"
+    tensor = "one tensor" if layout.rows_together else "row after row"
+    return f"{layout.workers} x {layout.threads} threads, batch {layout.batch}, {rows}, {tensor}"
