@@ -152,7 +152,8 @@ class MaskedDecoder:
             torch.cat([r.pooled for r in rows]),
         ).float()
         guidance = torch.tensor([r.spec.guidance for r in rows]).view(-1, 1, 1, 1)
-        return guidance * both[0::2] + (1 - guidance) * both[1::2]
+        guided: Tensor = guidance * both[0::2] + (1 - guidance) * both[1::2]
+        return guided
 
     def _fill_in(self, render: MaskedRender, logits: Tensor) -> None:
         """Draw codes for masked cells and keep those that are sure enough. logits: one row."""

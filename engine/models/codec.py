@@ -120,7 +120,7 @@ class CodecDecoder(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        grid = latents.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        grid = latents.transpose(1, 2).reshape(len(latents), -1, self.grid, self.grid)
         return cast(Tensor, self.net(grid))
 
 

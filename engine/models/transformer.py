@@ -57,7 +57,7 @@ class Layer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """[B, S, W] -> [B, heads, S, W / heads]"""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def _attend(self, x: Tensor, text: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=2)
@@ -108,15 +108,15 @@ class MaskedTransformer(nn.Module):
         -> logits [B, cells, channels, levels]."""
         hidden = masked.unsqueeze(2)
         vector = self._vector(masked, pooled)
-        conditioning = self.modulate(vector).unflatten(1, (6, -1))
-        sketch = self.sketch(vector).unflatten(1, (-1, self.config.sketch))
+        conditioning = self.modulate(vector).view(len(vector), 6, -1)
+        sketch = self.sketch(vector).view(len(vector), -1, self.config.sketch)
         x = torch.where(hidden, self.mask_embedding, self.embed(latents))
         x = x + self.position + self.sketch_in(sketch)
         text = _norm(text)
         for layer in self.layers:
             x = layer(x, text, conditioning)
         logits = cast(Tensor, self.head(_norm(x)))
-        return logits.unflatten(2, (self.config.channels, self.config.levels))
+        return logits.view(*logits.shape[:2], self.config.channels, self.config.levels)
 
     def _vector(self, masked: Tensor, pooled: Tensor) -> Tensor:
         """[B, trunk] from the prompt's mean and the share of masked cells."""
