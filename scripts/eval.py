@@ -11,7 +11,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedRender
 from engine.models.codec import Codec, CodecConfig
-from engine.render import Conditioning, Pixels, RenderSpec
+from engine.render import Pixels, RenderSpec
 from engine.text import TextEncoder
 from engine.weights import WeightsFolder
 from scripts.training.captions import with_article
@@ -48,23 +48,22 @@ class Artist:
         self.decoder = MaskedDecoder(weights)
         self.passes, self.guidance = passes, guidance
 
-    def spec(self, conditioning: Conditioning, seed: int) -> RenderSpec:
-        return RenderSpec("eval", conditioning, seed, self.passes, self.guidance)
-
-    def draw(self, prompt: str, seed: int) -> Pixels:
-        render = self.decoder.begin(self.spec(self.encoder.encode([prompt])[0], seed), None)
+    def _passes(self, prompt: str, seed: int) -> Iterator[MaskedRender]:
+        """The render after each of its passes."""
+        (conditioning,) = self.encoder.encode([prompt])
+        spec = RenderSpec("eval", conditioning, seed, self.passes, self.guidance)
+        render = self.decoder.begin(spec, None)
         for _ in range(self.passes):
             self.decoder.step([render])
+            yield render
+
+    def draw(self, prompt: str, seed: int) -> Pixels:
+        *_, render = self._passes(prompt, seed)
         return self.decoder.finish(render)
 
     def previews(self, prompt: str, seed: int) -> list[Pixels]:
         """The picture after every pass."""
-        render = self.decoder.begin(self.spec(self.encoder.encode([prompt])[0], seed), None)
-        found = []
-        for _ in range(self.passes):
-            self.decoder.step([render])
-            found.append(self.decoder.preview(render))
-        return found
+        return [self.decoder.preview(render) for render in self._passes(prompt, seed)]
 
     def draw_all(self, prompts: Sequence[str], seed: int) -> list[Pixels]:
         started, found = time.monotonic(), []
@@ -122,15 +121,12 @@ def sheet(pictures: Sequence[Pixels], labels: Sequence[str], columns: int) -> Im
 
 
 def seconds_per_image(artist: Artist, threads: int) -> float:
-    """Median of nine pictures, text encoder to pixels, float32, 12 passes."""
+    """Median of nine pictures, text encoder to pixels, float32."""
     torch.set_num_threads(threads)
-    timed = Artist.__new__(Artist)
-    timed.encoder, timed.decoder = artist.encoder, artist.decoder
-    timed.passes, timed.guidance = 12, artist.guidance
     taken = []
     for seed in range(10):
         started = time.perf_counter()
-        timed.draw("a red apple on a blue background", seed)
+        artist.draw("a red apple on a blue background", seed)
         taken.append(time.perf_counter() - started)
     return sorted(taken[1:])[4]
 

@@ -20,7 +20,7 @@ from scripts.training.dataset import Pictures, encode_captions, encoded, prepare
 from scripts.training.editions import EDITIONS, Edition
 from scripts.training.export import export
 from scripts.training.screen import train_screen
-from scripts.training.stages import train_codec, train_transformer
+from scripts.training.stages import polish_decoder, train_codec, train_transformer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--codec-minutes", type=float)
     parser.add_argument("--transformer-minutes", type=float)
+    parser.add_argument("--polish-minutes", type=float)
     parser.add_argument("--screen-minutes", type=float)
     parser.add_argument("--pictures", type=int)
     stages = ("codec", "codes", "transformer", "all")
@@ -45,7 +46,8 @@ def arguments() -> argparse.Namespace:
 
 
 def _edition(options: argparse.Namespace) -> Edition:
-    chosen = ("codec_minutes", "transformer_minutes", "screen_minutes", "pictures")
+    chosen = ("codec_minutes", "transformer_minutes", "polish_minutes", "screen_minutes")
+    chosen = (*chosen, "pictures")
     given = {name: value for name in chosen if (value := getattr(options, name)) is not None}
     return replace(EDITIONS[options.edition], **given)
 
@@ -56,6 +58,9 @@ def _snapshot(edition: Edition, cache: Path) -> tuple[Codec, MaskedTransformer]:
         state = torch.load(cache / edition.name / f"{name}.pt", weights_only=True)
         print(f"{name}: step {state['step']}, {state['elapsed'] / 60:.1f} min", flush=True)
         module.load_state_dict(state["average"])
+    polish = cache / edition.name / "polish.pt"
+    if polish.exists():
+        codec.decoder.load_state_dict(torch.load(polish, weights_only=True)["average"])
     return codec.eval(), transformer.eval()
 
 
@@ -74,6 +79,7 @@ def _train(
     if until == "codes":
         return None
     transformer = train_transformer(edition, codes, captions, cache, device)
+    codec = polish_decoder(edition, pictures, codes, codec, cache)
     return codec.cpu(), transformer.cpu()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +42,44 @@ def train_codec(edition: Edition, pictures: Pictures, cache: Path, device: torch
         fit.run(loss_of, batch, edition.codec_minutes * 60)
     average = fit.average
     assert isinstance(average, Codec)
-    with torch.inference_mode():
-        wanted = as_input(pictures.pixels[usable:]).to(device)
-        error = (average(wanted).clamp(-1, 1) - wanted).square().mean().item() / 4
-    print(f"codec: PSNR {-10 * np.log10(error):.2f} dB on pictures held back", flush=True)
+    _report(average, pictures)
     return average
+
+
+def polish_decoder(
+    edition: Edition, pictures: Pictures, codes: Tensor, codec: Codec, cache: Path
+) -> Codec:
+    """Trains the codec's decoder further while its encoder, and so every code, stays as it is."""
+    torch.manual_seed(edition.seed)
+    device = next(codec.parameters()).device
+    decoder = copy.deepcopy(codec.decoder).requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0)
+    fit = Fit(decoder, [optimizer], cache / edition.name / "polish.pt", decay=0.998)
+    forward = torch.compile(decoder)
+    usable, batch = len(codes) - HELD_BACK, edition.codec_batch
+
+    def loss_of(step: int) -> Tensor:
+        rows = np.random.default_rng((edition.seed, 1, step)).integers(usable, size=batch)
+        rows.sort()
+        wanted = as_input(pictures.pixels[rows]).to(device)
+        latents = to_latents(codes[rows], edition.codec.levels).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            drawn = forward(latents)
+        return picture_loss(drawn.float(), wanted)
+
+    if fit.elapsed < edition.polish_minutes * 60:
+        fit.run(loss_of, batch, edition.polish_minutes * 60)
+    codec.decoder.load_state_dict(fit.average.state_dict())
+    _report(codec, pictures)
+    return codec
+
+
+@torch.inference_mode()
+def _report(codec: Codec, pictures: Pictures) -> None:
+    device = next(codec.parameters()).device
+    wanted = as_input(pictures.pixels[-HELD_BACK:]).to(device)
+    error = (codec(wanted).clamp(-1, 1) - wanted).square().mean().item() / 4
+    print(f"codec: PSNR {-10 * np.log10(error):.2f} dB on pictures held back", flush=True)
 
 
 def train_transformer(
