@@ -15,8 +15,10 @@ from torch import Tensor
 
 SAMPLER = "confidence-1"
 """Part of a checkpoint's model identity: change it when a seed would draw something else."""
-TEMPERATURE = 0.7
+TEMPERATURE = 0.4
 """Of the code softmaxes."""
+PREVIEW_SOFTNESS = 3.0
+"""How many times softer, beyond 1, the softmax of a wholly masked picture's preview is."""
 NOISE = 2.0
 """How much chance, at first, decides which cells stay; falls to zero with the last pass."""
 
@@ -66,7 +68,11 @@ def most_confident(
     return chosen
 
 
-def expected_codes(logits: Tensor) -> Tensor:
-    """Mean code of every channel, float [cells, channels]: the blurry picture of what is masked."""
+def expected_codes(logits: Tensor, masked_share: float) -> Tensor:
+    """Mean code of every channel, float [cells, channels]: the blurry picture of what is masked.
+
+    The softmax is as much softer as more of the picture is masked (0..1): what may still change is
+    shown as unsure, so that previews go from blurry to clear."""
     levels = torch.arange(logits.shape[-1], dtype=logits.dtype)
-    return (logits.softmax(dim=-1) * levels).sum(dim=-1)
+    softened = logits / (1 + PREVIEW_SOFTNESS * masked_share)
+    return (softened.softmax(dim=-1) * levels).sum(dim=-1)

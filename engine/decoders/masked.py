@@ -138,11 +138,11 @@ class MaskedDecoder:
     def step(self, batch: Sequence[Render]) -> None:
         for start in range(0, len(batch), self.row_chunk):
             rows = [_mine(render) for render in batch[start : start + self.row_chunk]]
-            for render, logits in zip(rows, self._logits(rows), strict=True):
-                self._fill_in(render, logits)
+            for render, (prompted, unprompted) in zip(rows, self._logits(rows), strict=True):
+                self._fill_in(render, prompted, unprompted)
 
     def _logits(self, rows: Sequence[MaskedRender]) -> Tensor:
-        """Guided logits [rows, cells, channels, levels] of each row as it is now."""
+        """[rows, 2, cells, channels, levels]: of each row as it is now, with and without prompt."""
         codes = torch.from_numpy(np.stack([r.codes for r in rows])).repeat_interleave(2, dim=0)
         masked = codes[:, :, 0] == MASKED
         both = self.networks.transformer(
@@ -151,12 +151,13 @@ class MaskedDecoder:
             torch.cat([r.text for r in rows]),
             torch.cat([r.pooled for r in rows]),
         ).float()
-        guidance = torch.tensor([r.spec.guidance for r in rows]).view(-1, 1, 1, 1)
-        guided: Tensor = guidance * both[0::2] + (1 - guidance) * both[1::2]
-        return guided
+        logits: Tensor = both.view(len(rows), 2, *both.shape[1:])
+        return logits
 
-    def _fill_in(self, render: MaskedRender, logits: Tensor) -> None:
-        """Draw codes for masked cells and keep those that are sure enough. logits: one row."""
+    def _fill_in(self, render: MaskedRender, prompted: Tensor, unprompted: Tensor) -> None:
+        """Draw codes for masked cells and keep those that are sure enough; one row's logits."""
+        guidance = render.spec.guidance
+        logits = guidance * prompted + (1 - guidance) * unprompted
         done, passes = render.pass_no + 1, render.spec.passes
         noise = sampling.pass_noise(render.spec.seed, done, *self._shape)
         for_codes, for_order = (torch.from_numpy(part) for part in noise)
@@ -165,7 +166,7 @@ class MaskedDecoder:
         keep = sampling.cells_masked_after(done, passes, self._shape[0])
         chosen = sampling.most_confident(confidence, masked, for_order, keep, done / passes)
         render.codes[chosen.numpy()] = codes[chosen].to(torch.uint8).numpy()
-        render.expected = sampling.expected_codes(logits)
+        render.expected = sampling.expected_codes(prompted, keep / self._shape[0])
         render.pass_no = done
 
     @torch.inference_mode()
@@ -173,7 +174,8 @@ class MaskedDecoder:
         mine = _mine(render)
         expected = mine.expected
         if expected is None:  # just restored: ask again what the masked cells will be
-            expected = sampling.expected_codes(self._logits([mine])[0])
+            share = float((mine.codes[:, 0] == MASKED).mean())
+            expected = sampling.expected_codes(self._logits([mine])[0, 0], share)
         codes = torch.from_numpy(mine.codes)
         soft = torch.where(codes == MASKED, expected, codes.float())
         return self._draw(to_latents(soft, self._levels))

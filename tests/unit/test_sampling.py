@@ -80,5 +80,11 @@ def test_chance_decides_more_early_than_late() -> None:
 def test_expected_codes_are_the_mean() -> None:
     sure = torch.full((1, 1, 5), -math.inf)
     sure[0, 0, 3] = 0
-    assert sampling.expected_codes(sure).item() == 3
-    assert sampling.expected_codes(torch.zeros(1, 1, 5)).item() == pytest.approx(2)
+    assert sampling.expected_codes(sure, 1.0).item() == 3
+    assert sampling.expected_codes(torch.zeros(1, 1, 5), 0.0).item() == pytest.approx(2)
+
+
+def test_the_more_is_masked_the_nearer_to_the_middle_is_the_expectation() -> None:
+    logits = torch.tensor([[[0.0, 0.0, 0.0, 0.0, 4.0]]])
+    clear, half, blurry = (sampling.expected_codes(logits, share).item() for share in (0, 0.5, 1))
+    assert clear > half > blurry > 2
