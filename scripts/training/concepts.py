@@ -28,7 +28,9 @@ def plain(hexcode: str) -> str:
     return hexcode.lower().replace("-fe0f", "")
 
 
-def _wanted(labels: dict[str, dict[str, Any]], small: bool) -> list[tuple[str, str, str]]:
+def _wanted(
+    labels: dict[str, dict[str, Any]], small: bool, drawn: set[str], banned: Callable[[str], bool]
+) -> list[tuple[str, str, str]]:
     """(name, category, label) from concepts.txt, and for the large edition all the rest."""
     wanted, category = [], ""
     for line in (HERE / "concepts.txt").read_text().splitlines():
@@ -45,7 +47,10 @@ def _wanted(labels: dict[str, dict[str, Any]], small: bool) -> list[tuple[str, s
     return wanted + [
         (e["label"], "more", e["label"])
         for e in rest
-        if e["label"] not in taken | names and not re.search(r"clock$|-thirty", e["label"])
+        if e["label"] not in taken | names
+        and plain(e["hexcode"]) in drawn
+        and not banned(e["label"])
+        and not re.search(r"clock$|-thirty", e["label"])
     ]
 
 
@@ -62,7 +67,8 @@ def load(packages: dict[str, Path], small: bool, banned: Callable[[str], bool]) 
     entries = json.loads((packages["labels"] / "en" / "data.json").read_text())
     keywords = json.loads((packages["keywords"] / "dist" / "emoji-en-US.json").read_text())
     labels = {entry["label"]: entry for entry in entries}
-    wanted = _wanted(labels, small)
+    chars = json.loads((packages["flat"] / "chars.json").read_text())
+    wanted = _wanted(labels, small, {plain(code) for code in chars}, banned)
     names = {name.lower() for name, _, _ in wanted}
     words = {name: _words(labels[label], keywords) for name, _, label in wanted}
     tags = {name: set(labels[label].get("tags", ())) for name, _, label in wanted}
