@@ -1,7 +1,8 @@
 """Trains the concept screen: weapons against all other concepts, on finals and blurry previews.
 
-Previews are imitated: part of a picture's cells lose their codes to the mean of many pictures, or
-the picture is blurred; finals are pictures as the codec draws them.
+Two sources: pictures that the trained model draws, with their real previews, and many more that the
+codec draws, whose previews are imitated: cells lose their codes to the mean of many pictures, or
+the picture is blurred. The threshold is set on finals that the model drew from other prompts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from engine.models.codec import Codec, to_latents
 from engine.models.screen import ScreenNet
 from scripts.training.captions import BACKGROUNDS, PLACES, STYLE_SHARES, Placed, Scene
 from scripts.training.dataset import Pictures, as_input
+from scripts.training.drawn import draw as drawn_by_model
 from scripts.training.export import read_manifest, write_manifest, write_part
 
 BATCH = 64
@@ -85,6 +87,8 @@ def train_screen(
     """Trains, picks the threshold on fresh pictures, writes weights and manifest entry."""
     torch.manual_seed(seed)
     pool = make_pool(pictures, codec, 4096, seed)
+    drawn, weapons, _ = drawn_by_model(folder, pictures.concepts, False, seed)
+    pool = Pool(torch.cat((pool.pictures, drawn)), torch.cat((pool.weapons, weapons)))
     print(f"screen: {len(pool.pictures)} pictures ready", flush=True)
     net = ScreenNet()
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.01)
@@ -102,7 +106,7 @@ def train_screen(
         step += 1
         if step % 100 == 0:
             print(f"screen: step {step} loss {loss.item():.4f}, {progress:.0%}", flush=True)
-    entry = _calibrate(net.eval(), make_pool(pictures, codec, 1024, seed + 1))
+    entry = _calibrate(net.eval(), folder, pictures, seed + 1)
     entry |= write_part(folder, "screen", net) | {"file": "screen.safetensors"}
     manifest = read_manifest(folder)
     write_manifest(folder, manifest | {"screen": entry})
@@ -110,15 +114,22 @@ def train_screen(
 
 
 @torch.inference_mode()
-def _calibrate(net: ScreenNet, pool: Pool) -> dict[str, Any]:
-    """The threshold that keeps false alarms on other concepts under the limit."""
-    scores = torch.cat([net(part.float() / 255).sigmoid() for part in pool.pictures.split(64)])
-    calm, alarm = scores[~pool.weapons], scores[pool.weapons]
+def _calibrate(net: ScreenNet, folder: Path, pictures: Pictures, seed: int) -> dict[str, Any]:
+    """The threshold that keeps false alarms on the model's finals under the limit."""
+    drawn, weapons, final = drawn_by_model(folder, pictures.concepts, True, seed)
+    scores = torch.cat([net(part.float() / 255).sigmoid() for part in drawn.split(64)])
+    calm = scores[final & ~weapons]
     threshold = min(0.99, max(0.5, calm.quantile(1 - FALSE_ALARMS / 2).item()))
+
+    def share(rows: Tensor) -> float:
+        return round((scores[rows] > threshold).float().mean().item(), 5)
+
     found = {
         "threshold": round(threshold, 4),
-        "false_alarms": round((calm > threshold).float().mean().item(), 5),
-        "recall": round((alarm > threshold).float().mean().item(), 5),
+        "false_alarms": share(final & ~weapons),
+        "recall": share(final & weapons),
+        "false_alarms_previews": share(~final & ~weapons),
+        "recall_previews": share(~final & weapons),
     }
     print(f"screen: {found}", flush=True)
     return found
