@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,14 +138,14 @@ def _decoder_processes() -> Iterator[int]:
 
 def audit(ledger: Path) -> Counter[tuple[str, int]]:
     """How many times each (job, image) was settled."""
-    with sqlite3.connect(ledger) as connection:
+    with closing(sqlite3.connect(ledger)) as connection:
         rows = connection.execute("select job_id, idx from settled_audit").fetchall()
     return Counter((str(job_id), int(index)) for job_id, index in rows)
 
 
 def install_audit(ledger: Path) -> None:
     """Let the database itself note every settling."""
-    with sqlite3.connect(ledger, timeout=30) as connection:
+    with closing(sqlite3.connect(ledger, timeout=30)) as connection, connection:
         connection.executescript(AUDIT)
 
 

@@ -20,7 +20,10 @@ from engine.decoder import Decoder
 from engine.engine import DecoderEngine
 from engine.registry import create_decoder
 from engine.render import Pixels, RenderUpdate, UpdateKind
-from scripts.bench.drawing import Drawer, Recipe, spec_of
+from scripts.bench.drawing import Drawer
+from scripts.bench.figures import steady_rate
+from scripts.bench.recipe import Recipe
+from scripts.bench.static_batch import spec_of
 from scripts.bench.workload import asks
 
 
@@ -68,14 +71,6 @@ class EngineSide:
     def _press(self, pixels: Pixels) -> None:
         self._drawer.press([pixels])
         self._finished.append(time.perf_counter())
-
-
-def steady_rate(finished: list[float]) -> float:
-    """Pictures a second between the first and the last tenth, neither filling nor emptying."""
-    times = sorted(finished)
-    edge = max(1, len(times) // 10)
-    inner = times[edge - 1 : len(times) - edge]
-    return (len(inner) - 1) / (inner[-1] - inner[0])
 
 
 def measure(drawer: Drawer, engines: int, slots: int, count: int) -> dict[str, Any]:

@@ -59,6 +59,14 @@ class SideFigures:
         }
 
 
+def steady_rate(finished: list[float]) -> float:
+    """Pictures a second between the first and the last tenth, neither filling nor emptying."""
+    times = sorted(finished)
+    edge = max(1, len(times) // 10)
+    inner = times[edge - 1 : len(times) - edge]
+    return (len(inner) - 1) / (inner[-1] - inner[0])
+
+
 def poisson_rate(own: float, ours: float) -> float:
     """Everybody gets our arrivals, at 0.8 of our capacity; who could not keep up gets 0.8 of
     their own, which is the easier load."""

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from deployments.local import LocalCluster, descendants, end_leftovers, free_port
-from scripts.bench.drawing import Recipe
+from scripts.bench.recipe import Recipe
 
 KEY = "sk-local"
 START_SECONDS = 120.0

@@ -12,7 +12,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from scripts.bench.drawing import Drawer, Recipe
+from scripts.bench.drawing import Drawer
+from scripts.bench.recipe import Recipe
 from scripts.bench.workload import asks
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scripts.bench.drawing import Recipe
+from scripts.bench.recipe import Recipe
 from scripts.bench.sides import Layout
 from scripts.bench.workers import Workers
 
@@ -36,7 +36,7 @@ ENGINES = (
 def best_static(
     recipe: Recipe, images: int, threads_tried: Threads, say: Say
 ) -> tuple[Layout, Rates]:
-    """The fastest of all layouts of a batching rival, and what each reached in images/s."""
+    """images/s of every layout that a batching rival could be given."""
     found: dict[Layout, float] = {}
     for workers, threads in CORES:
         if threads not in threads_tried:
@@ -47,7 +47,7 @@ def best_static(
                     layout = Layout(workers, threads, batch, leave, together)
                     found[layout] = _static_rate(w, layout, images)
                     say(f"  {layout}: {found[layout]:.2f} images/s")
-    return max(found, key=found.__getitem__), {name_of(k): round(v, 3) for k, v in found.items()}
+    return found
 
 
 def _static_rate(workers: Workers, layout: Layout, images: int) -> float:

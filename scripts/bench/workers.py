@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from scripts.bench.drawing import Recipe
+from scripts.bench.recipe import Recipe
 
 
 class Workers:

@@ -12,7 +12,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from scripts.bench.drawing import Drawer, Recipe
+from scripts.bench.drawing import Drawer
+from scripts.bench.recipe import Recipe
 from scripts.bench.workload import ask_of
 
 

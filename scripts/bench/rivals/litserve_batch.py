@@ -10,7 +10,8 @@ from typing import Any
 
 import litserve
 
-from scripts.bench.drawing import Drawer, Recipe
+from scripts.bench.drawing import Drawer
+from scripts.bench.recipe import Recipe
 from scripts.bench.workload import Ask, ask_of
 
 WAIT_SECONDS = 0.05

@@ -12,7 +12,8 @@ from ray.serve import Application
 from starlette.requests import Request
 
 from deployments import loopback
-from scripts.bench.drawing import Drawer, Recipe
+from scripts.bench.drawing import Drawer
+from scripts.bench.recipe import Recipe
 from scripts.bench.workload import Ask, ask_of
 
 WAIT_SECONDS = 0.05

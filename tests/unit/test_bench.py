@@ -1,0 +1,147 @@
+"""The bench: every side gets the same work, and the figures mean what their names say."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.decoder import Render
+from engine.decoders.paced import PacedDecoder
+from engine.render import Conditioning, RenderSpec
+from jobs.sql_ledger import SqlLedger
+from scripts.bench.figures import (
+    SideFigures,
+    missed,
+    poisson_rate,
+    ratios,
+    rotated,
+    steady_rate,
+)
+from scripts.bench.measure import Saturation
+from scripts.bench.recipe import Recipe
+from scripts.bench.sides import Layout, own_config
+from scripts.bench.static_batch import run_static
+from scripts.bench.workload import QUALITIES, asks, body
+from scripts.bench_kill import audit, install_audit
+from tests.contract.ledger_kit import wish
+
+PASSES = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
+RECIPE = Recipe("paced", {}, PASSES, 3.0, ("sexual",))
+
+
+class Counting(PacedDecoder):
+    """Counts the rows that went through, without taking their time."""
+
+    def __init__(self) -> None:
+        super().__init__(sleep=lambda _: None)
+        self.rows: list[int] = []
+
+    def step(self, batch: list[Render]) -> None:  # type: ignore[override]
+        self.rows.append(len(batch))
+        super().step(batch)
+
+
+def specs(*passes: int) -> list[RenderSpec]:
+    words = Conditioning(np.ones((3, 384), np.float16), np.ones(384, np.float16))
+    return [RenderSpec(str(i), words, seed=i, passes=p) for i, p in enumerate(passes)]
+
+
+def test_every_side_is_asked_the_same_and_a_long_run_has_every_pass_count() -> None:
+    assert [body(number) for number in range(50)] == [body(number) for number in range(50)]
+    assert {body(number)["quality"] for number in range(50)} == set(QUALITIES)
+    assert [ask.passes for ask in asks(7, 9, PASSES)] == [
+        PASSES[body(number)["quality"]] for number in range(7, 16)
+    ]
+
+
+def test_rows_that_stay_cost_a_full_batch_until_the_longest_is_done() -> None:
+    decoder = Counting()
+    run_static(decoder, specs(2, 5, 3), rows_leave=False)
+    assert decoder.rows == [3, 3, 3, 3, 3]
+
+
+def test_rows_that_leave_cost_only_their_own_passes() -> None:
+    decoder = Counting()
+    run_static(decoder, specs(2, 5, 3), rows_leave=True)
+    assert decoder.rows == [3, 3, 2, 1, 1]
+
+
+def test_a_static_batch_draws_the_same_pictures_either_way() -> None:
+    leaving = run_static(Counting(), specs(2, 5, 3), rows_leave=True)
+    staying = run_static(Counting(), specs(2, 5, 3), rows_leave=False)
+    assert all(np.array_equal(a, b) for a, b in zip(leaving, staying, strict=True))
+
+
+def test_a_recipe_survives_its_trip_through_json() -> None:
+    assert Recipe.from_json(RECIPE.to_json()) == RECIPE
+    assert Layout(workers=2, threads=1, batch=4).recipe(RECIPE).batch == 4
+
+
+def test_the_steady_rate_leaves_filling_and_emptying_out() -> None:
+    finished = [0.0, 5.0, *[5.0 + 0.5 * i for i in range(1, 18)], 30.0]
+    assert steady_rate(finished) == pytest.approx(2.0)
+
+
+def side(rate: float, latency: float) -> SideFigures:
+    return SideFigures([Saturation(rate, 0.1, 0.01)], [latency] * 100, rate)
+
+
+def test_ours_is_compared_with_the_better_rival_in_each_figure() -> None:
+    found = ratios(
+        {
+            "ours": side(4.0, 2.0),
+            "litserve": side(2.0, 5.0),
+            "serve_batch": side(3.2, 8.0),
+            "fastapi_lock": side(5.0, 1.0),
+        },
+        engine_images_per_s=5.0,
+    )
+    assert found == pytest.approx(
+        {
+            "stack_over_engine": 0.8,
+            "images_per_s_over_batching_rivals": 1.25,
+            "p99_over_batching_rivals": 0.4,
+            "images_per_s_over_fastapi_lock": 0.8,
+            "p99_over_fastapi_lock": 2.0,
+        }
+    )
+    assert missed(found) == [
+        "stack_over_engine",
+        "images_per_s_over_batching_rivals",
+        "images_per_s_over_fastapi_lock",
+        "p99_over_fastapi_lock",
+    ]
+
+
+def test_a_slower_rival_is_not_given_more_than_it_can_do() -> None:
+    assert poisson_rate(own=2.0, ours=4.0) == pytest.approx(1.6)
+    assert poisson_rate(own=9.0, ours=4.0) == pytest.approx(3.2)
+
+
+def test_every_side_goes_first_once() -> None:
+    assert [rotated("abc", repeat)[0] for repeat in range(3)] == ["a", "b", "c"]
+
+
+def test_our_side_has_a_ledger_and_a_port_of_its_own(tmp_path: Path) -> None:
+    shared = {"http_options": {"port": 8000}, "applications": [{"args": {"lane": "default"}}]}
+    config = own_config(shared, tmp_path)
+    assert config["http_options"]["port"] != 8000
+    assert str(tmp_path) in config["applications"][0]["args"]["ledger"]["dsn"]
+    assert shared["applications"][0]["args"] == {"lane": "default"}
+
+
+def test_the_audit_sees_a_picture_that_is_settled_twice(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = SqlLedger(f"sqlite:///{path}")
+    install_audit(path)
+    job = ledger.submit(wish()).job
+    ledger.cancel(job.id)
+    ledger.close()
+    assert audit(path) == {(job.id, 0): 1}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update renders set state = 'succeeded'")
+    assert audit(path) == {(job.id, 0): 2}
