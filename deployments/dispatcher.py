@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
@@ -54,6 +55,8 @@ class DispatcherReplica:
         ledger = await asyncio.to_thread(
             SqlLedger, options.ledger_url, tiers=options.tiers, attempts_max=settings.attempts
         )
+        self._sql = ledger
+        self._tiers = options.tiers
         self._ledger = AsyncLedger(ledger)
         blobs = DirectoryBlobs(options.blobs_directory)
         self._dispatcher = Dispatcher(
@@ -68,6 +71,12 @@ class DispatcherReplica:
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
         )
         self._task = asyncio.create_task(self._dispatcher.run())
+
+    def reconfigure(self, live: dict[str, Any]) -> None:
+        """Tiers of an edited config file, without a restart; those of the start where it names
+        none."""
+        tiers = {name: Tier(**tier) for name, tier in (live.get("tiers") or {}).items()}
+        self._sql.tiers = tiers or self._tiers
 
     async def check_health(self) -> None:
         """Raises when the dispatcher's loops have ended, so that Serve replaces this replica."""

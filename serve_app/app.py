@@ -20,8 +20,8 @@ from jobs.dispatch import DispatchSettings
 from jobs.group_commit import AsyncLedger
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
-from serve_app.config import ClusterConfig
-from serve_app.gateway import create_app
+from serve_app.config import ClusterConfig, with_live
+from serve_app.gateway import adopt, create_app
 
 HEADROOM = 2
 """Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
@@ -42,19 +42,16 @@ def build(args: ClusterConfig) -> Application:
         "decoder": _decoder(args),
     }
 
-    def gateway() -> FastAPI:  # Serve knows builders by being plain functions
-        return _gateway(args)
-
-    ingress = serve.ingress(gateway)(GatewayReplica)
     return (
-        serve.deployment(ingress, name="Gateway")
+        serve.deployment(serve.ingress()(GatewayReplica), name="Gateway")
         .options(
             num_replicas=args.gateway.replicas,
             max_ongoing_requests=WATCHERS_PER_GATEWAY,
             ray_actor_options={"num_cpus": args.gateway.num_cpus},
+            user_config={},  # what a config file's `deployments` section overrides
             **HEALTH,
         )
-        .bind(_dispatcher(args, stages))
+        .bind(args, _dispatcher(args, stages))
     )
 
 
@@ -62,18 +59,27 @@ class GatewayReplica:
     """The ingress. It never calls the dispatcher, since everything passes through the ledger; it
     is bound to one because Serve starts what the ingress of an application depends on."""
 
-    def __init__(self, dispatcher: DeploymentHandle) -> None:
+    def __init__(self, args: ClusterConfig, dispatcher: DeploymentHandle) -> None:
+        self._args = args
+        self._ledger = SqlLedger(
+            args.ledger.dsn,
+            tiers=_tiers(args),
+            watch_grace_seconds=args.gateway.watch_grace_seconds,
+        )
+        self._gateway = create_app(
+            AsyncLedger(self._ledger), DirectoryBlobs(args.blobs.directory), args
+        )
         self._dispatcher = dispatcher
 
+    def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name
+        """What answers HTTP here."""
+        return self._gateway
 
-def _gateway(args: ClusterConfig) -> FastAPI:
-    """Called in each gateway replica."""
-    ledger = SqlLedger(
-        args.ledger.dsn,
-        tiers=_tiers(args),
-        watch_grace_seconds=args.gateway.watch_grace_seconds,
-    )
-    return create_app(AsyncLedger(ledger), DirectoryBlobs(args.blobs.directory), args)
+    def reconfigure(self, live: dict[str, Any]) -> None:
+        """Tiers, keys, limits and qualities of an edited config file, without a restart."""
+        config = with_live(self._args, live)
+        self._ledger.tiers = _tiers(config)
+        adopt(self._gateway, config)
 
 
 def _tiers(args: ClusterConfig) -> dict[str, Tier]:
@@ -103,6 +109,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         num_replicas=section.replicas,
         graceful_shutdown_timeout_s=10,
         ray_actor_options={"num_cpus": section.num_cpus},
+        user_config={},
         **HEALTH,
     )
     return deployment.bind(settings, options, stages)

@@ -197,6 +197,23 @@ class ClusterConfig(Section):
         return self
 
 
+class LiveSection(Section):
+    """What a deployment's `user_config` may change without restarting anything: whole sections of
+    the args, in place of those of the start. Gateways read all of them, dispatchers the tiers."""
+
+    tiers: dict[str, TierSection] | None = None
+    keys: Annotated[tuple[KeySection, ...] | None, Field(strict=False, repr=False)] = None
+    limits: LimitsSection | None = None
+    qualities: QualitiesSection | None = None
+
+
+def with_live(config: ClusterConfig, user_config: dict[str, Any]) -> ClusterConfig:
+    """The config of the start with the sections that `user_config` names replaced. ConfigError."""
+    live = _checked(LiveSection, user_config, "user_config")
+    sections = {name: value for name, value in live.model_dump().items() if value is not None}
+    return _checked(ClusterConfig, {**config.model_dump(), **sections}, "user_config")
+
+
 class HttpOptions(Section):
     """Ray Serve's http_options."""
 
@@ -219,7 +236,7 @@ class DeploymentOptions(Section):
     max_ongoing_requests: Any = None
     max_queued_requests: Any = None
     backpressure_config: Any = None
-    user_config: Any = None
+    user_config: LiveSection | None = None
     autoscaling_config: Any = None
     graceful_shutdown_wait_loop_s: Any = None
     graceful_shutdown_timeout_s: Any = None

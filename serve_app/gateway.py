@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
@@ -47,6 +48,13 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     app.add_exception_handler(HTTPException, _on_refusal)
     app.add_middleware(Envelope)
     return app
+
+
+def adopt(app: FastAPI, config: ClusterConfig) -> None:
+    """Serve by other numbers from the next request on: keys, tiers, limits, qualities, times. The
+    ledger and the store stay those of the start."""
+    parts = app.state.parts
+    app.state.parts = replace(parts, config=config, keyring=Keyring(config.keys))
 
 
 @asynccontextmanager

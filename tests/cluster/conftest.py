@@ -29,7 +29,7 @@ class Running:
     ray: str
     pid: int
     log: Path
-    ledger: Path
+    config: Path
 
     def pids(self, name: str) -> list[int]:
         """Processes of this cluster whose command line carries `name`."""
@@ -74,7 +74,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         )
     try:
         wait_until(
-            lambda: "Ctrl-C" in log.read_text() or process.poll() is not None, 120, "cluster is up"
+            lambda: "Ctrl-C" in log.read_text() or process.poll() is not None, 300, "cluster is up"
         )
         said = dict(re.findall(r"^(\w+) +(\S+)$", log.read_text(), re.MULTILINE))
         assert process.poll() is None, log.read_text()
@@ -84,7 +84,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             said["Ray"],
             process.pid,
             log,
-            folder / "ledger.db",
+            folder / "config.yaml",
         )
     finally:
         ours = list(descendants(process.pid))

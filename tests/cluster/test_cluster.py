@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from openai import AsyncOpenAI, OpenAI
 from PIL import Image
 
@@ -173,3 +174,27 @@ def test_the_dashboard_shows_readable_deployments(cluster: Running) -> None:
         "PromptEncoder",
         "SafetyClassifier",
     ]
+
+
+def test_edited_numbers_take_effect_without_a_restart(cluster: Running) -> None:
+    before = sorted(cluster.pids("ServeReplica:meltproof"))
+    config = yaml.safe_load(cluster.config.read_text())
+    config["applications"][0]["deployments"] = [
+        {"name": "Gateway", "user_config": {"limits": {"images": 1}}}
+    ]
+    deploy = f"{cluster.dashboard}/api/serve/applications/"
+    assert httpx.put(deploy, json=config, timeout=60).is_success
+
+    def refused() -> bool:
+        answer = httpx.post(
+            f"{cluster.api}/v1/images/generations",
+            headers={**headers(), "prefer": "respond-async"},
+            json={"prompt": "a red fox", "n": 2},
+            timeout=60,
+        )
+        return answer.status_code == 400 and answer.json()["error"]["param"] == "n"
+
+    wait_until(refused, 60, "the new limit holds")
+    assert sorted(cluster.pids("ServeReplica:meltproof")) == before
+    httpx.put(deploy, json=yaml.safe_load(cluster.config.read_text()), timeout=60)
+    wait_until(lambda: not refused(), 60, "the old limit is back")
