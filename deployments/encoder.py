@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ray import serve
 
 from deployments import loopback
 from engine.render import Conditioning
-from engine.text import TextEncoder
+
+if TYPE_CHECKING:
+    from engine.text import TextEncoder
 
 loopback.install()
 
@@ -20,7 +24,7 @@ class EncoderReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, threads: int, max_batch: int, batch_wait_seconds: float
     ) -> None:
-        self._encoder = await asyncio.to_thread(TextEncoder, threads=threads)
+        self._encoder = await asyncio.to_thread(_load, threads)
         self._batched.set_max_batch_size(max_batch)
         self._batched.set_batch_wait_timeout_s(batch_wait_seconds)
 
@@ -32,3 +36,10 @@ class EncoderReplica:
     @serve.batch  # type: ignore[untyped-decorator]
     async def _batched(self, prompts: list[str]) -> list[Conditioning]:
         return await asyncio.to_thread(self._encoder.encode, prompts)
+
+
+def _load(threads: int) -> TextEncoder:
+    """Imported here: whoever wires the stages, such as a gateway, imports this file, and the
+    network's libraries would cost each of them 200 MB."""
+    encoder: TextEncoder = import_module("engine.text").TextEncoder(threads=threads)
+    return encoder

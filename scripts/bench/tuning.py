@@ -33,9 +33,9 @@ ENGINES = (
 )  # fmt: skip
 
 
-def best_static(
+def static_rates(
     recipe: Recipe, images: int, threads_tried: Threads, say: Say
-) -> tuple[Layout, Rates]:
+) -> dict[Layout, float]:
     """images/s of every layout that a batching rival could be given."""
     found: dict[Layout, float] = {}
     for workers, threads in CORES:
@@ -43,7 +43,7 @@ def best_static(
             continue
         with Workers("scripts.bench.static_side", replace(recipe, threads=threads), workers) as w:
             for batch in BATCHES:
-                for leave, together in ((True, False), (True, True), (False, True)):
+                for leave, together in ((True, True), (False, True)):
                     layout = Layout(workers, threads, batch, leave, together)
                     found[layout] = _static_rate(w, layout, images)
                     say(f"  {layout}: {found[layout]:.2f} images/s")
