@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
@@ -96,7 +98,7 @@ class LocalCluster:
         head, self._head = self._head, None
         if head is None:
             return
-        children = list(descendants(head.pid))
+        children = descendants(head.pid)
         if head.poll() is None:
             self._retire_applications()
             head.send_signal(signal.SIGINT)  # on SIGTERM Ray first drains the node for a minute
@@ -208,20 +210,12 @@ def tail(log: Path, lines: int = 20) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def descendants(pid: int) -> Iterator[int]:
-    """Pids below `pid` now, from /proc or ps, children before their children."""
-    listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    )
-    below: dict[int, list[int]] = {}
-    for line in listing.stdout.splitlines():
-        child, parent = map(int, line.split())
-        below.setdefault(parent, []).append(child)
-    todo = list(below.get(pid, []))
-    while todo:
-        child = todo.pop()
-        yield child
-        todo += below.get(child, [])
+def descendants(pid: int) -> list[int]:
+    """Pids below `pid` now."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def end_leftovers(pids: list[int], seconds: float) -> None:
@@ -230,15 +224,16 @@ def end_leftovers(pids: list[int], seconds: float) -> None:
     while (left := [pid for pid in pids if alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     for pid in left:
-        subprocess.run(["kill", "-KILL", str(pid)], check=False, stderr=subprocess.DEVNULL)
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
 
 
 def alive(pid: int) -> bool:
     """True while the process exists and is not a zombie."""
-    answer = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return bool(answer.stdout.strip()) and not answer.stdout.strip().startswith("Z")
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def run_forever(config: dict[str, Any], say: Say, dashboard_port: int = 8265) -> int:

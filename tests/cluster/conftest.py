@@ -87,7 +87,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             folder / "config.yaml",
         )
     finally:
-        ours = list(descendants(process.pid))
+        ours = descendants(process.pid)
         process.send_signal(signal.SIGINT)
         code = process.wait(60)
     left = [command_line(pid) for pid in ours if alive(pid)]
