@@ -263,7 +263,7 @@ class Dispatcher:
                 await asyncio.wait(set(flight.screens))
             self._holds.settle(flight, outcome)
         except StageUnavailable as error:
-            log.warning("finishing waits: %s", error)
+            log.warning("finishing waits: %s", str(error))  # the error itself remembers the pixels
             self._beat_now.set()  # what is drawn is safe now, however long this takes
             self._shelve(flight, self._settings.retry_seconds)
         except Exception as error:
