@@ -96,6 +96,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         lease_seconds=section.lease_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
         shelf=section.shelf,
+        screen_at=args.safety.screen_at,
         attempts=section.attempts,
     )
     options = DispatcherOptions(

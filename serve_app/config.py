@@ -71,13 +71,18 @@ class EncoderSection(Section):
 
 
 class SafetySection(Section):
-    """screens: image classifiers that run on previews and finals. prompt: screen prompts too."""
+    """screens: image classifiers that run on previews and finals. prompt: screen prompts too.
+    screen_at: shares of the passes after which a render is looked at though nobody asked for a
+    preview there, so that a bad one stops early; finals and previews are screened in any case."""
 
     screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
         "sexual",
         "weapons",
     )
     prompt: bool = True
+    screen_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (
+        0.5,
+    )
     threads: Count = 1
     replicas: Count = 1
     num_cpus: Share = 0.1
