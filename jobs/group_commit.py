@@ -10,7 +10,7 @@ from functools import partial
 
 from jobs.changes import Changes
 from jobs.job import Job
-from jobs.ledger import Beat, Depth, Ledger, Outcome, Renewal, Submission
+from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Submission
 from jobs.ledger_thread import LedgerThread, read_batch, write_batch
 from jobs.request import ImageRequest
 
@@ -100,6 +100,12 @@ class AsyncLedger:
         """See Ledger."""
         run = partial(self._ledger.position, job_id)
         result: int | None = await self._reads.ask(run)
+        return result
+
+    async def outlook(self, job_id: str) -> Outlook:
+        """See Ledger."""
+        run = partial(self._ledger.outlook, job_id)
+        result: Outlook = await self._reads.ask(run)
         return result
 
     async def depth(self, lane: str) -> Depth:

@@ -108,6 +108,15 @@ class Depth:
     running_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How a job stands. position: jobs that would be claimed before it, while it is queued.
+    eta_seconds: until it is done; None when nobody can know, as on a lane that has just begun."""
+
+    position: int | None = None
+    eta_seconds: float | None = None
+
+
 class Ledger(Protocol):
     """The durable truth. When `submit` has returned, a crash of anything loses nothing."""
 
@@ -166,6 +175,9 @@ class Ledger(Protocol):
 
     def position(self, job_id: str) -> int | None:
         """Jobs of the lane that would be claimed before this one; None once it is not queued."""
+
+    def outlook(self, job_id: str) -> Outlook:
+        """Position and ETA; its view of the lane may be a second old. Cheap."""
 
     def depth(self, lane: str) -> Depth:
         """What waits and runs now."""

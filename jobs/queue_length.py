@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection
 
 from jobs import statements as sql
@@ -11,24 +13,33 @@ from jobs.ledger import Depth
 from jobs.rows import request_from_json
 
 
-def place_in_queue(connection: Connection, fair_queue: FairQueue, job_id: str) -> int | None:
-    """Jobs ahead: counted in the job's own tier, and for the other tiers what their shares let
-    them take meanwhile. None when it is not queued."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What would be claimed before a queued job: how many jobs, and their GPU-seconds."""
+
+    jobs_ahead: int
+    seconds_ahead: float
+
+
+def place_in_queue(connection: Connection, fair_queue: FairQueue, job_id: str) -> Place | None:
+    """Counted in the job's own tier, and for the other tiers what their shares let them take
+    meanwhile. None when it is not queued."""
     row = connection.execute(sql.PLACE, {"id": job_id}).first()
     if row is None:
         return None
     here = {"lane": row.lane, "tier": row.tier, "vft": row.vft, "seq": row.seq}
-    ahead = int(connection.execute(sql.AHEAD, here).scalar_one())
+    ahead, seconds = connection.execute(sql.AHEAD, here).one()
     if len(connection.execute(sql.TIERS_OF_LANE, {"lane": row.lane}).all()) == 1:
-        return ahead
+        return Place(int(ahead), float(seconds))
     waiting = _queued(connection, row.lane)
     shares = fair_queue.shares(tuple(waiting))
-    meanwhile = (
-        min(jobs, int((ahead + 1) * shares[tier] / shares[row.tier]))
-        for tier, (jobs, _) in waiting.items()
-        if tier != row.tier
-    )
-    return ahead + sum(meanwhile)
+    jobs, seconds_ahead = int(ahead), float(seconds)
+    for tier, (their_jobs, their_seconds) in waiting.items():
+        if tier != row.tier:
+            ratio = shares[tier] / shares[row.tier]
+            jobs += min(their_jobs, int((ahead + 1) * ratio))
+            seconds_ahead += min(their_seconds, (seconds + row.cost_seconds) * ratio)
+    return Place(jobs, seconds_ahead)
 
 
 def lane_depth(connection: Connection, lane: str) -> Depth:
@@ -36,7 +47,7 @@ def lane_depth(connection: Connection, lane: str) -> Depth:
     queued = _queued(connection, lane)
     active: set[str] = set()
     running_seconds = 0.0
-    for job_id, cost_seconds, stored, state, pass_no in connection.execute(
+    for job_id, cost_seconds, stored, state, pass_no, _ in connection.execute(
         sql.ACTIVE, {"lane": lane}
     ):
         active.add(job_id)

@@ -57,6 +57,7 @@ jobs = Table(
     Column("request", Text, nullable=False),  # JSON of ImageRequest
 )
 _queued = text("state = 'queued'")
+_succeeded = text("state = 'succeeded'")
 _unended = text("watched_until is not null and finished_at is null")
 _keyed = text("idempotency_key is not null")
 _hashed = text("body_hash <> ''")
@@ -65,6 +66,8 @@ Index("jobs_ready", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cos
       jobs.c.state,
       sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
 Index("jobs_overdue", jobs.c.deadline_at, sqlite_where=_queued, postgresql_where=_queued)
+Index("jobs_finished", jobs.c.lane, jobs.c.finished_at,
+      sqlite_where=_succeeded, postgresql_where=_succeeded)  # fmt: skip
 Index("jobs_watched", jobs.c.watched_until, sqlite_where=_unended, postgresql_where=_unended)
 Index("jobs_of_tenant", jobs.c.tenant, jobs.c.seq)
 Index("jobs_of_body", jobs.c.tenant, jobs.c.body_hash, jobs.c.seq,

@@ -30,10 +30,12 @@ from jobs.ledger import (
     LeaseLost,
     LedgerUnavailable,
     Outcome,
+    Outlook,
     Renewal,
     Submission,
 )
 from jobs.outage import Outage
+from jobs.outlook import Outlooks
 from jobs.queue_length import lane_depth, place_in_queue
 from jobs.records import load_job, load_jobs, store_job
 from jobs.request import ImageRequest
@@ -94,6 +96,7 @@ class SqlLedger:
         self._clock = clock
         self._new_id = new_id
         self._outage = Outage()
+        self._outlooks = Outlooks()
         self._together = threading.local()
         with self._write() as connection:
             prepare(connection)
@@ -289,7 +292,13 @@ class SqlLedger:
     def position(self, job_id: str) -> int | None:
         """See Ledger: exact inside a tier; beside other tiers, by the tiers' shares."""
         with self._read() as connection:
-            return place_in_queue(connection, FairQueue(self.tiers), job_id)
+            place = place_in_queue(connection, FairQueue(self.tiers), job_id)
+            return None if place is None else place.jobs_ahead
+
+    def outlook(self, job_id: str) -> Outlook:
+        """See Ledger."""
+        with self._read() as connection:
+            return self._outlooks.of(connection, FairQueue(self.tiers), job_id, self._clock())
 
     def depth(self, lane: str) -> Depth:
         """See Ledger."""

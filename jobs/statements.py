@@ -113,12 +113,18 @@ UNWATCHED = text("""select id, watched_until from jobs
     order by watched_until limit :limit""")
 
 # -- how long is the queue
-PLACE = text("select lane, tier, vft, seq from jobs where id = :id and state = 'queued'")
-AHEAD = text("""select count(*) from jobs where lane = :lane and tier = :tier and state = 'queued'
+STANDING = text("select lane, state, cost_seconds from jobs where id = :id")
+PLACE = text("""select lane, tier, vft, seq, cost_seconds from jobs
+    where id = :id and state = 'queued'""")
+AHEAD = text("""select count(*), coalesce(sum(cost_seconds), 0.0) from jobs
+    where lane = :lane and tier = :tier and state = 'queued'
     and (vft < :vft or (vft = :vft and seq < :seq))""")
 QUEUED_PER_TIER = text("""select tier, count(*), sum(cost_seconds) from jobs
     where lane = :lane and state = 'queued' group by tier""")
 # Cross joins, because SQLite then starts from the few leases instead of from a million jobs.
-ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no
+ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no, j.started_at
     from leases l cross join jobs j cross join renders r
     where j.id = l.job_id and r.job_id = l.job_id and j.lane = :lane""")
+FINISHED = text("""select started_at, finished_at, cost_seconds from jobs
+    where lane = :lane and state = 'succeeded' and finished_at > :since
+    order by finished_at desc limit :limit""")

@@ -22,8 +22,14 @@ def preview_event(job: Job, index: int, pass_no: int, b64: str) -> dict[str, Any
     }
 
 
-def job_body(job: Job, position: int | None, urls: Mapping[int, str]) -> dict[str, Any]:
-    """A job as GET /v1/jobs/{id} shows it. `urls`: of finished images by index."""
+def job_body(
+    job: Job,
+    position: int | None,
+    urls: Mapping[int, str],
+    eta_seconds: float | None = None,
+) -> dict[str, Any]:
+    """A job as GET /v1/jobs/{id} shows it. `urls`: of finished images by index. An ETA that nobody
+    can know is left out."""
     request = job.request
     return {
         "id": job.id,
@@ -38,6 +44,7 @@ def job_body(job: Job, position: int | None, urls: Mapping[int, str]) -> dict[st
         **looks(request),
         "seed": request.seed,
         "queue_position": position,
+        **({} if eta_seconds is None else {"eta_seconds": round(eta_seconds, 1)}),
         "passes_done": sum(_passes_done(job, render) for render in job.renders),
         "passes_total": request.passes * request.n,
         "images": [_image_body(job, render, urls.get(render.index)) for render in job.renders],

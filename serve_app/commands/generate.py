@@ -85,10 +85,15 @@ def describe(job: Body, image: Body) -> str:
         ahead = job["queue_position"]
         if ahead is None or job["state"] == "leased":
             return "next"
-        return "first in the queue" if ahead == 0 else f"{ahead} ahead in the queue"
+        return ("first in the queue" if ahead == 0 else f"{ahead} ahead in the queue") + _eta(job)
     if image["state"] == "rendering":
-        return f"pass {image['passes_done']}/{image['passes_total']}"
+        return f"pass {image['passes_done']}/{image['passes_total']}{_eta(job)}"
     return {"waiting": "waiting", "succeeded": "done"}.get(image["state"], str(image["state"]))
+
+
+def _eta(job: Body) -> str:
+    seconds = job.get("eta_seconds")
+    return "" if seconds is None else f", about {max(1, round(seconds))} s"
 
 
 def _title(job: Body, index: int) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -12,7 +14,7 @@ from starlette.responses import Response
 
 from jobs.blobs import BlobMissing
 from jobs.job import Job, JobState, RenderState
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger import LedgerUnavailable, Outlook
 from serve_app.errors import InvalidRequest, NotFound
 from serve_app.job_wire import job_body, preview_event
 from serve_app.parts import Parts, json_response, parts_of, tenant_of
@@ -22,8 +24,8 @@ from serve_app.sse import EventStream, frame
 router = APIRouter()
 
 MOST_LISTED = 100
-POSITION_SECONDS = 1.0
-"""How often a queued job's place is looked up while nothing else happens."""
+OUTLOOK_SECONDS = 1.0
+"""How often a job's place and ETA are looked up while it stays in its state."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -46,7 +48,7 @@ async def show(request: Request, job_id: str) -> Response:
     parts = parts_of(request)
     if job.request.watched and not job.ended:
         await parts.ledger.watch([job.id], parts.config.gateway.watch_grace_seconds)
-    return json_response(job_body(job, await _position(parts, job), urls(request, job)))
+    return json_response(_body(request, job, await _outlook(parts, job)))
 
 
 @router.delete("/v1/jobs/{job_id}")
@@ -108,30 +110,40 @@ async def _own_job(request: Request, job_id: str) -> Job:
     return job
 
 
-async def _position(parts: Parts, job: Job) -> int | None:
-    """Jobs before this one; None when it does not queue, or nobody can say just now."""
-    if job.state is not JobState.QUEUED:
-        return None
+async def _outlook(parts: Parts, job: Job) -> Outlook:
+    """Place and ETA; empty when nobody can say just now."""
+    if job.ended:
+        return Outlook()
     try:
-        return await parts.ledger.position(job.id)
+        return await parts.ledger.outlook(job.id)
     except LedgerUnavailable:
-        return None
+        return Outlook()
+
+
+def _body(request: Request, job: Job, outlook: Outlook) -> dict[str, Any]:
+    """`outlook` may be a little older or younger than the job: only what fits it is shown."""
+    position = outlook.position if job.state is JobState.QUEUED else None
+    eta_seconds = None if job.ended else outlook.eta_seconds
+    return job_body(job, position, urls(request, job), eta_seconds)
 
 
 async def _events(
     parts: Parts, request: Request, job: Job, sent: dict[int, int]
 ) -> AsyncGenerator[bytes]:
-    shown: tuple[Job, int | None] | None = None
-    snapshots = parts.watch.snapshots(job, renew_now=True, tick_seconds=POSITION_SECONDS)
+    shown: tuple[Job, Outlook] | None = None
+    outlook, of_state, looked_at = Outlook(), None, 0.0
+    snapshots = parts.watch.snapshots(job, renew_now=True, tick_seconds=OUTLOOK_SECONDS)
     async with aclosing(snapshots) as states:
         async for job in states:
             async with aclosing(_previews(parts, job, sent)) as previews:
                 async for preview in previews:
                     yield preview
-            position = await _position(parts, job)
-            if (job, position) != shown:
-                shown = (job, position)
-                yield frame(job_body(job, position, urls(request, job)), "job")
+            if job.state is not of_state or time.monotonic() - looked_at >= OUTLOOK_SECONDS:
+                outlook = await _outlook(parts, job)
+                of_state, looked_at = job.state, time.monotonic()
+            if (job, outlook) != shown:
+                shown = (job, outlook)
+                yield frame(_body(request, job, outlook), "job")
 
 
 async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenerator[bytes]:

@@ -1,0 +1,93 @@
+"""How a job stands: its place in the queue and when it will be done. Part of SqlLedger; reads only.
+
+What it needs to know of the lane is read at most once a second, however many ask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from jobs import statements as sql
+from jobs.eta import WINDOW_SECONDS, Stay, held_eta, measured_rate, queued_eta
+from jobs.fair_queue import FairQueue
+from jobs.job import HELD, SETTLED, JobState, RenderState
+from jobs.ledger import Outlook
+from jobs.queue_length import place_in_queue
+from jobs.rows import request_from_json
+
+_FRESH_SECONDS = 1.0
+_FINISHED_READ = 200  # the newest; on a lane that finishes more in a minute they are enough
+
+
+@dataclass(frozen=True, slots=True)
+class LanePace:
+    """rate: GPU-seconds drawn in a second; None: nobody can say. left: GPU-seconds left of every
+    unsettled image, by held job."""
+
+    read_at: float
+    rate: float | None
+    left: dict[str, tuple[float, ...]]
+
+    @property
+    def running(self) -> list[float]:
+        """GPU-seconds left of every image that is being drawn."""
+        return [seconds for images in self.left.values() for seconds in images]
+
+
+class Outlooks:
+    """What one ledger client knows of the paces of its lanes."""
+
+    def __init__(self) -> None:
+        self._paces: dict[str, LanePace] = {}
+
+    def of(self, connection: Connection, fair_queue: FairQueue, job_id: str, now: float) -> Outlook:
+        """See Ledger.outlook."""
+        row = connection.execute(sql.STANDING, {"id": job_id}).first()
+        if row is None:
+            return Outlook()
+        state = JobState(row.state)
+        if state is JobState.QUEUED:
+            pace = self._pace(connection, row.lane, now)
+            place = place_in_queue(connection, fair_queue, job_id)
+            if place is None:
+                return Outlook()
+            eta = queued_eta(place.seconds_ahead, pace.running, row.cost_seconds, pace.rate)
+            return Outlook(place.jobs_ahead, eta)
+        if state in HELD:
+            pace = self._pace(connection, row.lane, now, job_id)
+            return Outlook(eta_seconds=held_eta(pace.left.get(job_id, ()), pace.running, pace.rate))
+        return Outlook()
+
+    def _pace(
+        self, connection: Connection, lane: str, now: float, held: str | None = None
+    ) -> LanePace:
+        """As it was a moment ago, but after `held` was claimed."""
+        pace = self._paces.get(lane)
+        stale = pace is None or not 0 <= now - pace.read_at < _FRESH_SECONDS
+        if pace is None or stale or (held is not None and held not in pace.left):
+            pace = self._paces[lane] = read_pace(connection, lane, now)
+        return pace
+
+
+def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
+    """The lane's pace over the last minute."""
+    left: dict[str, tuple[float, ...]] = {}
+    active: dict[str, Stay] = {}
+    for job_id, cost_seconds, stored, state, pass_no, started_at in connection.execute(
+        sql.ACTIVE, {"lane": lane}
+    ):
+        request = request_from_json(stored)
+        whole = cost_seconds / request.n
+        done = 1.0 if state == RenderState.SUCCEEDED else min(1.0, pass_no / request.passes)
+        drawn = active[job_id].drawn_seconds if job_id in active else 0.0
+        active[job_id] = Stay(started_at, now, drawn + whole * done)
+        if RenderState(state) not in SETTLED:
+            left[job_id] = (*left.get(job_id, ()), whole * (1 - done))
+    since = now - WINDOW_SECONDS
+    where = {"lane": lane, "since": since, "limit": _FINISHED_READ}
+    finished = [Stay(*row) for row in connection.execute(sql.FINISHED, where)]
+    if len(finished) == _FINISHED_READ:
+        since = finished[-1].ended_at
+    return LanePace(now, measured_rate(finished, list(active.values()), now, since), left)
