@@ -17,7 +17,7 @@ SAMPLER = "confidence-1"
 """Part of a checkpoint's model identity: change it when a seed would draw something else."""
 TEMPERATURE = 0.4
 """Of the code softmaxes."""
-PREVIEW_SOFTNESS = 3.0
+PREVIEW_SOFTNESS = 6.0
 """How many times softer, beyond 1, the softmax of a wholly masked picture's preview is."""
 NOISE = 2.0
 """How much chance, at first, decides which cells stay; falls to zero with the last pass."""

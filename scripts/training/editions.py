@@ -21,7 +21,7 @@ class Edition:
     codec_minutes: float
     transformer_batch: int
     transformer_minutes: float
-    polish_minutes: float = 6
+    polish_minutes: float = 14
     screen_minutes: float = 3
     seed: int = 20
 
