@@ -53,7 +53,7 @@ async def test_an_end_is_written_once_however_long_the_ledger_is_away(tmp_path: 
 
 
 async def test_an_end_whose_answer_was_lost_is_not_a_lost_lease(tmp_path: Path) -> None:
-    async with world(tmp_path) as it:
+    async with world(tmp_path, Replica(1)) as it:
         job = it.submit(n=3)
         running = it.start()
         running.ledger.forgets = True
