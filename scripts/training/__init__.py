@@ -1,0 +1,1 @@
+"""Training of the embedded model: data, stages, export. Nothing here runs in the service."""
