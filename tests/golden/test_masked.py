@@ -53,9 +53,7 @@ class TestShipped(DecoderContract):
         return lambda: MaskedDecoder(threads=1)
 
 
-@pytest.mark.parametrize(
-    ("passes", "guidance"), [(1, 1.0), (PASSES, 3.0), (12, 4.5), (64, 2.0)]
-)
+@pytest.mark.parametrize(("passes", "guidance"), [(1, 1.0), (PASSES, 3.0), (12, 4.5), (64, 2.0)])
 def test_fast_equals_reference(passes: int, guidance: float) -> None:
     model = tiny_model()
     asked = spec(passes=passes, guidance=guidance)
