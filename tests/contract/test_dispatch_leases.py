@@ -55,8 +55,12 @@ async def test_an_end_is_written_once_however_long_the_ledger_is_away(tmp_path: 
 async def test_an_end_whose_answer_was_lost_is_not_a_lost_lease(tmp_path: Path) -> None:
     async with world(tmp_path, Replica(1)) as it:
         job = it.submit(n=3)
+        (replica,) = it.lane.replicas
+        replica.close_after.add((job.request.image_seed(1), 1))
         running = it.start()
         running.ledger.forgets = True
+        await until(lambda: running.ledger.tries > 1, "the first image's end is tried again")
+        replica.gate.open()
         ended = await it.ended(job)
         assert it.settled == {(job.id, index): 1 for index in range(3)}
         assert (ended.fence, it.told) == (1, once(job))
