@@ -44,10 +44,10 @@ class ModelSection(Section):
     name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
     family: Literal["masked", "paced"] = "masked"
     options: dict[str, JsonValue] = {}
-    guidance: Annotated[float, Field(ge=1, le=20)] = 3.0
+    guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
     size: Annotated[str, AfterValidator(_a_size)] = "512x512"
-    tokens_per_image: Count = 256
-    pass_seconds: Seconds = 0.02
+    tokens_per_image: Count = 64
+    pass_seconds: Seconds = 0.024
 
 
 class DecoderSection(Section):

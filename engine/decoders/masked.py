@@ -70,7 +70,8 @@ class MaskedModel:
 class MaskedDecoder:
     """weights: a folder as `make train` writes it. row_chunk: renders that go through the network
     together; 1 keeps every picture independent of its neighbours to the last bit. threads: torch's
-    number of threads in this process, 0 leaves it alone."""
+    number of threads in this process, 0 leaves it alone. device: "cpu", "cuda", or "auto", which is
+    the GPU that this process was given, if any; codes are drawn on the CPU either way."""
 
     def __init__(
         self,
@@ -78,12 +79,16 @@ class MaskedDecoder:
         *,
         row_chunk: int = 1,
         threads: int = 0,
+        device: str = "auto",
         model: MaskedModel | None = None,
     ) -> None:
         """Load `weights`, or draw with a `model` that is loaded already. Raises WeightsError."""
         if threads:
             torch.set_num_threads(threads)
         loaded = MaskedModel.load(Path(weights or DEFAULT_WEIGHTS)) if model is None else model
+        self._device = _device(device)
+        loaded.transformer.to(self._device)
+        loaded.codec.to(self._device)
         self.networks = loaded
         self.row_chunk = row_chunk
         self.model = f"masked:{loaded.identity}:{sampling.SAMPLER}"
@@ -145,12 +150,13 @@ class MaskedDecoder:
         """[rows, 2, cells, channels, levels]: of each row as it is now, with and without prompt."""
         codes = torch.from_numpy(np.stack([r.codes for r in rows])).repeat_interleave(2, dim=0)
         masked = codes[:, :, 0] == MASKED
-        both = self.networks.transformer(
+        inputs = (
             to_latents(codes, self._levels),
             masked,
             torch.cat([r.text for r in rows]),
             torch.cat([r.pooled for r in rows]),
-        ).float()
+        )
+        both = self.networks.transformer(*(part.to(self._device) for part in inputs)).float().cpu()
         logits: Tensor = both.view(len(rows), 2, *both.shape[1:])
         return logits
 
@@ -191,9 +197,15 @@ class MaskedDecoder:
 
     def _draw(self, latents: Tensor) -> Pixels:
         """latents [cells, channels] -> uint8 [size, size, 3]."""
-        picture = cast(Tensor, self.networks.codec(latents.unsqueeze(0)))[0]
+        picture = cast(Tensor, self.networks.codec(latents.unsqueeze(0).to(self._device)))[0]
         scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return cast(Pixels, scaled.permute(1, 2, 0).contiguous().numpy())
+        return cast(Pixels, scaled.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def _mine(render: Render) -> MaskedRender:
