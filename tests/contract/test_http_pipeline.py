@@ -81,7 +81,7 @@ def test_cancelling_a_running_job_frees_its_slots(
     while httpx.get(job, headers=headers).json()["state"] != "running":
         pass
     assert httpx.delete(job, headers=headers).status_code == 200
-    # A job that is held learns it with its holder's next heartbeat; until then it may still succeed.
+    # A held job hears of it with its next heartbeat; until then it may still succeed.
     while httpx.get(job, headers=headers).json()["state"] != "cancelled":
         time.sleep(0.01)
     pipeline.pace.go()
