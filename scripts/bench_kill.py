@@ -49,11 +49,12 @@ whether the ledger is right."""
 @dataclass(slots=True)
 class Load:
     """Synchronous clients in a closed loop. digests: seed -> the picture's sha256.
-    wrong: answers that brought no picture."""
+    wrong: seed -> the answer that
+    brought no picture."""
 
     url: str
     digests: dict[int, str] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
+    wrong: dict[int, str] = field(default_factory=dict)
     stop: bool = False
     _next: int = 0
 
@@ -84,10 +85,13 @@ class Load:
     async def _draw(self, http: httpx.AsyncClient, seed: int) -> str:
         try:
             answer = await http.post("/v1/images/generations", json=body(seed))
-            picture = answer.json()["data"][0]["b64_json"]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            self.wrong.append(f"seed {seed}: {error!r}")
+        except httpx.HTTPError as error:
+            self.wrong[seed] = repr(error)
             return ""
+        if answer.status_code != 200:
+            self.wrong[seed] = f"{answer.status_code}: {answer.text[:300]}"
+            return ""
+        picture: str = answer.json()["data"][0]["b64_json"]
         return hashlib.sha256(picture.encode()).hexdigest()
 
 
@@ -158,13 +162,13 @@ def judge(ledger: Path, load: Load, again: dict[int, str]) -> dict[str, Any]:
     unfinished = [job for job in jobs if job.state is not JobState.SUCCEEDED]
     settled = audit(ledger)
     never = [j for j in jobs if any(not settled[(j.id, render.index)] for render in j.renders)]
-    lost = {job.id for job in (*unfinished, *never)}
+    lost = {job.request.seed for job in (*unfinished, *never)} | load.wrong.keys()
     return {
-        "lost": len(lost) + len(load.wrong),
+        "lost": len(lost),
         "doubled": sum(times > 1 for times in settled.values()),
         "jobs": len(jobs),
         "answers": len(load.digests),
-        "wrong_answers": load.wrong[:5],
+        "wrong_answers": dict(list(load.wrong.items())[:5]),
         "compared": len(again),
         "different": sum(load.digests[seed] != digest for seed, digest in again.items()),
     }

@@ -51,7 +51,7 @@ class Extent:
     previews: int
 
 
-FULL = Extent(repeats=3, images=80, seconds=25, tuning_images=32, previews=10)
+FULL = Extent(repeats=2, images=80, seconds=25, tuning_images=32, previews=10)
 QUICK = Extent(repeats=1, images=40, seconds=15, tuning_images=16, previews=5)
 
 
