@@ -92,8 +92,9 @@ class DecoderReplica:
         inbox = self._inboxes.get(update.render_id)
         if inbox is not None:
             inbox.put_nowait(update)
-        self._boundary.set()  # wakes everyone who waits now ...
-        self._boundary.clear()  # ... and nobody who comes later
+        if update.kind is not UpdateKind.FULL:  # that one answers a waiting call; it would spin
+            self._boundary.set()  # wakes everyone who waits now ...
+            self._boundary.clear()  # ... and nobody who comes later
 
     def reconfigure(self, _: dict[str, Any]) -> None:
         """Numbers of a decoder take effect with a new replica; others need none."""
