@@ -100,7 +100,7 @@ class DispatcherSection(Section):
     heartbeat_seconds: Seconds = 0.25
     shelf: Count = 2
     finishing_threads: Count = 1
-    attempts: Count = 3
+    attempts: Count = 5
     pass_timeout_seconds: Seconds = 30.0
 
     @model_validator(mode="after")
