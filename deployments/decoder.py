@@ -96,9 +96,6 @@ class DecoderReplica:
             self._boundary.set()  # wakes everyone who waits now ...
             self._boundary.clear()  # ... and nobody who comes later
 
-    def reconfigure(self, _: dict[str, Any]) -> None:
-        """Numbers of a decoder take effect with a new replica; others need none."""
-
     async def check_health(self) -> None:
         """Raises when the engine's thread has died, so that Serve replaces this replica."""
         self._leaked.reclaim()
