@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,17 +135,28 @@ class Stage:
     worker: Worker
     config: ClusterConfig
     gateway_ledger: AsyncLedger
+    database: Path
     headers: dict[str, str] = field(default_factory=lambda: {"authorization": "Bearer sk-local"})
 
     def jobs(self, tenant: str = "local") -> list[Job]:
         """Everything that tenant ever submitted here."""
         return self.ledger.recent(tenant, 1000)
 
+    def rows(self) -> dict[str, int]:
+        """How many rows each table holds. Unlike the ledger's version it stays the same while the
+        worker and the watchers of earlier requests are still at work."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return {
+                name: connection.execute(f"select count(*) from {name}").fetchone()[0]
+                for name in ("jobs", "renders", "flows", "quota")
+            }
+
 
 @contextmanager
 def stage(directory: Path, settings: ClusterConfig) -> Iterator[Stage]:
     """Everything up; everything down again at the end."""
-    url = f"sqlite:///{directory}/ledger.db"
+    database = directory / "ledger.db"
+    url = f"sqlite:///{database}"
     tiers = {name: Tier(tier.weight, tier.images_per_day) for name, tier in settings.tiers.items()}
     gateway_ledger = AsyncLedger(SqlLedger(url, tiers=tiers))
     blobs = DirectoryBlobs(directory / "blobs")
@@ -153,7 +165,7 @@ def stage(directory: Path, settings: ClusterConfig) -> Iterator[Stage]:
     worker.start()
     try:
         with _serving(create_app(gateway_ledger, blobs, settings)) as address:
-            yield Stage(address, outside, blobs, worker, settings, gateway_ledger)
+            yield Stage(address, outside, blobs, worker, settings, gateway_ledger, database)
     finally:
         worker.stop()
         gateway_ledger.close()
