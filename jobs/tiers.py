@@ -1,25 +1,65 @@
-"""What a tier promises, and which images are given back to the quota. Pure; owns no counts."""
+"""What a tier promises, who may come in, and which images are given back to the quota. Pure; owns
+no counts."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from jobs.job import Render, RenderState
 
+Rollout = str | float
+"""How far a tier is open: "off", "on", or a percent of its tenants, as 25 or "25%"."""
+
+
+def rollout_percent(rollout: Rollout) -> float:
+    """0 to 100. YAML reads a bare `off` and `on` as booleans, so these are taken, too. ValueError
+    for anything else."""
+    if isinstance(rollout, bool) or rollout in ("off", "on"):
+        return 100.0 if rollout in (True, "on") else 0.0
+    try:
+        percent = float(rollout.removesuffix("%") if isinstance(rollout, str) else rollout)
+    except (TypeError, ValueError):
+        raise ValueError(f"rollout must be off, on or a percent, not {rollout!r}") from None
+    if not 0 <= percent <= 100:
+        raise ValueError(f"rollout must be 0 to 100 percent, not {rollout}")
+    return percent
+
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """weight: share of the lane beside other tiers. images_per_day: per tenant; None: no limit."""
+    """A class of tenants. Limits are per tenant; None: no limit.
+
+    weight: share of the lane beside other tiers. images_per_day: counted at submit.
+    concurrent_renders: images in decoders at the same time; further ones wait in the queue and
+    delay nobody. queued_jobs: jobs that wait in a lane; more are refused. rollout: see Rollout.
+    """
 
     weight: float = 1.0
     images_per_day: int | None = None
+    concurrent_renders: int | None = None
+    queued_jobs: int | None = None
+    rollout: Rollout = "on"
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
             raise ValueError(f"weight must be above 0, not {self.weight}")
         if self.images_per_day is not None and self.images_per_day < 0:
             raise ValueError(f"images_per_day must not be negative: {self.images_per_day}")
+        for name in ("concurrent_renders", "queued_jobs"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} must be at least 1, not {limit}")
+        rollout_percent(self.rollout)
+
+    def open_to(self, tenant: str) -> bool:
+        """Whether the tenant is let in. By a stable hash: who was in at 10 % is in at 50 %."""
+        percent = rollout_percent(self.rollout)
+        if percent in (0, 100):
+            return percent == 100
+        digest = hashlib.sha256(f"rollout/{tenant}".encode()).digest()
+        return int.from_bytes(digest[:8]) < percent / 100 * 2**64
 
 
 DEFAULT_TIER = Tier()

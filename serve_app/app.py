@@ -19,7 +19,6 @@ from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import DispatchSettings
 from jobs.group_commit import AsyncLedger
 from jobs.sql_ledger import SqlLedger
-from jobs.tiers import Tier
 from serve_app.config import ClusterConfig, with_live
 from serve_app.gateway import adopt, create_app
 
@@ -63,7 +62,7 @@ class GatewayReplica:
         self._args = args
         self._ledger = SqlLedger(
             args.ledger.dsn,
-            tiers=_tiers(args),
+            tiers=args.tier_promises(),
             watch_grace_seconds=args.gateway.watch_grace_seconds,
         )
         self._gateway = create_app(
@@ -78,15 +77,8 @@ class GatewayReplica:
     def reconfigure(self, live: dict[str, Any]) -> None:
         """Tiers, keys, limits and qualities of an edited config file, without a restart."""
         config = with_live(self._args, live)
-        self._ledger.tiers = _tiers(config)
+        self._ledger.tiers = config.tier_promises()
         adopt(self._gateway, config)
-
-
-def _tiers(args: ClusterConfig) -> dict[str, Tier]:
-    return {
-        name: Tier(weight=tier.weight, images_per_day=tier.images_per_day)
-        for name, tier in args.tiers.items()
-    }
 
 
 def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
@@ -102,7 +94,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
     options = DispatcherOptions(
         ledger_url=args.ledger.dsn,
         blobs_directory=args.blobs.directory,
-        tiers=_tiers(args),
+        tiers=args.tier_promises(),
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,
     )

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from pydantic.functional_validators import AfterValidator
+from pydantic.functional_validators import AfterValidator, BeforeValidator
 
+from jobs.tiers import Tier, rollout_percent
 from serve_app.config_errors import ConfigError, first_problem
 from serve_app.sizes import MAX_PIXELS, parse_size
 
@@ -138,10 +139,17 @@ class BlobsSection(Section):
 
 
 class TierSection(Section):
-    """How a class of tenants is served. images_per_day: null for no limit."""
+    """How a class of tenants is served; a limit that is null or missing is none. See jobs.tiers.
+
+    rollout: off, on, or a percent of the tier's tenants: `paid first, free two days later` is an
+    edit of this number.
+    """
 
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     images_per_day: Count | None = None
+    concurrent_renders: Count | None = None
+    queued_jobs: Count | None = None
+    rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
 
 
 class KeySection(Section):
@@ -184,10 +192,14 @@ class ClusterConfig(Section):
     gateway: GatewaySection = GatewaySection()
     ledger: LedgerSection = LedgerSection()
     blobs: BlobsSection = BlobsSection()
-    tiers: dict[str, TierSection] = {"free": TierSection()}
+    tiers: dict[str, TierSection] = {"free": TierSection(images_per_day=3)}
     keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
     limits: LimitsSection = LimitsSection()
     qualities: QualitiesSection = QualitiesSection()
+
+    def tier_promises(self) -> dict[str, Tier]:
+        """The tiers as the ledger takes them."""
+        return {name: Tier(**section.model_dump()) for name, section in self.tiers.items()}
 
     @model_validator(mode="after")
     def _keys_make_sense(self) -> Self:

@@ -21,7 +21,6 @@ from jobs.group_commit import AsyncLedger
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, LeaseLost, Outcome, RenderBeat
 from jobs.sql_ledger import SqlLedger
-from jobs.tiers import Tier
 from serve_app.config import ClusterConfig, parse_cluster_config
 from serve_app.gateway import create_app
 
@@ -157,8 +156,7 @@ def stage(directory: Path, settings: ClusterConfig) -> Iterator[Stage]:
     """Everything up; everything down again at the end."""
     database = directory / "ledger.db"
     url = f"sqlite:///{database}"
-    tiers = {name: Tier(tier.weight, tier.images_per_day) for name, tier in settings.tiers.items()}
-    gateway_ledger = AsyncLedger(SqlLedger(url, tiers=tiers))
+    gateway_ledger = AsyncLedger(SqlLedger(url, tiers=settings.tier_promises()))
     blobs = DirectoryBlobs(directory / "blobs")
     worker = Worker(url, blobs)
     outside = SqlLedger(url)

@@ -38,6 +38,22 @@ WRONG = [
     (lambda file, args: args["keys"].append(args["keys"][0]), f"{ARGS}.keys.1.key", "twice"),
     (lambda file, args: args["tiers"]["free"].update(wieght=1), f"{ARGS}.tiers.free.wieght", "wei"),
     (lambda file, args: args["tiers"]["free"].update(weight=0), f"{ARGS}.tiers.free.weight", "0"),
+    (lambda file, args: args["tiers"]["free"].update(weight=-1), f"{ARGS}.tiers.free.weight", "0"),
+    (
+        lambda file, args: args["tiers"]["free"].update(rollout=101),
+        f"{ARGS}.tiers.free.rollout",
+        "0 to 100",
+    ),
+    (
+        lambda file, args: args["tiers"]["free"].update(rollout="soon"),
+        f"{ARGS}.tiers.free.rollout",
+        "off, on or a percent",
+    ),
+    (
+        lambda file, args: args["tiers"]["free"].update(queued_jobs=0),
+        f"{ARGS}.tiers.free.queued_jobs",
+        "greater",
+    ),
     (lambda file, args: args["model"].update(size="17x17"), f"{ARGS}.model.size", "16"),
     (lambda file, args: args["model"].update(family="magic"), f"{ARGS}.model.family", "'paced'"),
     (lambda file, args: args["ledger"].update(dsn="x"), f"{ARGS}.ledger.dsn", "sqlite"),
