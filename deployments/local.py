@@ -13,13 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+
+from deployments.room import Reservation, Room, shortage
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
@@ -39,10 +41,17 @@ class LocalCluster:
     """One Ray head on loopback with one set of Serve applications.
 
     config: a Serve config file as a dict, already checked. dashboard_port: 0 picks a free one.
+    reserved: what its replicas hold, which must fit on this machine.
     """
 
-    def __init__(self, config: dict[str, Any], dashboard_port: int = 8265) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        dashboard_port: int = 8265,
+        reserved: Sequence[Reservation] = (),
+    ) -> None:
         self._config = config
+        self._reserved = reserved
         self._dashboard_port = dashboard_port or free_port()
         self._gcs_port = free_port()
         # Short, because Ray puts unix sockets below it and their paths are limited to 107 bytes.
@@ -66,6 +75,12 @@ class LocalCluster:
         options = self._config.get("http_options", {})
         return f"http://{options.get('host', LOOPBACK)}:{options.get('port', 8000)}"
 
+    @property
+    def application_urls(self) -> list[str]:
+        """Where each application answers, in the order of the file."""
+        prefixes = (app.get("route_prefix", "/") for app in self._config["applications"])
+        return [self.api_url + (prefix or "").rstrip("/") for prefix in prefixes]
+
     def start(self, say: Say = lambda _: None) -> None:
         """Start Ray, deploy, and return when every application is running.
         Raises ClusterFailed; what was started is stopped first."""
@@ -74,6 +89,7 @@ class LocalCluster:
                 require_free(port)
             say("starting Ray")
             self._start_head()
+            self._require_room()
             say("deploying")
             self.deploy(self._config)
             self._await_running(say)
@@ -143,6 +159,14 @@ class LocalCluster:
             if self._head.poll() is not None or time.monotonic() > deadline:
                 raise ClusterFailed(f"Ray did not start:\n{tail(log)}")
             time.sleep(0.2)
+
+    def _require_room(self) -> None:
+        """Ray itself knows best what it found here."""
+        answer = httpx.get(f"{self.dashboard_url}/api/v0/nodes", params={"detail": 1}, timeout=30)
+        offered = answer.json()["data"]["result"]["result"][0]["resources_total"]
+        room = Room(offered.get("CPU", 0.0), offered.get("GPU", 0.0))
+        if (short := shortage(self._reserved, room)) is not None:
+            raise ClusterFailed(short)
 
     def _answers(self, path: str) -> bool:
         try:
@@ -236,15 +260,21 @@ def alive(pid: int) -> bool:
         return False
 
 
-def run_forever(config: dict[str, Any], say: Say, dashboard_port: int = 8265) -> int:
+def run_forever(
+    config: dict[str, Any],
+    say: Say,
+    dashboard_port: int = 8265,
+    reserved: Sequence[Reservation] = (),
+) -> int:
     """Start, say where everything is, stay up until Ctrl-C or a SIGTERM, stop. The exit code."""
-    cluster = LocalCluster(config, dashboard_port)
+    cluster = LocalCluster(config, dashboard_port, reserved)
     for ending in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in background shells
         signal.signal(ending, signal.default_int_handler)
     try:
         cluster.start(say)
-        say(f"API        {cluster.api_url}/v1")
-        say(f"Studio     {cluster.api_url}/")
+        for url in cluster.application_urls:
+            say(f"API        {url}/v1")
+            say(f"Studio     {url}/")
         say(f"Dashboard  {cluster.dashboard_url}")
         say(f"Ray        {cluster.address}")
         say("Ctrl-C stops everything.")

@@ -114,7 +114,8 @@ class DispatcherSection(Section):
 class GatewaySection(Section):
     """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
     watch_grace_seconds: how long a synchronous job lives unwatched. url_seconds: how long a
-    signed picture URL opens."""
+    signed picture URL opens. public_url: where clients reach this lane, when a load balancer maps
+    that to the route prefix; links in answers begin with it."""
 
     replicas: Count = 1
     num_cpus: Share = 0.1
@@ -122,6 +123,7 @@ class GatewaySection(Section):
     watch_grace_seconds: Seconds = 120.0
     keepalive_seconds: Seconds = 10.0
     url_seconds: Count = 3600
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
 
 
 class LedgerSection(Section):
@@ -299,6 +301,19 @@ class ServeFile(Section):
     tracing_config: Any = None
     applications: Annotated[list[Application], Field(min_length=1)]
     target_capacity: float | None = None
+
+    @model_validator(mode="after")
+    def _lanes_are_apart(self) -> Self:
+        owners: dict[tuple[str, str], str] = {}
+        for number, application in enumerate(self.applications):
+            args = application.args
+            owner = owners.setdefault((args.ledger.dsn, args.lane), application.name)
+            if owner != application.name:
+                raise ValueError(
+                    f"applications.{number}.args.lane: {args.lane!r} is the lane of application "
+                    f"{owner!r} already, and on the same ledger each would run the other's jobs"
+                )
+        return self
 
 
 def load_serve_config(path: str | Path) -> dict[str, Any]:

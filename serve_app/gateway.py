@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.blobs import BlobStore
@@ -21,6 +21,7 @@ from jobs.ledger import LedgerError
 from serve_app.auth import Keyring
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, from_domain, from_status
+from serve_app.links import root_path
 from serve_app.parts import Parts, error_response
 from serve_app.routes import images, jobs, ops
 from serve_app.watch import JobWatch
@@ -72,6 +73,8 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # by registration
+    if error.status_code == 404 and request.scope["path"] == request.scope.get("root_path"):
+        return RedirectResponse(f"{root_path(request)}/")  # the page's own links are relative
     return error_response(from_status(error.status_code, error.headers))
 
 

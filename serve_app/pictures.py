@@ -11,6 +11,7 @@ from starlette.requests import Request
 from jobs.blobs import BlobMissing, preview_key
 from jobs.job import Job, Render, RenderState
 from serve_app.errors import BadSignature
+from serve_app.links import root_url
 from serve_app.parts import Parts, parts_of
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
@@ -52,7 +53,7 @@ def urls(request: Request, job: Job) -> dict[int, str]:
     """Absolute URLs of the finished images that open without a header, for a while."""
     parts = parts_of(request)
     expires = int(time.time()) + parts.config.gateway.url_seconds
-    root = str(request.base_url).rstrip("/")
+    root = root_url(request)
     return {
         render.index: f"{root}/v1/jobs/{job.id}/images/{render.index}?expires={expires}"
         f"&signature={_sign(parts, job, render.index, expires)}"

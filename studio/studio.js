@@ -2,6 +2,7 @@
 // reload it lists the jobs and takes up the streams of those that still run.
 
 const ENDED = new Set(["succeeded", "failed", "blocked", "cancelled", "expired"]);
+const SERVICE = new URL("../", import.meta.url); // the lane's own prefix, wherever it is mounted
 const IDEAS = ["a red fox", "a strawberry", "an octopus", "a birthday cake", "a rocket", "a cactus"];
 const LISTED = 60;
 const LIST_SECONDS = 5;
@@ -21,7 +22,7 @@ let model = "";
 
 async function api(path, options = {}) {
   const headers = { Authorization: `Bearer ${$("key").value.trim()}`, ...options.headers };
-  const answer = await fetch(path, { signal: session.signal, ...options, headers });
+  const answer = await fetch(new URL(path, SERVICE), { signal: session.signal, ...options, headers });
   if (answer.ok) return answer;
   const { error = {} } = await answer.json().catch(() => ({}));
   const message = error.message || `The service answered ${answer.status}.`;
@@ -63,7 +64,7 @@ async function watch(card) {
   while (!signal.aborted && !ENDED.has(card.job.state)) {
     try {
       const headers = last ? { "Last-Event-ID": last } : {};
-      const answer = await api(`/v1/jobs/${card.job.id}/events`, { headers, signal });
+      const answer = await api(`v1/jobs/${card.job.id}/events`, { headers, signal });
       for await (const { event, id, data } of readEvents(answer.body)) {
         pause = 0.5;
         if (id) last = id;
@@ -102,8 +103,8 @@ async function refresh() {
   if (!$("key").value.trim()) return serviceIs("wait", "enter a key");
   try {
     await api("/readyz");
-    if (!model) model = (await (await api("/v1/models")).json()).data[0].id;
-    const { data } = await (await api(`/v1/jobs?limit=${LISTED}`)).json();
+    if (!model) model = (await (await api("v1/models")).json()).data[0].id;
+    const { data } = await (await api(`v1/jobs?limit=${LISTED}`)).json();
     if (signal.aborted) return;
     data.reverse().forEach(place);
     $("empty").hidden = data.length > 0;
@@ -126,7 +127,7 @@ function place(job) {
 function pictureOf(job, image) {
   const name = `${job.id}/${image.index}`;
   if (!pictures.has(name)) {
-    const loading = api(`/v1/jobs/${job.id}/images/${image.index}`)
+    const loading = api(`v1/jobs/${job.id}/images/${image.index}`)
       .then((answer) => answer.blob())
       .then((blob) => URL.createObjectURL(blob));
     loading.catch(() => pictures.delete(name));
@@ -188,7 +189,7 @@ async function cancel(card) {
   const button = card.element.querySelector(".cancel");
   button.disabled = true;
   try {
-    const answer = await api(`/v1/jobs/${card.job.id}`, { method: "DELETE" });
+    const answer = await api(`v1/jobs/${card.job.id}`, { method: "DELETE" });
     showJob(card, await answer.json());
     button.textContent = "Cancelling";
   } catch (error) {
@@ -333,7 +334,7 @@ async function draw(event) {
   $("draw").disabled = true;
   complain(null);
   try {
-    const answer = await api("/v1/images/generations", {
+    const answer = await api("v1/images/generations", {
       method: "POST",
       headers: { "Content-Type": "application/json", Prefer: "respond-async" },
       body: JSON.stringify({

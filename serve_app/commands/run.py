@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from deployments.local import run_forever
-from serve_app.config import load_serve_config
+from serve_app.config import load_serve_config, parse_serve_config
 from serve_app.config_errors import ConfigError
+from serve_app.reserved import reservations
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,10 +33,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         config = load_serve_config(options.config)
+        reserved = reservations(parse_serve_config(config, options.config))
     except ConfigError as error:
         say(str(error))
         return 2
-    return run_forever(config, say, options.dashboard_port)
+    return run_forever(config, say, options.dashboard_port, reserved)
 
 
 def say(line: str) -> None:

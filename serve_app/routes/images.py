@@ -20,6 +20,7 @@ from jobs.ledger import Submission
 from serve_app import wire
 from serve_app.errors import StillQueued, job_problem, render_problem
 from serve_app.job_wire import job_body
+from serve_app.links import root_path
 from serve_app.parts import (
     Parts,
     error_response,
@@ -60,7 +61,10 @@ async def generations(request: Request) -> Response:
 
 
 async def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str]) -> Response:
-    location = {"location": f"/v1/jobs/{job.id}", "preference-applied": "respond-async"}
+    location = {
+        "location": f"{root_path(request)}/v1/jobs/{job.id}",
+        "preference-applied": "respond-async",
+    }
     position = None if job.ended else await parts.ledger.position(job.id)
     body = job_body(job, position, urls(request, job))
     response = json_response(body, 202, {**headers, **location})
@@ -89,7 +93,7 @@ async def _wait(parts: Parts, request: Request, submission: Submission) -> Job |
     finally:
         ended.cancel()
         gone.cancel()
-    headers = {"location": f"/v1/jobs/{job.id}", "x-job-id": job.id}
+    headers = {"location": f"{root_path(request)}/v1/jobs/{job.id}", "x-job-id": job.id}
     raise StillQueued(details={"job_id": job.id}, headers=headers)
 
 
