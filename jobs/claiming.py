@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue, Head
 from jobs.job import Job, JobEvent
-from jobs.records import load_jobs, store_job
+from jobs.records import load_jobs, store_jobs
 from jobs.sqlite import SKIP_LOCKED
 
 _HEADS = text(sql.HEADS + SKIP_LOCKED)
@@ -53,8 +53,7 @@ def claim_jobs(
         connection.execute(sql.SERVED, where | served)
     found = load_jobs(connection, [head.job_id for _, head in chosen])
     jobs = [_leased(found[head.job_id], claim.worker, now) for _, head in chosen]
-    for job in jobs:
-        store_job(connection, found[job.id], job)
+    store_jobs(connection, [(found[job.id], job) for job in jobs])
     leases = [_lease_row(job, claim, now) for job in jobs]
     connection.execute(sql.NEW_LEASE, leases)
     return jobs

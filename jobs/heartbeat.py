@@ -41,31 +41,39 @@ def write_beats(
 ) -> list[Renewal]:
     """One Renewal per beat, in order. `cancelled` here means that a cancel is wanted: the caller
     settles it, with the progress that this beat has brought."""
-    renewals = [_renewed(connection, beat, lease_seconds, now) for beat in beats]
+    renewals = _renewed(connection, beats, lease_seconds, now)
     held = [beat for beat, renewal in zip(beats, renewals, strict=True) if renewal.held]
     stored = _load(connection, [beat.job_id for beat in held])
     rows: list[dict[str, object]] = []
+    moves: list[dict[str, object]] = []
     for beat in held:
         job = stored[beat.job_id]
         rows += [_row(beat.job_id, r, job) for r in beat.renders if _moves(r, job)]
         state = job_state(job.renders.values(), leased=True)
         if state is not job.state:
             move = {"id": beat.job_id, "fence": beat.fence, "was": job.state, "state": state}
-            connection.execute(sql.JOB_STATE, move)
+            moves.append(move)
+    if moves:
+        connection.execute(sql.JOB_STATE, moves)
     if rows:
         connection.execute(sql.BEAT, rows)
     return renewals
 
 
-def _renewed(connection: Connection, beat: Beat, lease_seconds: float, now: float) -> Renewal:
-    lease = {
-        "job_id": beat.job_id,
-        "fence": beat.fence,
+def _renewed(
+    connection: Connection, beats: Sequence[Beat], lease_seconds: float, now: float
+) -> list[Renewal]:
+    leases = {
+        "held": [(beat.job_id, beat.fence) for beat in beats],
         "lease_until": now + lease_seconds,
         "lease_seconds": lease_seconds,
     }
-    row = connection.execute(sql.RENEW, lease).first()
-    return Renewal(beat.job_id, held=row is not None, cancelled=row is not None and bool(row[0]))
+    rows = connection.execute(sql.RENEW, leases)
+    wanted = {(job_id, fence): bool(cancel) for job_id, fence, cancel in rows}
+    return [
+        Renewal(b.job_id, held=lease in wanted, cancelled=wanted.get(lease, False))
+        for b, lease in ((beat, (beat.job_id, beat.fence)) for beat in beats)
+    ]
 
 
 def _load(connection: Connection, job_ids: Sequence[str]) -> Mapping[str, _Stored]:

@@ -32,35 +32,46 @@ def load_job(connection: Connection, job_id: str) -> Job | None:
 
 def store_job(connection: Connection, before: Job, after: Job) -> None:
     """Write `after` over `before`. LeaseLost when the stored job is no longer `before`."""
-    changed = connection.execute(
-        sql.STORE_JOB,
-        {
-            "id": before.id,
-            "was": before.state,
-            "was_fence": before.fence,
-            "state": after.state,
-            "fence": after.fence,
-            "attempts": after.attempts,
-            "cancel_requested": after.cancel_requested,
-            "started_at": after.started_at,
-            "finished_at": after.finished_at,
-            "errors": dump(after.errors),
-        },
-    )
-    if changed.rowcount != 1:
-        raise LeaseLost(f"job {before.id}: moved on while it was being written")
-    moved = [(b, a) for b, a in zip(before.renders, after.renders, strict=True) if b != a]
-    if moved:
-        rows = [_render_row(before.id, b, a) for b, a in moved]
+    store_jobs(connection, [(before, after)])
+
+
+def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None:
+    """Each job over what it was, in a statement per table. LeaseLost when one has moved on."""
+    changed = connection.execute(sql.STORE_JOB, [_job_row(b, a) for b, a in moves])
+    if changed.rowcount != len(moves):
+        raise LeaseLost(f"jobs {[b.id for b, _ in moves]}: moved on while they were being written")
+    renders = [(b.id, pair) for b, a in moves for pair in zip(b.renders, a.renders, strict=True)]
+    if rows := [_render_row(job_id, b, a) for job_id, (b, a) in renders if b != a]:
         connection.execute(sql.STORE_RENDER, rows)
-    if before.state in HELD and after.state not in HELD:
-        connection.execute(sql.DROP_LEASE, {"job_id": before.id, "fence": before.fence})
-    _refund(connection, after, moved)
+    if let_go := [
+        {"job_id": b.id, "fence": b.fence}
+        for b, a in moves
+        if b.state in HELD and a.state not in HELD
+    ]:
+        connection.execute(sql.DROP_LEASE, let_go)
+    for before, after in moves:
+        _refund(connection, before, after)
 
 
-def _refund(connection: Connection, job: Job, moved: Sequence[tuple[Render, Render]]) -> None:
+def _job_row(before: Job, after: Job) -> dict[str, object]:
+    return {
+        "id": before.id,
+        "was": before.state,
+        "was_fence": before.fence,
+        "state": after.state,
+        "fence": after.fence,
+        "attempts": after.attempts,
+        "cancel_requested": after.cancel_requested,
+        "started_at": after.started_at,
+        "finished_at": after.finished_at,
+        "errors": dump(after.errors),
+    }
+
+
+def _refund(connection: Connection, before: Job, job: Job) -> None:
     """To the day that was charged, in the transaction that settles, so exactly once."""
     passes = job.request.passes
+    moved = zip(before.renders, job.renders, strict=True)
     n = sum(not b.settled and a.settled and refunded(a, passes) for b, a in moved)
     if n:
         connection.execute(sql.GIVE_QUOTA, {"n": n, "tenant": job.request.tenant, "id": job.id})

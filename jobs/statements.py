@@ -75,7 +75,9 @@ NEW_LEASE = text("""insert into leases
 
 # -- renew
 RENEW = text("""update leases set lease_until = :lease_until, lease_seconds = :lease_seconds
-    where job_id = :job_id and fence = :fence returning cancel_requested""")
+    where (job_id, fence) in :held returning job_id, fence, cancel_requested""").bindparams(
+    bindparam("held", expanding=True)
+)
 RENDER_STATES = _many("""select r.job_id, r.idx, r.state, r.previews, j.state
     from renders r join jobs j on j.id = r.job_id where r.job_id in :ids""")
 BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews = :previews,

@@ -270,6 +270,19 @@ def test_a_lapsed_lease_returns_the_job_to_its_place(ledger: Ledger, clock: Cloc
     assert again.attempts == 0, "it had moved, so its holder's death was not its fault"
 
 
+def test_one_beat_for_two_leases_of_a_job(ledger: Ledger, clock: Clock) -> None:
+    """A holder whose lease lapsed unnoticed and who claimed the job again still beats for both."""
+    ledger.submit(wish())
+    lapsed = claim_one(ledger)
+    wait_while_rescuing(ledger, clock, LEASE_SECONDS + 1)
+    held = claim_one(ledger)
+    old, new = ledger.renew([beat(lapsed, 9), beat(held, 3)], LEASE_SECONDS)
+    assert (old.held, new.held) == (False, True)
+    stored = ledger.get(held.id)
+    assert stored is not None
+    assert stored.renders[0].pass_no == 3
+
+
 def test_a_renewed_lease_does_not_lapse(ledger: Ledger, clock: Clock) -> None:
     ledger.submit(wish())
     job = claim_one(ledger)
