@@ -10,9 +10,9 @@ from functools import partial
 
 from jobs.changes import Changes
 from jobs.job import Job
-from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Submission
+from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
 from jobs.ledger_thread import LedgerThread, read_batch, write_batch
-from jobs.request import ImageRequest
+from jobs.request import ImageRequest, Tenant
 
 
 class AsyncLedger:
@@ -106,6 +106,27 @@ class AsyncLedger:
         """See Ledger."""
         run = partial(self._ledger.outlook, job_id)
         result: Outlook = await self._reads.ask(run)
+        return result
+
+    async def key_owner(self, hashed: str) -> tuple[Tenant | None, int]:
+        """See Keys.owner."""
+        run = partial(self._ledger.accounts.owner, hashed)
+        result: tuple[Tenant | None, int] = await self._reads.ask(run)
+        return result
+
+    async def keys_revision(self) -> int:
+        """See Keys.revision."""
+        result: int = await self._reads.ask(self._ledger.accounts.revision)
+        return result
+
+    def url_secret(self) -> bytes:
+        """See Keys.url_secret. Blocks: call it at the start."""
+        return self._ledger.accounts.url_secret()
+
+    async def standing(self, tenant: Tenant, lane: str) -> Standing:
+        """See Ledger."""
+        run = partial(self._ledger.standing, tenant, lane)
+        result: Standing = await self._reads.ask(run)
         return result
 
     async def depth(self, lane: str) -> Depth:

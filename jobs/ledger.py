@@ -5,7 +5,9 @@ Every verb is one transaction on the ledger's own clock. Calls block: run them o
     LedgerError
     ├── LedgerUnavailable   it cannot write now (disk full, database away): answer 503, try again
     ├── LeaseLost           the fence is old: somebody else owns the job, or it has ended
+    ├── NotYetOpen          the tenant's tier is not open to it yet
     ├── QuotaExceeded       the tenant has used up today's images
+    ├── QueueFull           as many of the tenant's jobs wait in the lane as its tier allows
     └── IdempotencyMismatch the same key came with another body
 """
 
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from jobs.job import Job, RenderState
-from jobs.request import ImageRequest
+from jobs.request import ImageRequest, Tenant
 
 T = TypeVar("T")
 
@@ -33,8 +35,47 @@ class LeaseLost(LedgerError):
     """The write carried an old fence and changed nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a tenant has used of a day's images. limit: None for no limit. read_at and resets_at:
+    seconds since the epoch on the ledger's clock."""
+
+    used: int
+    limit: int | None
+    read_at: float
+    resets_at: float
+
+    @property
+    def remaining(self) -> int | None:
+        """Images left today; None: no limit."""
+        return None if self.limit is None else max(0, self.limit - self.used)
+
+    @property
+    def resets_in_seconds(self) -> float:
+        """Until the next day begins."""
+        return max(0.0, self.resets_at - self.read_at)
+
+
+class NotYetOpen(LedgerError):
+    """The tenant's tier is not open to it yet; nothing was written."""
+
+
 class QuotaExceeded(LedgerError):
-    """The tenant has used up its images for today."""
+    """The tenant has used up its images for today. asked: images of the refused request."""
+
+    def __init__(self, asked: int, usage: Usage) -> None:
+        super().__init__(f"{asked} more images asked for, {usage.used} of {usage.limit} used today")
+        self.asked = asked
+        self.usage = usage
+
+
+class QueueFull(LedgerError):
+    """So many of the tenant's jobs wait as its tier allows. first_job_id: the oldest of them."""
+
+    def __init__(self, limit: int, first_job_id: str) -> None:
+        super().__init__(f"{limit} jobs are waiting, and no more may")
+        self.limit = limit
+        self.first_job_id = first_job_id
 
 
 class IdempotencyMismatch(LedgerError):
@@ -43,10 +84,12 @@ class IdempotencyMismatch(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """job: the new job, or the one that a retry re-attached to (`reattached`)."""
+    """job: the new job, or the one that a retry re-attached to (`reattached`). usage: of the
+    tenant, with this job."""
 
     job: Job
     reattached: bool
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +160,41 @@ class Outlook:
     eta_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a tenant stands against its tier's limits. queued_jobs: in that lane."""
+
+    usage: Usage
+    queued_jobs: int
+
+
+class Keys(Protocol):
+    """What a gateway asks the accounts. See jobs.accounts.Accounts."""
+
+    def owner(self, hashed: str) -> tuple[Tenant | None, int]:
+        """Whose key that is, and the revision that says so."""
+
+    def revision(self) -> int:
+        """Grows with every change of any key."""
+
+    def url_secret(self) -> bytes:
+        """What the URLs of pictures are signed with."""
+
+
 class Ledger(Protocol):
     """The durable truth. When `submit` has returned, a crash of anything loses nothing."""
+
+    @property
+    def accounts(self) -> Keys:
+        """Who may ask."""
 
     def submit(self, request: ImageRequest) -> Submission:
         """ONE transaction: quota, place in the fair queue, job and renders. Durable on return.
 
         Re-attaches instead of inserting: same tenant and idempotency key, or retry_count > 0 with
         the same tenant and body hash within 15 minutes of an unanswered job.
-        Raises QuotaExceeded, IdempotencyMismatch, LedgerUnavailable.
+        A tenant that asks for the first time is created by it. Raises NotYetOpen, QuotaExceeded,
+        QueueFull, IdempotencyMismatch, LedgerUnavailable.
         """
 
     def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
@@ -178,6 +247,9 @@ class Ledger(Protocol):
 
     def outlook(self, job_id: str) -> Outlook:
         """Position and ETA; its view of the lane may be a second old. Cheap."""
+
+    def standing(self, tenant: Tenant, lane: str) -> Standing:
+        """What the tenant has used of what its tier allows. Zeros for one that never asked."""
 
     def depth(self, lane: str) -> Depth:
         """What waits and runs now."""

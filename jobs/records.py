@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from jobs import statements as sql
-from jobs.job import HELD, Job, Render
+from jobs.job import HELD, Job, Render, RenderState
 from jobs.ledger import LeaseLost
 from jobs.rows import dump, job_from_row, render_from_row
-from jobs.tiers import refunded
+from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
 
 
 def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
@@ -72,9 +72,12 @@ def _refund(connection: Connection, before: Job, job: Job) -> None:
     """To the day that was charged, in the transaction that settles, so exactly once."""
     passes = job.request.passes
     moved = zip(before.renders, job.renders, strict=True)
-    n = sum(not b.settled and a.settled and refunded(a, passes) for b, a in moved)
-    if n:
-        connection.execute(sql.GIVE_QUOTA, {"n": n, "tenant": job.request.tenant, "id": job.id})
+    given = [a for b, a in moved if not b.settled and a.settled and refunded(a, passes)]
+    if given:
+        blocks = sum(render.state is RenderState.BLOCKED for render in given)
+        how_many = {"n": len(given) - blocks, "blocks": blocks, "most": REFUNDED_BLOCKS_PER_DAY}
+        whose = {"tenant": job.request.tenant, "id": job.id}
+        connection.execute(sql.GIVE_QUOTA, {**how_many, **whose})
 
 
 def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]:

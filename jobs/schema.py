@@ -65,6 +65,8 @@ _hashed = text("body_hash <> ''")
 Index("jobs_ready", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
       jobs.c.state,
       sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
+Index("jobs_waiting", jobs.c.tenant, jobs.c.lane, jobs.c.seq,
+      sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
 Index("jobs_overdue", jobs.c.deadline_at, sqlite_where=_queued, postgresql_where=_queued)
 Index("jobs_finished", jobs.c.lane, jobs.c.finished_at,
       sqlite_where=_succeeded, postgresql_where=_succeeded)  # fmt: skip
@@ -138,6 +140,8 @@ quota = Table(
     Column("tenant", Text, primary_key=True),
     Column("day", Text, primary_key=True),
     Column("used", Integer, nullable=False),
+    # given back although the prompt was refused; see tiers.REFUNDED_BLOCKS_PER_DAY
+    Column("refunded_blocks", Integer, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from jobs import statements as sql
+from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
 from jobs.fair_queue import FairQueue
@@ -29,24 +30,28 @@ from jobs.ledger import (
     Depth,
     LeaseLost,
     LedgerUnavailable,
+    NotYetOpen,
     Outcome,
     Outlook,
     Renewal,
+    Standing,
     Submission,
 )
 from jobs.outage import Outage
 from jobs.outlook import Outlooks
 from jobs.queue_length import lane_depth, place_in_queue
+from jobs.quota_days import QuotaDays
 from jobs.records import load_job, load_jobs, store_job
-from jobs.request import ImageRequest
+from jobs.request import ImageRequest, Tenant
 from jobs.rows import request_to_json
 from jobs.schema import prepare
 from jobs.sqlite import SqliteDatabase
-from jobs.submitting import insert_job, job_to_reattach
-from jobs.tiers import Tier, utc_day
+from jobs.submitting import enter_tenant, insert_job, job_to_reattach, usage_of
+from jobs.tiers import DEFAULT_TIER, Tier
 
 T = TypeVar("T")
 
+UTC_DAYS = QuotaDays()
 _EXPIRE_AT_ONCE = 500
 _OUTCOMES = {
     RenderState.SUCCEEDED: RenderEvent.SUCCEED,
@@ -70,16 +75,18 @@ class SqlLedger:
 
     tiers: what each tier promises; an unknown one has no limit and weight 1. May be replaced at any
     time. attempts_max: tries without progress before a job fails. watch_grace_seconds: how long a
-    watched job lives before its first `watch`. Raises LedgerUnavailable, SchemaTooNew, ValueError.
+    watched job lives before its first `watch`. days: by which images are counted. Raises
+    LedgerUnavailable, SchemaTooNew, ValueError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first have a default
         self,
         url: str,
         *,
         tiers: Mapping[str, Tier] | None = None,
         attempts_max: int = 3,
         watch_grace_seconds: float = 120.0,
+        days: QuotaDays = UTC_DAYS,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = new_job_id,
     ) -> None:  # fmt: skip
@@ -93,13 +100,16 @@ class SqlLedger:
         self.tiers: Mapping[str, Tier] = tiers or {}
         self._attempts_max = attempts_max
         self._watch_grace_seconds = watch_grace_seconds
+        self._days = days
         self._clock = clock
         self._new_id = new_id
         self._outage = Outage()
         self._outlooks = Outlooks()
         self._together = threading.local()
+        self._accounts = Accounts(self._write, self._read, clock)
         with self._write() as connection:
             prepare(connection)
+            open_accounts(connection)
 
     # -- transactions
 
@@ -146,25 +156,30 @@ class SqlLedger:
 
     # -- asking
 
+    @property
+    def accounts(self) -> Accounts:
+        """The tenants' keys, in the same database."""
+        return self._accounts
+
     def submit(self, request: ImageRequest) -> Submission:
         """See Ledger. ValueError for text that no database stores faithfully."""
         stored = request_to_json(request)
+        tier = self.tiers.get(request.tier, DEFAULT_TIER)
+        tenant = Tenant(request.tenant, request.tier)
+        if not tier.open_to(tenant.id):
+            raise NotYetOpen(f"tier {tenant.tier} is not open to {tenant.id}")
         with self._write() as connection:
             now = self._clock()
+            enter_tenant(connection, request, now)
             found = job_to_reattach(connection, request, now)
             if found is not None:
                 self._watch(connection, [found], now + self._watch_grace_seconds)
-                return Submission(load_jobs(connection, [found])[found], reattached=True)
+                usage = usage_of(connection, tenant, tier, self._days, now)
+                return Submission(load_jobs(connection, [found])[found], True, usage)
             watched_until = now + self._watch_grace_seconds if request.watched else None
-            tier = self.tiers.get(request.tier)
-            job = insert_job(
-                connection,
-                Job.queued(self._new_id(), request, now, watched_until),
-                stored=stored,
-                day=utc_day(now),
-                images_per_day=tier.images_per_day if tier else None,
-            )
-            return Submission(job, reattached=False)
+            job = Job.queued(self._new_id(), request, now, watched_until)
+            usage = insert_job(connection, job, stored=stored, tier=tier, days=self._days)
+            return Submission(job, False, usage)
 
     def cancel(self, job_id: str) -> Job | None:
         """See Ledger."""
@@ -299,6 +314,14 @@ class SqlLedger:
         """See Ledger."""
         with self._read() as connection:
             return self._outlooks.of(connection, FairQueue(self.tiers), job_id, self._clock())
+
+    def standing(self, tenant: Tenant, lane: str) -> Standing:
+        """See Ledger."""
+        tier = self.tiers.get(tenant.tier, DEFAULT_TIER)
+        with self._read() as connection:
+            usage = usage_of(connection, tenant, tier, self._days, self._clock())
+            where = {"tenant": tenant.id, "lane": lane}
+            return Standing(usage, int(connection.execute(sql.WAITING, where).scalar_one()))
 
     def depth(self, lane: str) -> Depth:
         """See Ledger."""

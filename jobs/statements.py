@@ -23,6 +23,10 @@ RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids orde
 RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
 
 # -- submit
+# Submits of one tenant take turns from here to their commit: on PostgreSQL a conflict locks the
+# row even where there is nothing to update. So keys, quota and limits are exact.
+TENANT = text("""insert into tenants (id, tier, created_at) values (:tenant, :tier, :now)
+    on conflict (id) do update set tier = excluded.tier where tenants.tier <> excluded.tier""")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
     where tenant = :tenant and idempotency_key = :key""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
@@ -36,9 +40,19 @@ TAKE_QUOTA = text("""insert into quota (tenant, day, used) values (:tenant, :day
     on conflict (tenant, day) do update set used = quota.used + excluded.used
     where quota.used + excluded.used <= :limit
     returning used""")
-GIVE_QUOTA = text("""update quota set used = used - :n
+_REFUNDABLE_BLOCKS = """case when refunded_blocks >= :most then 0
+    when refunded_blocks + :blocks > :most then :most - refunded_blocks else :blocks end"""
+GIVE_QUOTA = text(f"""update quota set used = used - :n - {_REFUNDABLE_BLOCKS},
+        refunded_blocks = refunded_blocks + {_REFUNDABLE_BLOCKS}
     where tenant = :tenant and day = (select day from jobs where id = :id)""")
 USED_QUOTA = text("select used from quota where tenant = :tenant and day = :day")
+LAST_ALLOWED = text("""select seq from jobs
+    where tenant = :tenant and lane = :lane and state = 'queued'
+    order by seq limit 1 offset :limit - 1""")
+FIRST_WAITING = text("""select id from jobs
+    where tenant = :tenant and lane = :lane and state = 'queued' order by seq limit 1""")
+WAITING = text("""select count(*) from jobs
+    where tenant = :tenant and lane = :lane and state = 'queued'""")
 VTIME = text("select vtime from lanes where lane = :lane and tier = :tier")
 NEW_LANE = text("""insert into lanes (lane, tier, vtime, served_seconds, served_at)
     values (:lane, :tier, 0.0, 0.0, :now) on conflict (lane, tier) do nothing""")

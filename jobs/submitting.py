@@ -6,8 +6,10 @@ from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.job import Job
-from jobs.ledger import IdempotencyMismatch, QuotaExceeded
-from jobs.request import ImageRequest
+from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Usage
+from jobs.quota_days import QuotaDays
+from jobs.request import ImageRequest, Tenant
+from jobs.tiers import Tier
 
 _RETRY_SECONDS = 900.0  # a retry re-attaches to a job that is at most this old
 _KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long
@@ -49,12 +51,20 @@ def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | 
     return None
 
 
+def enter_tenant(connection: Connection, request: ImageRequest, now: float) -> None:
+    """Know the tenant, and make its other submits wait until this one has ended."""
+    tenant = {"tenant": request.tenant, "tier": request.tier, "now": now}
+    connection.execute(sql.TENANT, tenant)
+
+
 def insert_job(
-    connection: Connection, job: Job, *, stored: str, day: str, images_per_day: int | None
-) -> Job:
-    """Take the quota, stamp the place in the fair queue, write the job and its renders."""
+    connection: Connection, job: Job, *, stored: str, tier: Tier, days: QuotaDays
+) -> Usage:
+    """Take the quota, stamp the place in the fair queue, write the job and its renders. The
+    tenant's usage with it. Raises QuotaExceeded, QueueFull."""
     request = job.request
-    _take_quota(connection, request, day, images_per_day)
+    usage = _take_quota(connection, request, tier, days, job.created_at)
+    _check_queue(connection, request, tier.queued_jobs)
     connection.execute(
         sql.NEW_JOB,
         {
@@ -68,27 +78,47 @@ def insert_job(
             "now": job.created_at,
             "deadline_at": job.deadline_at,
             "watched_until": job.watched_until,
-            "day": day,
+            "day": days.of(job.created_at),
             "key": request.idempotency_key,
             "body_hash": request.body_hash,
             "request": stored,
         },
     )
     connection.execute(sql.NEW_RENDER, [{"job_id": job.id, "idx": r.index} for r in job.renders])
-    return job
+    return usage
+
+
+def usage_of(
+    connection: Connection, tenant: Tenant, tier: Tier, days: QuotaDays, now: float
+) -> Usage:
+    """What the tenant has used of the day of `now`."""
+    whose = {"tenant": tenant.id, "day": days.of(now)}
+    used = connection.execute(sql.USED_QUOTA, whose).scalar() or 0
+    return Usage(int(used), tier.images_per_day, now, days.end_of(now))
 
 
 def _take_quota(
-    connection: Connection, request: ImageRequest, day: str, images_per_day: int | None
-) -> None:
-    limit = _NO_LIMIT if images_per_day is None else images_per_day
-    whose = {"tenant": request.tenant, "day": day}
-    row = None
+    connection: Connection, request: ImageRequest, tier: Tier, days: QuotaDays, now: float
+) -> Usage:
+    limit = _NO_LIMIT if tier.images_per_day is None else tier.images_per_day
+    used = None
     if request.n <= limit:
-        row = connection.execute(sql.TAKE_QUOTA, {**whose, "n": request.n, "limit": limit}).first()
-    if row is None:
-        used = connection.execute(sql.USED_QUOTA, whose).scalar() or 0
-        raise QuotaExceeded(f"{request.n} more images asked for, {used} of {limit} used on {day}")
+        taken = {"tenant": request.tenant, "day": days.of(now), "n": request.n, "limit": limit}
+        used = connection.execute(sql.TAKE_QUOTA, taken).scalar()
+    if used is None:
+        tenant = Tenant(request.tenant, request.tier)
+        raise QuotaExceeded(request.n, usage_of(connection, tenant, tier, days, now))
+    return Usage(int(used), tier.images_per_day, now, days.end_of(now))
+
+
+def _check_queue(connection: Connection, request: ImageRequest, queued_jobs: int | None) -> None:
+    if queued_jobs is None:
+        return
+    where = {"tenant": request.tenant, "lane": request.lane}
+    last = connection.execute(sql.LAST_ALLOWED, {**where, "limit": queued_jobs}).first()
+    if last is not None:
+        first = connection.execute(sql.FIRST_WAITING, where).scalar_one()
+        raise QueueFull(queued_jobs, str(first))
 
 
 def _stamp(connection: Connection, request: ImageRequest, now: float) -> float:

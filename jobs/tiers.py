@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from jobs.job import Render, RenderState
 
@@ -64,17 +63,18 @@ class Tier:
 
 DEFAULT_TIER = Tier()
 
-
-def utc_day(now: float) -> str:
-    """The day that `now` (seconds since the epoch) is charged to: 2025-03-26."""
-    return datetime.fromtimestamp(now, UTC).date().isoformat()
+REFUNDED_BLOCKS_PER_DAY = 20
+"""So many images of a tenant, of those charged to one day, are given back although their prompt
+was refused; further ones count. Enough for honest mistakes, too few to search for a way around the
+screen for nothing."""
 
 
 def refunded(render: Render, passes: int) -> bool:
     """Whether a settled image goes back to the quota.
 
-    Our own failures do. A prompt that was refused cost no slot. A cancelled image does only while
-    it was worth nothing to the one who cancelled: no preview seen, at most a quarter drawn.
+    Our own failures do. A prompt that was refused cost no slot (see REFUNDED_BLOCKS_PER_DAY). A
+    cancelled image does only while it was worth nothing to the one who cancelled: no preview seen,
+    at most a quarter drawn.
     """
     match render.state:
         case RenderState.FAILED | RenderState.EXPIRED:

@@ -11,6 +11,7 @@ from importlib import import_module
 COMMANDS = {
     "run": "start the service on this machine and stay up",
     "generate": "draw a picture from a prompt",
+    "keys": "make, list, rotate and revoke API keys; mint signed tokens",
     "status": "say what the service is and what it is doing",
 }
 

@@ -64,6 +64,7 @@ class GatewayReplica:
             args.ledger.dsn,
             tiers=args.tier_promises(),
             watch_grace_seconds=args.gateway.watch_grace_seconds,
+            days=args.quota.days(),
         )
         self._gateway = create_app(
             AsyncLedger(self._ledger), DirectoryBlobs(args.blobs.directory), args

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
+from jobs.quota_days import QuotaDays
 from jobs.tiers import Tier, rollout_percent
 from serve_app.config_errors import ConfigError, first_problem
 from serve_app.sizes import MAX_PIXELS, parse_size
@@ -20,12 +22,21 @@ from serve_app.sizes import MAX_PIXELS, parse_size
 T = TypeVar("T", bound="Section")
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SECRET_BYTES = 32
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _a_size(text: str) -> str:
     parse_size(text)
     return text
+
+
+def _a_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"unknown time zone {name!r}, wanted one such as Europe/Berlin") from None
+    return name
 
 
 class Section(BaseModel):
@@ -162,6 +173,46 @@ class KeySection(Section):
     tier: str = "free"
 
 
+class SigningSection(Section):
+    """A secret that signs tenants' tokens, given here or in a file. id: the tokens' `kid`.
+
+    The first one mints; all are believed, so that a new one is put in front of the old, and the
+    old one taken out when its tokens have expired.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False)] = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.secret is None) == (self.file is None):
+            raise ValueError("give either secret or file")
+        return self
+
+    def read(self, path: str) -> bytes:
+        """The secret. ConfigError, with the field's path; the secret itself is never repeated."""
+        if self.secret is not None:
+            return self.secret.encode()
+        try:
+            secret = Path(self.file or "").read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"{path}.file: {self.file}: {error.strerror}") from None
+        if len(secret) < SECRET_BYTES:
+            raise ConfigError(f"{path}.file: must hold at least {SECRET_BYTES} bytes")
+        return secret
+
+
+class QuotaSection(Section):
+    """time_zone: an IANA name; where it is midnight, the day of `images_per_day` begins."""
+
+    time_zone: Annotated[str, AfterValidator(_a_zone)] = "UTC"
+
+    def days(self) -> QuotaDays:
+        """As the ledger takes it."""
+        return QuotaDays(ZoneInfo(self.time_zone))
+
+
 class LimitsSection(Section):
     """What one request may ask for. deadline_seconds: then a queued job expires."""
 
@@ -196,12 +247,18 @@ class ClusterConfig(Section):
     blobs: BlobsSection = BlobsSection()
     tiers: dict[str, TierSection] = {"free": TierSection(images_per_day=3)}
     keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
+    signing: Annotated[tuple[SigningSection, ...], Field(strict=False, repr=False)] = ()
+    quota: QuotaSection = QuotaSection()
     limits: LimitsSection = LimitsSection()
     qualities: QualitiesSection = QualitiesSection()
 
     def tier_promises(self) -> dict[str, Tier]:
         """The tiers as the ledger takes them."""
         return {name: Tier(**section.model_dump()) for name, section in self.tiers.items()}
+
+    def signing_secrets(self) -> dict[str, bytes]:
+        """By key id, the minting one first. Reads files. ConfigError, naming the field."""
+        return {s.id: s.read(f"signing.{number}") for number, s in enumerate(self.signing)}
 
     @model_validator(mode="after")
     def _keys_make_sense(self) -> Self:
@@ -213,6 +270,10 @@ class ClusterConfig(Section):
             if key.key in seen:
                 raise ValueError(f"keys.{number}.key: the same key appears twice")
             seen.add(key.key)
+        ids = [section.id for section in self.signing]
+        for number, key_id in enumerate(ids):
+            if key_id in ids[:number]:
+                raise ValueError(f"signing.{number}.id: the same id appears twice")
         return self
 
 
@@ -222,6 +283,7 @@ class LiveSection(Section):
 
     tiers: dict[str, TierSection] | None = None
     keys: Annotated[tuple[KeySection, ...] | None, Field(strict=False, repr=False)] = None
+    signing: Annotated[tuple[SigningSection, ...] | None, Field(strict=False, repr=False)] = None
     limits: LimitsSection | None = None
     qualities: QualitiesSection | None = None
 

@@ -3,14 +3,16 @@
     ApiError                    500 server_error
     ├── InvalidRequest          400 the body, a header or a query is wrong; `param` names the field
     ├── ModerationBlocked       400 moderation_blocked: every image was refused by the safety system
-    ├── Unauthorized            401 invalid_api_key
+    ├── Unauthorized            401 invalid_api_key, invalid_token, unknown_tier
     ├── BadSignature            403 invalid_signature: a picture's URL is forged or too old
+    ├── NotOpen                 403 not_yet_open: the tier's rollout has not reached this account
     ├── NotFound                404 not_found, unknown_url, model_not_found
     ├── MethodNotAllowed        405 method_not_allowed
     ├── JobEnded                410 job_cancelled, job_expired
     ├── BodyTooLarge            413 body_too_large
     ├── KeyReused               422 idempotency_mismatch
     ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
+    ├── QueueIsFull             429 rate_limit_exceeded: too many of the tenant's jobs wait
     ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
     ├── RenderFailed            500 render_failed; the client must not retry
     └── Unavailable             503 ledger_unavailable; nothing was half accepted
@@ -21,14 +23,25 @@ therefore never used, and what is permanent says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from jobs.job import Job, JobState, Render, RenderState
-from jobs.ledger import IdempotencyMismatch, LedgerUnavailable, QuotaExceeded
+from jobs.ledger import (
+    IdempotencyMismatch,
+    LedgerUnavailable,
+    NotYetOpen,
+    QueueFull,
+    QuotaExceeded,
+)
+from serve_app.limits import ratelimit_headers
 
 NO_RETRY = {"x-should-retry": "false"}
+WORTH_WAITING_SECONDS = 60
+"""Longer waits are for people to decide about, not for a client's automatic retries."""
+UNKNOWN_WAIT_SECONDS = 10
 
 
 class ApiError(Exception):
@@ -103,6 +116,15 @@ class BadSignature(ApiError):
     code = "invalid_signature"
 
 
+class NotOpen(ApiError):
+    """Images are not yet open for your account. They open step by step; nothing was recorded."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "not_yet_open"
+    headers = NO_RETRY
+
+
 class NotFound(ApiError):
     """There is nothing here."""
 
@@ -153,6 +175,14 @@ class QuotaUsedUp(ApiError):
     headers = NO_RETRY
 
 
+class QueueIsFull(ApiError):
+    """As many of your jobs are waiting as may wait at the same time."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+
+
 class StillQueued(ApiError):
     """The job is still waiting. It keeps its place: repeat the request to go on waiting for it."""
 
@@ -186,11 +216,33 @@ def from_domain(error: Exception) -> ApiError:
         case LedgerUnavailable():
             return Unavailable()
         case QuotaExceeded():
-            return QuotaUsedUp(f"You have used up your images for today: {error}.")
+            return _quota_used_up(error)
+        case NotYetOpen():
+            return NotOpen()
         case IdempotencyMismatch():
             return KeyReused(param="Idempotency-Key")
         case _:
             return ApiError()
+
+
+def _quota_used_up(error: QuotaExceeded) -> QuotaUsedUp:
+    usage = error.usage
+    headers = ratelimit_headers(usage)
+    if error.asked > (usage.limit or 0):
+        message = f"You asked for {error.asked} images, and may have {usage.limit} a day."
+        return QuotaUsedUp(message, param="n", headers=headers)
+    headers["retry-after"] = str(math.ceil(usage.resets_in_seconds))
+    return QuotaUsedUp(f"You have used up your images for today: {error}.", headers=headers)
+
+
+def queue_is_full(full: QueueFull, eta_seconds: float | None) -> QueueIsFull:
+    """The refusal, with the time in which the oldest of the tenant's jobs will be done."""
+    seconds = UNKNOWN_WAIT_SECONDS if eta_seconds is None else max(1, math.ceil(eta_seconds))
+    headers = {"retry-after": str(seconds)}
+    if seconds > WORTH_WAITING_SECONDS:
+        headers |= NO_RETRY
+    message = f"{full.limit} of your jobs are waiting, and no more may. Try again in {seconds} s."
+    return QueueIsFull(message, headers=headers)
 
 
 def from_status(status: int, headers: Mapping[str, str] | None = None) -> ApiError:

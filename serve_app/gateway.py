@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.ledger import LedgerError
-from serve_app.auth import Keyring
+from serve_app.auth import Keyring, UrlSigner
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, from_domain, from_status
 from serve_app.links import root_path
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 
 def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:
-    """The gateway over an open ledger and store, which stay the caller's to close."""
+    """The gateway over an open ledger and store, which stay the caller's to close. Raises
+    ConfigError."""
     watch = JobWatch(ledger, config.gateway.watch_grace_seconds)
     app = FastAPI(
         title="Meltproof",
@@ -40,7 +41,8 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         redirect_slashes=False,
         lifespan=_lifespan,
     )
-    app.state.parts = Parts(config, ledger, blobs, Keyring(config.keys), watch)
+    keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
+    app.state.parts = Parts(config, ledger, blobs, keyring, signer, watch)
     for router in (images.router, jobs.router, ops.router):
         app.include_router(router)
     ops.mount_studio(app)
@@ -55,7 +57,7 @@ def adopt(app: FastAPI, config: ClusterConfig) -> None:
     """Serve by other numbers from the next request on: keys, tiers, limits, qualities, times. The
     ledger and the store stay those of the start."""
     parts = app.state.parts
-    app.state.parts = replace(parts, config=config, keyring=Keyring(config.keys))
+    app.state.parts = replace(parts, config=config, keyring=Keyring(config, parts.ledger))
 
 
 @asynccontextmanager

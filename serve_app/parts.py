@@ -13,7 +13,7 @@ from starlette.responses import Response
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.request import Tenant
-from serve_app.auth import Keyring
+from serve_app.auth import Keyring, UrlSigner
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, BodyTooLarge
 from serve_app.watch import JobWatch
@@ -31,6 +31,7 @@ class Parts:
     ledger: AsyncLedger
     blobs: BlobStore
     keyring: Keyring
+    signer: UrlSigner
     watch: JobWatch
 
 
@@ -40,9 +41,9 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-def tenant_of(request: Request) -> Tenant:
-    """Who asks. Raises Unauthorized."""
-    return parts_of(request).keyring.tenant(request.headers.get("authorization"))
+async def tenant_of(request: Request) -> Tenant:
+    """Who asks. Raises Unauthorized, LedgerUnavailable."""
+    return await parts_of(request).keyring.tenant(request.headers.get("authorization"))
 
 
 def fresh_seed() -> int:

@@ -69,8 +69,7 @@ def check_signature(request: Request, job: Job | None, index: int) -> Job:
     signature = request.query_params.get("signature", "")
     if job is None or not (expires.isascii() and expires.isdigit() and len(expires) < 16):
         raise BadSignature
-    keyring = parts_of(request).keyring
-    if not keyring.signed(job.request.tenant, _message(job.id, index, int(expires)), signature):
+    if not parts_of(request).signer.signed(_message(job.id, index, int(expires)), signature):
         raise BadSignature
     if int(expires) < time.time():
         raise BadSignature
@@ -78,7 +77,7 @@ def check_signature(request: Request, job: Job | None, index: int) -> Job:
 
 
 def _sign(parts: Parts, job: Job, index: int, expires: int) -> str:
-    return parts.keyring.sign(job.request.tenant, _message(job.id, index, expires))
+    return parts.signer.sign(_message(job.id, index, expires))
 
 
 def _message(job_id: str, index: int, expires: int) -> str:

@@ -16,11 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.job import Job, Render, RenderState
-from jobs.ledger import Submission
+from jobs.ledger import QueueFull, Submission
+from jobs.request import ImageRequest
 from serve_app import wire
-from serve_app.errors import StillQueued, job_problem, render_problem
+from serve_app.errors import StillQueued, job_problem, queue_is_full, render_problem
 from serve_app.job_wire import job_body
 from serve_app.links import root_path
+from serve_app.limits import ratelimit_headers
 from serve_app.parts import (
     Parts,
     error_response,
@@ -41,12 +43,12 @@ CLIENT_CLOSED = 499
 async def generations(request: Request) -> Response:
     """Accept, then answer as asked."""
     parts = parts_of(request)
-    tenant = tenant_of(request)
+    tenant = await tenant_of(request)
     raw = await read_body(request, parts.config.limits.body_bytes)
     wishes = wire.parse_wishes(request.headers)
     order = wire.parse_generation(raw, wishes, tenant, parts.config, fresh_seed())
-    submission = await parts.ledger.submit(order.request)
-    headers = {"x-job-id": submission.job.id}
+    submission = await _submit(parts, order.request)
+    headers = {"x-job-id": submission.job.id, **ratelimit_headers(submission.usage)}
     if wishes.respond_async:
         return await _accepted(parts, request, submission.job, headers)
     if order.stream:
@@ -58,6 +60,15 @@ async def generations(request: Request) -> Response:
     response = await _answer(parts, request, job, as_url=order.as_url, headers=headers)
     response.background = BackgroundTask(parts.watch.answered, job.id)  # once it has been sent
     return response
+
+
+async def _submit(parts: Parts, request: ImageRequest) -> Submission:
+    """Raises what Ledger.submit does, and QueueIsFull, which says when a place will be free."""
+    try:
+        return await parts.ledger.submit(request)
+    except QueueFull as full:
+        outlook = await parts.ledger.outlook(full.first_job_id)
+        raise queue_is_full(full, outlook.eta_seconds) from None
 
 
 async def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str]) -> Response:

@@ -32,7 +32,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 @router.get("/v1/jobs")
 async def recent(request: Request) -> Response:
     """The tenant's newest jobs."""
-    tenant = tenant_of(request)
+    tenant = await tenant_of(request)
     limit = request.query_params.get("limit", "20")
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_LISTED:
         raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
@@ -103,7 +103,7 @@ async def _any_job(request: Request, job_id: str) -> Job | None:
 
 async def _own_job(request: Request, job_id: str) -> Job:
     """The tenant's job; another tenant's does not exist. Raises Unauthorized, NotFound."""
-    tenant = tenant_of(request)
+    tenant = await tenant_of(request)
     job = await _any_job(request, job_id)
     if job is None or job.request.tenant != tenant.id:
         raise NotFound("There is no such job.", code="job_not_found")

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from serve_app.errors import NotFound, Unavailable
+from serve_app.limits import limits_body, ratelimit_headers
 from serve_app.parts import json_response, parts_of, tenant_of
 
 router = APIRouter()
@@ -33,19 +34,31 @@ PAGE_HEADERS = {
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
     """The one model of this lane."""
-    tenant_of(request)
+    await tenant_of(request)
     return json_response({"object": "list", "data": [_model(request)]})
 
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
     """That model, if it is ours."""
-    tenant_of(request)
+    await tenant_of(request)
     found = _model(request)
     if name != found["id"]:
         message = f"The model '{name}' does not exist."
         raise NotFound(message, param="model", code="model_not_found")
     return json_response(found)
+
+
+@router.get("/v1/limits")
+async def limits(request: Request) -> Response:
+    """What the tenant's tier allows, and how much of it is used."""
+    tenant = await tenant_of(request)
+    parts = parts_of(request)
+    standing = await parts.ledger.standing(tenant, parts.config.lane)
+    tier = parts.config.tier_promises()[tenant.tier]
+    return json_response(
+        limits_body(tenant, tier, standing), headers=ratelimit_headers(standing.usage)
+    )
 
 
 @router.get("/healthz")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jobs.fair_queue import FairQueue, Head
 from jobs.job import Render, RenderState
 from jobs.outage import Outage
-from jobs.tiers import Tier, refunded, utc_day
+from jobs.tiers import Tier, refunded
 
 PAID_FIRST = FairQueue({"pro": Tier(weight=6), "plus": Tier(weight=3), "free": Tier(weight=1)})
 weights = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0.01, 1000), min_size=1)
@@ -77,11 +77,6 @@ def test_nobody_waits() -> None:
 def test_a_tier_that_promises_nonsense_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Tier(**wrong)
-
-
-def test_a_day_begins_at_midnight_utc() -> None:
-    assert utc_day(0) == "1970-01-01"
-    assert (utc_day(86_399.9), utc_day(86_400)) == ("1970-01-01", "1970-01-02")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""A tenant's limits as headers and as JSON. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jobs.ledger import Standing, Usage
+from jobs.request import Tenant
+from jobs.tiers import Tier
+
+
+def ratelimit_headers(usage: Usage) -> dict[str, str]:
+    """x-ratelimit-*, named as OpenAI names them; none where there is no limit."""
+    if usage.limit is None:
+        return {}
+    return {
+        "x-ratelimit-limit-images": str(usage.limit),
+        "x-ratelimit-remaining-images": str(usage.remaining),
+        "x-ratelimit-reset-images": duration(usage.resets_in_seconds),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds, rounded up, in OpenAI's spelling: 1s, 6m0s, 11h5m0s."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def limits_body(tenant: Tenant, tier: Tier, standing: Standing) -> dict[str, Any]:
+    """GET /v1/limits. A limit of null is none."""
+    usage, queued = standing.usage, tier.queued_jobs
+    return {
+        "object": "limits",
+        "tenant": tenant.id,
+        "tier": tenant.tier,
+        "open": tier.open_to(tenant.id),
+        "images_per_day": {
+            "limit": usage.limit,
+            "used": usage.used,
+            "remaining": usage.remaining,
+            "resets_at": math.ceil(usage.resets_at),
+        },
+        "queued_jobs": {
+            "limit": queued,
+            "used": standing.queued_jobs,
+            "remaining": None if queued is None else max(0, queued - standing.queued_jobs),
+        },
+        "concurrent_renders": {"limit": tier.concurrent_renders},
+    }
