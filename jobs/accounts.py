@@ -124,12 +124,12 @@ class Accounts:
     def url_secret(self) -> bytes:
         """What the URLs of pictures are signed with, the same for everybody on this database."""
         with self._read() as connection:
-            return bytes(connection.execute(select(accounts.c.url_secret)).scalar_one())
+            return bytes.fromhex(connection.execute(select(accounts.c.url_secret)).scalar_one())
 
 
 def open_accounts(connection: Connection) -> None:
     """Make the one row of a new database; inside the caller's transaction."""
-    connection.execute(_ENTER, {"secret": secrets.token_bytes(_SECRET_BYTES)})
+    connection.execute(_ENTER, {"secret": secrets.token_hex(_SECRET_BYTES)})
 
 
 def forget_tenant(connection: Connection, tenant: str) -> None:

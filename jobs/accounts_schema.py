@@ -5,7 +5,7 @@ Nothing here reads or writes an account. See docs/decisions/0012.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, Table, Text
 
 from jobs.schema import metadata
 
@@ -15,7 +15,6 @@ tenants = Table(
     Column("id", Text, primary_key=True),
     Column("tier", Text, nullable=False),  # as of the newest submit
     Column("created_at", Double, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 # Of a key only its hash is kept: keys are random and long, so that nobody finds one by trying.
@@ -29,7 +28,6 @@ api_keys = Table(
     Column("created_at", Double, nullable=False),
     Column("rotated_at", Double),
     Column("revoked_at", Double),
-    sqlite_with_rowid=False,
 )
 Index("api_keys_of_tenant", api_keys.c.tenant)
 
@@ -40,5 +38,5 @@ accounts = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("revision", BigInteger, nullable=False),
-    Column("url_secret", LargeBinary, nullable=False),
+    Column("url_secret", Text, nullable=False),  # hex
 )

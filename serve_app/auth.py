@@ -88,7 +88,9 @@ class LedgerKeys:
         if hashed in self._strangers:
             return None
         tenant, revision = await self._ledger.key_owner(hashed)
-        if revision == self._revision:  # else a change came in between: do not remember
+        if revision > self._revision:
+            self._forget(revision)
+        if revision == self._revision:  # else a change came meanwhile: this may be old by now
             if tenant is None:
                 self._strangers.put(hashed, None)
             else:
@@ -107,9 +109,12 @@ class LedgerKeys:
             log.warning("the ledger is away, known keys stay known: %s", error)
             return
         if revision != self._revision:
-            self._known.clear()
-            self._strangers.clear()
-            self._revision = revision
+            self._forget(revision)
+
+    def _forget(self, revision: int) -> None:
+        self._known.clear()
+        self._strangers.clear()
+        self._revision = revision
 
 
 class _Newest(OrderedDict[str, T], Generic[T]):

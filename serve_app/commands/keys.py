@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from jobs.accounts import Accounts, ApiKey, UnknownKey
+from jobs.accounts import Accounts, ApiKey
 from jobs.ledger import LedgerError
 from jobs.request import Tenant
 from jobs.sql_ledger import SqlLedger
@@ -25,7 +25,7 @@ EPILOG = """\
 A key is shown once, when it is made; only its hash is kept. To change a key without a gap, create
 a second one and revoke the first when nobody uses it any more.
 
-exit codes: 0 done; 1 the ledger does not answer, or knows no such key; 2 wrong arguments or config"""
+exit codes: 0 done; 1 the ledger does not answer or has no such key; 2 wrong arguments or config"""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -21,8 +21,8 @@ from jobs.request import ImageRequest
 from serve_app import wire
 from serve_app.errors import StillQueued, job_problem, queue_is_full, render_problem
 from serve_app.job_wire import job_body
-from serve_app.links import root_path
 from serve_app.limits import ratelimit_headers
+from serve_app.links import root_path
 from serve_app.parts import (
     Parts,
     error_response,

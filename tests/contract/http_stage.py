@@ -147,7 +147,7 @@ class Stage:
         with closing(sqlite3.connect(self.database)) as connection:
             return {
                 name: connection.execute(f"select count(*) from {name}").fetchone()[0]
-                for name in ("jobs", "renders", "flows", "quota")
+                for name in ("jobs", "renders", "flows", "quota", "tenants")
             }
 
 

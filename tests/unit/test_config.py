@@ -54,6 +54,22 @@ WRONG = [
         f"{ARGS}.tiers.free.queued_jobs",
         "greater",
     ),
+    (
+        lambda file, args: args.update(quota={"time_zone": "Berlin"}),
+        f"{ARGS}.quota.time_zone",
+        "unknown time zone",
+    ),
+    (
+        lambda file, args: args.update(signing=[{"id": "a", "secret": "short"}]),
+        f"{ARGS}.signing.0.secret",
+        "32",
+    ),
+    (lambda file, args: args.update(signing=[{"id": "a"}]), f"{ARGS}.signing.0", "secret or file"),
+    (
+        lambda file, args: args.update(signing=[{"id": "a", "file": "x"}] * 2),
+        f"{ARGS}.signing.1.id",
+        "twice",
+    ),
     (lambda file, args: args["model"].update(size="17x17"), f"{ARGS}.model.size", "16"),
     (lambda file, args: args["model"].update(family="magic"), f"{ARGS}.model.family", "'paced'"),
     (lambda file, args: args["ledger"].update(dsn="x"), f"{ARGS}.ledger.dsn", "sqlite"),
@@ -91,7 +107,25 @@ def test_an_error_never_repeats_a_value() -> None:
     with pytest.raises(ConfigError) as refused:
         parse_cluster_config({"keys": [{"key": ["sk-secret"], "tenant": "t"}]})
     assert "sk-secret" not in str(refused.value)
+    with pytest.raises(ConfigError) as refused:
+        parse_cluster_config({"signing": [{"id": "a", "secret": "sk-secret"}]})
+    assert "sk-secret" not in str(refused.value)
+    signing = {"signing": [{"id": "a", "secret": "s" * 32}]}
+    assert "ssss" not in repr(parse_cluster_config(signing))
+    assert "ssss" not in repr(parse_cluster_config(signing).signing)
     assert "sk-local" not in repr(parse_cluster_config(LAPTOP["applications"][0]["args"]))
+
+
+def test_a_signing_secret_can_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    config = parse_cluster_config({"signing": [{"id": "a", "file": str(file)}]})
+    with pytest.raises(ConfigError, match=r"signing\.0\.file: .*No such file"):
+        config.signing_secrets()
+    file.write_text("short\n")
+    with pytest.raises(ConfigError, match=r"signing\.0\.file: must hold at least 32 bytes"):
+        config.signing_secrets()
+    file.write_text("s" * 32 + "\n")
+    assert config.signing_secrets() == {"a": b"s" * 32}
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a", "\x00", ""])
