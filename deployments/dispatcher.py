@@ -15,8 +15,10 @@ from deployments import loopback
 from deployments.ports import LocalPress, RemoteClassifier, RemoteEncoder
 from deployments.slots import DecoderSlots
 from jobs.blobs import DirectoryBlobs
+from jobs.collector import Collector
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
+from jobs.retention import Retention
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
@@ -35,13 +37,14 @@ class DispatcherOptions:
     ledger_url: str
     blobs_directory: str
     tiers: dict[str, Tier]
+    retention: Retention
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
 
 
 class DispatcherReplica:
-    """Claims, dispatches, beats and rescues for as long as it lives.
+    """Claims, dispatches, beats, rescues and forgets for as long as it lives.
 
     stages: handles of the encoder, the classifier and the decoder.
     """
@@ -71,6 +74,8 @@ class DispatcherReplica:
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
         )
         self._task = asyncio.create_task(self._dispatcher.run())
+        collector = Collector(self._ledger, blobs, settings.lane, options.retention)
+        self._collecting = asyncio.create_task(collector.run())
 
     def reconfigure(self, live: dict[str, Any]) -> None:
         """Tiers of an edited config file, without a restart; those of the start where it names
@@ -85,6 +90,7 @@ class DispatcherReplica:
 
     async def __del__(self) -> None:
         """Give every job back at its place with its checkpoints."""
+        self._collecting.cancel()
         await self._dispatcher.stop()
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(self._task, self._collecting, return_exceptions=True)

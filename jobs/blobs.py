@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +29,10 @@ class BlobStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Forget; no error when absent."""
+
+    def clear(self, prefix: str, keep: Collection[str] = ()) -> None:
+        """Forget every key directly below `prefix` but those in `keep`; `prefix` must have ended,
+        since a `put` below it at the same time may fail. OSError when it cannot."""
 
 
 class DirectoryBlobs:
@@ -68,6 +74,21 @@ class DirectoryBlobs:
         except (FileNotFoundError, NotADirectoryError):
             return
 
+    def clear(self, prefix: str, keep: Collection[str] = ()) -> None:
+        """See BlobStore: an empty directory goes too."""
+        directory = self._path(prefix)
+        try:
+            found = list(directory.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        kept = {self._path(key) for key in keep}
+        for path in found:
+            if path not in kept:
+                path.unlink(missing_ok=True)
+        if not kept.intersection(found):
+            with suppress(OSError):  # a late writer has put something there
+                directory.rmdir()
+
     def _path(self, key: str) -> Path:
         if _KEY.fullmatch(key) is None:
             raise ValueError(f"not a blob key: {key!r}")
@@ -91,12 +112,17 @@ def _fsync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def job_prefixes(job_id: str) -> tuple[str, str]:
+    """Below these are all blobs of a job: its images and its previews."""
+    return f"images/{job_id[:6]}/{job_id}", f"previews/{job_id[:6]}/{job_id}"
+
+
 def image_key(job_id: str, index: int, fence: int, extension: str) -> str:
     """Key of a final image; the fence keeps a late writer from touching the winner's bytes."""
-    return f"images/{job_id[:6]}/{job_id}/{index}-{fence}.{extension}"
+    return f"{job_prefixes(job_id)[0]}/{index}-{fence}.{extension}"
 
 
 def preview_key(job_id: str, index: int, pass_no: int, extension: str) -> str:
     """Key of the preview after pass `pass_no`. A preview is a pure function of (render, pass),
     so a second writer writes the same bytes."""
-    return f"previews/{job_id[:6]}/{job_id}/{index}-{pass_no}.{extension}"
+    return f"{job_prefixes(job_id)[1]}/{index}-{pass_no}.{extension}"

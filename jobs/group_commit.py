@@ -13,6 +13,7 @@ from jobs.job import Job
 from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
 from jobs.ledger_thread import LedgerThread, read_batch, write_batch
 from jobs.request import ImageRequest, Tenant
+from jobs.retention import Batch, Retention, Step
 
 
 class AsyncLedger:
@@ -77,6 +78,16 @@ class AsyncLedger:
         run = self._ledger.expire
         result: int = await self._writes.ask(run)
         return result
+
+    async def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
+        """See Ledger."""
+        run = partial(self._ledger.retire, lane, step, kept)
+        result: Batch | None = await self._writes.ask(run)
+        return result
+
+    async def retired(self, lane: str, batch: Batch) -> None:
+        """See Ledger."""
+        await self._writes.ask(partial(self._ledger.retired, lane, batch), durable=False)
 
     async def get(self, job_id: str) -> Job | None:
         """See Ledger."""

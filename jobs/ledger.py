@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 
 from jobs.job import Job, RenderState
 from jobs.request import ImageRequest, Tenant
+from jobs.retention import Batch, Retention, Step
 
 T = TypeVar("T")
 
@@ -241,6 +242,20 @@ class Ledger(Protocol):
     def expire(self) -> int:
         """Lapsed leases go back to the queue with fence + 1 at their original place, overdue jobs
         end as EXPIRED, unwatched ones as CANCELLED. How many rows moved."""
+
+    def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
+        """Write the tombstones of the lane's next jobs that are too old for `step`; None when there
+        are none, or somebody else is at it. Delete the batch's blobs, then call `retired`."""
+
+    def retired(self, lane: str, batch: Batch) -> None:
+        """The batch's blobs are gone. Without this the same batch comes again after a minute."""
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Delete the rows of these jobs, which have ended and whose blobs are gone."""
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Delete what else is known about a tenant without jobs, and overwrite the bytes of what
+        was deleted, as far as the database can. Writers may have to wait for it."""
 
     def position(self, job_id: str) -> int | None:
         """Jobs of the lane that would be claimed before this one; None once it is not queued."""

@@ -145,6 +145,18 @@ quota = Table(
     sqlite_with_rowid=False,
 )
 
+# How far the collector of each lane has come in each step of forgetting, and until when one has
+# the turn.
+retention = Table(
+    "retention",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("until", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 
 class SchemaTooNew(LedgerError):
     """The database was written by a newer Meltproof; this one would misread it."""

@@ -23,6 +23,7 @@ from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
 from jobs.fair_queue import FairQueue
+from jobs.forgetting import anything_aged, drop_jobs, drop_tenant, end_batch, next_batch
 from jobs.heartbeat import write_beats
 from jobs.job import HELD, Job, JobEvent, JobState, RenderEvent, RenderState
 from jobs.ledger import (
@@ -43,6 +44,7 @@ from jobs.queue_length import lane_depth, place_in_queue
 from jobs.quota_days import QuotaDays
 from jobs.records import load_job, load_jobs, store_job
 from jobs.request import ImageRequest, Tenant
+from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
 from jobs.schema import prepare
 from jobs.sqlite import SqliteDatabase
@@ -379,6 +381,33 @@ class SqlLedger:
         for job in load_jobs(connection, lapsed).values():
             self._cancel(connection, job)
         return len(lapsed)
+
+    # -- forgetting
+
+    def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
+        """See Ledger. With nothing to do it takes no write lock."""
+        with self._read() as connection:
+            if not anything_aged(connection, lane, step, kept, self._clock()):
+                return None
+        with self._write() as connection:
+            return next_batch(connection, lane, step, kept, self._clock())
+
+    def retired(self, lane: str, batch: Batch) -> None:
+        """See Ledger."""
+        with self._write() as connection:
+            end_batch(connection, lane, batch)
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """See Ledger."""
+        with self._write() as connection:
+            drop_jobs(connection, list(job_ids))
+
+    def forget_tenant(self, tenant: str) -> None:
+        """See Ledger."""
+        with self._write() as connection:
+            drop_tenant(connection, tenant)
+        with self._errors():
+            self._database.scrub()
 
     def close(self) -> None:
         """See Ledger."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 SKIP_LOCKED = ""  # one writer at a time: nothing to skip
 _BUSY_SECONDS = 5.0
+_SCRUB_TRIES = 100
 
 
 class SqliteDatabase:
@@ -45,6 +47,18 @@ class SqliteDatabase:
                     self._path, check_same_thread=False, isolation_level=None, timeout=_BUSY_SECONDS
                 )
             return int(self._watchman.execute("PRAGMA data_version").fetchone()[0])
+
+    def scrub(self) -> None:
+        """Overwrite what was deleted: a file without free pages, and an empty log beside it. Copies
+        the whole file while writers wait. sqlite3.OperationalError when readers never let go."""
+        with closing(sqlite3.connect(self._path, isolation_level=None, timeout=30.0)) as connection:
+            connection.execute("VACUUM")
+            for _ in range(_SCRUB_TRIES):
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy:
+                    return
+                time.sleep(0.1)
+        raise sqlite3.OperationalError("the log could not be emptied: somebody reads all the time")
 
     def close(self) -> None:
         """Close every connection."""

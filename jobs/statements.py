@@ -144,3 +144,27 @@ ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no, j.s
 FINISHED = text("""select started_at, finished_at, cost_seconds from jobs
     where lane = :lane and state = 'succeeded' and finished_at > :since
     order by finished_at desc limit :limit""")
+
+# -- retention
+RETENTION_AT = text("select seq, until from retention where lane = :lane and step = :step")
+TAKE_RETENTION = text("""insert into retention (lane, step, seq, until)
+    values (:lane, :step, 0, :until)
+    on conflict (lane, step) do update set until = excluded.until where retention.until <= :now
+    returning seq""")
+RETENTION_DONE = text("""update retention set seq = :seq, until = 0.0
+    where lane = :lane and step = :step and seq <= :seq""")
+AGED = text("""select seq, id, lane, state, fence, created_at, finished_at from jobs
+    where seq > :after order by seq limit :limit""")
+BLOBS = _many("select job_id, blob, previews from renders where job_id in :ids")
+HIDE_PREVIEWS = _many("""update renders set previews = '[]'
+    where job_id in :ids and previews <> '[]'""")
+HIDE_IMAGES = _many("""update renders set blob = null, previews = '[]'
+    where job_id in :ids and blob is not null""")
+DROP_KEYS = _many("""update jobs set idempotency_key = null
+    where id in :ids and idempotency_key is not null""")
+DROP_RENDERS = _many("delete from renders where job_id in :ids")
+DROP_JOBS = _many("delete from jobs where id in :ids")
+DROP_TENANT = (
+    text("delete from flows where tenant = :tenant"),
+    text("delete from quota where tenant = :tenant"),
+)

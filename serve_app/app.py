@@ -18,6 +18,7 @@ from deployments.safety import SafetyReplica
 from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import DispatchSettings
 from jobs.group_commit import AsyncLedger
+from jobs.retention import Retention
 from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, with_live
 from serve_app.gateway import adopt, create_app
@@ -98,6 +99,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         tiers=args.tier_promises(),
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,
+        retention=Retention(**args.retention.model_dump()),
     )
     deployment = serve.deployment(DispatcherReplica, name="Dispatcher").options(
         num_replicas=section.replicas,

@@ -213,6 +213,23 @@ class QuotaSection(Section):
         return QuotaDays(ZoneInfo(self.time_zone))
 
 
+class RetentionSection(Section):
+    """How long what is kept after a job's end; idempotency keys count from its arrival."""
+
+    previews_seconds: Seconds = 3_600.0
+    images_seconds: Seconds = 604_800.0
+    rows_seconds: Seconds = 2_592_000.0
+    idempotency_seconds: Annotated[float, Field(gt=0, le=86_400)] = 86_400.0
+
+    @model_validator(mode="after")
+    def _rows_stay_longest(self) -> Self:
+        if not self.previews_seconds <= self.images_seconds <= self.rows_seconds:
+            raise ValueError("must be previews_seconds <= images_seconds <= rows_seconds")
+        if self.idempotency_seconds > self.rows_seconds:
+            raise ValueError("idempotency_seconds must be at most rows_seconds")
+        return self
+
+
 class LimitsSection(Section):
     """What one request may ask for. deadline_seconds: then a queued job expires."""
 
@@ -251,6 +268,7 @@ class ClusterConfig(Section):
     quota: QuotaSection = QuotaSection()
     limits: LimitsSection = LimitsSection()
     qualities: QualitiesSection = QualitiesSection()
+    retention: RetentionSection = RetentionSection()
 
     def tier_promises(self) -> dict[str, Tier]:
         """The tiers as the ledger takes them."""

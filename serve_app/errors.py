@@ -9,6 +9,7 @@
     ├── NotFound                404 not_found, unknown_url, model_not_found
     ├── MethodNotAllowed        405 method_not_allowed
     ├── JobEnded                410 job_cancelled, job_expired
+    ├── ImageExpired            410 image_expired: it was drawn, and its time to be kept is over
     ├── BodyTooLarge            413 body_too_large
     ├── KeyReused               422 idempotency_mismatch
     ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
@@ -149,6 +150,14 @@ class JobEnded(ApiError):
     code = "job_cancelled"
 
 
+class ImageExpired(ApiError):
+    """This image was kept for a while and has been deleted since."""
+
+    status = 410
+    type = "invalid_request_error"
+    code = "image_expired"
+
+
 class BodyTooLarge(ApiError):
     """The request body is too large."""
 
@@ -267,6 +276,8 @@ def render_problem(render: Render) -> ApiError | None:
             return JobEnded("The job was cancelled.")
         case RenderState.EXPIRED:
             return JobEnded("The job waited past its deadline.", code="job_expired")
+        case RenderState.SUCCEEDED if render.blob is None:
+            return ImageExpired()
         case _:
             return None
 
@@ -283,6 +294,8 @@ def job_problem(job: Job) -> ApiError | None:
         case JobState.EXPIRED:
             message = "The job waited past its deadline."
             return JobEnded(message, code="job_expired", details={"job_id": job.id})
+        case JobState.SUCCEEDED if all(render.blob is None for render in job.renders):
+            return ImageExpired(details={"job_id": job.id})
         case _:
             return None
 

@@ -142,7 +142,7 @@ class _Progress:
             if render.state is not RenderState.BLOCKED:
                 async for event in self._partials(job, render):
                     yield event
-            if render.state is RenderState.SUCCEEDED:
+            if render.state is RenderState.SUCCEEDED and render.blob is not None:
                 self._settled.add(render.index)
                 yield await self._completed_event(job, render)
             elif render_problem(render) is not None and job.request.n > 1:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from jobs.blobs import BlobMissing
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outlook
-from serve_app.errors import InvalidRequest, NotFound
+from serve_app.errors import ImageExpired, InvalidRequest, NotFound
 from serve_app.job_wire import job_body, preview_event
 from serve_app.parts import Parts, json_response, parts_of, tenant_of
 from serve_app.pictures import MEDIA_TYPES, check_signature, picture, preview_b64, urls
@@ -86,6 +86,8 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     )
     if job is None or render is None or render.state is not RenderState.SUCCEEDED:
         raise NotFound("That image does not exist, or not yet.", code="image_not_found")
+    if render.blob is None:
+        raise ImageExpired
     try:
         data = await picture(parts_of(request), render)
     except BlobMissing:

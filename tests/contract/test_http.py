@@ -7,6 +7,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from jobs.job import Job, JobState
+from jobs.retention import Retention, Step
 from tests.contract.http_stage import Stage, config, drawn, stage
 
 SEED = 7
@@ -526,3 +528,26 @@ def test_a_ledger_that_is_away_is_a_503_and_the_process_stays_healthy(tmp_path: 
             assert got.headers["retry-after"] == "1"
         assert httpx.get(f"{running.url}/healthz").status_code == 200
         assert running.jobs() == []
+
+
+def test_an_image_that_is_kept_no_longer_is_gone(tmp_path: Path) -> None:
+    body = {"prompt": "a red fox"}
+    once = {"idempotency-key": "kept-no-longer"}
+    with (
+        stage(tmp_path, config()) as own,
+        httpx.Client(base_url=own.url, headers=own.headers, timeout=20) as http,
+    ):
+        assert http.post("/v1/images/generations", json=body, headers=once).status_code == 200
+        (job,) = own.jobs()
+        batch = own.ledger.retire("default", Step.IMAGES, Retention(images_seconds=0.0))
+        assert batch is not None
+        assert list(batch.blobs) == [job.id]
+        for answer in (
+            http.get(f"/v1/jobs/{job.id}/images/0"),
+            http.post("/v1/images/generations", json=body, headers=once),
+        ):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (410, "image_expired")
+        shown = http.get(f"/v1/jobs/{job.id}").json()
+        image = shown["images"][0]
+        assert (shown["state"], image["state"], image["url"]) == ("succeeded", "succeeded", None)
+        assert image["error"]["code"] == "image_expired"

@@ -80,7 +80,7 @@ def test_a_block_says_where_and_what_for() -> None:
 @pytest.mark.parametrize(
     ("state", "status"),
     [
-        (JobState.SUCCEEDED, None),
+        (JobState.SUCCEEDED, 410),  # its picture is kept no longer
         (JobState.QUEUED, None),
         (JobState.RUNNING, None),
         (JobState.FAILED, 500),
@@ -97,4 +97,5 @@ def test_how_a_job_ended(state: JobState, status: int | None) -> None:
 @pytest.mark.parametrize("state", list(RenderState))
 def test_only_settled_images_without_a_picture_have_a_problem(state: RenderState) -> None:
     fine = {"waiting", "rendering", "finishing", "succeeded"}
-    assert (render_problem(Render(0, state)) is None) == (state.value in fine)
+    assert (render_problem(Render(0, state, blob="x")) is None) == (state.value in fine)
+    assert (render_problem(Render(0, state)) is None) == (state.value in fine - {"succeeded"})

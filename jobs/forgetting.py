@@ -1,0 +1,135 @@
+"""The ledger's side of forgetting: a batch of old jobs at a time. Part of SqlLedger.
+
+Order: the tombstone (no row points to the blobs any more), the blobs, the row. A cursor for each
+lane and step remembers how far the collector came. It moves only after the blobs are gone, so a
+collector may die anywhere and the next one does the same batch again.
+
+Jobs are looked at in order of arrival, by primary key: no index pays for retention at every finish.
+The price is that a job which waits long keeps those that came after it from being forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from jobs import statements as sql
+from jobs.retention import Batch, Retention, Step
+from jobs.rows import load
+
+BATCH = 200
+_TURN_SECONDS = 60.0
+"""How long a collector that took a batch keeps others from it, in case it has died."""
+
+
+def anything_aged(
+    connection: Connection, lane: str, step: Step, kept: Retention, now: float
+) -> bool:
+    """Whether `next_batch` would find something; takes no lock."""
+    where = {"lane": lane, "step": step}
+    at = connection.execute(sql.RETENTION_AT, where).first()
+    if at is not None and at.until > now:
+        return False
+    return bool(_aged(connection, lane, step, kept, now, at.seq if at else 0, 1))
+
+
+def next_batch(
+    connection: Connection, lane: str, step: Step, kept: Retention, now: float
+) -> Batch | None:
+    """Take the step's turn and write the tombstones; None when it is somebody else's."""
+    turn = {"lane": lane, "step": step, "now": now, "until": now + _TURN_SECONDS}
+    after = connection.execute(sql.TAKE_RETENTION, turn).scalar()
+    if after is None:
+        return None
+    aged = _aged(connection, lane, step, kept, now, after, BATCH)
+    ours = [row for row in aged if row.lane == lane]
+    blobs = _FORGET[step](connection, ours) if ours else {}
+    return Batch(step, aged[-1].seq if aged else after, blobs)
+
+
+def end_batch(connection: Connection, lane: str, batch: Batch) -> None:
+    """The blobs are gone: go on behind them."""
+    where = {"lane": lane, "step": batch.step, "seq": batch.seq}
+    connection.execute(sql.RETENTION_DONE, where)
+
+
+def drop_jobs(connection: Connection, ids: Sequence[str]) -> None:
+    """Delete the rows of ended jobs."""
+    connection.execute(sql.DROP_RENDERS, {"ids": ids})
+    connection.execute(sql.DROP_JOBS, {"ids": ids})
+
+
+def drop_tenant(connection: Connection, tenant: str) -> None:
+    """Delete what names a tenant beside its jobs."""
+    for statement in sql.DROP_TENANT:
+        connection.execute(statement, {"tenant": tenant})
+
+
+def _aged(
+    connection: Connection, lane: str, step: Step, kept: Retention, now: float, after: int,
+    limit: int,
+) -> list[Row[Any]]:  # fmt: skip
+    """The next jobs, up to the first one of this lane that is too young."""
+    found: list[Row[Any]] = []
+    if step is Step.ROWS:  # never ahead of the images
+        where = {"lane": lane, "step": Step.IMAGES}
+        images = connection.execute(sql.RETENTION_AT, where).first()
+        until = images.seq if images else 0
+    for row in connection.execute(sql.AGED, {"after": after, "limit": limit}):
+        if step is Step.ROWS and row.seq > until:
+            break
+        if row.lane == lane and not _old(row, step, kept, now):
+            break
+        found.append(row)
+    return found
+
+
+def _old(row: Row[Any], step: Step, kept: Retention, now: float) -> bool:
+    if step is Step.KEYS:
+        return bool(row.created_at <= now - kept.idempotency_seconds)
+    seconds = getattr(kept, f"{step}_seconds")
+    return row.finished_at is not None and bool(row.finished_at <= now - seconds)
+
+
+def _forget_previews(
+    connection: Connection, rows: Sequence[Row[Any]]
+) -> dict[str, tuple[str, ...]]:
+    """Jobs that may own more blobs than the images that their rows point to."""
+    ids = [row.id for row in rows]
+    keep: dict[str, tuple[str, ...]] = {job_id: () for job_id in ids}
+    shown = set()
+    for job_id, blob, previews in connection.execute(sql.BLOBS, {"ids": ids}):
+        keep[job_id] += () if blob is None else (blob,)
+        if load(previews):
+            shown.add(job_id)
+    connection.execute(sql.HIDE_PREVIEWS, {"ids": ids})
+    messy = {row.id for row in rows if row.fence > 1 or row.state != "succeeded"} | shown
+    return {job_id: keys for job_id, keys in keep.items() if job_id in messy}
+
+
+def _forget_images(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
+    ids = [row.id for row in rows]
+    connection.execute(sql.HIDE_IMAGES, {"ids": ids})
+    return dict.fromkeys(ids, ())
+
+
+def _forget_keys(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
+    connection.execute(sql.DROP_KEYS, {"ids": [row.id for row in rows]})
+    return {}
+
+
+def _forget_rows(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
+    drop_jobs(connection, [row.id for row in rows])
+    return {}
+
+
+_FORGET: Mapping[
+    Step, Callable[[Connection, Sequence[Row[Any]]], Mapping[str, tuple[str, ...]]]
+] = {
+    Step.PREVIEWS: _forget_previews,
+    Step.KEYS: _forget_keys,
+    Step.IMAGES: _forget_images,
+    Step.ROWS: _forget_rows,
+}

@@ -1,0 +1,37 @@
+"""How long what is kept, and what a batch of forgetting is. Known to ledgers and collectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Seconds after a job's end; for idempotency keys, after its arrival (at most a day counts)."""
+
+    previews_seconds: float = 3_600.0
+    images_seconds: float = 604_800.0
+    rows_seconds: float = 2_592_000.0
+    idempotency_seconds: float = 86_400.0
+
+
+class Step(StrEnum):
+    """What is forgotten, in this order."""
+
+    PREVIEWS = "previews"  # and the images that lost leases left behind
+    KEYS = "keys"
+    IMAGES = "images"
+    ROWS = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Jobs whose tombstone is written. seq: where the cursor goes once `blobs` are deleted.
+    blobs: by job, the keys that must stay. shard: which database it came from."""
+
+    step: Step
+    seq: int
+    blobs: Mapping[str, tuple[str, ...]]
+    shard: int = 0

@@ -1,0 +1,143 @@
+"""Forgetting: tombstone, blob, row, in that order, and nothing that is still wanted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jobs.blobs import BlobMissing, DirectoryBlobs, image_key, preview_key
+from jobs.collector import Collector
+from jobs.group_commit import AsyncLedger
+from jobs.job import Job
+from jobs.ledger import Ledger
+from jobs.retention import Retention, Step
+from tests.contract.ledger_kit import (
+    LEASE_SECONDS,
+    Clock,
+    Database,
+    beat,
+    claim_one,
+    picture,
+    refusal,
+    wish,
+)
+
+KEPT = Retention(
+    previews_seconds=10, images_seconds=100, rows_seconds=1000, idempotency_seconds=50
+)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> DirectoryBlobs:
+    return DirectoryBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+async def collector(
+    database: Database, clock: Clock, blobs: DirectoryBlobs
+) -> AsyncIterator[Collector]:
+    ledger = AsyncLedger(database.open(clock=clock))
+    yield Collector(ledger, blobs, "chat", KEPT)
+    ledger.close()
+
+
+def drawn(ledger: Ledger, blobs: DirectoryBlobs, **changes: object) -> Job:
+    """A finished job with a preview and a picture, and what a lost lease left behind."""
+    ledger.submit(wish(**changes))
+    lost = claim_one(ledger)
+    blobs.put(image_key(lost.id, 0, lost.fence, "png"), b"of an old fence")
+    ledger.release(lost.id, lost.fence)
+    job = claim_one(ledger)
+    blobs.put(preview_key(job.id, 0, 6, "png"), b"preview")
+    ledger.renew([beat(job, 6, previews=(6,))], LEASE_SECONDS)
+    key = image_key(job.id, 0, job.fence, "png")
+    blobs.put(key, b"picture")
+    return ledger.finish_render(job.id, job.fence, 0, picture(key))
+
+
+def files(directory: Path) -> list[bytes]:
+    return sorted(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+async def test_what_is_old_goes_in_order(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector, tmp_path: Path
+) -> None:
+    job = drawn(ledger, blobs, idempotency_key="once")
+    assert not await collector.turn()
+    assert len(files(tmp_path / "blobs")) == 3
+
+    clock.now += 11
+    assert await collector.turn()
+    assert files(tmp_path / "blobs") == [b"picture"]
+    (render,) = (ledger.get(job.id) or job).renders
+    assert (render.previews, render.blob) == ((), image_key(job.id, 0, job.fence, "png"))
+
+    clock.now += 40
+    assert await collector.turn()
+    assert not ledger.submit(wish(idempotency_key="once")).reattached
+
+    clock.now += 50
+    assert await collector.turn()
+    assert files(tmp_path / "blobs") == []
+    assert not list((tmp_path / "blobs").glob("images/*/*")), "empty directories go too"
+    assert (ledger.get(job.id) or job).renders[0].blob is None
+
+    clock.now += 900
+    assert await collector.turn()
+    assert ledger.get(job.id) is None
+    assert not await collector.turn()
+
+
+async def test_jobs_that_have_not_ended_stay(
+    ledger: Ledger, clock: Clock, collector: Collector
+) -> None:
+    waiting = ledger.submit(wish(watched=False, deadline_seconds=1e6)).job
+    clock.now += 10_000
+    assert await collector.turn(), "only its key is too old"
+    assert ledger.get(waiting.id) is not None
+    assert not await collector.turn()
+
+
+async def test_another_lane_forgets_by_its_own_rules(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector
+) -> None:
+    other = ledger.submit(wish(lane="api")).job
+    (held,) = ledger.claim("api", "w", 1, LEASE_SECONDS)
+    ledger.finish_render(held.id, held.fence, 0, refusal("input"))
+    job = drawn(ledger, blobs)
+    clock.now += 2000
+    while await collector.turn():
+        pass
+    assert ledger.get(job.id) is None
+    assert ledger.get(other.id) is not None
+
+
+async def test_a_batch_comes_again_until_its_blobs_are_gone(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector
+) -> None:
+    job = drawn(ledger, blobs)
+    clock.now += 101
+    taken = ledger.retire("chat", Step.IMAGES, KEPT)
+    assert taken is not None
+    assert list(taken.blobs) == [job.id]
+    assert (ledger.get(job.id) or job).renders[0].blob is None, "the tombstone comes first"
+    assert ledger.retire("chat", Step.IMAGES, KEPT) is None, "one at a time"
+    clock.now += 61  # that collector has died
+    assert await collector.turn()
+    with pytest.raises(BlobMissing):
+        blobs.get(image_key(job.id, 0, job.fence, "png"))
+
+
+async def test_rows_wait_for_their_images(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs
+) -> None:
+    drawn(ledger, blobs)
+    clock.now += 10_000
+    assert ledger.retire("chat", Step.ROWS, KEPT) is None
+    images = ledger.retire("chat", Step.IMAGES, KEPT)
+    assert images is not None
+    assert ledger.retire("chat", Step.ROWS, KEPT) is None, "not while their blobs are there"
+    ledger.retired("chat", images)
+    assert ledger.retire("chat", Step.ROWS, KEPT) is not None
