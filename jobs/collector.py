@@ -1,4 +1,4 @@
-"""Forgets what is old, beside a dispatcher: blobs by blob store, rows by ledger, a batch at a time."""
+"""Forgets what is old, beside a dispatcher: a batch of tombstones, their blobs, the next batch."""
 
 from __future__ import annotations
 

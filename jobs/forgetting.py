@@ -11,6 +11,7 @@ The price is that a job which waits long keeps those that came after it from bei
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -24,29 +25,43 @@ _TURN_SECONDS = 60.0
 """How long a collector that took a batch keeps others from it, in case it has died."""
 
 
-def anything_aged(
-    connection: Connection, lane: str, step: Step, kept: Retention, now: float
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """One step of one lane, now."""
+
+    lane: str
+    step: Step
+    kept: Retention
+    now: float
+
+    def ripe(self, row: Row[Any]) -> bool:
+        """Whether this job of the lane is old enough."""
+        if self.step is Step.KEYS:
+            return bool(row.created_at <= self.now - self.kept.idempotency_seconds)
+        seconds = getattr(self.kept, f"{self.step}_seconds")
+        return row.finished_at is not None and bool(row.finished_at <= self.now - seconds)
+
+
+def anything_aged(connection: Connection, what: Forgetting) -> bool:
     """Whether `next_batch` would find something; takes no lock."""
-    where = {"lane": lane, "step": step}
+    where = {"lane": what.lane, "step": what.step}
     at = connection.execute(sql.RETENTION_AT, where).first()
-    if at is not None and at.until > now:
+    if at is not None and at.until > what.now:
         return False
-    return bool(_aged(connection, lane, step, kept, now, at.seq if at else 0, 1))
+    return bool(_aged(connection, what, at.seq if at else 0, 1))
 
 
-def next_batch(
-    connection: Connection, lane: str, step: Step, kept: Retention, now: float
-) -> Batch | None:
+def next_batch(connection: Connection, what: Forgetting) -> Batch | None:
     """Take the step's turn and write the tombstones; None when it is somebody else's."""
-    turn = {"lane": lane, "step": step, "now": now, "until": now + _TURN_SECONDS}
+    until = what.now + _TURN_SECONDS
+    turn = {"lane": what.lane, "step": what.step, "now": what.now, "until": until}
     after = connection.execute(sql.TAKE_RETENTION, turn).scalar()
     if after is None:
         return None
-    aged = _aged(connection, lane, step, kept, now, after, BATCH)
-    ours = [row for row in aged if row.lane == lane]
-    blobs = _FORGET[step](connection, ours) if ours else {}
-    return Batch(step, aged[-1].seq if aged else after, blobs)
+    aged = _aged(connection, what, after, BATCH)
+    ours = [row for row in aged if row.lane == what.lane]
+    blobs = _FORGET[what.step](connection, ours) if ours else {}
+    return Batch(what.step, aged[-1].seq if aged else after, blobs)
 
 
 def end_batch(connection: Connection, lane: str, batch: Batch) -> None:
@@ -67,30 +82,20 @@ def drop_tenant(connection: Connection, tenant: str) -> None:
         connection.execute(statement, {"tenant": tenant})
 
 
-def _aged(
-    connection: Connection, lane: str, step: Step, kept: Retention, now: float, after: int,
-    limit: int,
-) -> list[Row[Any]]:  # fmt: skip
+def _aged(connection: Connection, what: Forgetting, after: int, limit: int) -> list[Row[Any]]:
     """The next jobs, up to the first one of this lane that is too young."""
     found: list[Row[Any]] = []
-    if step is Step.ROWS:  # never ahead of the images
-        where = {"lane": lane, "step": Step.IMAGES}
-        images = connection.execute(sql.RETENTION_AT, where).first()
-        until = images.seq if images else 0
+    images = None
+    if what.step is Step.ROWS:  # never ahead of the images
+        where = {"lane": what.lane, "step": Step.IMAGES}
+        images = connection.execute(sql.RETENTION_AT, where).scalar() or 0
     for row in connection.execute(sql.AGED, {"after": after, "limit": limit}):
-        if step is Step.ROWS and row.seq > until:
+        if images is not None and row.seq > images:
             break
-        if row.lane == lane and not _old(row, step, kept, now):
+        if row.lane == what.lane and not what.ripe(row):
             break
         found.append(row)
     return found
-
-
-def _old(row: Row[Any], step: Step, kept: Retention, now: float) -> bool:
-    if step is Step.KEYS:
-        return bool(row.created_at <= now - kept.idempotency_seconds)
-    seconds = getattr(kept, f"{step}_seconds")
-    return row.finished_at is not None and bool(row.finished_at <= now - seconds)
 
 
 def _forget_previews(
@@ -98,7 +103,7 @@ def _forget_previews(
 ) -> dict[str, tuple[str, ...]]:
     """Jobs that may own more blobs than the images that their rows point to."""
     ids = [row.id for row in rows]
-    keep: dict[str, tuple[str, ...]] = {job_id: () for job_id in ids}
+    keep: dict[str, tuple[str, ...]] = dict.fromkeys(ids, ())
     shown = set()
     for job_id, blob, previews in connection.execute(sql.BLOBS, {"ids": ids}):
         keep[job_id] += () if blob is None else (blob,)

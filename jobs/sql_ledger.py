@@ -23,7 +23,14 @@ from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
 from jobs.fair_queue import FairQueue
-from jobs.forgetting import anything_aged, drop_jobs, drop_tenant, end_batch, next_batch
+from jobs.forgetting import (
+    Forgetting,
+    anything_aged,
+    drop_jobs,
+    drop_tenant,
+    end_batch,
+    next_batch,
+)
 from jobs.heartbeat import write_beats
 from jobs.job import HELD, Job, JobEvent, JobState, RenderEvent, RenderState
 from jobs.ledger import (
@@ -387,10 +394,10 @@ class SqlLedger:
     def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
         """See Ledger. With nothing to do it takes no write lock."""
         with self._read() as connection:
-            if not anything_aged(connection, lane, step, kept, self._clock()):
+            if not anything_aged(connection, Forgetting(lane, step, kept, self._clock())):
                 return None
         with self._write() as connection:
-            return next_batch(connection, lane, step, kept, self._clock())
+            return next_batch(connection, Forgetting(lane, step, kept, self._clock()))
 
     def retired(self, lane: str, batch: Batch) -> None:
         """See Ledger."""

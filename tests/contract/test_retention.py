@@ -24,9 +24,7 @@ from tests.contract.ledger_kit import (
     wish,
 )
 
-KEPT = Retention(
-    previews_seconds=10, images_seconds=100, rows_seconds=1000, idempotency_seconds=50
-)
+KEPT = Retention(previews_seconds=10, images_seconds=100, rows_seconds=1000, idempotency_seconds=50)
 
 
 @pytest.fixture
