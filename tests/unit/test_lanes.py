@@ -75,7 +75,7 @@ def test_what_the_deployments_section_says_counts(
 def test_two_applications_never_share_a_queue() -> None:
     document = copy.deepcopy(TWO_LANES)
     chat, api = (app["args"] for app in document["applications"])
-    api.update(lane="chat")
+    api.update(lane=chat["lane"], ledger={"dsn": "sqlite:///var/two-lanes/api.db"})
     parse_serve_config(document, "two-lanes.yaml")  # each has a ledger of its own
     api.update(ledger=chat["ledger"])
     with pytest.raises(ConfigError, match=r"applications\.1\.args\.lane: 'chat' is the lane of"):
