@@ -9,24 +9,21 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, text
 
 from jobs import statements as sql
-from jobs.fair_queue import FairQueue, Head
+from jobs.fair_queue import FairQueue, Head, Served, aged
 from jobs.job import Job, JobEvent
 from jobs.records import load_jobs, store_jobs
 from jobs.sqlite import SKIP_LOCKED
 
 _HEADS = text(sql.HEADS + SKIP_LOCKED)
-# What was served fades, so that a tier which was idle comes back with a bounded claim, not with
-# the right to everything that it did not use.
-_HALF_LIFE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class _TierQueue:
-    """One tier's next jobs, and what it has lately been given."""
+    """One tier's next jobs, what it has been given, and how far its virtual time is."""
 
     heads: deque[Head]
-    charged: frozenset[str]  # ids that were charged by an earlier claim
-    served_seconds: float
+    served: Served
+    vtime: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +44,8 @@ def claim_jobs(
     chosen = _choose(fair_queue, queues, claim.limit)
     if not chosen:
         return []
-    for tier, (queue, taken) in _taken(queues, chosen).items():
-        where = {"lane": claim.lane, "tier": tier, "now": now}
-        served = {"served": queue.served_seconds, "vft": max(head.vft for head in taken)}
-        connection.execute(sql.SERVED, where | served)
+    for tier in sorted({tier for tier, _ in chosen}):
+        _store_queue(connection, claim.lane, tier, queues[tier], now)
     found = load_jobs(connection, [head.job_id for _, head in chosen])
     jobs = [_leased(found[head.job_id], claim.worker, now) for _, head in chosen]
     store_jobs(connection, [(found[job.id], job) for job in jobs])
@@ -60,18 +55,19 @@ def claim_jobs(
 
 
 def _tier_queues(connection: Connection, claim: Claim, now: float) -> dict[str, _TierQueue]:
+    """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
-    tiers = connection.execute(sql.TIERS_OF_LANE, {"lane": claim.lane}).all()
-    for tier, served, served_at in tiers:
-        where = {"lane": claim.lane, "tier": tier, "now": now, "limit": claim.limit}
-        rows = connection.execute(_HEADS, where).all()
-        if rows:
-            faded = served * 0.5 ** (max(0.0, now - served_at) / _HALF_LIFE_SECONDS)
-            queues[tier] = _TierQueue(
-                heads=deque(Head(row.id, row.vft, row.cost_seconds) for row in rows),
-                charged=frozenset(row.id for row in rows if row.fence > 0),
-                served_seconds=faded,
-            )
+    for row in connection.execute(sql.TIERS_OF_LANE, {"lane": claim.lane}).all():
+        where = {"lane": claim.lane, "tier": row.tier, "now": now, "limit": claim.limit}
+        queues[row.tier] = _TierQueue(
+            # whoever was claimed before has been paid for
+            deque(
+                Head(head.id, head.vft, 0.0 if head.fence > 0 else head.cost_seconds)
+                for head in connection.execute(_HEADS, where)
+            ),
+            Served(row.began, row.ended),
+            aged(row.vtime, now - row.vtime_at),
+        )
     return queues
 
 
@@ -83,22 +79,29 @@ def _choose(
         heads = {tier: queue.heads[0] for tier, queue in queues.items() if queue.heads}
         if not heads:
             break
-        served = {tier: queue.served_seconds for tier, queue in queues.items()}
+        served = {tier: queue.served for tier, queue in queues.items()}
         tier = fair_queue.pick(heads, served)
-        head = queues[tier].heads.popleft()
-        if head.job_id not in queues[tier].charged:
-            queues[tier].served_seconds += head.cost_seconds
+        queue, head = queues[tier], queues[tier].heads.popleft()
+        queue.served = fair_queue.after(tier, heads, served)
+        queue.vtime = max(queue.vtime, head.vft)
         chosen.append((tier, head))
     return chosen
 
 
-def _taken(
-    queues: Mapping[str, _TierQueue], chosen: list[tuple[str, Head]]
-) -> dict[str, tuple[_TierQueue, list[Head]]]:
-    taken: dict[str, tuple[_TierQueue, list[Head]]] = {}
-    for tier, head in chosen:
-        taken.setdefault(tier, (queues[tier], []))[1].append(head)
-    return taken
+def _store_queue(
+    connection: Connection, lane: str, tier: str, queue: _TierQueue, now: float
+) -> None:
+    connection.execute(
+        sql.SERVED,
+        {
+            "lane": lane,
+            "tier": tier,
+            "began": queue.served.began,
+            "ended": queue.served.ended,
+            "vtime": queue.vtime,
+            "now": now,
+        },
+    )
 
 
 def _leased(job: Job, worker: str, now: float) -> Job:
@@ -113,6 +116,12 @@ def _leased(job: Job, worker: str, now: float) -> Job:
 def _lease_row(job: Job, claim: Claim, now: float) -> dict[str, object]:
     return {
         "job_id": job.id,
+        "lane": claim.lane,
+        "tier": job.request.tier,
+        "tenant": job.request.tenant,
+        "images": sum(not render.settled for render in job.renders),
+        "passes": job.request.passes,
+        "now": now,
         "fence": job.fence,
         "worker": claim.worker,
         "lease_until": now + claim.lease_seconds,

@@ -30,6 +30,7 @@ from jobs.ports import (
 from jobs.trip import RenderFailed, RenderRejected, take_trip
 
 log = logging.getLogger(__name__)
+_NO_SLOT_SECONDS = 0.03  # an image that has waited so long on the shelf has found no free slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Dispatcher:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forever(self._claim))
                 group.create_task(self._forever(self._dispatch))
+                group.create_task(self._forever(self._make_way))
                 group.create_task(self._forever(self._beat))
                 group.create_task(self._forever(self._rescue))
         finally:
@@ -292,6 +294,22 @@ class Dispatcher:
             self._finishing -= flight.state is RenderState.FINISHING
             self._room.set()
         self._shelve(flight, first=first)
+
+    # Making way
+
+    async def _make_way(self) -> None:
+        """While an image waits for a slot, ask at every change of the ledger who should give way.
+        The pause is for slots that are free at this moment, and limits how often we ask."""
+        await self._shelf.filled()
+        first = self._shelf.first
+        await asyncio.sleep(_NO_SLOT_SECONDS)
+        if first is None or self._shelf.first is not first:
+            return
+        seen = await self._ledger.version()
+        waiting = self._shelf.job_ids | self._holds.being_prepared
+        if await self._ledger.make_way(self._settings.lane, self._worker, list(waiting)):
+            self._beat_now.set()
+        await self._ledger.changed(seen, self._settings.heartbeat_seconds)
 
     # Beating
 

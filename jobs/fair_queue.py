@@ -1,12 +1,36 @@
-"""Whose turn it is between tiers. Pure: fairness between tiers is decided here and nowhere else;
-inside a tier the ledger orders by virtual finish time, which it stamps at submit."""
+"""Whose turn it is. Pure: fairness is decided here and nowhere else.
+
+Inside a tier the ledger orders by a stamp that a job gets once, at submit (`stamp`): its virtual
+finish time, the moment at which it would be done if all tenants were drawn at the same time, each
+at the same speed. Between tiers `pick` does the same with the tiers' shares, a job at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from jobs.tiers import DEFAULT_TIER, Tier
+
+LEAST_SHARE = 0.1
+AGEING = 0.01
+"""Virtual seconds by which newcomers fall behind those who wait, in every second."""
+
+
+def aged(vtime: float, seconds: float) -> float:
+    """A tier's virtual time `seconds` after it was `vtime`, nobody having been served meanwhile.
+
+    So nobody waits for ever behind newcomers, however many of them arrive between two claims: in
+    the end those get later stamps. Slow enough not to carry a crowd of one tenant's jobs."""
+    return vtime + AGEING * max(0.0, seconds)
+
+
+def stamp(vtime: float, last: float | None, cost_seconds: float) -> float:
+    """The virtual finish time of a tenant's next job. last: that of the tenant's job before it.
+
+    A busy tenant's job follows its last one; an idle one starts now, so that idling earns no
+    credit. The ledger does the same in SQL."""
+    return max(vtime, vtime if last is None else last) + cost_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,38 +43,64 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What a tier was given, in virtual seconds (GPU-seconds over its share): when its last job
+    began, and when that job has had its due."""
+
+    began: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FairQueue:
-    """Weighted shares of what was served, and a share for everybody.
+    """Weighted shares of what is served, and a share for everybody.
 
     least_share: no tier with work gets less of the lane than this, however small its weight.
     """
 
     tiers: Mapping[str, Tier]
-    least_share: float = 0.1
+    least_share: float = LEAST_SHARE
 
-    def shares(self, waiting: tuple[str, ...]) -> dict[str, float]:
+    def shares(self, waiting: Iterable[str]) -> dict[str, float]:
         """Share of the lane of each tier that has work; they sum to 1."""
         weights = {tier: self.tiers.get(tier, DEFAULT_TIER).weight for tier in waiting}
         total = sum(weights.values())
-        least = min(self.least_share, 1 / max(1, len(waiting)))
+        least = min(self.least_share, 1 / max(1, len(weights)))
         raised = {tier: max(weight / total, least) for tier, weight in weights.items()}
-        spare = 1 - least * len(waiting)
+        spare = 1 - least * len(weights)
         above = sum(share - least for share in raised.values())
         return {
             tier: least + ((share - least) * spare / above if above > 0 else 0.0)
             for tier, share in raised.items()
         }
 
-    def pick(self, heads_per_tier: Mapping[str, Head], served: Mapping[str, float]) -> str:
-        """The tier whose head goes next: the one furthest behind its share.
+    def pick(self, heads_per_tier: Mapping[str, Head], served: Mapping[str, Served]) -> str:
+        """The tier whose head goes next: the one whose turn began first in virtual time.
 
-        served: GPU-seconds lately served per tier. Ties go to the larger share, then by name.
-        ValueError when nobody waits.
+        A tier that had no work begins now: what it left is not kept for it, and what others took
+        of it is not held against them. Ties go to the larger share, then by name. While a tier
+        waits, the others get no more than its last job's cost times their shares over its own,
+        and a job each. ValueError when nobody waits.
         """
         if not heads_per_tier:
             raise ValueError("no tier has work")
-        shares = self.shares(tuple(heads_per_tier))
-        return min(
-            heads_per_tier,
-            key=lambda tier: (served.get(tier, 0.0) / shares[tier], -shares[tier], tier),
-        )
+        shares = self._all_shares(heads_per_tier)
+        return min(heads_per_tier, key=lambda tier: (_begins(tier, served), -shares[tier], tier))
+
+    def after(
+        self, tier: str, heads_per_tier: Mapping[str, Head], served: Mapping[str, Served]
+    ) -> Served:
+        """What `tier` has been given once its head is taken."""
+        began = _begins(tier, served)
+        share = self._all_shares(heads_per_tier)[tier]
+        return Served(began, began + heads_per_tier[tier].cost_seconds / share)
+
+    def _all_shares(self, heads_per_tier: Mapping[str, Head]) -> dict[str, float]:
+        """Also of the tiers that have nothing to do, so that virtual time does not jump when one
+        comes or goes. Only their proportions matter."""
+        return self.shares({**self.tiers, **heads_per_tier})
+
+
+def _begins(tier: str, served: Mapping[str, Served]) -> float:
+    now = max((given.began for given in served.values()), default=0.0)
+    return max(now, served[tier].ended if tier in served else now)

@@ -117,6 +117,12 @@ class Hold:
         """Nothing is left to draw or to write."""
         return not (self.flights or self.settling)
 
+    @property
+    def furthest_share(self) -> float:
+        """Share of the passes that its furthest image has done."""
+        passes = self.job.request.passes
+        return max((flight.pass_no for flight in self.flights.values()), default=0) / passes
+
     def beat(self) -> Beat:
         """Where every image is that has not met its end."""
         return self.beat_of(self.flights.values())
@@ -158,6 +164,16 @@ class Shelf:
 
     def __len__(self) -> int:
         return len(self._ready)
+
+    @property
+    def first(self) -> Flight | None:
+        """The one that goes next, which it stays while there is no slot."""
+        return self._ready[0] if self._ready else None
+
+    @property
+    def job_ids(self) -> set[str]:
+        """Jobs of which an image waits here."""
+        return {flight.hold.job.id for flight in self._ready}
 
     def put(self, flight: Flight, *, first: bool = False) -> None:
         """At the end, or in front when it comes back from a lost or full replica."""

@@ -40,6 +40,12 @@ class AsyncLedger:
         result: list[Job] = await self._writes.ask(run)
         return result
 
+    async def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+        """See Ledger."""
+        run = partial(self._ledger.make_way, lane, worker, waiting)
+        result: bool = await self._writes.ask(run, durable=False)
+        return result
+
     async def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
         """See Ledger."""
         run = partial(self._ledger.renew, beats, lease_seconds)

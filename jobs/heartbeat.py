@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from jobs import statements as sql
 from jobs.job import (
@@ -69,11 +70,14 @@ def _renewed(
         "lease_seconds": lease_seconds,
     }
     rows = connection.execute(sql.RENEW, leases)
-    wanted = {(job_id, fence): bool(cancel) for job_id, fence, cancel in rows}
-    return [
-        Renewal(b.job_id, held=lease in wanted, cancelled=wanted.get(lease, False))
-        for b, lease in ((beat, (beat.job_id, beat.fence)) for beat in beats)
-    ]
+    found = {(row.job_id, row.fence): row for row in rows}
+    return [_renewal(beat, found.get((beat.job_id, beat.fence))) for beat in beats]
+
+
+def _renewal(beat: Beat, lease: Row[Any] | None) -> Renewal:
+    if lease is None:
+        return Renewal(beat.job_id, held=False)
+    return Renewal(beat.job_id, True, bool(lease.cancel_requested), lease.yield_to)
 
 
 def _load(connection: Connection, job_ids: Sequence[str]) -> Mapping[str, _Stored]:

@@ -14,6 +14,7 @@ from functools import partial
 
 from jobs.finishing import settle
 from jobs.flight import Flight, Hold
+from jobs.giving_way import SPARED_FROM
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import LeaseLost, LedgerError, Outcome, Renewal
@@ -44,6 +45,11 @@ class Holds:
         """Images whose prompt is being encoded and screened."""
         return sum(len(h.flights) for h in self._holds.values() if h.preparing is not None)
 
+    @property
+    def being_prepared(self) -> set[str]:
+        """Jobs whose prompt is being encoded and screened."""
+        return {job_id for job_id, hold in self._holds.items() if hold.preparing is not None}
+
     def take(self, job: Job, prepare: Callable[[Hold], Work]) -> None:
         """A job that was just claimed."""
         if (lapsed := self._holds.get(job.id)) is not None:
@@ -63,15 +69,16 @@ class Holds:
             for render in beat.renders:
                 if (flight := hold.flights.get(render.index)) is not None:
                     flight.told.update(render.previews)
-            await self._obey(hold, renewal)
+            self._obey(hold, renewal)
 
-    async def _obey(self, hold: Hold, renewal: Renewal) -> None:
+    def _obey(self, hold: Hold, renewal: Renewal) -> None:
         if hold.dropped or self._ending:
             return
         if not renewal.held or renewal.cancelled:
             self.drop(hold)
-        elif renewal.yield_to_tier is not None:
-            await self.give_back(hold)
+        elif renewal.yield_to_tier is not None and hold.furthest_share < SPARED_FROM:
+            log.info("%s gives way to tier %s", hold.job.id, renewal.yield_to_tier)
+            self.spawn(self.give_back(hold))
 
     def settle(self, flight: Flight, outcome: Outcome) -> None:
         """The first outcome of an image is its last. Nothing that is said about it later, and

@@ -202,6 +202,12 @@ class Ledger(Protocol):
         """At most `limit` jobs in fair order, now LEASED by `worker` under a fresh fence.
         Their renders carry the checkpoints to go on from. Skips cancelled and expired ones."""
 
+    def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+        """Called while images of the jobs `waiting`, held by `worker`, find no slot: jobs of tiers
+        with smaller shares give way to them and to what is queued, as giving_way.py decides. Their
+        holders are told by the next renewal. True when anybody was asked to leave. With nothing to
+        do it takes no write lock."""
+
     def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
         """Extend leases and write checkpoints in one transaction; may be lost in a power cut
         (that only costs passes). One Renewal per beat, in order."""

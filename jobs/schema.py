@@ -55,6 +55,9 @@ jobs = Table(
     Column("body_hash", Text, nullable=False),
     Column("errors", Text, nullable=False),  # JSON list of reasons
     Column("request", Text, nullable=False),  # JSON of ImageRequest
+    Column("preemptions", Integer, nullable=False, server_default=text("0")),
+    # somebody else's slots were cleared for it, which happens once
+    Column("way_made", Boolean, nullable=False, server_default=text("false")),
 )
 _queued = text("state = 'queued'")
 _succeeded = text("state = 'succeeded'")
@@ -101,6 +104,13 @@ leases = Table(
     "leases",
     metadata,
     Column("job_id", Text, primary_key=True),
+    Column("lane", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("images", Integer, nullable=False),  # that were not settled when it was claimed
+    Column("passes", Integer, nullable=False),  # of each image
+    Column("claimed_at", Double, nullable=False),
+    Column("yield_to", Text),  # the tier that it must make way for
     Column("fence", BigInteger, nullable=False),
     Column("worker", Text, nullable=False),
     Column("lease_until", Double, nullable=False),
@@ -111,16 +121,18 @@ leases = Table(
     postgresql_with={"fillfactor": 50},
 )
 
-# Virtual time and served seconds belong to a (lane, tier), so that one tier never delays the
-# newcomers of another.
+# Virtual times belong to a (lane, tier), so that one tier never delays the newcomers of another:
+# vtime orders its tenants' jobs (it ages, and was true at vtime_at), began and ended are its place
+# among the tiers.
 lanes = Table(
     "lanes",
     metadata,
     Column("lane", Text, primary_key=True),
     Column("tier", Text, primary_key=True),
     Column("vtime", Double, nullable=False),
-    Column("served_seconds", Double, nullable=False),  # decays; true at served_at
-    Column("served_at", Double, nullable=False),
+    Column("vtime_at", Double, nullable=False),
+    Column("began", Double, nullable=False),
+    Column("ended", Double, nullable=False),
     sqlite_with_rowid=False,
 )
 

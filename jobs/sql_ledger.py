@@ -22,7 +22,7 @@ from jobs import statements as sql
 from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
-from jobs.fair_queue import FairQueue
+from jobs.fair_queue import LEAST_SHARE, FairQueue
 from jobs.forgetting import (
     Forgetting,
     anything_aged,
@@ -45,6 +45,7 @@ from jobs.ledger import (
     Standing,
     Submission,
 )
+from jobs.making_way import Asking, make_way, who_gives_way
 from jobs.outage import Outage
 from jobs.outlook import Outlooks
 from jobs.queue_length import lane_depth, place_in_queue
@@ -83,9 +84,9 @@ class SqlLedger:
     """A Ledger at an SQLAlchemy URL (`sqlite:////var/lib/meltproof/ledger.db`).
 
     tiers: what each tier promises; an unknown one has no limit and weight 1. May be replaced at any
-    time. attempts_max: tries without progress before a job fails. watch_grace_seconds: how long a
-    watched job lives before its first `watch`. days: by which images are counted. Raises
-    LedgerUnavailable, SchemaTooNew, ValueError.
+    time. least_share: of the lane, for every tier with work. attempts_max: tries without progress
+    before a job fails. watch_grace_seconds: how long a watched job lives before its first `watch`.
+    days: by which images are counted. Raises LedgerUnavailable, SchemaTooNew, ValueError.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have a default
@@ -93,6 +94,7 @@ class SqlLedger:
         url: str,
         *,
         tiers: Mapping[str, Tier] | None = None,
+        least_share: float = LEAST_SHARE,
         attempts_max: int = 3,
         watch_grace_seconds: float = 120.0,
         days: QuotaDays = UTC_DAYS,
@@ -107,6 +109,7 @@ class SqlLedger:
         except OSError as error:
             raise LedgerUnavailable(f"{parsed.database}: {error}") from error
         self.tiers: Mapping[str, Tier] = tiers or {}
+        self.least_share = least_share
         self._attempts_max = attempts_max
         self._watch_grace_seconds = watch_grace_seconds
         self._days = days
@@ -119,6 +122,10 @@ class SqlLedger:
         with self._write() as connection:
             prepare(connection)
             open_accounts(connection)
+
+    @property
+    def _fair_queue(self) -> FairQueue:
+        return FairQueue(self.tiers, self.least_share)
 
     # -- transactions
 
@@ -230,7 +237,17 @@ class SqlLedger:
                 return []
         with self._write() as connection:
             wanted = Claim(lane, worker, limit, lease_seconds)
-            return claim_jobs(connection, FairQueue(self.tiers), wanted, self._clock())
+            return claim_jobs(connection, self._fair_queue, wanted, self._clock())
+
+    def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+        """See Ledger."""
+        asked = Asking(lane, worker, frozenset(waiting))
+        with self._read() as connection:
+            decided = who_gives_way(connection, self._fair_queue, asked, self._clock())
+        if not decided.leaving:
+            return False
+        with self._write(self._database.relaxed) as connection:
+            return make_way(connection, self._fair_queue, asked, self._clock())
 
     def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
         """See Ledger. Not fsynced."""
@@ -316,13 +333,13 @@ class SqlLedger:
     def position(self, job_id: str) -> int | None:
         """See Ledger: exact inside a tier; beside other tiers, by the tiers' shares."""
         with self._read() as connection:
-            place = place_in_queue(connection, FairQueue(self.tiers), job_id)
+            place = place_in_queue(connection, self._fair_queue, job_id)
             return None if place is None else place.jobs_ahead
 
     def outlook(self, job_id: str) -> Outlook:
         """See Ledger."""
         with self._read() as connection:
-            return self._outlooks.of(connection, FairQueue(self.tiers), job_id, self._clock())
+            return self._outlooks.of(connection, self._fair_queue, job_id, self._clock())
 
     def standing(self, tenant: Tenant, lane: str) -> Standing:
         """See Ledger."""

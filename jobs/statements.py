@@ -53,9 +53,9 @@ FIRST_WAITING = text("""select id from jobs
     where tenant = :tenant and lane = :lane and state = 'queued' order by seq limit 1""")
 WAITING = text("""select count(*) from jobs
     where tenant = :tenant and lane = :lane and state = 'queued'""")
-VTIME = text("select vtime from lanes where lane = :lane and tier = :tier")
-NEW_LANE = text("""insert into lanes (lane, tier, vtime, served_seconds, served_at)
-    values (:lane, :tier, 0.0, 0.0, :now) on conflict (lane, tier) do nothing""")
+VTIME = text("select vtime, vtime_at from lanes where lane = :lane and tier = :tier")
+NEW_LANE = text("""insert into lanes (lane, tier, vtime, vtime_at, began, ended)
+    values (:lane, :tier, 0.0, :now, 0.0, 0.0) on conflict (lane, tier) do nothing""")
 # A busy tenant's next stamp follows its last one; an idle one starts at the tier's virtual time,
 # so that idling earns no credit.
 STAMP = text("""insert into flows (lane, tier, tenant, vft)
@@ -74,24 +74,40 @@ NEW_RENDER = text("""insert into renders
 
 # -- claim
 ANY_QUEUED = text("select 1 from jobs where lane = :lane and state = 'queued' limit 1")
-TIERS_OF_LANE = text("""select tier, served_seconds, served_at from lanes
+TIERS_OF_LANE = text("""select tier, vtime, vtime_at, began, ended from lanes
     where lane = :lane""")
 HEADS = """select id, vft, cost_seconds, fence from jobs
     where lane = :lane and tier = :tier and state = 'queued' and deadline_at > :now
       and (watched_until is null or watched_until > :now)
     order by vft, seq limit :limit"""
-SERVED = text("""update lanes set served_seconds = :served, served_at = :now,
-        vtime = case when vtime > :vft then vtime else :vft end
+SERVED = text("""update lanes set vtime = :vtime, vtime_at = :now, began = :began, ended = :ended
     where lane = :lane and tier = :tier""")
 NEW_LEASE = text("""insert into leases
-        (job_id, fence, worker, lease_until, lease_seconds, progress, cancel_requested)
-    values (:job_id, :fence, :worker, :lease_until, :lease_seconds, :progress, :no)""")
+        (job_id, lane, tier, tenant, images, passes, claimed_at, fence, worker, lease_until,
+        lease_seconds, progress, cancel_requested)
+    values (:job_id, :lane, :tier, :tenant, :images, :passes, :now, :fence, :worker, :lease_until,
+        :lease_seconds, :progress, :no)""")
+
+# -- making way
+HELD = text("""select l.job_id, l.tier, l.images, l.passes, l.claimed_at, l.worker, l.yield_to,
+        j.preemptions, j.way_made, j.created_at,
+        (select max(r.pass_no) from renders r
+            where r.job_id = l.job_id and r.state = 'rendering') as pass_no
+    from leases l cross join jobs j where j.id = l.job_id and l.lane = :lane""")
+NEXT_WITHOUT_WAY = text("""select j.id, j.created_at,
+        (select count(*) from renders r where r.job_id = j.id) as images
+    from jobs j
+    where j.lane = :lane and j.tier = :tier and j.state = 'queued' and not j.way_made
+      and j.deadline_at > :now and (j.watched_until is null or j.watched_until > :now)
+    order by j.vft, j.seq limit :limit""")
+ASK_TO_LEAVE = text("update leases set yield_to = :tier where job_id = :job_id")
+PREEMPTED = _many("update jobs set preemptions = preemptions + 1 where id in :ids")
+WAY_MADE = _many("update jobs set way_made = :yes where id in :ids")
 
 # -- renew
 RENEW = text("""update leases set lease_until = :lease_until, lease_seconds = :lease_seconds
-    where (job_id, fence) in :held returning job_id, fence, cancel_requested""").bindparams(
-    bindparam("held", expanding=True)
-)
+    where (job_id, fence) in :held returning job_id, fence, cancel_requested,
+        yield_to""").bindparams(bindparam("held", expanding=True))
 RENDER_STATES = _many("""select r.job_id, r.idx, r.state, r.previews, j.state
     from renders r join jobs j on j.id = r.job_id where r.job_id in :ids""")
 BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews = :previews,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from jobs import statements as sql
+from jobs.fair_queue import aged
 from jobs.job import Job
 from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Usage
 from jobs.quota_days import QuotaDays
@@ -123,9 +124,9 @@ def _check_queue(connection: Connection, request: ImageRequest, queued_jobs: int
 
 def _stamp(connection: Connection, request: ImageRequest, now: float) -> float:
     where = {"lane": request.lane, "tier": request.tier}
-    vtime = connection.execute(sql.VTIME, where).scalar()
-    if vtime is None:
+    lane = connection.execute(sql.VTIME, where).first()
+    if lane is None:
         connection.execute(sql.NEW_LANE, {**where, "now": now})
-        vtime = 0.0
+    vtime = 0.0 if lane is None else aged(lane.vtime, now - lane.vtime_at)
     stamp = {**where, "tenant": request.tenant, "vtime": vtime, "cost": request.cost_seconds}
     return float(connection.execute(sql.STAMP, stamp).scalar_one())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,14 @@ from jobs.job import Job, JobState
 from jobs.ledger import LedgerUnavailable, Outcome
 from jobs.request import ImageRequest
 from jobs.sql_ledger import SqlLedger
+from jobs.tiers import Tier
 from tests.contract.dispatch_stages import Files, Lane, Prompts, Replica, Verdicts, file_of, until
 from tests.contract.ledger_kit import LEASE_SECONDS, Clock, wish
 
 
 class WatchedLedger(AsyncLedger):
     """Counts what was settled through it. `breaks`: raised by the next finish instead of a write.
-    `forgets`: the next finish is written, but its answer is lost."""
+    `forgets`: the next finish is written, but its answer is lost. `asked`: calls of `make_way`."""
 
     breaks: Exception | None = None
     forgets = False
@@ -34,6 +35,11 @@ class WatchedLedger(AsyncLedger):
         super().__init__(ledger)
         self.settled: Counter[tuple[str, int]] = Counter()
         self.tries = 0
+        self.asked = 0
+
+    async def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+        self.asked += 1
+        return await super().make_way(lane, worker, waiting)
 
     async def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         self.tries += 1
@@ -70,7 +76,10 @@ class Running:
 class World:
     """A lane in a directory, on a clock that stands still until a test moves it."""
 
-    def __init__(self, directory: Path, *replicas: Replica) -> None:
+    def __init__(
+        self, directory: Path, *replicas: Replica, tiers: Mapping[str, Tier] | None = None
+    ) -> None:
+        self.tiers = tiers
         self.clock = Clock()
         self.path = directory / "ledger.db"
         self.sql = self._open()
@@ -81,7 +90,7 @@ class World:
         self.dispatchers: list[Running] = []
 
     def _open(self) -> SqlLedger:
-        return SqlLedger(f"sqlite:///{self.path}?timeout=0.1", clock=self.clock)
+        return SqlLedger(f"sqlite:///{self.path}?timeout=0.1", clock=self.clock, tiers=self.tiers)
 
     @property
     def replicas(self) -> list[Replica]:
@@ -179,9 +188,11 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, *replicas: Replica) -> AsyncIterator[World]:
+async def world(
+    directory: Path, *replicas: Replica, tiers: Mapping[str, Tier] | None = None
+) -> AsyncIterator[World]:
     """A world that is closed at the end. One replica of four slots unless told otherwise."""
-    made = World(directory, *(replicas or (Replica(4),)))
+    made = World(directory, *(replicas or (Replica(4),)), tiers=tiers)
     try:
         yield made
     finally:

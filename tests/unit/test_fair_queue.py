@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.fair_queue import FairQueue, Head
+from jobs.fair_queue import FairQueue, Head, Served
 from jobs.job import Render, RenderState
 from jobs.outage import Outage
 from jobs.tiers import Tier, refunded
@@ -21,11 +21,13 @@ weights = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0.01, 1000), 
 def serve(queue: FairQueue, costs: dict[str, float], turns: int) -> Counter[str]:
     """Seconds served per tier while every tier always has work."""
     heads = {tier: Head(tier, 0.0, cost) for tier, cost in costs.items()}
-    served: Counter[str] = Counter()
+    served: dict[str, Served] = {}
+    seconds: Counter[str] = Counter()
     for _ in range(turns):
         tier = queue.pick(heads, served)
-        served[tier] += costs[tier]  # type: ignore[assignment]
-    return served
+        served[tier] = queue.after(tier, heads, served)
+        seconds[tier] += costs[tier]  # type: ignore[assignment]
+    return seconds
 
 
 def test_seconds_are_shared_by_weight_whatever_the_jobs_cost() -> None:
@@ -44,7 +46,7 @@ def test_the_smallest_weight_still_moves() -> None:
 
 def test_an_absent_tier_leaves_its_share_to_the_others() -> None:
     assert PAID_FIRST.shares(("free",)) == {"free": pytest.approx(1.0)}
-    assert PAID_FIRST.pick({"free": Head("j", 1.0, 1.0)}, {"free": 1e9}) == "free"
+    assert PAID_FIRST.pick({"free": Head("j", 1.0, 1.0)}, {"free": Served(1e9, 2e9)}) == "free"
 
 
 def test_an_unknown_tier_weighs_one() -> None:

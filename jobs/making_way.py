@@ -1,0 +1,80 @@
+"""Asking renders to give way to a fairer tier, as giving_way.py decides. Part of SqlLedger.
+
+What is asked is kept on the leases, so that several dispatchers that look at the same crowd do not
+ask twice; and on each job for which slots were cleared, so that no more are cleared for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from jobs import statements as sql
+from jobs.fair_queue import FairQueue
+from jobs.giving_way import GivingWay, Holding, Wanting, give_way
+
+_QUEUED_READ = 16  # enough for one look at the head of a queue; the next look sees the next
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks: a dispatcher of a lane, some of whose jobs wait for slots."""
+
+    lane: str
+    worker: str
+    waiting: frozenset[str]
+
+
+def who_gives_way(
+    connection: Connection, fair_queue: FairQueue, asking: Asking, now: float
+) -> GivingWay:
+    """Reads only: the leases of the lane, of which there are few, and the heads of its queues."""
+    held = connection.execute(sql.HELD, {"lane": asking.lane}).all()
+    wanting = [
+        Wanting(row.job_id, row.tier, row.images, row.created_at, queued=False)
+        for row in held
+        if row.job_id in asking.waiting and not row.way_made
+    ]
+    tiers = list(connection.execute(sql.TIERS_OF_LANE, {"lane": asking.lane}))
+    shares = fair_queue.shares({row.tier for row in (*tiers, *held)})
+    least = min((shares[row.tier] for row in held), default=1.0)
+    for tier in (row.tier for row in tiers if shares[row.tier] > least):
+        where = {"lane": asking.lane, "tier": tier, "now": now, "limit": _QUEUED_READ}
+        queued = connection.execute(sql.NEXT_WITHOUT_WAY, where)
+        wanting += [Wanting(r.id, tier, r.images, r.created_at, queued=True) for r in queued]
+    present = {row.tier for row in held} | {job.tier for job in wanting}
+    shares = fair_queue.shares(present)
+    return give_way(shares, wanting, _holding(held, asking))
+
+
+def make_way(connection: Connection, fair_queue: FairQueue, asking: Asking, now: float) -> bool:
+    """See Ledger.make_way; inside the caller's transaction."""
+    decided = who_gives_way(connection, fair_queue, asking, now)
+    leaving = [{"job_id": job, "tier": tier} for job, tier in decided.leaving.items()]
+    if not leaving:
+        return False
+    connection.execute(sql.ASK_TO_LEAVE, leaving)
+    if decided.drawn:
+        connection.execute(sql.PREEMPTED, {"ids": list(decided.drawn)})
+        connection.execute(sql.WAY_MADE, {"ids": list(decided.served), "yes": True})
+    return True
+
+
+def _holding(held: Sequence[Row[Any]], asking: Asking) -> list[Holding]:
+    return [
+        Holding(
+            job_id=row.job_id,
+            tier=row.tier,
+            images=row.images,
+            claimed_at=row.claimed_at,
+            mine=row.worker == asking.worker,
+            shelved=row.job_id in asking.waiting and row.pass_no is None,
+            drawn=None if row.pass_no is None else row.pass_no / row.passes,
+            leaving=row.yield_to is not None,
+            preemptions=row.preemptions,
+        )
+        for row in held
+    ]
