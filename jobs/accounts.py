@@ -19,6 +19,7 @@ from jobs.request import Tenant
 from jobs.statements import TENANT
 
 KEY_START = "sk-mp-"
+"""What every key of the ledger begins with: anything else needs no look-up."""
 _PREFIX_LENGTH = len(KEY_START) + 8
 _SECRET_BYTES = 32
 

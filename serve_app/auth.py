@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-from jobs.accounts import key_hash
+from jobs.accounts import KEY_START, key_hash
 from jobs.group_commit import AsyncLedger
 from jobs.ledger import LedgerUnavailable
 from jobs.request import Tenant
@@ -53,7 +53,8 @@ class Keyring:
         tenant = self._configured.get(hashed)
         if tenant is None:
             tenant = self._signed(bearer) if looks_like_a_token(bearer) else None
-            tenant = tenant or await self._ledger_keys.owner(hashed)
+            if tenant is None and bearer.startswith(KEY_START):
+                tenant = await self._ledger_keys.owner(hashed)
         if tenant is None:
             raise Unauthorized
         if tenant.tier not in self._tiers:

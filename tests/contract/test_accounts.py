@@ -219,8 +219,10 @@ from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import wish
 ledgers = [SqlLedger(sys.argv[1], tiers={"free": Tier(images_per_day=3)}) for _ in range(2)]
-accepted, refused = [], []
+accepted, refused, first = [], [], []
 def race(ledger):
+    same = ledger.submit(wish(tenant="same", n=3, idempotency_key="k", body_hash="a"))
+    first.append((same.job.id, same.reattached))
     for turn in range(2):
         for tenant in range(20):
             try:
@@ -232,12 +234,12 @@ sys.stdin.readline()
 threads = [threading.Thread(target=race, args=(ledger,)) for ledger in ledgers]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-print(json.dumps([accepted, refused]), flush=True)
+print(json.dumps([accepted, refused, first]), flush=True)
 """
 
 
 def test_processes_racing_for_the_last_images_take_exactly_the_limit(database: Database) -> None:
-    """Then all of it fails, and all of it is given back."""
+    """A repeated request among it is one. Then all of it fails, and all of it is given back."""
     ledger = database.open(tiers={"free": Tier(images_per_day=3)}, attempts_max=1)
     processes = [python(RACE, database.url) for _ in range(2)]
     for process in processes:
@@ -248,12 +250,16 @@ def test_processes_racing_for_the_last_images_take_exactly_the_limit(database: D
         process.stdin.write("go\n")
         process.stdin.flush()
     outputs = [json.loads(process.communicate()[0]) for process in processes]
-    accepted = [job_id for taken, _ in outputs for job_id in taken]
+    accepted = [job_id for taken, _, _ in outputs for job_id in taken]
     assert len(accepted) == len(set(accepted)) == 60
-    assert sum(len(refused) for _, refused in outputs) == 100
+    assert sum(len(refused) for _, refused, _ in outputs) == 100
+    same = [tuple(answer) for *_, answers in outputs for answer in answers]
+    assert len({job_id for job_id, _ in same}) == 1, "one key, one job, whoever asks"
+    assert [reattached for _, reattached in same].count(False) == 1
     assert [used(ledger, f"t{tenant}") for tenant in range(20)] == [3] * 20
+    accepted.append(same[0][0])
     while jobs := ledger.claim("chat", "w", 16, 60.0):
         for job in jobs:
             ledger.release(job.id, job.fence, error="the decoder broke")
     assert {job.state for job in ledger.get_many(accepted)} == {JobState.FAILED}
-    assert [used(ledger, f"t{tenant}") for tenant in range(20)] == [0] * 20
+    assert [used(ledger, tenant) for tenant in ("same", *(f"t{i}" for i in range(20)))] == [0] * 21
