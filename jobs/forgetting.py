@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from jobs import statements as sql
+from jobs.accounts import forget_tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import load
 
@@ -77,7 +78,8 @@ def drop_jobs(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def drop_tenant(connection: Connection, tenant: str) -> None:
-    """Delete what names a tenant beside its jobs."""
+    """Delete what names a tenant beside its jobs; its keys stop."""
+    forget_tenant(connection, tenant)
     for statement in sql.DROP_TENANT:
         connection.execute(statement, {"tenant": tenant})
 

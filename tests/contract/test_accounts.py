@@ -102,6 +102,20 @@ def test_everybody_on_one_database_signs_urls_with_one_secret(database: Database
     assert len(first.url_secret()) == 32
 
 
+def test_a_forgotten_tenant_has_no_keys(database: Database) -> None:
+    ledger = database.open(tiers={"free": Tier(images_per_day=3)})
+    ledger.submit(wish())
+    ledger.submit(wish(tenant="bob"))
+    key, other = ledger.accounts.create("ada", "free"), ledger.accounts.create("bob", "free")
+    before = ledger.accounts.revision()
+    ledger.forget_tenant("ada")
+    assert ledger.accounts.revision() > before, "gateways hear of it"
+    assert ledger.accounts.owner(key_hash(key))[0] is None
+    assert ledger.accounts.owner(key_hash(other))[0] is not None
+    assert [shown.tenant for shown in ledger.accounts.keys()] == ["bob"]
+    assert (used(ledger), used(ledger, "bob")) == (0, 1)
+
+
 # -- who may come in
 
 
