@@ -12,7 +12,7 @@ import pytest
 
 from jobs.accounts import UnknownKey, key_hash
 from jobs.job import JobState
-from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
+from jobs.ledger import LedgerError, LedgerUnavailable, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.quota_days import QuotaDays
 from jobs.request import Tenant
 from jobs.sql_ledger import SqlLedger
@@ -34,10 +34,13 @@ def at_once(calls: list[Callable[[], object]]) -> list[object]:
 
     def run(index: int) -> None:
         start.wait()
-        try:
-            results[index] = calls[index]()
-        except LedgerError as error:
-            results[index] = error
+        while results[index] is None:
+            try:
+                results[index] = calls[index]()
+            except LedgerUnavailable:
+                continue  # a busy SQLite file: nothing was written
+            except LedgerError as error:
+                results[index] = error
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(len(calls))]
     for thread in threads:
@@ -229,19 +232,25 @@ def test_refused_prompts_are_given_back_only_so_often(database: Database, clock:
 
 RACE = """
 import json, sys, threading
-from jobs.ledger import QuotaExceeded
+from jobs.ledger import LedgerUnavailable, QuotaExceeded
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import wish
 ledgers = [SqlLedger(sys.argv[1], tiers={"free": Tier(images_per_day=3)}) for _ in range(2)]
 accepted, refused, first = [], [], []
+def submit(ledger, **changes):
+    while True:
+        try:
+            return ledger.submit(wish(**changes))
+        except LedgerUnavailable:
+            pass  # a busy SQLite file: nothing was written
 def race(ledger):
-    same = ledger.submit(wish(tenant="same", n=3, idempotency_key="k", body_hash="a"))
+    same = submit(ledger, tenant="same", n=3, idempotency_key="k", body_hash="a")
     first.append((same.job.id, same.reattached))
     for turn in range(2):
         for tenant in range(20):
             try:
-                accepted.append(ledger.submit(wish(tenant=f"t{tenant}")).job.id)
+                accepted.append(submit(ledger, tenant=f"t{tenant}").job.id)
             except QuotaExceeded:
                 refused.append(tenant)
 print("ready", flush=True)
