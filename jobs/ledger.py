@@ -58,7 +58,13 @@ class Usage:
 
 
 class NotYetOpen(LedgerError):
-    """The tenant's tier is not open to it yet; nothing was written."""
+    """The tenant's tier is not open to it yet; nothing was written. percent: of the tier's tenants
+    that are let in so far."""
+
+    def __init__(self, tier: str, percent: float) -> None:
+        super().__init__(f"tier {tier!r} is open to {percent:g} % of its accounts so far")
+        self.tier = tier
+        self.percent = percent
 
 
 class QuotaExceeded(LedgerError):

@@ -183,7 +183,7 @@ class SqlLedger:
         tier = self.tiers.get(request.tier, DEFAULT_TIER)
         tenant = Tenant(request.tenant, request.tier)
         if not tier.open_to(tenant.id):
-            raise NotYetOpen(f"tier {tenant.tier} is not open to {tenant.id}")
+            raise NotYetOpen(tenant.tier, tier.open_percent)
         with self._write() as connection:
             now = self._clock()
             enter_tenant(connection, request, now)

@@ -52,9 +52,14 @@ class Tier:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         rollout_percent(self.rollout)
 
+    @property
+    def open_percent(self) -> float:
+        """How much of the tier's tenants is let in."""
+        return rollout_percent(self.rollout)
+
     def open_to(self, tenant: str) -> bool:
         """Whether the tenant is let in. By a stable hash: who was in at 10 % is in at 50 %."""
-        percent = rollout_percent(self.rollout)
+        percent = self.open_percent
         if percent in (0, 100):
             return percent == 100
         digest = hashlib.sha256(f"rollout/{tenant}".encode()).digest()

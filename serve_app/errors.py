@@ -227,7 +227,10 @@ def from_domain(error: Exception) -> ApiError:
         case QuotaExceeded():
             return _quota_used_up(error)
         case NotYetOpen():
-            return NotOpen()
+            return NotOpen(
+                f"Images are not yet open for your account: {error}. Nothing was recorded; "
+                "GET /v1/limits says when you are in."
+            )
         case IdempotencyMismatch():
             return KeyReused(param="Idempotency-Key")
         case _:

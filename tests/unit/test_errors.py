@@ -38,7 +38,7 @@ def test_every_error_is_drawn_in_the_tree_and_has_a_message(kind: type[ApiError]
     ("raised", "status", "code", "headers"),
     [
         (LedgerUnavailable("disk"), 503, "ledger_unavailable", {"retry-after": "1"}),
-        (NotYetOpen("free"), 403, "not_yet_open", {"x-should-retry": "false"}),
+        (NotYetOpen("free", 25), 403, "not_yet_open", {"x-should-retry": "false"}),
         (IdempotencyMismatch("k"), 422, "idempotency_mismatch", {}),
         (LedgerError("?"), 500, None, {}),
         (RuntimeError("secret detail"), 500, None, {}),
