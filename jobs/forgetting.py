@@ -78,7 +78,7 @@ def drop_jobs(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def drop_tenant(connection: Connection, tenant: str) -> None:
-    """Delete what names a tenant beside its jobs; its keys stop."""
+    """Delete what names a tenant beside its jobs: keys, quota, its place in the fair queue."""
     forget_tenant(connection, tenant)
     for statement in sql.DROP_TENANT:
         connection.execute(statement, {"tenant": tenant})

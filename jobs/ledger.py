@@ -266,8 +266,10 @@ class Ledger(Protocol):
         """Delete the rows of these jobs, which have ended and whose blobs are gone."""
 
     def forget_tenant(self, tenant: str) -> None:
-        """Delete what else is known about a tenant without jobs, and overwrite the bytes of what
-        was deleted, as far as the database can. Writers may have to wait for it."""
+        """Delete all that names a tenant beside its jobs: keys, quota, its place in the queue."""
+
+    def scrub(self) -> None:
+        """Overwrite the bytes of what was deleted, as far as the database can. Writers wait."""
 
     def position(self, job_id: str) -> int | None:
         """Jobs of the lane that would be claimed before this one; None once it is not queued."""

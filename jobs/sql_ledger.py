@@ -430,8 +430,13 @@ class SqlLedger:
         """See Ledger."""
         with self._write() as connection:
             drop_tenant(connection, tenant)
-        with self._errors():
+
+    def scrub(self) -> None:
+        """See Ledger."""
+        try:
             self._database.scrub()
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(str(error)) from error
 
     def close(self) -> None:
         """See Ledger."""

@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "start the service on this machine and stay up",
     "generate": "draw a picture from a prompt",
     "keys": "make, list, rotate and revoke API keys; mint signed tokens",
+    "erase": "delete everything about a tenant",
     "status": "say what the service is and what it is doing",
 }
 

@@ -1,0 +1,74 @@
+"""Everything about one tenant, gone: keys, jobs, blobs, rows, and the bytes that they leave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jobs.blobs import BlobStore, job_prefixes
+from jobs.job import Job
+from jobs.ledger import Ledger, LedgerError
+
+_BATCH = 200
+_PAUSE_SECONDS = 0.2
+
+
+class StillHeld(LedgerError):
+    """A dispatcher did not let go of the tenant's jobs in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was removed."""
+
+    jobs: int = 0
+    images: int = 0
+
+
+def erase_tenant(
+    ledger: Ledger,
+    stores: Sequence[BlobStore],
+    tenant: str,
+    patience_seconds: float = 60.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Erased:
+    """Erase; again, it finds nothing. Interrupted, it goes on where it was: a job's row goes last.
+
+    Raises StillHeld when jobs do not end within `patience_seconds`, LedgerUnavailable, OSError.
+    """
+    ledger.forget_tenant(tenant)  # its keys: from here on nothing new comes
+    jobs = images = 0
+    while found := ledger.recent(tenant, _BATCH):
+        _end(ledger, found, patience_seconds, sleep)
+        found = ledger.get_many([job.id for job in found])  # a picture may have come just before
+        _clear(stores, found)
+        ledger.forget([job.id for job in found])
+        jobs += len(found)
+        images += sum(render.blob is not None for job in found for render in job.renders)
+    ledger.forget_tenant(tenant)
+    ledger.scrub()
+    return Erased(jobs, images)
+
+
+def _end(
+    ledger: Ledger, jobs: Sequence[Job], patience_seconds: float, sleep: Callable[[float], None]
+) -> None:
+    """Cancel them; a held one ends with its holder's next heartbeat, or when its lease lapses."""
+    waiting = [job.id for job in jobs if not job.ended]
+    for job_id in waiting:
+        ledger.cancel(job_id)
+    for _ in range(int(patience_seconds / _PAUSE_SECONDS)):
+        waiting = [job.id for job in ledger.get_many(waiting) if not job.ended]
+        if not waiting:
+            return
+        sleep(_PAUSE_SECONDS)
+        ledger.expire()  # perhaps no dispatcher is alive to do it
+    raise StillHeld(f"{len(waiting)} jobs are still held; try again")
+
+
+def _clear(stores: Sequence[BlobStore], jobs: Sequence[Job]) -> None:
+    for store in stores:
+        for job in jobs:
+            for prefix in job_prefixes(job.id):
+                store.clear(prefix)
