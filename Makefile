@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -67,3 +67,6 @@ bench: setup ## Measure the stack against its own engine and against rivals
 
 bench-kill: setup ## Kill decoders under load and count what was lost
 	$(BIN)/python -m scripts.bench_kill
+
+bench-ledger: setup ## Fill the ledger with a million jobs and measure it; beside Celery on Redis
+	$(BIN)/python -m scripts.bench_ledger

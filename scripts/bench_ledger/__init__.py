@@ -1,0 +1,1 @@
+"""What the ledger can bear, on each of its databases: `python -m scripts.bench_ledger`."""

@@ -1,0 +1,111 @@
+"""A long queue in seconds: rows exactly as `submit` would write them, by the database itself.
+
+One job is really submitted; its row is copied for every other one, with ids, tenants and stamps
+of their own. A test compares the result with as many real submits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, create_engine, text
+
+from jobs.request import ImageRequest
+from jobs.schema import jobs, renders
+from jobs.sql_ledger import SqlLedger
+
+LANE, TIER, WHALE = "bench", "free", "whale"
+IN_A_TURN, OF_WHALE = 10, 3  # three of ten jobs are the whale's
+_NUMBERS = "with recursive n(i) as (select 0 union all select i + 1 from n where i < :last)"
+# A permutation of 0..2^32, so that ids scatter over their index as random ones do.
+_ID = """'00' || '000000000000000' ||
+    substr(cast(1000000000000000 + (i * 2654435761) % 4294967296 as text), 2)"""
+_WHALES = f"i % {IN_A_TURN} < {OF_WHALE}"
+_TH_OF_WHALE = f"((i / {IN_A_TURN}) * {OF_WHALE} + i % {IN_A_TURN})"
+_TH_OF_OTHERS = f"((i / {IN_A_TURN}) * {IN_A_TURN - OF_WHALE} + i % {IN_A_TURN} - {OF_WHALE})"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """queued jobs of one image over `tenants` tenants, of whom one holds three in ten."""
+
+    queued: int
+    tenants: int
+
+    def tenant_of(self, i: int) -> str:
+        """Who sends job i."""
+        turn, place = divmod(i, IN_A_TURN)
+        if place < OF_WHALE:
+            return WHALE
+        others = turn * (IN_A_TURN - OF_WHALE) + place - OF_WHALE
+        return f"tenant-{others % (self.tenants - 1)}"
+
+
+def wish(tenant: str, **changes: object) -> ImageRequest:
+    """A request for one image, as every measure here uses it."""
+    fields: dict[str, object] = {
+        "lane": LANE, "tenant": tenant, "tier": TIER, "model": "tokens", "prompt": "a red fox",
+        "n": 1, "width": 256, "height": 256, "quality": "auto", "passes": 4, "guidance": 3.0,
+        "seed": 7, "watched": False,
+    }  # fmt: skip
+    return ImageRequest(**(fields | changes))  # type: ignore[arg-type]
+
+
+def fill(ledger: SqlLedger, url: str, backlog: Backlog) -> None:
+    """Queue all of it in one transaction. The ledger must be empty."""
+    template = ledger.submit(wish(backlog.tenant_of(0))).job
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        numbers = {"last": backlog.queued - 1, "template": template.id}
+        _copy_jobs(connection, numbers, backlog)
+        _copy_renders(connection, numbers)
+        connection.execute(text("delete from jobs where id = :id"), {"id": template.id})
+        connection.execute(text("delete from renders where job_id = :id"), {"id": template.id})
+        _count(connection, "flows (lane, tier, tenant, vft)", "lane, tier, tenant, max(vft)",
+               "lane, tier, tenant")  # fmt: skip
+        _count(connection, "quota (tenant, day, used)", "tenant, day, count(*)", "tenant, day")
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("analyze"))
+    engine.dispose()
+
+
+def _copy_jobs(connection: Connection, numbers: dict[str, object], backlog: Backlog) -> None:
+    others = f"{_TH_OF_OTHERS} % {backlog.tenants - 1}"
+    rank = (
+        f"case when {_WHALES} then {_TH_OF_WHALE} else {_TH_OF_OTHERS} / {backlog.tenants - 1} end"
+    )
+    tenant = f"case when {_WHALES} then '{WHALE}' else 'tenant-' || ({others}) end"
+    own = {
+        "id": _ID,
+        "tenant": tenant,
+        "vft": f"cost_seconds * ({rank} + 1)",
+        "request": f"""replace(request, '"{WHALE}"', '"' || {tenant} || '"')""",
+    }
+    names = [column.name for column in jobs.columns if column.name != "seq"]
+    values = [own.get(name, name) for name in names]
+    connection.execute(
+        text(
+            f"insert into jobs ({', '.join(names)}) {_NUMBERS} select {', '.join(values)} "
+            "from n cross join jobs where jobs.id = :template order by i"
+        ),
+        numbers,
+    )
+
+
+def _copy_renders(connection: Connection, numbers: dict[str, object]) -> None:
+    names = [column.name for column in renders.columns]
+    values = ["jobs.id" if name == "job_id" else f"renders.{name}" for name in names]
+    connection.execute(
+        text(
+            f"insert into renders ({', '.join(names)}) select {', '.join(values)} "
+            "from jobs cross join renders "
+            "where renders.job_id = :template and jobs.id <> :template order by jobs.id"
+        ),
+        {"template": numbers["template"]},
+    )
+
+
+def _count(connection: Connection, into: str, what: str, per: str) -> None:
+    table = into.split()[0]
+    connection.execute(text(f"delete from {table}"))
+    connection.execute(text(f"insert into {into} select {what} from jobs group by {per}"))

@@ -1,0 +1,134 @@
+"""Our ledger and Celery on Redis with the same workload, one after the other on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis import Redis
+
+from jobs.sql_ledger import SqlLedger
+from scripts.bench_ledger.backlog import LANE, wish
+
+PRODUCERS, WORKERS = 2, 3
+LIMIT_SECONDS = 60.0
+_MODULE = "scripts.bench_ledger.workers"
+Process = subprocess.Popen[str]
+
+
+def our_jobs_per_s(url: str, jobs: int) -> float:
+    """From the start of the producers until the last job has succeeded."""
+    ledger = SqlLedger(url)
+    ledger.submit(wish("nobody", lane="other"))
+    work = [["-m", _MODULE, "work", url, f"w{i}"] for i in range(WORKERS)]
+    each = str(jobs // PRODUCERS)
+    produce = [["-m", _MODULE, "produce", url, each, f"p{i}"] for i in range(PRODUCERS)]
+
+    def left() -> int:
+        depth = ledger.depth(LANE)
+        return depth.queued_jobs + depth.active_jobs
+
+    try:
+        with _running(work) as workers:
+            _await_ready(workers)
+            return jobs / _seconds(produce, lambda: left() == 0)
+    finally:
+        ledger.close()
+
+
+def celery_jobs_per_s(jobs: int) -> float:
+    """The same for Celery; redis-server appends to its file and syncs it every second."""
+    with _redis() as broker:
+        os.environ["BENCH_BROKER"] = broker
+        redis = Redis(unix_socket_path=broker.removeprefix("redis+socket://"))
+        options = [
+            "-P",
+            "threads",
+            "-c",
+            "8",
+            "-l",
+            "ERROR",
+            "--without-gossip",
+            "--without-mingle",
+        ]
+        work = [
+            ["-m", "celery", "-q", "-A", _MODULE, "worker", "-n", f"w{i}@bench", *options]
+            for i in range(WORKERS)
+        ]
+        produce = [["-m", _MODULE, "produce-celery", str(jobs // PRODUCERS)]] * PRODUCERS
+        with _running(work):
+            _await_workers()
+            return jobs / _seconds(produce, lambda: int(redis.get("done") or 0) >= jobs)
+
+
+def _await_workers() -> None:
+    from scripts.bench_ledger.workers import app
+
+    app.conf.broker_url = os.environ["BENCH_BROKER"]
+    deadline = time.monotonic() + 30
+    while len(app.control.ping(timeout=1)) < WORKERS:
+        assert time.monotonic() < deadline, "the Celery workers did not come up"
+
+
+def _await_ready(processes: list[Process]) -> None:
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n", "a process did not come up"
+
+
+def _seconds(produce: list[list[str]], finished: Callable[[], bool]) -> float:
+    with _running(produce) as producers:
+        _await_ready(producers)
+        began = time.perf_counter()
+        for producer in producers:
+            assert producer.stdin is not None
+            producer.stdin.write("go\n")
+            producer.stdin.flush()
+        while any(producer.poll() is None for producer in producers) or not finished():
+            assert time.perf_counter() - began < LIMIT_SECONDS, "jobs are missing"
+            time.sleep(0.02)
+        return time.perf_counter() - began
+
+
+@contextmanager
+def _running(commands: list[list[str]]) -> Iterator[list[Process]]:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]  # fmt: skip
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@contextmanager
+def _redis() -> Iterator[str]:
+    """A redis-server of our own on a unix socket; its URL for Celery."""
+    server = shutil.which("redis-server")
+    if server is None:
+        raise FileNotFoundError("redis-server is not installed: apt-get install redis-server")
+    with tempfile.TemporaryDirectory(prefix="bench-redis-") as folder:
+        socket = Path(folder) / "redis.sock"
+        settings = ["--port", "0", "--unixsocket", str(socket), "--dir", folder]
+        durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+        process = subprocess.Popen([server, *settings, *durable], stdout=subprocess.DEVNULL)
+        try:
+            while not socket.exists():
+                time.sleep(0.05)
+            yield f"redis+socket://{socket}"
+        finally:
+            process.terminate()
+            process.wait()

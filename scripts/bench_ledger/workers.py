@@ -1,0 +1,116 @@
+"""Both sides of the comparison with Celery, as processes: `python -m scripts.bench_ledger.workers`.
+
+The workload: two producers, three workers of eight slots, jobs of four passes that take no time.
+Ours writes a checkpoint of 1 KB after every pass and settles under the fence; Celery (with the
+settings of Ray's adapter: late acknowledgement, threads) writes neither checkpoint nor progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+from celery import Celery
+from redis import Redis
+
+from jobs.group_commit import AsyncLedger
+from jobs.job import Job, RenderState
+from jobs.ledger import Beat, Outcome, RenderBeat
+from jobs.sql_ledger import SqlLedger
+from scripts.bench_ledger.backlog import LANE, wish
+
+PASSES, SLOTS, CALLERS = 4, 8, 16
+CHECKPOINT = os.urandom(1024)
+LEASE_SECONDS = 30.0
+BROKER = os.environ.get("BENCH_BROKER", "")
+
+app = Celery("bench", broker=BROKER)
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+)
+done = Redis(unix_socket_path=BROKER.removeprefix("redis+socket://"))
+
+
+@app.task(name="draw")
+def draw(number: int) -> None:
+    """One job: passes that take no time, then one effect that can be counted."""
+    for _ in range(PASSES):
+        time.sleep(0)
+    done.incr("done")
+
+
+def _at_the_gun() -> None:
+    """Say that everything is imported, and wait for the start."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+
+def produce_for_celery(jobs: int) -> None:
+    draw.app.connection_for_write().ensure_connection()
+    _at_the_gun()
+    for number in range(jobs):
+        draw.delay(number)
+
+
+def produce_for_us(url: str, jobs: int, name: str) -> None:
+    async def caller(front: AsyncLedger, k: int) -> None:
+        for i in range(k, jobs, CALLERS):
+            await front.submit(wish(f"{name}-{i % 50}"))
+
+    async def run() -> None:
+        front = AsyncLedger(SqlLedger(url))
+        _at_the_gun()
+        async with asyncio.TaskGroup() as group:
+            for k in range(CALLERS):
+                group.create_task(caller(front, k))
+        await asyncio.to_thread(front.close)
+
+    asyncio.run(run())
+
+
+def work_for_us(url: str, name: str) -> None:
+    """Claim what fits, a heartbeat with every pass, settle: as a dispatcher does, without images.
+    Until the process is ended."""
+    ledger = SqlLedger(url)
+    print("ready", flush=True)
+    seen = -1
+    while True:
+        seen_before, seen = seen, ledger.version()
+        jobs = ledger.claim(LANE, name, SLOTS, LEASE_SECONDS)
+        if not jobs:
+            if seen == seen_before:
+                time.sleep(0.005)
+            continue
+        for pass_no in range(1, PASSES + 1):
+            ledger.renew([_beat(job, pass_no) for job in jobs], LEASE_SECONDS)
+        ledger.together([_settling(ledger, job) for job in jobs])
+
+
+def _beat(job: Job, pass_no: int) -> Beat:
+    state = RenderState.FINISHING if pass_no == PASSES else RenderState.RENDERING
+    return Beat(job.id, job.fence, (RenderBeat(0, state, pass_no, CHECKPOINT),))
+
+
+def _settling(ledger: SqlLedger, job: Job):  # type: ignore[no-untyped-def]
+    outcome = Outcome(RenderState.SUCCEEDED, blob=f"images/{job.id}/0-{job.fence}.png")
+    return lambda: ledger.finish_render(job.id, job.fence, 0, outcome)
+
+
+def main() -> None:
+    what, *arguments = sys.argv[1:]
+    if what == "produce-celery":
+        produce_for_celery(int(arguments[0]))
+    elif what == "produce":
+        produce_for_us(arguments[0], int(arguments[1]), arguments[2])
+    elif what == "work":
+        work_for_us(*arguments)
+
+
+if __name__ == "__main__":
+    main()
