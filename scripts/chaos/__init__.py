@@ -1,0 +1,1 @@
+"""Breaking things under load, and proving afterwards that nothing was lost: `make chaos`."""

@@ -1,0 +1,43 @@
+"""`python -m scripts.chaos [--quick]`: break things, come to rest, audit; the last line is one JSON
+object. Nothing else should run on the machine meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from scripts.chaos.databases import DATABASES
+from scripts.chaos.storm import passes_redone, weather
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Break things under load; prove nothing is lost.")
+    parser.add_argument("--databases", nargs="+", default=sorted(DATABASES), choices=DATABASES)
+    parser.add_argument("--minutes", type=float, default=30.0, help="of faults, all parts together")
+    parser.add_argument("--quick", action="store_true", help="a minute of everything")
+    parser.add_argument("--seed", type=int, default=0, help="of the faults")
+    parser.add_argument("--keep", type=Path, help="leave what the runs wrote in this folder")
+    options = parser.parse_args()
+    began = time.monotonic()
+    seconds = 60 * (0.5 if options.quick else options.minutes) / len(options.databases)
+    report: dict[str, Any] = {}
+    for name in options.databases:
+        report[name] = weather(name, seconds, options.seed, options.keep)
+        say(f"{name}: {json.dumps(report[name])}")
+        report[name] |= passes_redone(name, 1 if options.quick else 5, options.keep)
+    parts = list(report.values())
+    for key in ("faults", "lost", "doubled", "miscounted"):
+        report[key] = sum(part[key] for part in parts)
+    report["seconds"] = round(time.monotonic() - began, 1)
+    say(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

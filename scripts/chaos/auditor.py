@@ -1,0 +1,201 @@
+"""What a run proves. Believes two witnesses: what clients wrote down outside, and what triggers in
+the database counted; the ledger's code is not asked whether the ledger is right."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, text
+
+from jobs.job import SETTLED, TERMINAL
+from jobs.rows import request_from_json
+from scripts.chaos.stages import file_of
+from scripts.chaos.world import World
+
+SAMPLE = 60
+_SETTLED = ", ".join(f"'{state}'" for state in sorted(SETTLED))
+_TABLE = "create table settled_audit (job_id text, idx integer, state text)"
+_SQLITE = f"""create trigger settled_audit after update of state on renders
+    when new.state in ({_SETTLED})
+    begin insert into settled_audit values (new.job_id, new.idx, new.state); end"""
+_POSTGRESQL = (
+    """create function note_settled() returns trigger language plpgsql as $$ begin
+    insert into settled_audit values (new.job_id, new.idx, new.state); return null; end $$""",
+    f"""create trigger settled_audit after update of state on renders for each row
+    when (new.state in ({_SETTLED})) execute function note_settled()""",
+)
+
+
+def install(url: str) -> None:
+    """Let the database note every settling. The ledger's tables must exist."""
+    engine = create_engine(_plain(url))
+    with engine.begin() as connection:
+        sqlite = connection.dialect.name == "sqlite"
+        for statement in (_TABLE, *((_SQLITE,) if sqlite else _POSTGRESQL)):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def _plain(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@dataclass(slots=True)
+class Findings:
+    """complaints: every single thing that is wrong, by kind."""
+
+    jobs: int = 0
+    images: int = 0
+    accepted: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    complaints: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def say(self, kind: str, what: str) -> None:
+        self.complaints[kind].append(what)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for JSON; a few complaints of each kind word for word."""
+        kinds = ("lost", "doubled", "miscounted", "orphans", "wrong_pictures", "wrong_answers")
+        counts = {kind: len(self.complaints[kind]) for kind in kinds}
+        some = {kind: found[:3] for kind, found in self.complaints.items() if found}
+        whole = {"accepted": self.accepted, "jobs": self.jobs, "images": self.images}
+        return {**counts, **whole, "ended": dict(self.ended), "complaints": some}
+
+
+def audit(world: World, away: Iterable[tuple[float, float]]) -> Findings:
+    """Compare everything with everything; the run must have come to rest."""
+    found = Findings()
+    engine = create_engine(_plain(world.url))
+    with engine.connect() as connection:
+        jobs = _rows(connection, "select * from jobs")
+        renders: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in _rows(connection, "select * from renders order by job_id, idx"):
+            renders[row["job_id"]].append(row)
+        settled = Counter(
+            (row["job_id"], row["idx"]) for row in _rows(connection, "select * from settled_audit")
+        )
+        quota = _rows(connection, "select tenant, day, used from quota")
+        left = len(_rows(connection, "select * from leases"))
+    engine.dispose()
+    found.jobs, found.images = len(jobs), sum(len(images) for images in renders.values())
+    if left:
+        found.say("lost", f"{left} leases are left over")
+    _everything_ended(found, jobs, renders)
+    _settled_once(found, renders, settled)
+    _told(found, world, {job["id"]: job for job in jobs}, renders, list(away))
+    _quota(found, jobs, renders, quota)
+    _blobs(found, world, jobs, renders)
+    return found
+
+
+def _rows(connection: Connection, query: str) -> list[dict[str, Any]]:
+    return [dict(row._mapping) for row in connection.execute(text(query))]
+
+
+Rows = list[dict[str, Any]]
+Renders = dict[str, Rows]
+
+
+def _everything_ended(found: Findings, jobs: Rows, renders: Renders) -> None:
+    """The equation: a job ended as one of five, with all its images; and as its images say."""
+    for job in jobs:
+        states = [image["state"] for image in renders[job["id"]]]
+        found.ended.update([f"{job['state']} jobs", *(f"{state} images" for state in states)])
+        if job["state"] not in TERMINAL:
+            found.say("lost", f"{job['id']} is still {job['state']}")
+        elif not states or any(state not in SETTLED for state in states):
+            found.say("lost", f"{job['id']} is {job['state']} with images {states}")
+        elif (job["state"] == "succeeded") != ("succeeded" in states):
+            found.say("miscounted", f"{job['id']} is {job['state']} with images {states}")
+        if len(states) != request_from_json(job["request"]).n:
+            found.say("lost", f"{job['id']} has {len(states)} images")
+
+
+def _settled_once(found: Findings, renders: Renders, settled: Counter[tuple[str, int]]) -> None:
+    for job_id, images in renders.items():
+        for image in images:
+            times = settled[job_id, image["idx"]]
+            if times > 1:
+                found.say("doubled", f"{job_id}/{image['idx']} was settled {times} times")
+            elif times < (image["state"] in SETTLED):
+                found.say("lost", f"{job_id}/{image['idx']} was never settled")
+
+
+def _told(
+    found: Findings, world: World, jobs: dict[str, dict[str, Any]], renders: Renders,
+    away: list[tuple[float, float]],
+) -> None:  # fmt: skip
+    """What clients were told stays true."""
+    jobs_of_key: dict[str, set[str]] = defaultdict(set)
+    for fact in world.told():
+        job = jobs.get(fact.get("job", ""), {})
+        states = [image["state"] for image in renders.get(fact.get("job", ""), [])]
+        match fact["what"]:
+            case "accepted":
+                found.accepted += 1
+                jobs_of_key[fact["key"]].add(fact["job"])
+                if len(states) != fact["n"]:
+                    found.say("lost", f"{fact['job']} was accepted and is gone")
+            case "ended" if (job.get("state"), states) != (fact["state"], fact["images"]):
+                found.say("wrong_answers", f"{fact} is now {job.get('state')} {states}")
+            case "unavailable" if not _any(away, fact["at"]):
+                found.say("wrong_answers", f"503 while the ledger was well: {fact}")
+            case "wrong":
+                found.say("wrong_answers", str(fact))
+    for key, ids in jobs_of_key.items():
+        if len(ids) > 1:
+            found.say("doubled", f"key {key} made jobs {ids}")
+
+
+def _any(spans: list[tuple[float, float]], at: float) -> bool:
+    return any(begin <= at <= end for begin, end in spans)
+
+
+def _quota(found: Findings, jobs: Rows, renders: Renders, quota: Rows) -> None:
+    """used = charged - refunded, for every tenant and day."""
+    expected: Counter[tuple[str, str]] = Counter()
+    for job in jobs:
+        passes = request_from_json(job["request"]).passes
+        kept = sum(not _refunded(image, passes) for image in renders[job["id"]])
+        expected[job["tenant"], job["day"]] += kept
+    stored = {(row["tenant"], row["day"]): row["used"] for row in quota}
+    for whose in expected.keys() | stored.keys():
+        if expected[whose] != stored.get(whose, 0):
+            found.say("miscounted", f"{whose}: {stored.get(whose)} used, not {expected[whose]}")
+
+
+def _refunded(image: dict[str, Any], passes: int) -> bool:
+    """The rule in DESIGN, written a second time on purpose."""
+    if image["state"] == "cancelled":
+        return image["previews"] == "[]" and image["pass_no"] <= passes / 4
+    at_input = image["state"] == "blocked" and image["stage"] == "input"
+    return image["state"] in ("failed", "expired") or at_input
+
+
+def _blobs(found: Findings, world: World, jobs: Rows, renders: Renders) -> None:
+    """No row without its blob, no blob without a row, and what is in them is right."""
+    named = {
+        image["blob"]: (job, image["idx"])
+        for job in jobs
+        for image in renders[job["id"]]
+        if image["blob"] is not None
+    }
+    stored = {str(path.relative_to(world.blobs)) for path in _files(world.blobs / "images")}
+    for key in named.keys() - stored:
+        found.say("lost", f"the picture {key} is not there")
+    for key in stored - named.keys():
+        found.say("orphans", key)
+    here = sorted(named.keys() & stored)
+    for key in random.Random(0).sample(here, min(SAMPLE, len(here))):
+        job, index = named[key]
+        if (world.blobs / key).read_bytes() != file_of(request_from_json(job["request"]), index):
+            found.say("wrong_pictures", key)
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,107 @@
+"""The processes of a run without Ray: started, broken on purpose, started again.
+
+They fork from one server that has everything imported, so that a new one costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from scripts.chaos import clients, decoding, dispatching
+from scripts.chaos.world import World
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["scripts.chaos.clients", "scripts.chaos.dispatching"])
+BURIED_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Member:
+    """One process. wakes_at: when it is let go on, while it is stopped."""
+
+    role: str
+    start: Callable[[], BaseProcess]
+    process: BaseProcess
+    wakes_at: float | None = None
+    killed: bool = False
+
+
+@dataclass(slots=True)
+class Crew:
+    """Everybody. crashes: exits that were nobody's fault but our own."""
+
+    world: World
+    members: list[Member] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
+
+    def muster(self, dispatchers: int, clients_count: int, wishes: int) -> None:
+        """Start everybody."""
+        for i in range(self.world.decoders):
+            self._add("decoder", decoding.serve, self.world, i)
+        for i in range(dispatchers):
+            self._add("dispatcher", dispatching.dispatch, self.world, f"dispatcher-{i}")
+        for i in range(clients_count):
+            self._add("client", clients.serve, self.world, f"client-{i}", wishes)
+
+    def _add(self, role: str, run: Callable[..., None], *arguments: Any) -> None:
+        def start() -> BaseProcess:
+            process = _forks.Process(target=run, args=arguments, daemon=True)
+            process.start()
+            return process
+
+        self.members.append(Member(role, start, start()))
+
+    def well(self, role: str) -> list[Member]:
+        """Those that run and are not stopped."""
+        return [m for m in self.members if m.role == role and m.wakes_at is None and not m.killed]
+
+    def kill(self, member: Member) -> None:
+        """SIGKILL; `tend` starts it anew."""
+        member.killed = True
+        _send(member, signal.SIGKILL)
+
+    def stop(self, member: Member, seconds: float) -> None:
+        """SIGSTOP; `tend` lets it go on."""
+        _send(member, signal.SIGSTOP)
+        member.wakes_at = time.monotonic() + seconds
+
+    def tend(self, *, restart: bool = True) -> None:
+        """Wake who has slept enough, start who is dead. Call it often."""
+        for member in self.members:
+            if member.wakes_at is not None and time.monotonic() >= member.wakes_at:
+                member.wakes_at = None
+                _send(member, signal.SIGCONT)
+            code = member.process.exitcode
+            if code is None or not restart:
+                continue
+            if not member.killed:
+                self.crashes.append(f"{member.role} ended with {code}")
+            member.killed = False
+            member.process = member.start()
+
+    def wake(self) -> None:
+        """Let everybody go on."""
+        for member in self.members:
+            member.wakes_at = None
+            _send(member, signal.SIGCONT)
+
+    def dismiss(self, role: str | None = None) -> None:
+        """End those of a role, or everybody."""
+        leaving = [m for m in self.members if role in (None, m.role)]
+        for member in leaving:
+            _send(member, signal.SIGKILL)
+        for member in leaving:
+            member.process.join(BURIED_SECONDS)
+        self.members = [m for m in self.members if m not in leaving]
+
+
+def _send(member: Member, what: signal.Signals) -> None:
+    if member.process.exitcode is None and member.process.pid is not None:
+        os.kill(member.process.pid, what)

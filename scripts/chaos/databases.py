@@ -1,0 +1,67 @@
+"""The ledger's databases for a chaos run, each with the faults that it can have."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+VOLUME = "64m"
+
+
+@dataclass(slots=True)
+class Volume:
+    """A small file system of its own, in memory: it can be full. What it lacks against a disk is
+    fsync, and nothing here cuts the power."""
+
+    path: Path
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Not one byte of room."""
+        ballast = self.path / "ballast"
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        try:
+            yield
+        finally:
+            ballast.unlink()
+
+
+@dataclass(slots=True)
+class Database:
+    """url: of the ledger. volume: where its files are; None where nobody may mount one.
+    restart: stop the server, call what it is given, start it again; None without a server.
+    revive: make sure that it runs."""
+
+    url: str
+    volume: Volume | None = None
+    restart: Callable[[Callable[[], None]], None] | None = None
+    revive: Callable[[], None] = lambda: None
+
+
+@contextmanager
+def mounted(path: Path) -> Iterator[Volume | None]:
+    """A small volume at `path`; None, and a plain directory, where we may not mount."""
+    path.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME}", "tmpfs", str(path)]
+    done = os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
+    try:
+        yield Volume(path) if done else None
+    finally:
+        if done:
+            subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[Database]:
+    """A file on a volume of its own."""
+    with mounted(folder / "ledger") as volume:
+        yield Database(f"sqlite:///{folder}/ledger/ledger.db", volume)
+
+
+DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[Database]]] = {"sqlite": sqlite}

@@ -1,0 +1,160 @@
+"""Decoders as processes of their own without Ray: a real engine of the paced family behind a unix
+socket, one connection a render; closing it is the abort. And the port that dispatchers use."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import struct
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from engine.decoder import Render
+from engine.decoders.paced import PacedDecoder
+from engine.engine import DecoderEngine
+from engine.render import RenderSpec, RenderUpdate, UpdateKind
+from jobs.ports import RenderOrder, StageUnavailable
+from scripts.chaos.world import POISON, Log, World
+
+LAST = frozenset({UpdateKind.FULL, UpdateKind.DONE, UpdateKind.FAILED})
+SILENT_SECONDS = 3.0
+_SPEC = [field.name for field in fields(RenderSpec)]
+
+
+class CountedDecoder(PacedDecoder):
+    """Writes down every pass that it has made, and cannot draw a poisonous seed."""
+
+    def __init__(self, pass_ms: float, log: Log) -> None:
+        super().__init__(pass_ms=pass_ms, per_row_ms=0.0)
+        self._log = log
+
+    def step(self, batch: Sequence[Render]) -> None:
+        """See Decoder."""
+        if any(render.spec.seed % POISON == 0 for render in batch):
+            raise ArithmeticError("the pass broke")
+        super().step(batch)
+        now = time.time()
+        self._log.write("".join(f"{now} {r.spec.render_id} {r.pass_no}\n" for r in batch))
+
+
+def serve(world: World, number: int) -> None:
+    """One decoder until it is killed."""
+    world.speak()
+    world.sockets[number].unlink(missing_ok=True)
+    asyncio.run(_Decoding(world).run(world.sockets[number]))
+
+
+class _Decoding:
+    """The process of one decoder."""
+
+    def __init__(self, world: World) -> None:
+        self._inboxes: dict[str, asyncio.Queue[RenderUpdate]] = {}
+        decoder = CountedDecoder(world.pass_ms, world.log("passes"))
+        self._engine = DecoderEngine(decoder, world.slots, self._emit)
+
+    async def run(self, path: Path) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._engine.start()
+        async with await asyncio.start_unix_server(self._render, path) as server:
+            await server.serve_forever()
+
+    def _emit(self, update: RenderUpdate) -> None:
+        self._loop.call_soon_threadsafe(self._deliver, update)
+
+    def _deliver(self, update: RenderUpdate) -> None:
+        if (inbox := self._inboxes.get(update.render_id)) is not None:
+            inbox.put_nowait(update)
+
+    async def _render(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, EOFError):
+            spec: RenderSpec = await _receive(reader)
+            inbox = self._inboxes[spec.render_id] = asyncio.Queue()
+            gone = asyncio.create_task(reader.read(1))
+            try:
+                self._engine.add(spec)
+                await self._tell(inbox, writer, gone)
+            finally:
+                gone.cancel()
+                del self._inboxes[spec.render_id]
+                self._engine.abort(spec.render_id)
+        writer.close()
+
+    async def _tell(
+        self,
+        inbox: asyncio.Queue[RenderUpdate],
+        writer: asyncio.StreamWriter,
+        gone: asyncio.Task[bytes],
+    ) -> None:
+        while not gone.done():
+            news = asyncio.create_task(inbox.get())
+            await asyncio.wait({news, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not news.done():
+                news.cancel()
+                return
+            _send(writer, news.result())
+            await writer.drain()
+            if news.result().kind in LAST:
+                return
+
+
+class SocketDecoders:
+    """See jobs.ports.Decoders: never more renders on a decoder than it has slots, as far as this
+    dispatcher knows; the decoder itself says `full` where others were quicker."""
+
+    def __init__(self, paths: Sequence[Path], slots: int) -> None:
+        self._free = dict.fromkeys(paths, slots)
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def reserve(self) -> AsyncIterator[SocketSlot]:
+        """See Decoders."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: max(self._free.values()) > 0)
+            path = max(self._free, key=self._free.__getitem__)
+            self._free[path] -= 1
+        try:
+            yield SocketSlot(path)
+        finally:
+            async with self._changed:
+                self._free[path] += 1
+                self._changed.notify_all()
+
+
+class SocketSlot:
+    """See jobs.ports.Slot."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+        """See Slot."""
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._path)
+        except OSError as error:
+            await asyncio.sleep(0.1)  # it is being started again
+            raise StageUnavailable(f"no decoder at {self._path.name}: {error}") from error
+        try:
+            _send(writer, RenderSpec(**{name: getattr(order, name) for name in _SPEC}))
+            while True:
+                update = await asyncio.wait_for(_receive(reader), SILENT_SECONDS)
+                yield update
+                if update.kind in LAST:
+                    return
+        except (OSError, EOFError, TimeoutError) as error:
+            raise StageUnavailable(f"{self._path.name} is lost: {error!r}") from error
+        finally:
+            writer.close()
+
+
+def _send(writer: asyncio.StreamWriter, what: object) -> None:
+    data = pickle.dumps(what)
+    writer.write(struct.pack("<I", len(data)) + data)
+
+
+async def _receive(reader: asyncio.StreamReader) -> Any:
+    (size,) = struct.unpack("<I", await reader.readexactly(4))
+    return pickle.loads(await reader.readexactly(size))

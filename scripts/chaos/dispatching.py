@@ -1,0 +1,37 @@
+"""A dispatcher as a process of its own without Ray: the real one, until it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from jobs.blobs import DirectoryBlobs
+from jobs.dispatch import Dispatcher, DispatchSettings, Stages
+from jobs.group_commit import AsyncLedger
+from scripts.chaos.decoding import SocketDecoders
+from scripts.chaos.stages import Files, Prompts, Verdicts
+from scripts.chaos.world import ATTEMPTS, LANE, World
+
+
+def dispatch(world: World, worker: str) -> None:
+    """One dispatcher over its own ledger client."""
+    world.speak()
+    asyncio.run(_run(world, worker))
+
+
+async def _run(world: World, worker: str) -> None:
+    ledger = AsyncLedger(await asyncio.to_thread(world.ledger))
+    stages = Stages(
+        encoder=Prompts(),
+        classifier=Verdicts(),
+        decoders=SocketDecoders(world.sockets, world.slots),
+        press=Files(DirectoryBlobs(world.blobs)),
+    )
+    settings = DispatchSettings(
+        LANE,
+        lease_seconds=world.lease_seconds,
+        heartbeat_seconds=world.heartbeat_seconds,
+        shelf=4,
+        attempts=ATTEMPTS,
+        retry_seconds=0.2,
+    )
+    await Dispatcher(ledger, stages, settings, worker).run()
