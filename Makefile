@@ -70,3 +70,6 @@ bench-kill: setup ## Kill decoders under load and count what was lost
 
 bench-ledger: setup ## Fill the ledger with a million jobs and measure it; beside Celery on Redis
 	$(BIN)/python -m scripts.bench_ledger
+
+chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
+	$(BIN)/python -m scripts.chaos

@@ -16,6 +16,7 @@ from scripts.bench_ledger.databases import DATABASES
 CLAIMS = 200
 AFTER = 40_000
 ENQUEUED = 10_000
+SIGNUPS = 5_000
 BESIDE_CELERY = 10_000
 
 
@@ -40,6 +41,7 @@ def short(url: str, jobs: int) -> dict[str, float]:
     """What needs an empty one."""
     ledger = SqlLedger(url, tiers=measures.TIERS)
     found = {"enqueue_per_s": measures.enqueue_per_s(ledger, jobs, callers=64)}
+    found["signups_per_s"] = measures.signups_per_s(ledger, SIGNUPS, callers=64)
     other = SqlLedger(url, tiers=measures.TIERS)
     found["start_latency_p50_ms"] = measures.start_latency_p50_ms(ledger, other, times=40)
     return found

@@ -64,6 +64,8 @@ def fill(ledger: SqlLedger, url: str, backlog: Backlog) -> None:
         _count(connection, "flows (lane, tier, tenant, vft)", "lane, tier, tenant, max(vft)",
                "lane, tier, tenant")  # fmt: skip
         _count(connection, "quota (tenant, day, used)", "tenant, day, count(*)", "tenant, day")
+        _count(connection, "tenants (id, tier, created_at)", "tenant, tier, min(created_at)",
+               "tenant, tier")  # fmt: skip
     with engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("analyze"))
     engine.dispose()

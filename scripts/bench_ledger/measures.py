@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 
 from jobs.group_commit import AsyncLedger
+from jobs.request import Tenant
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.bench_ledger.backlog import LANE, wish
 from scripts.load import percentile
+from serve_app.tokens import mint, verify
 
 LEASE_SECONDS = 3600.0
 TIERS = {"free": Tier(weight=1.0, images_per_day=1_000_000)}
@@ -56,6 +58,28 @@ def enqueue_per_s(ledger: SqlLedger, jobs: int, callers: int) -> float:
             for k in range(callers):
                 group.create_task(caller(front, range(k, jobs, callers)))
         return jobs / (time.perf_counter() - began)
+
+    return asyncio.run(run())
+
+
+def signups_per_s(ledger: SqlLedger, people: int, callers: int) -> float:
+    """First submits of tenants that nobody knows, each with a signed token that is verified."""
+    secrets = {"k1": b"0123456789abcdef0123456789abcdef"}
+    until = time.time() + 3600
+    tokens = [mint(Tenant(f"new-{i}", "free"), until, "k1", secrets["k1"]) for i in range(people)]
+
+    async def caller(front: AsyncLedger, mine: Sequence[str]) -> None:
+        for token in mine:
+            tenant = verify(token, secrets, time.time())
+            await front.submit(wish(tenant.id, tier=tenant.tier))
+
+    async def run() -> float:
+        front = AsyncLedger(ledger)
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for k in range(callers):
+                group.create_task(caller(front, tokens[k::callers]))
+        return people / (time.perf_counter() - began)
 
     return asyncio.run(run())
 

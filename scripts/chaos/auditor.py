@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from sqlalchemy import Connection, create_engine, text
 from jobs.job import SETTLED, TERMINAL
 from jobs.rows import request_from_json
 from scripts.chaos.stages import file_of
-from scripts.chaos.world import World
+from scripts.chaos.world import POISON, World
 
 SAMPLE = 60
+REFUNDED_BLOCKS = 20
+"""So many images with a refused prompt a tenant gets back in a day."""
 _SETTLED = ", ".join(f"'{state}'" for state in sorted(SETTLED))
 _TABLE = "create table settled_audit (job_id text, idx integer, state text)"
 _SQLITE = f"""create trigger settled_audit after update of state on renders
@@ -45,6 +47,10 @@ def _plain(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
+Rows = list[dict[str, Any]]
+Renders = dict[str, Rows]
+
+
 @dataclass(slots=True)
 class Findings:
     """complaints: every single thing that is wrong, by kind."""
@@ -60,28 +66,30 @@ class Findings:
 
     def summary(self) -> dict[str, Any]:
         """Counts for JSON; a few complaints of each kind word for word."""
-        kinds = ("lost", "doubled", "miscounted", "orphans", "wrong_pictures", "wrong_answers")
+        kinds = ("lost", "doubled", "miscounted", "orphans", "wrong_pictures", "wrong_answers",
+                 "unjust", "crashes")  # fmt: skip
         counts = {kind: len(self.complaints[kind]) for kind in kinds}
         some = {kind: found[:3] for kind, found in self.complaints.items() if found}
         whole = {"accepted": self.accepted, "jobs": self.jobs, "images": self.images}
         return {**counts, **whole, "ended": dict(self.ended), "complaints": some}
 
 
-def audit(world: World, away: Iterable[tuple[float, float]]) -> Findings:
-    """Compare everything with everything; the run must have come to rest."""
+def audit(
+    world: World,
+    away: Iterable[tuple[float, float]] = (),
+    collect: Callable[[], None] = lambda: None,
+) -> Findings:
+    """Compare everything with everything; the run must have come to rest. `collect` is called
+    before the blobs are looked at: it may forget previews and what nothing points to."""
     found = Findings()
     engine = create_engine(_plain(world.url))
     with engine.connect() as connection:
-        jobs = _rows(connection, "select * from jobs")
-        renders: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in _rows(connection, "select * from renders order by job_id, idx"):
-            renders[row["job_id"]].append(row)
+        jobs, renders = _jobs_and_renders(connection)
         settled = Counter(
             (row["job_id"], row["idx"]) for row in _rows(connection, "select * from settled_audit")
         )
         quota = _rows(connection, "select tenant, day, used from quota")
         left = len(_rows(connection, "select * from leases"))
-    engine.dispose()
     found.jobs, found.images = len(jobs), sum(len(images) for images in renders.values())
     if left:
         found.say("lost", f"{left} leases are left over")
@@ -89,16 +97,22 @@ def audit(world: World, away: Iterable[tuple[float, float]]) -> Findings:
     _settled_once(found, renders, settled)
     _told(found, world, {job["id"]: job for job in jobs}, renders, list(away))
     _quota(found, jobs, renders, quota)
-    _blobs(found, world, jobs, renders)
+    collect()
+    with engine.connect() as connection:
+        _blobs(found, world, *_jobs_and_renders(connection))
+    engine.dispose()
     return found
+
+
+def _jobs_and_renders(connection: Connection) -> tuple[Rows, Renders]:
+    renders: Renders = defaultdict(list)
+    for row in _rows(connection, "select * from renders order by job_id, idx"):
+        renders[row["job_id"]].append(row)
+    return _rows(connection, "select * from jobs"), renders
 
 
 def _rows(connection: Connection, query: str) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(text(query))]
-
-
-Rows = list[dict[str, Any]]
-Renders = dict[str, Rows]
 
 
 def _everything_ended(found: Findings, jobs: Rows, renders: Renders) -> None:
@@ -112,8 +126,12 @@ def _everything_ended(found: Findings, jobs: Rows, renders: Renders) -> None:
             found.say("lost", f"{job['id']} is {job['state']} with images {states}")
         elif (job["state"] == "succeeded") != ("succeeded" in states):
             found.say("miscounted", f"{job['id']} is {job['state']} with images {states}")
-        if len(states) != request_from_json(job["request"]).n:
+        request = request_from_json(job["request"])
+        if len(states) != request.n:
             found.say("lost", f"{job['id']} has {len(states)} images")
+        poisoned = any(request.image_seed(i) % POISON == 0 for i in range(request.n))
+        if job["state"] == "failed" and not poisoned:
+            found.say("unjust", f"{job['id']} failed: {job['errors']}")
 
 
 def _settled_once(found: Findings, renders: Renders, settled: Counter[tuple[str, int]]) -> None:
@@ -159,10 +177,15 @@ def _any(spans: list[tuple[float, float]], at: float) -> bool:
 def _quota(found: Findings, jobs: Rows, renders: Renders, quota: Rows) -> None:
     """used = charged - refunded, for every tenant and day."""
     expected: Counter[tuple[str, str]] = Counter()
+    refused: Counter[tuple[str, str]] = Counter()
     for job in jobs:
         passes = request_from_json(job["request"]).passes
-        kept = sum(not _refunded(image, passes) for image in renders[job["id"]])
-        expected[job["tenant"], job["day"]] += kept
+        images = renders[job["id"]]
+        whose = job["tenant"], job["day"]
+        expected[whose] += sum(not _refunded(image, passes) for image in images)
+        refused[whose] += sum(image["stage"] == "input" for image in images)
+    for whose, blocks in refused.items():
+        expected[whose] += max(0, blocks - REFUNDED_BLOCKS)
     stored = {(row["tenant"], row["day"]): row["used"] for row in quota}
     for whose in expected.keys() | stored.keys():
         if expected[whose] != stored.get(whose, 0):
