@@ -62,22 +62,23 @@ def _new_key() -> str:
 
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
+Now = Callable[[Connection], float]
 
 
 class Accounts:
     """The keys of every lane that shares the database. Raises LedgerUnavailable, as the ledger."""
 
-    def __init__(self, write: Transaction, read: Transaction, clock: Callable[[], float]) -> None:
+    def __init__(self, write: Transaction, read: Transaction, now: Now) -> None:
         self._write = write
         self._read = read
-        self._clock = clock
+        self._now = now
 
     def create(self, tenant: str, tier: str) -> str:
         """A new key, and the tenant where there is none yet. The key, which nobody can show again.
         A tenant may have several."""
         key = _new_key()
         with self._write() as connection:
-            owner = {"tenant": tenant, "tier": tier, "now": self._clock()}
+            owner = {"tenant": tenant, "tier": tier, "now": self._now(connection)}
             connection.execute(TENANT, owner)
             connection.execute(_NEW_KEY, {**owner, **_names(key)})
             connection.execute(_NEWS)
@@ -86,15 +87,16 @@ class Accounts:
     def rotate(self, prefix: str) -> str:
         """Another key in the place of that one, which opens nothing from now on. UnknownKey."""
         key = _new_key()
-        self._change(_ROTATE, {**_names(key), "was": prefix, "now": self._clock()}, prefix)
+        self._change(_ROTATE, {**_names(key), "was": prefix}, prefix)
         return key
 
     def revoke(self, prefix: str) -> None:
         """That key opens nothing from now on. UnknownKey."""
-        self._change(_REVOKE, {"prefix": prefix, "now": self._clock()}, prefix)
+        self._change(_REVOKE, {"prefix": prefix}, prefix)
 
     def _change(self, statement: TextClause, values: dict[str, object], prefix: str) -> None:
         with self._write() as connection:
+            values["now"] = self._now(connection)
             if connection.execute(statement, values).rowcount != 1:
                 raise UnknownKey(f"no key that is in use begins with {prefix!r}")
             connection.execute(_NEWS)

@@ -6,15 +6,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue, Head, Served, aged
 from jobs.job import Job, JobEvent
 from jobs.records import load_jobs, store_jobs
-from jobs.sqlite import SKIP_LOCKED
-
-_HEADS = text(sql.HEADS + SKIP_LOCKED)
 
 
 @dataclass(slots=True)
@@ -57,13 +54,13 @@ def claim_jobs(
 def _tier_queues(connection: Connection, claim: Claim, now: float) -> dict[str, _TierQueue]:
     """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
-    for row in connection.execute(sql.TIERS_OF_LANE, {"lane": claim.lane}).all():
+    for row in connection.execute(sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}).all():
         where = {"lane": claim.lane, "tier": row.tier, "now": now, "limit": claim.limit}
         queues[row.tier] = _TierQueue(
             # whoever was claimed before has been paid for
             deque(
                 Head(head.id, head.vft, 0.0 if head.fence > 0 else head.cost_seconds)
-                for head in connection.execute(_HEADS, where)
+                for head in connection.execute(sql.HEADS, where)
             ),
             Served(row.began, row.ended),
             aged(row.vtime, now - row.vtime_at),

@@ -23,6 +23,7 @@ from jobs.job import (
     job_state,
 )
 from jobs.ledger import Beat, RenderBeat, Renewal
+from jobs.records import lock_jobs
 from jobs.rows import dump, load
 
 _EVENTS = {RenderState.RENDERING: RenderEvent.START, RenderState.FINISHING: RenderEvent.DECODED}
@@ -42,6 +43,7 @@ def write_beats(
 ) -> list[Renewal]:
     """One Renewal per beat, in order. `cancelled` here means that a cancel is wanted: the caller
     settles it, with the progress that this beat has brought."""
+    lock_jobs(connection, [beat.job_id for beat in beats])
     renewals = _renewed(connection, beats, lease_seconds, now)
     held = [beat for beat, renewal in zip(beats, renewals, strict=True) if renewal.held]
     stored = _load(connection, [beat.job_id for beat in held])

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue
 from jobs.giving_way import GivingWay, Holding, Wanting, give_way
+from jobs.records import lock_jobs
 
 _QUEUED_READ = 16  # enough for one look at the head of a queue; the next look sees the next
 
@@ -52,7 +53,10 @@ def who_gives_way(
 
 def make_way(connection: Connection, fair_queue: FairQueue, asking: Asking, now: float) -> bool:
     """See Ledger.make_way; inside the caller's transaction."""
+    # One asks at a time, and none while somebody claims.
+    connection.execute(sql.LOCK_TIERS_OF_LANE, {"lane": asking.lane})
     decided = who_gives_way(connection, fair_queue, asking, now)
+    lock_jobs(connection, [*decided.leaving, *decided.served])
     leaving = [{"job_id": job, "tier": tier} for job, tier in decided.leaving.items()]
     if not leaving:
         return False

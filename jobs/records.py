@@ -10,8 +10,17 @@ from sqlalchemy import Connection
 from jobs import statements as sql
 from jobs.job import HELD, Job, Render, RenderState
 from jobs.ledger import LeaseLost
-from jobs.rows import dump, job_from_row, render_from_row
+from jobs.rows import dump, job_from_row, render_from_row, storable
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
+
+
+def lock_jobs(connection: Connection, job_ids: Sequence[str], *, skip: bool = False) -> list[str]:
+    """Keep all others from moving these until the transaction ends; those that exist, in order.
+    With `skip` not those that somebody is moving right now."""
+    if not job_ids:
+        return []
+    statement = sql.LOCK_FREE_JOBS if skip else sql.LOCK_JOBS
+    return list(connection.execute(statement, {"ids": list(job_ids)}).scalars())
 
 
 def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
@@ -28,6 +37,11 @@ def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
 def load_job(connection: Connection, job_id: str) -> Job | None:
     """One job, or None."""
     return load_jobs(connection, [job_id]).get(job_id)
+
+
+def load_to_move(connection: Connection, job_id: str) -> Job | None:
+    """One job, locked until the transaction ends, or None."""
+    return load_job(connection, job_id) if lock_jobs(connection, [job_id]) else None
 
 
 def store_job(connection: Connection, before: Job, after: Job) -> None:
@@ -92,6 +106,6 @@ def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]
         "blob": after.blob,
         "stage": after.stage,
         "categories": dump(after.categories),
-        "error": after.error,
+        "error": None if after.error is None else storable(after.error),
         "checkpoint": after.checkpoint,
     }

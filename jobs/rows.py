@@ -36,6 +36,11 @@ def request_from_json(stored: str) -> ImageRequest:
     return ImageRequest(**json.loads(stored))
 
 
+def storable(reason: str) -> str:
+    """Somebody else's words, whatever is in them, as text that every database takes."""
+    return reason.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
 def dump(values: Sequence[Any]) -> str:
     """A tuple as a JSON list; the empty one, by far the most frequent, without the encoder."""
     return json.dumps(values) if values else "[]"

@@ -1,4 +1,5 @@
-"""The ledger's tables, for every database alike. Nothing here reads or writes a job.
+"""The ledger's tables as they are now, for every database alike. Whoever changes them adds an entry
+to migrations.py, by which older databases become the same.
 
 Names: vft is a virtual finish time (the fair queue's stamp), a fence grows with every lease.
 """
@@ -9,7 +10,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Double,
     Index,
     Integer,
@@ -17,13 +17,8 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    inspect,
     text,
 )
-
-from jobs.ledger import LedgerError
-
-SCHEMA_VERSION = 1
 
 metadata = MetaData()
 _serial = BigInteger().with_variant(Integer(), "sqlite")
@@ -168,22 +163,3 @@ retention = Table(
     Column("until", Double, nullable=False),
     sqlite_with_rowid=False,
 )
-
-
-class SchemaTooNew(LedgerError):
-    """The database was written by a newer Meltproof; this one would misread it."""
-
-
-def prepare(connection: Connection) -> None:
-    """Create what is missing, inside the caller's transaction. SchemaTooNew for a newer one."""
-    if inspect(connection).has_table("meltproof_schema"):
-        found = connection.execute(text("select max(version) from meltproof_schema")).scalar()
-        if found is not None and found > SCHEMA_VERSION:
-            raise SchemaTooNew(
-                f"{connection.engine.url.database}: its schema is version {found}, this Meltproof "
-                f"knows up to {SCHEMA_VERSION}; start the newer one"
-            )
-        if found == SCHEMA_VERSION:
-            return
-    metadata.create_all(connection)
-    connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))

@@ -7,21 +7,21 @@ tiers.py; who is next in fair_queue.py; this file only asks them inside a transa
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import statements as sql
 from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
+from jobs.database import open_database
+from jobs.errors import Overtaken, again_if_overtaken, duplicate, ends_all, translated
 from jobs.fair_queue import LEAST_SHARE, FairQueue
 from jobs.forgetting import (
     Forgetting,
@@ -46,16 +46,15 @@ from jobs.ledger import (
     Submission,
 )
 from jobs.making_way import Asking, make_way, who_gives_way
+from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
 from jobs.outage import Outage
 from jobs.outlook import Outlooks
 from jobs.queue_length import lane_depth, place_in_queue
 from jobs.quota_days import QuotaDays
-from jobs.records import load_job, load_jobs, store_job
+from jobs.records import load_job, load_jobs, load_to_move, lock_jobs, store_job
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
-from jobs.schema import prepare
-from jobs.sqlite import SqliteDatabase
 from jobs.submitting import enter_tenant, insert_job, job_to_reattach, usage_of
 from jobs.tiers import DEFAULT_TIER, Tier
 
@@ -81,12 +80,13 @@ def shard_of(job_id: str) -> int:
 
 
 class SqlLedger:
-    """A Ledger at an SQLAlchemy URL (`sqlite:////var/lib/meltproof/ledger.db`).
+    """A Ledger at a URL: `sqlite:////var/lib/meltproof/ledger.db`, `postgresql://user@host/name`.
 
     tiers: what each tier promises; an unknown one has no limit and weight 1. May be replaced at any
     time. least_share: of the lane, for every tier with work. attempts_max: tries without progress
     before a job fails. watch_grace_seconds: how long a watched job lives before its first `watch`.
-    days: by which images are counted. Raises LedgerUnavailable, SchemaTooNew, ValueError.
+    days: by which images are counted. clock: instead of the database's, for tests. Raises
+    LedgerUnavailable, SchemaTooNew, ValueError.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have a default
@@ -98,16 +98,13 @@ class SqlLedger:
         attempts_max: int = 3,
         watch_grace_seconds: float = 120.0,
         days: QuotaDays = UTC_DAYS,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         new_id: Callable[[], str] = new_job_id,
     ) -> None:  # fmt: skip
-        parsed = make_url(url)
-        if parsed.get_backend_name() != "sqlite":
-            raise ValueError(f"ledger URL: {parsed.get_backend_name()} is not supported, sqlite is")
         try:
-            self._database = SqliteDatabase(parsed)
+            self._database = open_database(url)
         except OSError as error:
-            raise LedgerUnavailable(f"{parsed.database}: {error}") from error
+            raise LedgerUnavailable(str(error)) from error
         self.tiers: Mapping[str, Tier] = tiers or {}
         self.least_share = least_share
         self._attempts_max = attempts_max
@@ -117,10 +114,21 @@ class SqlLedger:
         self._new_id = new_id
         self._outage = Outage()
         self._outlooks = Outlooks()
-        self._together = threading.local()
-        self._accounts = Accounts(self._write, self._read, clock)
+        self._own = threading.local()  # this thread's open transaction and the time in it
+        self._accounts = Accounts(self._write, self._read, self._now)
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @again_if_overtaken
+    def _prepare(self) -> None:
+        with self._read() as connection:
+            if stored_version(connection) == SCHEMA_VERSION:
+                return
         with self._write() as connection:
-            prepare(connection)
+            prepare(connection, self._database.lock_schema)
             open_accounts(connection)
 
     @property
@@ -132,29 +140,44 @@ class SqlLedger:
     @contextmanager
     def _write(self, engine: Engine | None = None) -> Iterator[Connection]:
         """One transaction, or a part of the one that `together` has open on this thread."""
-        shared: Connection | None = getattr(self._together, "connection", None)
+        shared: Connection | None = getattr(self._own, "connection", None)
         if shared is not None:
             yield shared
             return
         with self._errors(), (engine or self._database.durable).begin() as connection:
+            now = self._own.now = self._read_clock(connection)
             yield connection
-        self._outage.succeeded(self._clock())
+        self._outage.succeeded(now)
+        self._database.wrote()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
+        self._own.now = None
         with self._errors(), self._database.reader.begin() as connection:
             yield connection
+
+    def _now(self, connection: Connection) -> float:
+        """The time of this transaction; the clock is read once in it."""
+        if self._own.now is None:
+            self._own.now = self._read_clock(connection)
+        return float(self._own.now)
+
+    def _read_clock(self, connection: Connection) -> float:
+        return self._database.now(connection) if self._clock is None else self._clock()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except DatabaseError as error:
-            if isinstance(error, OperationalError) or type(error) is DatabaseError:
+        except SQLAlchemyError as error:
+            meaning = translated(error)
+            if meaning is None:
+                raise
+            if not isinstance(meaning, Overtaken):
                 self._outage.failed()
-                raise LedgerUnavailable(str(error.orig)) from error
-            raise
+            raise meaning from error
 
+    @again_if_overtaken
     def together(
         self, calls: Sequence[Callable[[], T]], *, durable: bool = True
     ) -> list[T | Exception]:
@@ -163,11 +186,11 @@ class SqlLedger:
         """
         results: list[T | Exception] = []
         with self._write(None if durable else self._database.relaxed) as connection:
-            self._together.connection = connection
+            self._own.connection = connection
             try:
                 results.extend(_in_savepoint(connection, call) for call in calls)
             finally:
-                self._together.connection = None
+                self._own.connection = None
         return results
 
     # -- asking
@@ -177,6 +200,7 @@ class SqlLedger:
         """The tenants' keys, in the same database."""
         return self._accounts
 
+    @again_if_overtaken
     def submit(self, request: ImageRequest) -> Submission:
         """See Ledger. ValueError for text that no database stores faithfully."""
         stored = request_to_json(request)
@@ -185,7 +209,7 @@ class SqlLedger:
         if not tier.open_to(tenant.id):
             raise NotYetOpen(tenant.tier, tier.open_percent)
         with self._write() as connection:
-            now = self._clock()
+            now = self._now(connection)
             enter_tenant(connection, request, now)
             found = job_to_reattach(connection, request, now)
             if found is not None:
@@ -197,10 +221,11 @@ class SqlLedger:
             usage = insert_job(connection, job, stored=stored, tier=tier, days=self._days)
             return Submission(job, False, usage)
 
+    @again_if_overtaken
     def cancel(self, job_id: str) -> Job | None:
         """See Ledger."""
         with self._write() as connection:
-            job = load_job(connection, job_id)
+            job = load_to_move(connection, job_id)
             return None if job is None else self._cancel(connection, job)
 
     def _cancel(self, connection: Connection, job: Job) -> Job:
@@ -212,24 +237,28 @@ class SqlLedger:
         connection.execute(sql.CANCEL_LEASE, {"job_id": job.id, "yes": True})
         return self._store(connection, job, after)
 
+    @again_if_overtaken
     def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
         """See Ledger. Not fsynced: a lost renewal is renewed."""
         if job_ids:
             with self._write(self._database.relaxed) as connection:
-                self._watch(connection, job_ids, self._clock() + grace_seconds)
+                self._watch(connection, job_ids, self._now(connection) + grace_seconds)
 
     def _watch(self, connection: Connection, job_ids: Sequence[str], until: float) -> None:
-        connection.execute(sql.WATCH, {"ids": list(job_ids), "until": until})
+        ids = lock_jobs(connection, job_ids)
+        connection.execute(sql.WATCH, {"ids": ids, "until": until})
 
+    @again_if_overtaken
     def answered(self, job_ids: Sequence[str]) -> None:
         """See Ledger. Not fsynced: at worst a retry gets the same answer again."""
         if job_ids:
             with self._write(self._database.relaxed) as connection:
-                ids = list(job_ids)
-                connection.execute(sql.ANSWERED, {"ids": ids, "now": self._clock()})
+                ids = lock_jobs(connection, job_ids)
+                connection.execute(sql.ANSWERED, {"ids": ids, "now": self._now(connection)})
 
     # -- working
 
+    @again_if_overtaken
     def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
         """See Ledger. An empty lane is seen without taking the write lock."""
         with self._read() as connection:
@@ -237,24 +266,26 @@ class SqlLedger:
                 return []
         with self._write() as connection:
             wanted = Claim(lane, worker, limit, lease_seconds)
-            return claim_jobs(connection, self._fair_queue, wanted, self._clock())
+            return claim_jobs(connection, self._fair_queue, wanted, self._now(connection))
 
+    @again_if_overtaken
     def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
         """See Ledger."""
         asked = Asking(lane, worker, frozenset(waiting))
         with self._read() as connection:
-            decided = who_gives_way(connection, self._fair_queue, asked, self._clock())
+            decided = who_gives_way(connection, self._fair_queue, asked, self._now(connection))
         if not decided.leaving:
             return False
         with self._write(self._database.relaxed) as connection:
-            return make_way(connection, self._fair_queue, asked, self._clock())
+            return make_way(connection, self._fair_queue, asked, self._now(connection))
 
+    @again_if_overtaken
     def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
         """See Ledger. Not fsynced."""
         if not beats:
             return []
         with self._write(self._database.relaxed) as connection:
-            renewals = write_beats(connection, beats, lease_seconds, self._clock())
+            renewals = write_beats(connection, beats, lease_seconds, self._now(connection))
             gone = [r.job_id for r in renewals if r.cancelled or not r.held]
             jobs = load_jobs(connection, gone)
             for index, renewal in enumerate(renewals):
@@ -267,6 +298,7 @@ class SqlLedger:
                 renewals[index] = Renewal(renewal.job_id, held=False, cancelled=cancelled)
             return renewals
 
+    @again_if_overtaken
     def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         """See Ledger. ValueError for an outcome that does not settle an image."""
         event = _OUTCOMES.get(outcome.state)
@@ -285,6 +317,7 @@ class SqlLedger:
             )
             return self._store(connection, job, job.with_render(render))
 
+    @again_if_overtaken
     def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:
         """See Ledger."""
         with self._write() as connection:
@@ -299,12 +332,12 @@ class SqlLedger:
         self._store(connection, job, replace(after, fence=job.fence + 1))
 
     def _held(self, connection: Connection, job_id: str, fence: int) -> Job | None:
-        job = load_job(connection, job_id)
+        job = load_to_move(connection, job_id)
         return job if job is not None and job.state in HELD and job.fence == fence else None
 
     def _store(self, connection: Connection, before: Job, after: Job) -> Job:
         if after.ended:
-            after = replace(after, finished_at=self._clock())
+            after = replace(after, finished_at=self._now(connection))
         if after.state not in HELD:
             after = replace(after, worker=None)
         store_job(connection, before, after)
@@ -339,13 +372,13 @@ class SqlLedger:
     def outlook(self, job_id: str) -> Outlook:
         """See Ledger."""
         with self._read() as connection:
-            return self._outlooks.of(connection, self._fair_queue, job_id, self._clock())
+            return self._outlooks.of(connection, self._fair_queue, job_id, self._now(connection))
 
     def standing(self, tenant: Tenant, lane: str) -> Standing:
         """See Ledger."""
         tier = self.tiers.get(tenant.tier, DEFAULT_TIER)
         with self._read() as connection:
-            usage = usage_of(connection, tenant, tier, self._days, self._clock())
+            usage = usage_of(connection, tenant, tier, self._days, self._now(connection))
             where = {"tenant": tenant.id, "lane": lane}
             return Standing(usage, int(connection.execute(sql.WAITING, where).scalar_one()))
 
@@ -356,35 +389,36 @@ class SqlLedger:
 
     def version(self) -> int:
         """See Ledger."""
-        try:
-            return self._database.version()
-        except sqlite3.Error as error:
-            raise LedgerUnavailable(str(error)) from error
+        return self._database.version()
 
     # -- rescuing
 
+    @again_if_overtaken
     def expire(self) -> int:
         """See Ledger. After an outage of the ledger every holder has one lease to come back, and
         every watcher one grace. With nothing to do it takes no write lock."""
         with self._read() as connection:
-            now = self._clock()
+            now = self._now(connection)
             if not _anything_lapsed(connection, now):
                 self._outage.succeeded(now)
                 return 0
         with self._write() as connection:
-            now = self._clock()
+            now = self._now(connection)
             moved = self._expire_leases(connection, now)
             moved += self._expire_overdue(connection, now)
             return moved + self._cancel_unwatched(connection, now)
 
     def _expire_leases(self, connection: Connection, now: float) -> int:
+        found = connection.execute(sql.LAPSED_LEASES, {"now": now}).all()
+        ours = set(lock_jobs(connection, [row.job_id for row in found], skip=True))
+        # Again, because a heartbeat may have come before our lock.
         rows = connection.execute(sql.LAPSED_LEASES, {"now": now}).all()
         patience = min((row.lease_seconds for row in rows), default=self._watch_grace_seconds)
         self._outage.look(now, patience)
         lapsed = {
             row.job_id: row.progress
             for row in rows
-            if self._outage.lapsed(row.lease_until, row.lease_seconds, now)
+            if row.job_id in ours and self._outage.lapsed(row.lease_until, row.lease_seconds, now)
         }
         for job_id, job in load_jobs(connection, list(lapsed)).items():
             reason = f"lease of {job.worker} lapsed"
@@ -393,8 +427,10 @@ class SqlLedger:
 
     def _expire_overdue(self, connection: Connection, now: float) -> int:
         rows = connection.execute(sql.OVERDUE, {"now": now, "limit": _EXPIRE_AT_ONCE})
-        overdue = load_jobs(connection, list(rows.scalars()))
-        for job in overdue.values():
+        ours = lock_jobs(connection, list(rows.scalars()), skip=True)
+        found = load_jobs(connection, ours).values()
+        overdue = [job for job in found if job.state is JobState.QUEUED]
+        for job in overdue:
             self._store(connection, job, job.on(JobEvent.EXPIRE))
         return len(overdue)
 
@@ -402,19 +438,21 @@ class SqlLedger:
         rows = connection.execute(sql.UNWATCHED, {"now": now, "limit": _EXPIRE_AT_ONCE})
         grace = self._watch_grace_seconds
         lapsed = [row.id for row in rows if self._outage.lapsed(row.watched_until, grace, now)]
-        for job in load_jobs(connection, lapsed).values():
+        found = load_jobs(connection, lock_jobs(connection, lapsed, skip=True)).values()
+        unwatched = [job for job in found if job.watched_until and job.watched_until <= now]
+        for job in unwatched:
             self._cancel(connection, job)
-        return len(lapsed)
+        return len(unwatched)
 
     # -- forgetting
 
     def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
         """See Ledger. With nothing to do it takes no write lock."""
         with self._read() as connection:
-            if not anything_aged(connection, Forgetting(lane, step, kept, self._clock())):
+            if not anything_aged(connection, Forgetting(lane, step, kept, self._now(connection))):
                 return None
         with self._write() as connection:
-            return next_batch(connection, Forgetting(lane, step, kept, self._clock()))
+            return next_batch(connection, Forgetting(lane, step, kept, self._now(connection)))
 
     def retired(self, lane: str, batch: Batch) -> None:
         """See Ledger."""
@@ -433,10 +471,7 @@ class SqlLedger:
 
     def scrub(self) -> None:
         """See Ledger."""
-        try:
-            self._database.scrub()
-        except sqlite3.Error as error:
-            raise LedgerUnavailable(str(error)) from error
+        self._database.scrub()
 
     def close(self) -> None:
         """See Ledger."""
@@ -452,17 +487,19 @@ def _anything_lapsed(connection: Connection, now: float) -> bool:
 
 
 def _in_savepoint(connection: Connection, call: Callable[[], T]) -> T | Exception:
+    result = _undone_if_it_raises(connection, call)
+    if isinstance(result, Exception) and duplicate(result):
+        result = _undone_if_it_raises(connection, call)
+    return result
+
+
+def _undone_if_it_raises(connection: Connection, call: Callable[[], T]) -> T | Exception:
     connection.exec_driver_sql("SAVEPOINT one_call")
     result: T | Exception
     try:
         result = call()
-    except DatabaseError as error:
-        if isinstance(error, OperationalError) or type(error) is DatabaseError:
-            raise
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
-        result = error
     except Exception as error:
-        if isinstance(error, LedgerUnavailable):
+        if isinstance(error, LedgerUnavailable) or ends_all(error):
             raise
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
         result = error

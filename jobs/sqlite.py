@@ -15,17 +15,14 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-SKIP_LOCKED = ""  # one writer at a time: nothing to skip
+from jobs.ledger import LedgerUnavailable
+
 _BUSY_SECONDS = 5.0
 _SCRUB_TRIES = 100
 
 
 class SqliteDatabase:
-    """Three doors to one file, and a watchman.
-
-    durable: a commit survives a power cut (fsync). relaxed: it survives the death of the process
-    only. reader: snapshots that never wait for a writer.
-    """
+    """See SqlDatabase. durable: an fsync at every commit. One writer at a time."""
 
     def __init__(self, url: URL) -> None:
         if not url.database or url.database == ":memory:":
@@ -38,27 +35,44 @@ class SqliteDatabase:
         self._watchman: sqlite3.Connection | None = None
         self._watching = threading.Lock()
 
+    def now(self, connection: Connection) -> float:
+        """See SqlDatabase: the machine's clock, since the file is on this machine."""
+        return time.time()
+
+    def lock_schema(self, connection: Connection) -> None:
+        """See SqlDatabase: BEGIN IMMEDIATE has done it."""
+
+    def wrote(self) -> None:
+        """See SqlDatabase: SQLite counts by itself."""
+
     def version(self) -> int:
         """PRAGMA data_version on a connection that never writes: it moves with every commit of any
-        other connection, ours included."""
-        with self._watching:
-            if self._watchman is None:
-                self._watchman = sqlite3.connect(
-                    self._path, check_same_thread=False, isolation_level=None, timeout=_BUSY_SECONDS
-                )
-            return int(self._watchman.execute("PRAGMA data_version").fetchone()[0])
+        other connection, ours included. Raises LedgerUnavailable."""
+        try:
+            with self._watching:
+                if self._watchman is None:
+                    self._watchman = sqlite3.connect(
+                        self._path, check_same_thread=False, isolation_level=None,
+                        timeout=_BUSY_SECONDS,
+                    )  # fmt: skip
+                return int(self._watchman.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(str(error)) from error
 
     def scrub(self) -> None:
         """Overwrite what was deleted: a file without free pages, and an empty log beside it. Copies
-        the whole file while writers wait. sqlite3.OperationalError when readers never let go."""
-        with closing(sqlite3.connect(self._path, isolation_level=None, timeout=30.0)) as connection:
-            connection.execute("VACUUM")
-            for _ in range(_SCRUB_TRIES):
-                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if not busy:
-                    return
-                time.sleep(0.1)
-        raise sqlite3.OperationalError("the log could not be emptied: somebody reads all the time")
+        the whole file while writers wait. LedgerUnavailable when readers never let go."""
+        try:
+            with closing(sqlite3.connect(self._path, isolation_level=None, timeout=30.0)) as file:
+                file.execute("VACUUM")
+                for _ in range(_SCRUB_TRIES):
+                    busy, _, _ = file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    if not busy:
+                        return
+                    time.sleep(0.1)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(str(error)) from error
+        raise LedgerUnavailable("the log could not be emptied: somebody reads all the time")
 
     def close(self) -> None:
         """Close every connection."""

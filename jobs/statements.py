@@ -5,7 +5,9 @@ Compiled once and cached by SQLAlchemy. Each write carries the state or fence th
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import TextClause, bindparam, literal_column, select, text
+
+from jobs.schema import jobs, lanes
 
 
 def _many(sql: str) -> TextClause:
@@ -20,6 +22,15 @@ RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage
 JOBS = _many(f"""select {JOB_COLUMNS} from jobs j left join leases l on l.job_id = j.id
     where j.id in :ids""")
 RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
+# The row in `jobs` is its job's lock: whoever moves a job takes it first, several in this order.
+# SQLite, which has one writer at a time, leaves the last words out.
+LOCK_JOBS = (
+    select(jobs.c.id)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(jobs.c.id)
+    .with_for_update()
+)
+LOCK_FREE_JOBS = LOCK_JOBS.with_for_update(skip_locked=True)
 RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
 
 # -- submit
@@ -73,13 +84,24 @@ NEW_RENDER = text("""insert into renders
     values (:job_id, :idx, 'waiting', 0, 0, '[]', '[]')""")
 
 # -- claim
-ANY_QUEUED = text("select 1 from jobs where lane = :lane and state = 'queued' limit 1")
-TIERS_OF_LANE = text("""select tier, vtime, vtime_at, began, ended from lanes
-    where lane = :lane""")
-HEADS = """select id, vft, cost_seconds, fence from jobs
-    where lane = :lane and tier = :tier and state = 'queued' and deadline_at > :now
-      and (watched_until is null or watched_until > :now)
-    order by vft, seq limit :limit"""
+# Ordered, or PostgreSQL trusts to meet a queued one soon among all that have ended.
+ANY_QUEUED = text("""select 1 from jobs where lane = :lane and state = 'queued'
+    order by tier, vft, seq limit 1""")
+TIERS_OF_LANE = select(
+    lanes.c.tier, lanes.c.vtime, lanes.c.vtime_at, lanes.c.began, lanes.c.ended
+).where(lanes.c.lane == bindparam("lane"))
+# Claims of one lane come one after the other: what one has served decides whom the next one serves.
+LOCK_TIERS_OF_LANE = TIERS_OF_LANE.order_by(lanes.c.tier).with_for_update()
+HEADS = (
+    select(jobs.c.id, jobs.c.vft, jobs.c.cost_seconds, jobs.c.fence)
+    .where(jobs.c.lane == bindparam("lane"), jobs.c.tier == bindparam("tier"))
+    .where(jobs.c.state == literal_column("'queued'"))  # as a literal, or no index is found
+    .where(jobs.c.deadline_at > bindparam("now"))
+    .where(jobs.c.watched_until.is_(None) | (jobs.c.watched_until > bindparam("now")))
+    .order_by(jobs.c.vft, jobs.c.seq)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
 SERVED = text("""update lanes set vtime = :vtime, vtime_at = :now, began = :began, ended = :ended
     where lane = :lane and tier = :tier""")
 NEW_LEASE = text("""insert into leases

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from jobs.sql_ledger import SqlLedger
-from tests.contract.ledger_kit import DATABASES, Clock, Database
+from tests.contract.databases import PostgresServer
+from tests.contract.ledger_kit import Clock, Database, sqlite
 
 
-@pytest.fixture(params=sorted(DATABASES))
+@pytest.fixture(params=["postgresql", "sqlite"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty database of each kind."""
-    made = DATABASES[request.param](tmp_path)
-    yield made
-    for ledger in made.opened:
-        ledger.close()
+    """A new ledger's database of each kind."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            made = sqlite(tmp_path)
+        else:
+            server: PostgresServer = request.getfixturevalue("postgres")
+            made = Database("postgresql", stack.enter_context(server.database()))
+        yield made
+        for ledger in made.opened:
+            ledger.close()
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ class Clock:
 class Database:
     """One database of one kind, empty at first, and every ledger that a test opened on it."""
 
+    kind: str
     url: str
     opened: list[Ledger] = field(default_factory=list)
 
@@ -43,10 +45,7 @@ class Database:
 
 def sqlite(directory: Path) -> Database:
     """A ledger in a file."""
-    return Database(f"sqlite:///{directory}/ledger.db?timeout=0.3")
-
-
-DATABASES: dict[str, Callable[[Path], Database]] = {"sqlite": sqlite}
+    return Database("sqlite", f"sqlite:///{directory}/ledger.db?timeout=0.3")
 
 
 def wish(**changes: Any) -> ImageRequest:
@@ -84,6 +83,15 @@ def picture(name: str = "images/x.png") -> Outcome:
 
 def refusal(stage: str) -> Outcome:
     return Outcome(RenderState.BLOCKED, categories=("weapons",), stage=stage)
+
+
+def moved_on(ledger: Ledger, seen: int, within_seconds: float = 10.0) -> int:
+    """Another process's writes move the version in a moment; the new one."""
+    deadline = time.monotonic() + within_seconds
+    while (version := ledger.version()) == seen:
+        assert time.monotonic() < deadline, "the version has not moved"
+        time.sleep(0.002)
+    return version
 
 
 @contextmanager

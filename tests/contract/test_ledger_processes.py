@@ -17,7 +17,6 @@ import pytest
 
 from jobs.job import JobState
 from jobs.ledger import LedgerUnavailable
-from jobs.schema import SCHEMA_VERSION, SchemaTooNew
 from jobs.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
@@ -25,7 +24,9 @@ from tests.contract.ledger_kit import (
     beat,
     claim_one,
     full_disk,
+    moved_on,
     picture,
+    sqlite,
     wish,
 )
 
@@ -108,25 +109,29 @@ def test_no_job_is_claimed_twice(database: Database) -> None:
 def test_version_sees_everybodys_writes(database: Database) -> None:
     ours, theirs = database.open(), database.open()
     before = ours.version()
-    assert ours.version() == before, "nobody wrote"
     job = ours.submit(wish()).job
     after_our_own = ours.version()
-    assert after_our_own != before
+    assert after_our_own != before, "our own are seen at once"
     theirs.cancel(job.id)
-    after_theirs = ours.version()
-    assert after_theirs != after_our_own
-    assert ours.claim("chat", "w", 1, LEASE_SECONDS) == []
-    assert ours.expire() == 0
-    assert ours.version() == after_theirs, "looking is no write, so idle watchers stay asleep"
+    after_theirs = moved_on(ours, after_our_own)
     theirs.submit(wish())
-    held = claim_one(theirs)
-    before_beat = ours.version()
-    theirs.renew([beat(held, 1)], LEASE_SECONDS)
-    assert ours.version() != before_beat, "progress wakes those who watch"
+    before_beat = moved_on(ours, after_theirs)
+    theirs.renew([beat(claim_one(theirs), 1)], LEASE_SECONDS)
+    moved_on(ours, before_beat)
 
 
-def test_a_disk_without_room(database: Database, tmp_path: Path) -> None:
-    ledger = database.open()
+def test_looking_is_no_write(tmp_path: Path) -> None:
+    """So idle watchers stay asleep. On SQLite, whose version has no other reason to move."""
+    ledger = sqlite(tmp_path).open()
+    before = ledger.version()
+    assert ledger.claim("chat", "w", 1, LEASE_SECONDS) == []
+    assert ledger.expire() == 0
+    assert ledger.version() == before
+    ledger.close()
+
+
+def test_a_disk_without_room(tmp_path: Path) -> None:
+    ledger = sqlite(tmp_path).open()
     ledger.submit(wish())
     held = claim_one(ledger)
     before = ledger.get(held.id)
@@ -139,12 +144,13 @@ def test_a_disk_without_room(database: Database, tmp_path: Path) -> None:
     ledger.submit(wish())
     done = ledger.finish_render(held.id, held.fence, 0, picture())
     assert done.state is JobState.SUCCEEDED, "it goes on by itself when there is room again"
+    ledger.close()
 
 
-def test_after_an_outage_holders_get_one_lease(database: Database, tmp_path: Path) -> None:
+def test_after_an_outage_holders_get_one_lease(tmp_path: Path) -> None:
     """The outage is seen by a call that failed, however short it was."""
     now = [1000.0]
-    ledger = database.open(clock=lambda: now[0])
+    ledger = sqlite(tmp_path).open(clock=lambda: now[0])
     ledger.submit(wish())
     held = claim_one(ledger)
     now[0] += LEASE_SECONDS
@@ -156,6 +162,7 @@ def test_after_an_outage_holders_get_one_lease(database: Database, tmp_path: Pat
     blocker.close()
     assert ledger.expire() == 0
     assert ledger.renew([beat(held, 1)], LEASE_SECONDS)[0].held
+    ledger.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody without rights")
@@ -182,34 +189,16 @@ def test_a_ledger_that_is_no_database(tmp_path: Path) -> None:
         SqlLedger(f"sqlite:///{tmp_path}/file/ledger.db")
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://u:secret@localhost/x",
+        "postgresql://u:secret@h:x",
+    ],
+)
 def test_a_url_we_cannot_serve_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="ledger"):
+    with pytest.raises(ValueError, match="ledger") as refused:
         SqlLedger(url)
-
-
-def test_a_newer_database_is_refused_by_name(database: Database, tmp_path: Path) -> None:
-    database.open().close()
-    with sqlite3.connect(tmp_path / "ledger.db") as connection:
-        connection.execute("update meltproof_schema set version = ?", [SCHEMA_VERSION + 1])
-    connection.close()
-    with pytest.raises(SchemaTooNew, match=r"ledger\.db: its schema is version 2"):
-        database.open()
-
-
-def test_a_database_is_opened_by_many_at_once(tmp_path: Path) -> None:
-    """The first start of a cluster: everybody finds no tables."""
-    url = f"sqlite:///{tmp_path}/new.db"
-    ids: list[str] = []
-
-    def start() -> None:
-        ledger = SqlLedger(url)
-        ids.append(ledger.submit(wish()).job.id)
-        ledger.close()
-
-    threads = [threading.Thread(target=start) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(ids)) == 6
+    assert "secret" not in str(refused.value)

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from sqlalchemy import create_engine, text
 
-from jobs import statements
 from jobs.job import Job, JobState
 from jobs.ledger import IdempotencyMismatch, Ledger, QuotaExceeded
 from jobs.sql_ledger import SqlLedger
@@ -410,36 +408,3 @@ def test_nobody_waits_for_a_running_job(ledger: Ledger, clock: Clock) -> None:
     (renewal,) = ledger.renew([beat(job, 121)], LEASE_SECONDS)
     assert renewal.cancelled
     assert stored(ledger, job).state is JobState.CANCELLED
-
-
-# -- the indexes that make a million queued jobs bearable
-
-
-@pytest.mark.parametrize(
-    ("statement", "index"),
-    [
-        ("HEADS", "jobs_ready"),
-        ("ANY_QUEUED", "jobs_ready"),
-        ("AHEAD", "jobs_ready"),
-        ("QUEUED_PER_TIER", "jobs_ready"),
-        ("ACTIVE", "sqlite_autoindex_jobs"),
-        ("OVERDUE", "jobs_overdue"),
-        ("UNWATCHED", "jobs_watched"),
-        ("BY_KEY", "jobs_of_key"),
-        ("BY_BODY", "jobs_of_body"),
-        ("RECENT", "jobs_of_tenant"),
-    ],
-)
-def test_queries_use_their_index(database: Database, statement: str, index: str) -> None:
-    database.open()
-    query = str(getattr(statements, statement))
-    numbers = ("lane", "tier", "now", "limit", "vft", "seq", "tenant", "key", "since")
-    values = dict.fromkeys(numbers, 1) | {"body_hash": "aa"}
-    engine = create_engine(database.url)
-    with engine.connect() as connection:
-        plan = connection.execute(text(f"explain query plan {query}"), values).all()
-    engine.dispose()
-    steps = " | ".join(row[3] for row in plan)
-    assert index in steps
-    assert "TEMP B-TREE" not in steps, "sorted by the index, not by sorting"
-    assert "SCAN" not in steps.replace("SCAN l", ""), "leases are few and read whole"

@@ -1,0 +1,87 @@
+"""How an older ledger becomes today's: one entry a version, in order, never edited once released.
+
+Everything happens in one transaction, behind a lock: of several processes that start at once, one
+upgrades and the others find it done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, inspect, text
+
+from jobs.accounts_schema import accounts
+from jobs.ledger import LedgerError
+from jobs.schema import schema_version
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (  # 2: accounts, a limit on waiting jobs, a limit on refunds
+        """create table tenants (id text not null primary key, tier text not null,
+            created_at double precision not null)""",
+        """create table api_keys (hash text not null primary key, prefix text not null unique,
+            tenant text not null, tier text not null, created_at double precision not null,
+            rotated_at double precision, revoked_at double precision)""",
+        "create index api_keys_of_tenant on api_keys (tenant)",
+        """create table accounts (id integer not null primary key, revision bigint not null,
+            url_secret text not null)""",
+        "create index jobs_waiting on jobs (tenant, lane, seq) where state = 'queued'",
+        "alter table quota add column refunded_blocks integer not null default 0",
+    ),
+    (  # 3: how far the collector has come
+        """create table retention (lane text not null, step text not null, seq bigint not null,
+            until double precision not null, primary key (lane, step))""",
+    ),
+    (  # 4: giving way; what is held says whose it is
+        "alter table jobs add column preemptions integer not null default 0",
+        "alter table jobs add column way_made boolean not null default false",
+        "alter table leases add column lane text not null default ''",
+        "alter table leases add column tier text not null default ''",
+        "alter table leases add column tenant text not null default ''",
+        "alter table leases add column images integer not null default 1",
+        "alter table leases add column passes integer not null default 1",
+        "alter table leases add column claimed_at double precision not null default 0",
+        "alter table leases add column yield_to text",
+        """update leases set lane = (select lane from jobs where id = job_id),
+            tier = (select tier from jobs where id = job_id),
+            tenant = (select tenant from jobs where id = job_id)""",
+        "alter table lanes rename column served_seconds to began",
+        "alter table lanes rename column served_at to vtime_at",
+        "alter table lanes add column ended double precision not null default 0",
+        "update lanes set began = 0",
+    ),
+)
+"""What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
+schema.py is what comes out in the end; a test compares the two."""
+
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
+
+
+class SchemaTooNew(LedgerError):
+    """The database was written by a newer Meltproof; this one would misread it."""
+
+
+def prepare(connection: Connection, lock: Callable[[Connection], None]) -> None:
+    """Create or upgrade, inside the caller's transaction. `lock` keeps out others who do the same.
+    SchemaTooNew for a newer database."""
+    lock(connection)
+    found = stored_version(connection)
+    if found > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"{connection.engine.url.database}: its schema is version {found}, this Meltproof "
+            f"knows up to {SCHEMA_VERSION}; start the newer one"
+        )
+    if found == 0:
+        accounts.metadata.create_all(connection)  # those of schema.py too
+    else:
+        for statements in MIGRATIONS[found - 1 :]:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    if found != SCHEMA_VERSION:
+        connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))
+
+
+def stored_version(connection: Connection) -> int:
+    """0: there is no ledger yet."""
+    if not inspect(connection).has_table(schema_version.name):
+        return 0
+    return int(connection.execute(text("select max(version) from meltproof_schema")).scalar_one())

@@ -1,0 +1,100 @@
+"""All that is particular to PostgreSQL: how connections are opened, its clock, its wake-ups.
+
+Writers run side by side at READ COMMITTED. What keeps them from each other's rows is one rule: a
+transaction that moves a job first locks its row in `jobs`, and several in the order of their ids.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.errors import translated
+from jobs.wakeups import Wakeups
+
+_SCHEMA_LOCK = 0x6D656C74  # any number that nobody else locks
+_NOW = text("select cast(extract(epoch from clock_timestamp()) as double precision)")
+# A client that was stopped in the middle of a transaction must not hold up all others for long.
+_OPTIONS = {
+    "statement_timeout": "15s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "5s",
+    "jit": "off",  # it takes longer to compile these queries than to run them
+}
+_CONNECT = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 10_000}
+_POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 5.0}
+
+
+class PostgresDatabase:
+    """See SqlDatabase. At most four connections a door and one that listens."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url.set(drivername="postgresql+psycopg")
+        self.durable = self._engine()
+        self.relaxed = self._engine(synchronous_commit="off")
+        self.reader = self._engine("REPEATABLE READ", default_transaction_read_only="on")
+        self._wakeups = Wakeups(self._listen, self.relaxed)
+
+    def now(self, connection: Connection) -> float:
+        """See SqlDatabase: the server's clock, not the transaction's beginning."""
+        return float(connection.execute(_NOW).scalar_one())
+
+    def lock_schema(self, connection: Connection) -> None:
+        """See SqlDatabase. An upgrade may take its time."""
+        connection.exec_driver_sql("set local statement_timeout = 0")
+        connection.exec_driver_sql("set local lock_timeout = 0")
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+
+    def wrote(self) -> None:
+        """See SqlDatabase."""
+        self._wakeups.wrote()
+
+    def version(self) -> int:
+        """See SqlDatabase; others' writes move it some milliseconds after their commit."""
+        return self._wakeups.version()
+
+    def scrub(self) -> None:
+        """See SqlDatabase: VACUUM, after which the rows are gone and their place is written anew.
+        The write-ahead log and backups keep them for as long as the server is told to."""
+        try:
+            with self.durable.execution_options(
+                isolation_level="AUTOCOMMIT"
+            ).connect() as all_of_it:
+                all_of_it.exec_driver_sql("set statement_timeout = 0")
+                all_of_it.exec_driver_sql("vacuum")
+                all_of_it.invalidate()  # with its settings
+        except SQLAlchemyError as error:
+            raise translated(error) or error from error
+
+    def close(self) -> None:
+        """See SqlDatabase."""
+        self._wakeups.close()
+        for engine in (self.durable, self.relaxed, self.reader):
+            engine.dispose()
+
+    def _engine(self, isolation: str = "READ COMMITTED", **options: str) -> Engine:
+        return create_engine(
+            self._url,
+            isolation_level=isolation,
+            pool_pre_ping=True,  # after a restart of the server nobody gets a dead connection
+            connect_args=self._connect_arguments(options),
+            **_POOL,
+        )
+
+    def _connect_arguments(self, options: dict[str, str]) -> dict[str, Any]:
+        ours = {"application_name": "meltproof", **_CONNECT}
+        theirs = self._url.query
+        settings = " ".join(f"-c {name}={value}" for name, value in (_OPTIONS | options).items())
+        given = theirs.get("options", "")
+        return {
+            **{name: value for name, value in ours.items() if name not in theirs},
+            "options": f"{settings} {given}".strip(),
+        }
+
+    def _listen(self) -> psycopg.Connection[Any]:
+        arguments, named = self.reader.dialect.create_connect_args(self._url)
+        settings = {**named, **self._connect_arguments({}), "autocommit": True}
+        return psycopg.connect(*arguments, **settings)

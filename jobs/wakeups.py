@@ -1,0 +1,138 @@
+"""Who wrote to a PostgreSQL ledger, heard by LISTEN and NOTIFY. Two threads, started when needed.
+
+A NOTIFY holds a lock of the whole server until its commit is on disk, so it is not part of the
+transaction that it tells of: each client sends one for all its commits of the last moments, in a
+transaction of its own that waits for no disk. One that is lost (its sender died in between) is
+made up for by a look at the server's snapshot four times a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import select
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+_log = logging.getLogger(__name__)
+_CHANNEL = "meltproof"
+_NOTIFY = text("select pg_notify(:channel, :sender)")
+_SNAPSHOT = "select pg_current_snapshot()::text"
+_NOTIFY_PAUSE_SECONDS = 0.03
+_SAFETY_SECONDS = 0.25
+_READY_SECONDS = 5.0
+
+Connect = Callable[[], psycopg.Connection[Any]]
+
+
+class Wakeups:
+    """Counts what it sees of everybody's commits. `connect` opens the connection that listens;
+    `notify` is the engine through which our own commits are told."""
+
+    def __init__(self, connect: Connect, notify: Engine) -> None:
+        self._connect = connect
+        self._engine = notify
+        self._sender = secrets.token_hex(8)
+        self._count = 0
+        self._counting = threading.Lock()
+        self._untold = False
+        self._news = threading.Event()
+        self._listening = threading.Event()
+        self._closed = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+        self._interrupted, self._interrupt = os.pipe()
+
+    def wrote(self) -> None:
+        """We committed: our own version moves at once, the others' in a moment."""
+        self._bump()
+        self._untold = True
+        self._news.set()
+        self._start("ledger-notify", self._tell)
+
+    def version(self) -> int:
+        """How often anybody's commit was seen. Never fails: while the server is away it stands."""
+        self._start("ledger-listen", self._listen)
+        self._listening.wait(_READY_SECONDS)
+        return self._count
+
+    def close(self) -> None:
+        """Tell what is untold, then end both threads."""
+        with self._counting:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+        self._news.set()
+        os.write(self._interrupt, b"x")
+        for thread in self._threads.values():
+            thread.join()
+        os.close(self._interrupt)
+        os.close(self._interrupted)
+
+    def _bump(self) -> None:
+        with self._counting:
+            self._count += 1
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        if name in self._threads:
+            return
+        with self._counting:
+            if name not in self._threads and not self._closed.is_set():
+                self._threads[name] = threading.Thread(target=work, name=name, daemon=True)
+                self._threads[name].start()
+
+    def _tell(self) -> None:
+        while True:
+            self._news.wait()
+            self._news.clear()
+            if self._untold:
+                self._untold = False
+                self._notify()
+            if self._closed.wait(_NOTIFY_PAUSE_SECONDS) and not self._untold:
+                return
+
+    def _notify(self) -> None:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_NOTIFY, {"channel": _CHANNEL, "sender": self._sender})
+        except SQLAlchemyError as error:
+            _log.debug("a wake-up was not sent, the others look for themselves: %s", error)
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            try:
+                with self._connect() as connection:
+                    connection.execute(f"listen {_CHANNEL}".encode())
+                    if self._listening.is_set():
+                        self._bump()  # whatever was written while we heard nothing
+                    self._hear(connection)
+            except psycopg.Error as error:
+                _log.debug("nobody tells of writes until the server is back: %s", error)
+                self._listening.set()
+                self._closed.wait(_SAFETY_SECONDS)
+
+    def _hear(self, connection: psycopg.Connection[Any]) -> None:
+        seen = _snapshot(connection)
+        self._listening.set()
+        while not self._closed.is_set():
+            waiting = [connection.fileno(), self._interrupted]
+            ready, _, _ = select.select(waiting, [], [], _SAFETY_SECONDS)
+            heard = [notice.payload for notice in connection.notifies(timeout=0)] if ready else []
+            if any(sender != self._sender for sender in heard):
+                self._bump()
+            if not ready:
+                now = _snapshot(connection)
+                if now != seen:  # also after a notice that was told: one look too many
+                    self._bump()
+                seen = now
+
+
+def _snapshot(connection: psycopg.Connection[Any]) -> str | None:
+    """Differs once a writing transaction has ended in between."""
+    row = connection.execute(_SNAPSHOT.encode()).fetchone()
+    return None if row is None else str(row[0])

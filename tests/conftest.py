@@ -1,0 +1,15 @@
+"""What several suites share: one PostgreSQL for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.databases import PostgresServer, postgres_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Started once, when the first test asks for it."""
+    yield from postgres_server()

@@ -1,0 +1,100 @@
+"""The indexes that make a million queued jobs bearable: what each database means to do with tens of
+thousands of jobs, of which it knows the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from jobs import statements as sql
+from jobs.database import open_database
+from tests.contract.ledger_kit import Database
+
+QUEUED, RUNNING, ENDED = 20_000, 50, 10_000
+FILL = """insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence, attempts,
+        cancel_requested, created_at, finished_at, deadline_at, watched_until, day,
+        idempotency_key, body_hash, errors, request)
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < :n)
+    select :state || i, 'chat', 'free', 'tenant ' || (i % 500), :state, i * 0.25, 4.0, 0, 0, false,
+        1000.0 + i, :finished_at, 90000.0 + i, 2000.0 + i, '2025-03-26', :state || i,
+        'hash ' || i, '[]', '{}' from n"""
+LEASE = """insert into leases (job_id, fence, worker, lease_until, lease_seconds, progress,
+        cancel_requested)
+    select id, 1, 'w', 1000.0 + seq, 6.0, 0, false from jobs where state = 'rendering'"""
+RENDER = """insert into renders (job_id, idx, state, pass_no, attempts, previews, categories)
+    select id, 0, 'waiting', 0, 0, '[]', '[]' from jobs"""
+
+QUERIES = {
+    "HEADS": "jobs_ready",
+    "ANY_QUEUED": "jobs_ready",
+    "AHEAD": "jobs_ready",
+    "ACTIVE": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
+    "FINISHED": "jobs_finished",
+    "OVERDUE": "jobs_overdue",
+    "UNWATCHED": "jobs_watched",
+    "BY_KEY": "jobs_of_key",
+    "BY_BODY": "jobs_of_body",
+    "RECENT": "jobs_of_tenant",
+    "LAPSED_LEASES": "leases",
+}
+VALUES = {
+    "lane": "chat", "tier": "free", "tenant": "tenant 7", "key": "queued7", "body_hash": "hash 7",
+    "now": 3000.0, "since": 0.0, "vft": 900.0, "seq": 3600, "limit": 8, "id": "queued7",
+}  # fmt: skip
+
+
+MANY_OVERDUE = {"now": 95_000.0}
+
+
+def fill(connection: Connection) -> None:
+    for state, n, finished_at in (
+        ("queued", QUEUED, None), ("rendering", RUNNING, None), ("succeeded", ENDED, 2000.0)
+    ):  # fmt: skip
+        values = {"state": state, "n": n, "finished_at": finished_at}
+        connection.execute(text(FILL), values)
+    connection.execute(text(LEASE))
+    connection.execute(text(RENDER))
+
+
+def plan(engine: Engine, statement: Any, changed: Mapping[str, float]) -> str:
+    """What the database says it would do, in one line."""
+    words = "explain query plan" if engine.dialect.name == "sqlite" else "explain"
+
+    def explain(_c: object, _k: object, written: str, values: Any, *_: object) -> tuple[str, Any]:
+        return f"{words} {written}", values
+
+    with engine.connect() as connection:
+        event.listen(connection, "before_cursor_execute", explain, retval=True)
+        names = statement.compile().params
+        rows = connection.execute(
+            statement, {n: v for n, v in (VALUES | changed).items() if n in names}
+        )
+        return " | ".join(str(row[-1]) for row in rows.cursor.fetchall())
+
+
+@pytest.fixture
+def filled(database: Database) -> Iterator[Engine]:
+    database.open()
+    opened = open_database(database.url)
+    with opened.durable.begin() as connection:
+        fill(connection)
+    with opened.durable.begin() as connection:
+        connection.exec_driver_sql("analyze")
+    yield opened.durable
+    opened.close()
+
+
+def test_queries_use_their_indexes(filled: Engine, database: Database) -> None:
+    for name, index in QUERIES.items():
+        steps = plan(filled, getattr(sql, name), MANY_OVERDUE if name == "OVERDUE" else {})
+        wanted = index if isinstance(index, str) else index[database.kind]
+        assert wanted in steps, f"{name}: {steps}"
+        assert "TEMP B-TREE" not in steps, f"{name} sorts: {steps}"
+        assert "Sort" not in steps, f"{name} sorts: {steps}"
+        # leases are few and read whole
+        others = steps.replace("Seq Scan on leases", "").replace("SCAN l", "")
+        assert "Seq Scan" not in others, f"{name} reads a whole table: {steps}"
+        assert "SCAN" not in others, f"{name} reads a whole table: {steps}"

@@ -1,0 +1,125 @@
+"""Yesterday's databases: upgraded once, whoever starts first; tomorrow's are left alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from jobs.database import open_database
+from jobs.migrations import SCHEMA_VERSION, SchemaTooNew
+from jobs.rows import request_to_json
+from jobs.sql_ledger import SqlLedger
+from tests.contract.databases import PostgresServer
+from tests.contract.ledger_kit import wish
+
+FIRST = (Path(__file__).parent / "schema_1.sql").read_text()
+"""Version 1 as it was released; it never changes."""
+WORDS = {
+    "sqlite": {"serial": "INTEGER NOT NULL PRIMARY KEY", "double": "DOUBLE", "bytes": "BLOB",
+               "without_rowid": " WITHOUT ROWID"},
+    "postgresql": {"serial": "BIGSERIAL PRIMARY KEY", "double": "DOUBLE PRECISION",
+                   "bytes": "BYTEA", "without_rowid": ""},
+}  # fmt: skip
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without anything in it."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.db"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        with server.database(empty=True) as url:
+            yield url
+
+
+def make_first(url: str) -> None:
+    """A ledger of version 1 with one job in it."""
+    database = open_database(url)
+    words = WORDS[database.durable.dialect.name] | {"request": request_to_json(wish())}
+    script = FIRST
+    for name, word in words.items():
+        script = script.replace(f"{{{name}}}", word)
+    with database.durable.begin() as connection:
+        for statement in script.split(";\n"):
+            if statement.strip():
+                connection.execute(text(statement.replace(":", r"\:")))
+    database.close()
+
+
+def shape(url: str) -> dict[str, object]:
+    """Tables with their columns, and indexes with theirs, for comparison."""
+    database = open_database(url)
+    found: dict[str, object] = {
+        table: (
+            sorted(
+                (column["name"], column["type"]._type_affinity.__name__, column["nullable"])
+                for column in looked.get_columns(table)
+            ),
+            sorted(
+                (str(index["name"]), tuple(index["column_names"]), index["unique"])
+                for index in looked.get_indexes(table)
+            ),
+        )
+        for looked in [inspect(database.durable)]
+        for table in looked.get_table_names()
+    }
+    database.close()
+    return found
+
+
+def test_an_old_database_becomes_what_a_new_one_is(empty: str) -> None:
+    make_first(empty)
+    ledger = SqlLedger(empty)
+    assert ledger.depth("chat").queued_jobs == 1
+    (old,) = ledger.claim("chat", "w", 9, 60.0)
+    assert old.request.prompt == "a red fox"
+    ledger.submit(wish())
+    ledger.close()
+    upgraded = shape(empty)
+    drop_everything(empty)
+    SqlLedger(empty).close()
+    assert upgraded == shape(empty)
+
+
+def drop_everything(url: str) -> None:
+    database = open_database(url)
+    with database.durable.begin() as connection:
+        for table in inspect(connection).get_table_names():
+            connection.exec_driver_sql(f"drop table {table}")
+    database.close()
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["a new one", "an old one"])
+def test_a_database_is_opened_by_many_at_once(empty: str, made: bool) -> None:
+    """The first start of a cluster: everybody finds no tables, or old ones."""
+    if made:
+        make_first(empty)
+    ids: list[str] = []
+
+    def start() -> None:
+        ledger = SqlLedger(empty)
+        ids.append(ledger.submit(wish()).job.id)
+        ledger.close()
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(ids)) == 6
+
+
+def test_a_newer_database_is_refused_by_name(empty: str) -> None:
+    SqlLedger(empty).close()
+    database = open_database(empty)
+    with database.durable.begin() as connection:
+        newer = {"version": SCHEMA_VERSION + 1}
+        connection.execute(text("insert into meltproof_schema values (:version)"), newer)
+    database.close()
+    with pytest.raises(SchemaTooNew, match=rf"its schema is version {SCHEMA_VERSION + 1}, this"):
+        SqlLedger(empty)

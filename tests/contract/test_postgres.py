@@ -1,0 +1,170 @@
+"""What only PostgreSQL can do to a ledger: go away, come back, and let writers run side by side."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from jobs.database import open_database
+from jobs.job import JobState
+from jobs.ledger import LeaseLost, LedgerUnavailable
+from jobs.sql_ledger import SqlLedger
+from scripts.postgres import FAST, LocalPostgres
+from tests.contract.databases import PostgresServer
+from tests.contract.ledger_kit import (
+    LEASE_SECONDS,
+    beat,
+    claim_one,
+    final_beat,
+    moved_on,
+    picture,
+    wish,
+)
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def own_server(postgres: PostgresServer) -> Iterator[LocalPostgres]:
+    """One that may be stopped. (With `postgres`, so that a missing server is said once.)"""
+    with LocalPostgres(FAST) as server:
+        yield server
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restart", "crash"])
+def test_a_ledger_recovers_by_itself(own_server: LocalPostgres, how: signal.Signals) -> None:
+    ledger, other = SqlLedger(own_server.url()), SqlLedger(own_server.url())
+    accepted = ledger.submit(wish()).job
+    held = claim_one(ledger)
+    seen = ledger.version()
+    own_server.stop(how)
+    for call in (
+        lambda: ledger.submit(wish()),
+        lambda: ledger.get(accepted.id),
+        lambda: ledger.renew([beat(held, 1)], LEASE_SECONDS),
+        lambda: SqlLedger(own_server.url()),
+    ):
+        with pytest.raises(LedgerUnavailable):
+            call()
+    own_server.start()
+    assert ledger.renew([beat(held, 1)], LEASE_SECONDS)[0].held
+    assert ledger.finish_render(held.id, held.fence, 0, picture()).state is JobState.SUCCEEDED
+    seen = ledger.version()
+    other.submit(wish())
+    moved_on(ledger, seen)
+    ledger.close()
+    other.close()
+
+
+def test_the_reason_holds_no_password(tmp_path: object) -> None:
+    with pytest.raises(LedgerUnavailable) as refused:
+        SqlLedger(f"postgresql://ada:secret@/ledger?host={tmp_path}")
+    assert str(tmp_path) in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_images_of_one_job_may_end_at_the_same_time(url: str) -> None:
+    """Each of two transactions sees the other image unsettled; together they settle the job."""
+    ledgers = [SqlLedger(url) for _ in range(4)]
+    for _ in range(10):
+        job_id = ledgers[0].submit(wish(n=4)).job.id
+        job = claim_one(ledgers[0])
+        ledgers[0].renew([final_beat(job, 0, 1, 2, 3)], LEASE_SECONDS)
+        gate = threading.Barrier(4)
+
+        def end(index: int) -> None:
+            gate.wait()  # noqa: B023
+            ledgers[index].finish_render(job.id, job.fence, index, picture())  # noqa: B023
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(end, range(4)))
+        done = ledgers[0].get(job_id)
+        assert done is not None
+        assert done.state is JobState.SUCCEEDED
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_who_ends_an_image_twice_at_the_same_time_ends_it_once(url: str) -> None:
+    ledgers = [SqlLedger(url) for _ in range(2)]
+    ledgers[0].submit(wish())
+    job = claim_one(ledgers[0])
+    ledgers[0].renew([final_beat(job)], LEASE_SECONDS)
+
+    def end(ledger: SqlLedger) -> bool:
+        try:
+            ledger.finish_render(job.id, job.fence, 0, picture())
+        except LeaseLost:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(end, ledgers)) == [False, True]
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_whoever_loses_a_deadlock_begins_again(url: str) -> None:
+    """Two batches that need the same tenants' rows in opposite order."""
+    ledgers = [SqlLedger(url) for _ in range(2)]
+    for tenant in ("ada", "bob"):
+        ledgers[0].submit(wish(tenant=tenant))
+    gate = threading.Barrier(2, timeout=10)
+    met: list[int] = []
+
+    def batch(number: int) -> int:
+        first, second = ("ada", "bob") if number == 0 else ("bob", "ada")
+        ledger = ledgers[number]
+
+        def then_wait() -> None:
+            ledger.submit(wish(tenant=first))
+            met.append(number)
+            if len(met) <= 2:
+                gate.wait()
+
+        results = ledger.together([then_wait, lambda: ledger.submit(wish(tenant=second))])
+        return sum(isinstance(result, Exception) for result in results)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(batch, range(2))) == [0, 0]
+    assert len(met) == 3, "one of them has begun again"
+    assert len(ledgers[0].recent("ada", 9)) == 3
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_a_client_that_stops_in_a_transaction_is_cut_off(url: str) -> None:
+    """And its connections are few: pools are bounded and say so to the server."""
+    database = open_database(url)
+    with database.durable.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, psycopg.Connection)
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout"):
+            row = raw.execute(f"show {name}".encode()).fetchone()
+            assert row is not None
+            assert row[0] not in ("0", None), name
+    for engine in (database.durable, database.relaxed, database.reader):
+        assert engine.pool.size() <= 4  # type: ignore[attr-defined]
+    database.close()
+
+
+def test_a_lost_wake_up_is_made_up_for(url: str) -> None:
+    """Somebody commits and dies before it has told anybody."""
+    ledger = SqlLedger(url)
+    seen = ledger.version()
+    database = open_database(url)
+    with database.durable.begin() as connection:
+        connection.exec_driver_sql("insert into lanes values ('x', 'y', 0, 0, 0)")
+    moved_on(ledger, seen)
+    database.close()
+    ledger.close()
