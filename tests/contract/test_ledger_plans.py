@@ -21,9 +21,10 @@ FILL = """insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fe
     select :state || i, 'chat', 'free', 'tenant ' || (i % 500), :state, i * 0.25, 4.0, 0, 0, false,
         1000.0 + i, :finished_at, 90000.0 + i, 2000.0 + i, '2025-03-26', :state || i,
         'hash ' || i, '[]', '{}' from n"""
-LEASE = """insert into leases (job_id, fence, worker, lease_until, lease_seconds, progress,
-        cancel_requested)
-    select id, 1, 'w', 1000.0 + seq, 6.0, 0, false from jobs where state = 'rendering'"""
+LEASE = """insert into leases (job_id, lane, tier, tenant, images, passes, claimed_at, fence,
+        worker, lease_until, lease_seconds, progress, cancel_requested)
+    select id, lane, tier, tenant, 1, 16, 1000.0, 1, 'w', 1000.0 + seq, 6.0, 0, false
+    from jobs where state = 'rendering'"""
 RENDER = """insert into renders (job_id, idx, state, pass_no, attempts, previews, categories)
     select id, 0, 'waiting', 0, 0, '[]', '[]' from jobs"""
 
@@ -39,10 +40,17 @@ QUERIES = {
     "BY_BODY": "jobs_of_body",
     "RECENT": "jobs_of_tenant",
     "LAPSED_LEASES": "leases",
+    "HELD": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
+    "NEXT_WITHOUT_WAY": "jobs_ready",
+    "LAST_ALLOWED": "jobs_waiting",
+    "FIRST_WAITING": "jobs_waiting",
+    "WAITING": "jobs_waiting",
+    "AGED": {"sqlite": "USING INTEGER PRIMARY KEY", "postgresql": "jobs_pkey"},
 }
 VALUES = {
     "lane": "chat", "tier": "free", "tenant": "tenant 7", "key": "queued7", "body_hash": "hash 7",
     "now": 3000.0, "since": 0.0, "vft": 900.0, "seq": 3600, "limit": 8, "id": "queued7",
+    "after": 100,
 }  # fmt: skip
 
 

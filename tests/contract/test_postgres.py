@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -160,11 +161,9 @@ def test_a_client_that_stops_in_a_transaction_is_cut_off(url: str) -> None:
 
 def test_a_lost_wake_up_is_made_up_for(url: str) -> None:
     """Somebody commits and dies before it has told anybody."""
-    ledger = SqlLedger(url)
-    seen = ledger.version()
-    database = open_database(url)
-    with database.durable.begin() as connection:
-        connection.exec_driver_sql("insert into lanes values ('x', 'y', 0, 0, 0)")
-    moved_on(ledger, seen)
-    database.close()
-    ledger.close()
+    ledger, database = SqlLedger(url), open_database(url)
+    with closing(ledger), closing(database):
+        seen = ledger.version()
+        with database.durable.begin() as connection:
+            connection.exec_driver_sql("insert into meltproof_schema values (0)")
+        moved_on(ledger, seen)
