@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SAMPLER = "confidence-1"
+SAMPLER = "confidence-2"
 """Part of a checkpoint's model identity: change it when a seed would draw something else."""
 TEMPERATURE = 0.4
 """Of the code softmaxes."""

@@ -1,5 +1,5 @@
 """The masked-token family: the embedded model. A render is a grid of codes, filled in over passes;
-its network never sees two renders at once on a CPU, so that neighbours cannot change a picture."""
+renders share the network only as far as neighbours cannot change a picture, to the last bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine import sampling
 from engine.cost import PassCost
 from engine.decoder import Plan, Render, RenderRejected
 from engine.models.codec import CodecConfig, CodecDecoder, to_latents
-from engine.models.transformer import MaskedTransformer, TransformerConfig
+from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec
 from engine.weights import WeightsFolder
 
@@ -33,14 +33,13 @@ Codes = NDArray[np.uint8]
 
 @dataclass(slots=True)
 class MaskedRender:
-    """text: float32 [2, length, 384], pooled: float32 [2, 384]; row 0 the prompt, row 1 nothing.
+    """prompts: two rows on the decoder's device; row 0 the prompt, row 1 nothing.
     expected: float32 [cells, channels], the mean codes that the last pass here believed in."""
 
     spec: RenderSpec
     pass_no: int
     codes: Codes
-    text: Tensor
-    pooled: Tensor
+    prompts: Prompts
     expected: Tensor | None = None
 
 
@@ -68,16 +67,21 @@ class MaskedModel:
 
 
 class MaskedDecoder:
-    """weights: a folder as `make train` writes it. row_chunk: renders that go through the network
-    together; 1 keeps every picture independent of its neighbours to the last bit. threads: torch's
-    number of threads in this process, 0 leaves it alone. device: "cpu", "cuda", or "auto", which is
-    the GPU that this process was given, if any; codes are drawn on the CPU either way."""
+    """weights: a folder as `make train` writes it. row_chunk: at most so many renders go through
+    the network together. threads: torch's number of threads in this process, 0 leaves it alone.
+    device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if any; codes
+    are drawn on the CPU either way.
+
+    A picture is independent of its neighbours to the last bit. On a GPU, every batch is filled up
+    to `row_chunk`, because kernels are chosen by width. On a CPU a width is trusted once it has
+    given exactly what the same renders give alone; another width is never used again.
+    """
 
     def __init__(
         self,
         weights: Path | str = DEFAULT_WEIGHTS,
         *,
-        row_chunk: int = 1,
+        row_chunk: int = 8,
         threads: int = 0,
         device: str = "auto",
         model: MaskedModel | None = None,
@@ -91,11 +95,17 @@ class MaskedDecoder:
         loaded.codec.to(self._device)
         self.networks = loaded
         self.row_chunk = row_chunk
+        self._trusted = {1: True}
         self.model = f"masked:{loaded.identity}:{sampling.SAMPLER}"
         self.picture_size = (loaded.codec_config.size, loaded.codec_config.size)
         config = loaded.transformer.config
         self._shape = (config.cells, config.channels)
         self._levels = config.levels
+
+    @property
+    def trusted_widths(self) -> frozenset[int]:
+        """How many renders may go through the network together, as far as that was tried here."""
+        return frozenset(width for width, trusted in self._trusted.items() if trusted)
 
     def plan(self, spec: RenderSpec) -> Plan:
         if not 1 <= spec.passes <= self._shape[0]:
@@ -110,20 +120,21 @@ class MaskedDecoder:
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedRender:
         self.plan(spec)
-        text, pooled = self._conditioning(spec.conditioning)
+        prompts = self._told(spec.conditioning)
         if checkpoint is None:
-            return MaskedRender(spec, 0, np.full(self._shape, MASKED, np.uint8), text, pooled)
+            return MaskedRender(spec, 0, np.full(self._shape, MASKED, np.uint8), prompts)
         codes = self._unpack(checkpoint, spec.passes)
-        return MaskedRender(spec, checkpoint.pass_no, codes, text, pooled)
+        return MaskedRender(spec, checkpoint.pass_no, codes, prompts)
 
-    def _conditioning(self, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+    @torch.inference_mode()
+    def _told(self, conditioning: Conditioning) -> Prompts:
         config = self.networks.transformer.config
         text = torch.zeros(2, config.text_length, config.text_width)
         tokens = torch.from_numpy(conditioning.tokens[: config.text_length].astype(np.float32))
         text[0, : len(tokens)] = tokens
         pooled = torch.zeros(2, config.text_width)
         pooled[0] = torch.from_numpy(conditioning.pooled.astype(np.float32))
-        return text, pooled
+        return self.networks.transformer.told(text.to(self._device), pooled.to(self._device))
 
     def _unpack(self, checkpoint: Checkpoint, passes: int) -> Codes:
         """ValueError when these cannot be the codes after that many of the passes."""
@@ -148,16 +159,25 @@ class MaskedDecoder:
 
     def _logits(self, rows: Sequence[MaskedRender]) -> Tensor:
         """[rows, 2, cells, channels, levels]: of each row as it is now, with and without prompt."""
+        width = len(rows)
+        if self._device.type == "cuda":
+            return self._network([*rows, *[rows[-1]] * (self.row_chunk - width)])[:width]
+        if self._trusted.get(width):
+            return self._network(rows)
+        alone = torch.cat([self._network([row]) for row in rows])
+        if width not in self._trusted:
+            self._trusted[width] = torch.equal(alone, self._network(rows))
+        return alone
+
+    def _network(self, rows: Sequence[MaskedRender]) -> Tensor:
         codes = torch.from_numpy(np.stack([r.codes for r in rows])).repeat_interleave(2, dim=0)
         masked = codes[:, :, 0] == MASKED
-        inputs = (
-            to_latents(codes, self._levels),
-            masked,
-            torch.cat([r.text for r in rows]),
-            torch.cat([r.pooled for r in rows]),
+        both = self.networks.transformer.fill(
+            to_latents(codes, self._levels).to(self._device),
+            masked.to(self._device),
+            Prompts.together([r.prompts for r in rows]),
         )
-        both = self.networks.transformer(*(part.to(self._device) for part in inputs)).float().cpu()
-        logits: Tensor = both.view(len(rows), 2, *both.shape[1:])
+        logits: Tensor = both.float().cpu().view(len(rows), 2, *both.shape[1:])
         return logits
 
     def _fill_in(self, render: MaskedRender, prompted: Tensor, unprompted: Tensor) -> None:

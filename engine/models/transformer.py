@@ -8,6 +8,7 @@ sketch, a first guess of every cell that a small MLP makes of that mean.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,6 +33,10 @@ class TransformerConfig:
     text_length: int = 16
     trunk: int = 512
     sketch: int = 24
+
+
+VECTOR_ROWS = 8
+"""Rows of a block in `_vectors`: four renders, each with and without its prompt."""
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -59,25 +64,50 @@ class Layer(nn.Module):
         """[B, S, W] -> [B, heads, S, W / heads]"""
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def _attend(self, x: Tensor, text: Tensor) -> Tensor:
+    def told(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """text [B, S, text_width] -> keys and values, each [B, heads, S, W / heads]."""
+        k, v = self.text_kv(text).chunk(2, dim=2)
+        return _norm(self._split(k)), self._split(v)
+
+    def _attend(self, x: Tensor, text_k: Tensor, text_v: Tensor) -> Tensor:
         q, k, v = self.qkv(x).chunk(3, dim=2)
-        text_k, text_v = self.text_kv(text).chunk(2, dim=2)
         q = _norm(self._split(q)) * self.temperature.to(q.dtype)
-        k = _norm(self._split(torch.cat((text_k, k), dim=1)))
-        v = self._split(torch.cat((text_v, v), dim=1))
+        k = torch.cat((text_k, _norm(self._split(k))), dim=2)
+        v = torch.cat((text_v, self._split(v)), dim=2)
         # bmm by hand: on a CPU, fused attention builds a primitive per head and call.
         scores = q @ k.transpose(2, 3) * k.shape[3] ** -0.5
         mixed = scores.float().softmax(dim=3).to(v.dtype) @ v
         return cast(Tensor, self.out(mixed.transpose(1, 2).flatten(2)))
 
-    def forward(self, x: Tensor, text: Tensor, conditioning: Tensor) -> Tensor:
-        """x [B, cells, W], text [B, S, text_width], conditioning [B, 6, W]."""
+    def forward(self, x: Tensor, text: tuple[Tensor, Tensor], conditioning: Tensor) -> Tensor:
+        """x [B, cells, W], text as `told` gives it, conditioning [B, 6, W]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (
             (conditioning + self.modulation).to(x.dtype).unsqueeze(2).unbind(1)
         )
-        x = x + (1 + gate1) * self._attend(_norm(x) * (1 + scale1) + shift1, text)
+        x = x + (1 + gate1) * self._attend(_norm(x) * (1 + scale1) + shift1, *text)
         hidden = F.relu(self.up(_norm(x) * (1 + scale2) + shift2)).square()
         return x + (1 + gate2) * cast(Tensor, self.down(hidden))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What the network reads from prompts, the same in every pass.
+
+    pooled: [B, trunk]. layers: keys and values of each layer, [B, heads, S, W / heads]."""
+
+    pooled: Tensor
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    @classmethod
+    def together(cls, parts: Sequence[Prompts]) -> Prompts:
+        """The rows of all parts, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        pairs = zip(*(part.layers for part in parts), strict=True)
+        layers = tuple(
+            (torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer])) for layer in pairs
+        )
+        return cls(torch.cat([part.pooled for part in parts]), layers)
 
 
 class MaskedTransformer(nn.Module):
@@ -103,24 +133,47 @@ class MaskedTransformer(nn.Module):
             nn.init.zeros_(zeroed.bias)
 
     def forward(self, latents: Tensor, masked: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
+        """As `fill`, for prompts met for the first time: text [B, S, text_width], pooled
+        [B, text_width]."""
+        return self.fill(latents, masked, self.told(text, pooled))
+
+    def told(self, text: Tensor, pooled: Tensor) -> Prompts:
+        """text [B, S, text_width], pooled [B, text_width]; done once for all passes."""
+        text = _norm(text)
+        layers = tuple(cast(Layer, layer).told(text) for layer in self.layers)
+        return Prompts(self.pooled_in(_norm(pooled)), layers)
+
+    def fill(self, latents: Tensor, masked: Tensor, prompts: Prompts) -> Tensor:
         """latents [B, cells, channels] in [-1, 1] (any value where masked), masked bool
-        [B, cells], text [B, S, text_width], pooled [B, text_width]
-        -> logits [B, cells, channels, levels]."""
+        [B, cells] -> logits [B, cells, channels, levels]."""
         hidden = masked.unsqueeze(2)
-        vector = self._vector(masked, pooled)
-        conditioning = self.modulate(vector).view(len(vector), 6, -1)
-        sketch = self.sketch(vector).view(len(vector), -1, self.config.sketch)
+        modulation, sketch = self._vectors(masked, prompts.pooled)
         x = torch.where(hidden, self.mask_embedding, self.embed(latents))
         x = x + self.position + self.sketch_in(sketch)
-        text = _norm(text)
-        for layer in self.layers:
-            x = layer(x, text, conditioning)
+        for layer, text in zip(self.layers, prompts.layers, strict=True):
+            x = layer(x, text, modulation)
         logits = cast(Tensor, self.head(_norm(x)))
         return logits.view(*logits.shape[:2], self.config.channels, self.config.levels)
 
-    def _vector(self, masked: Tensor, pooled: Tensor) -> Tensor:
-        """[B, trunk] from the prompt's mean and the share of masked cells."""
+    def _vectors(self, masked: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Modulation [B, 6, W] and sketch [B, cells, sketch], from the prompt and the share of
+        masked cells. In blocks of one height: math libraries multiply a few rows in another order
+        than many, and a row would change in its last bits with the number of its neighbours."""
+        if self.training or len(masked) == VECTOR_ROWS:
+            return self._vectors_of(masked, pooled)
+        blocks = []
+        for start in range(0, len(masked), VECTOR_ROWS):
+            rows = slice(start, start + VECTOR_ROWS)
+            short = VECTOR_ROWS - len(masked[rows])
+            padded = F.pad(masked[rows], (0, 0, 0, short)), F.pad(pooled[rows], (0, 0, 0, short))
+            blocks.append(self._vectors_of(*padded))
+        modulation, sketch = (torch.cat(part)[: len(masked)] for part in zip(*blocks, strict=True))
+        return modulation, sketch
+
+    def _vectors_of(self, masked: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
         ratio = masked.float().mean(dim=1, keepdim=True)
         waves = torch.arange(1, 9, device=ratio.device) * (torch.pi / 2)
-        vector = F.silu(self.pooled_in(_norm(pooled)) + self.ratio_in(torch.cos(ratio * waves)))
-        return vector + F.silu(cast(Tensor, self.trunk(vector)))
+        vector = F.silu(pooled + self.ratio_in(torch.cos(ratio * waves)))
+        vector = vector + F.silu(cast(Tensor, self.trunk(vector)))
+        modulation = self.modulate(vector).view(len(vector), 6, -1)
+        return modulation, self.sketch(vector).view(len(vector), self.config.cells, -1)

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.decoder import Decoder, RenderRejected
 from engine.decoders import reference
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedModel
 from engine.models.codec import CodecConfig, CodecDecoder
-from engine.models.transformer import MaskedTransformer, TransformerConfig
+from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
 from engine.text import WeightsError
 from tests.golden.decoder_contract import PASSES, DecoderContract, draw, spec
 
@@ -66,6 +66,29 @@ def test_fast_equals_reference_with_the_shipped_weights() -> None:
     decoder = MaskedDecoder()
     fast = draw(decoder, spec(passes=12)).pixels("mine")
     np.testing.assert_array_equal(fast, reference.draw(decoder.networks, spec(passes=12)))
+
+
+class _WidthMatters(MaskedTransformer):
+    """As a math library that rounds otherwise when it multiplies more rows."""
+
+    def fill(self, latents: Tensor, masked: Tensor, prompts: Prompts) -> Tensor:
+        return super().fill(latents, masked, prompts) * (1 + len(latents) / 2**20)
+
+
+def test_a_width_that_rounds_otherwise_is_not_used() -> None:
+    """Neighbours would change a picture in its last bits."""
+    model = tiny_model()
+    model.transformer.__class__ = _WidthMatters
+    decoder = MaskedDecoder(model=model)
+    together = [decoder.begin(spec(seed=seed), None) for seed in (7, 8, 9)]
+    while together[0].pass_no < PASSES:
+        decoder.step(together)
+    lonely = decoder.begin(spec(seed=8), None)
+    while lonely.pass_no < PASSES:
+        decoder.step([lonely])
+    np.testing.assert_array_equal(decoder.finish(together[1]), decoder.finish(lonely))
+    assert decoder.trusted_widths == frozenset({1})
+    assert MaskedDecoder(model=tiny_model()).trusted_widths == frozenset({1})
 
 
 def test_a_restored_preview_is_the_uninterrupted_one_after_its_next_pass() -> None:
