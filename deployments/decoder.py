@@ -52,15 +52,18 @@ class DecoderReplica:
         log.info("decoder family %s is ready with %s slots", family, slots)
 
     async def render(self, spec: RenderSpec) -> AsyncIterator[RenderUpdate]:
-        """ACCEPTED or FULL first, then PASS after every pass, then DONE or FAILED.
+        """ACCEPTED or FULL first, then PASS as far as worth telling, then DONE or FAILED.
         Closing the stream aborts the render at the next pass boundary."""
         if not await self._seated(spec):
             yield RenderUpdate(spec.render_id, UpdateKind.FULL)
             return
-        inbox = self._inboxes[spec.render_id]
+        inbox, told_at = self._inboxes[spec.render_id], self._loop.time()
         try:
             while True:
                 update = await inbox.get()
+                if not worth_telling(update, spec.passes, self._loop.time() - told_at):
+                    continue
+                told_at = self._loop.time()
                 yield update
                 if update.kind in LAST:
                     return
@@ -107,6 +110,16 @@ class DecoderReplica:
         await asyncio.to_thread(self._engine.drain, self._grace_seconds)
         await asyncio.to_thread(self._engine.stop)
 
+
+def worth_telling(update: RenderUpdate, passes: int, since_told_seconds: float) -> bool:
+    """Every pass on its own would cost a fast decoder more than drawing it. What is held back, and
+    drawn again if this replica dies at once, is less than TELL_SECONDS of work."""
+    routine = update.kind is UpdateKind.PASS and update.preview is None and update.pass_no < passes
+    return not routine or since_told_seconds >= TELL_SECONDS
+
+
+TELL_SECONDS = 0.15
+"""Slower passes are told one by one."""
 
 BOUNDARY_POLL_SECONDS = 0.1
 """An abort frees a slot without a word, so waiting calls also look now and then."""

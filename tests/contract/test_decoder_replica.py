@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, while it is imported
-    from deployments.decoder import DecoderReplica
-from engine.render import Conditioning, RenderSpec, UpdateKind
+    from deployments.decoder import TELL_SECONDS, DecoderReplica, worth_telling
+from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
 
 class Replica(DecoderReplica):
@@ -47,4 +49,33 @@ async def test_calls_that_wait_for_a_slot_do_not_wake_each_other() -> None:
     assert (
         1 < asked <= 40
     )  # 16 boundaries and a few polls; calls that wake each other ask thousands of times
+    await DecoderReplica.__del__(replica)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pass_no", "preview", "since_seconds", "told"),
+    [
+        (UpdateKind.PASS, 3, None, 0.0, False),
+        (UpdateKind.PASS, 3, None, TELL_SECONDS, True),
+        (UpdateKind.PASS, 8, None, 0.0, True),  # the final checkpoint
+        (UpdateKind.PASS, 3, np.zeros((1, 1, 3), np.uint8), 0.0, True),
+        (UpdateKind.ACCEPTED, 0, None, 0.0, True),
+        (UpdateKind.FAILED, 3, None, 0.0, True),
+    ],
+)
+def test_routine_passes_are_told_now_and_then(
+    kind: UpdateKind, pass_no: int, preview: Pixels | None, since_seconds: float, told: bool
+) -> None:
+    update = RenderUpdate("a", kind, pass_no=pass_no, preview=preview)
+    assert worth_telling(update, 8, since_seconds) is told
+
+
+async def test_a_fast_render_tells_its_last_pass_and_its_previews() -> None:
+    replica = object.__new__(Replica)
+    await replica.__init__("paced", {"pass_ms": 1, "per_row_ms": 0}, slots=1)  # type: ignore[misc]
+    wanted = replace(spec("fast", passes=16), preview_after=(5,))
+    updates = [update async for update in replica.render(wanted)]
+    passes = [update.pass_no for update in updates if update.kind is UpdateKind.PASS]
+    assert {5, 16} <= set(passes) < set(range(1, 17))
+    assert passes == sorted(passes)
     await DecoderReplica.__del__(replica)
