@@ -23,6 +23,14 @@ import psutil
 
 from deployments.room import Reservation, Room, shortage
 
+ENVIRONMENT = (
+    # With "clusters" off, Ray takes 127.0.0.1 as the node's address and binds only there.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0",
+    # Nothing of ours blocks an event loop, so a replica needs no thread more for it.
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP=0",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.5",  # ten times a second costs an idle laptop
+)
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -137,8 +145,7 @@ class LocalCluster:
     def _start_head(self) -> None:
         log = self._temp_dir / "head.log"
         command = [
-            # With "clusters" off, Ray takes 127.0.0.1 as the node's address and binds only there.
-            *("env", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"),
+            *("env", *ENVIRONMENT),
             *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
             *("--disable-usage-stats", "--node-ip-address", LOOPBACK),
             *("--port", str(self._gcs_port), "--temp-dir", str(self._temp_dir)),

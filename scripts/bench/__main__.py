@@ -19,6 +19,7 @@ from typing import Any
 from scripts.bench import sides, tuning
 from scripts.bench.figures import (
     BATCHING,
+    LEAVING,
     LOCK,
     OURS,
     SideFigures,
@@ -85,12 +86,11 @@ class Bench:
         self._threads = threads
         self._extent = extent
         self._recipe = recipe_of(config)
-        self._rivals = [n for n in (LOCK, *BATCHING) if only is None or n in only]
+        self._rivals = [n for n in (LOCK, *BATCHING, LEAVING) if only is None or n in only]
         self._figures = {name: SideFigures() for name in (OURS, *self._rivals)}
         self._engine_rates: list[float] = []
         self._previews: list[float] = []
         self._pss: list[int] = []
-        self._plain = 0.0
 
     def run(self) -> dict[str, Any]:
         """Tune, measure in turns, and put the figures together."""
@@ -100,10 +100,13 @@ class Bench:
         lock, locks = tuning.best_lock(self._recipe, images, self._threads, say)
         self._layouts = {LOCK: lock}
         tuned: dict[str, Any] = {"engine": engines, LOCK: locks}
-        if set(self._rivals) & set(BATCHING):
+        if set(self._rivals) & {*BATCHING, LEAVING}:
             static = tuning.static_rates(self._recipe, images, self._threads, say)
-            self._layouts |= dict.fromkeys(BATCHING, max(static, key=static.__getitem__))
-            self._plain = max(rate for layout, rate in static.items() if not layout.rows_leave)
+            best = {
+                leave: max((k for k in static if k.rows_leave is leave), key=static.__getitem__)
+                for leave in (True, False)
+            }
+            self._layouts |= {**dict.fromkeys(BATCHING, best[False]), LEAVING: best[True]}
             tuned["static_batches"] = {tuning.name_of(k): round(v, 3) for k, v in static.items()}
         for repeat in range(self._extent.repeats):
             self._repeat(repeat)
@@ -124,6 +127,7 @@ class Bench:
         starters: dict[str, Callable[..., AbstractContextManager[str]]] = {
             LOCK: sides.fastapi_lock,
             "litserve": sides.litserve,
+            LEAVING: sides.litserve,
             "serve_batch": sides.serve_batch,
         }
         return starters[name](self._recipe, self._layouts[name])
@@ -155,10 +159,6 @@ class Bench:
     def _report(self, tuned: dict[str, Any]) -> dict[str, Any]:
         engine = statistics.median(self._engine_rates)
         keys = ratios(self._figures, engine)
-        if self._plain:
-            # Rivals whose finished rows leave are no plain static batches any more: this is over
-            # the best that stays until its longest row is done, without the cost of any server.
-            keys["images_per_s_over_plain_static"] = self._figures[OURS].images_per_s / self._plain
         keys["first_preview_fraction"] = statistics.median(self._previews)
         keys["idle_pss_bytes"] = statistics.median(self._pss)
         return {

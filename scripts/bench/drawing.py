@@ -46,8 +46,6 @@ class Drawer:
             spec_of(ask, conditioning, self.recipe.guidance)
             for ask, conditioning in zip(asks, conditionings, strict=True)
         ]
-        if self.recipe.rows_together:
-            self.decoder.row_chunk = len(specs)
         return self.press(run_static(self.decoder, specs, rows_leave=self.recipe.rows_leave))
 
     def prepare(self, prompts: Sequence[str]) -> list[Conditioning]:

@@ -11,6 +11,9 @@ from scripts.bench.measure import Saturation
 from scripts.load import percentile
 
 BATCHING = ("litserve", "serve_batch")
+"""Plain static batches: everybody waits for the longest row, as padded text generation does."""
+LEAVING = "litserve_rows_leave"
+"""A static batch by somebody who knows this model: finished rows leave the tensors at once."""
 LOCK = "fastapi_lock"
 OURS = "ours"
 UTILISATION = 0.8
@@ -83,6 +86,9 @@ def ratios(sides: Mapping[str, SideFigures], engine_images_per_s: float) -> dict
         best_p99 = min(side.p(99) for side in batching)
         found["images_per_s_over_batching_rivals"] = mine.images_per_s / best_rate
         found["p99_over_batching_rivals"] = mine.p(99) / best_p99
+    if LEAVING in sides:
+        found["images_per_s_over_rows_leave"] = mine.images_per_s / sides[LEAVING].images_per_s
+        found["p99_over_rows_leave"] = mine.p(99) / sides[LEAVING].p(99)
     if LOCK in sides:
         found["images_per_s_over_fastapi_lock"] = mine.images_per_s / sides[LOCK].images_per_s
         found["p99_over_fastapi_lock"] = mine.p(99) / sides[LOCK].p(99)

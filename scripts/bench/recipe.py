@@ -13,7 +13,6 @@ class Recipe:
 
     options: of the decoder family. passes: of each quality. batch: renders in one static batch.
     rows_leave: a finished row leaves the tensors at once instead of riding to the batch's end.
-    rows_together: rows go through the network as one tensor instead of one after another.
     """
 
     family: str
@@ -24,7 +23,6 @@ class Recipe:
     threads: int = 1
     batch: int = 1
     rows_leave: bool = True
-    rows_together: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -35,7 +35,6 @@ class Layout:
     threads: int = 2
     batch: int = 1
     rows_leave: bool = True
-    rows_together: bool = False
 
     def recipe(self, base: Recipe) -> Recipe:
         """How each of its processes draws."""
@@ -44,7 +43,6 @@ class Layout:
             threads=self.threads,
             batch=self.batch,
             rows_leave=self.rows_leave,
-            rows_together=self.rows_together,
         )
 
 

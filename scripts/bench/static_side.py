@@ -1,7 +1,7 @@
 """Static batches in one process, for finding a rival's best layout: reads one command a line.
 
 python -m scripts.bench.static_side RECIPE_JSON
-then lines {"batch":, "rows_leave":, "rows_together":, "batches":, "first":}
+then lines {"batch":, "rows_leave":, "batches":, "first":}
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from scripts.bench.workload import asks
 
 def measure(drawer: Drawer, first: int, batches: int, **changes: Any) -> dict[str, float]:
     """images_per_s of `batches` batches, one after another."""
-    chunk = drawer.decoder.row_chunk
     drawer.recipe = replace(drawer.recipe, **changes)
     batch, began = drawer.recipe.batch, time.perf_counter()
     for number in range(batches):
         drawer.draw(asks(first + number * batch, batch, drawer.recipe.passes))
-    drawer.decoder.row_chunk = chunk
     return {"images_per_s": batches * batch / (time.perf_counter() - began)}
 
 

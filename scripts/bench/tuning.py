@@ -29,7 +29,7 @@ class EngineLayout:
 
 
 ENGINES = (
-    EngineLayout(2, 1, 1), EngineLayout(2, 1, 4), EngineLayout(1, 2, 1), EngineLayout(1, 2, 2),
+    EngineLayout(2, 1, 4), EngineLayout(2, 1, 8), EngineLayout(1, 2, 2), EngineLayout(1, 2, 4),
 )  # fmt: skip
 
 
@@ -43,8 +43,8 @@ def static_rates(
             continue
         with Workers("scripts.bench.static_side", replace(recipe, threads=threads), workers) as w:
             for batch in BATCHES:
-                for leave, together in ((True, True), (False, True)):
-                    layout = Layout(workers, threads, batch, leave, together)
+                for leave in (True, False):
+                    layout = Layout(workers, threads, batch, leave)
                     found[layout] = _static_rate(w, layout, images)
                     say(f"  {layout}: {found[layout]:.2f} images/s")
     return found
@@ -55,7 +55,6 @@ def _static_rate(workers: Workers, layout: Layout, images: int) -> float:
     common = {
         "batch": layout.batch,
         "rows_leave": layout.rows_leave,
-        "rows_together": layout.rows_together,
         "batches": batches,
     }
     starts = [number * batches * layout.batch for number in range(layout.workers)]
@@ -98,5 +97,4 @@ def engine_run(recipe: Recipe, layout: EngineLayout, images: int) -> dict[str, A
 def name_of(layout: Layout) -> str:
     """What a rival was given, in words."""
     rows = "finished rows leave" if layout.rows_leave else "rows stay to the end"
-    tensor = "one tensor" if layout.rows_together else "row after row"
-    return f"{layout.workers} x {layout.threads} threads, batch {layout.batch}, {rows}, {tensor}"
+    return f"{layout.workers} x {layout.threads} threads, batch {layout.batch}, {rows}"
