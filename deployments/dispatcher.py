@@ -12,10 +12,12 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from deployments import loopback
+from deployments.nodes import alive_nodes
 from deployments.ports import LocalPress, RemoteClassifier, RemoteEncoder
 from deployments.slots import DecoderSlots
 from jobs.blobs import DirectoryBlobs
 from jobs.collector import Collector
+from jobs.database import check_place
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
 from jobs.retention import Retention
@@ -55,6 +57,7 @@ class DispatcherReplica:
         options: DispatcherOptions,
         stages: dict[str, DeploymentHandle],
     ) -> None:
+        check_place(options.ledger_url, alive_nodes())
         ledger = await asyncio.to_thread(
             SqlLedger, options.ledger_url, tiers=options.tiers, attempts_max=settings.attempts
         )

@@ -54,3 +54,11 @@ def open_database(url: str) -> SqlDatabase:
             return PostgresDatabase(parsed)
         case other:
             raise ValueError(f"ledger URL: {other} is not supported, sqlite and postgresql are")
+
+
+def check_place(url: str, nodes: int) -> None:
+    """ValueError: several nodes would each have a file of their own."""
+    if nodes > 1 and url.startswith("sqlite"):
+        raise ValueError(
+            f"SQLite is a file on one machine, and this cluster has {nodes} nodes: use postgresql://"
+        )

@@ -14,14 +14,17 @@ from ray.serve.handle import DeploymentHandle
 from deployments.decoder import DecoderReplica
 from deployments.dispatcher import DispatcherOptions, DispatcherReplica
 from deployments.encoder import EncoderReplica
+from deployments.nodes import alive_nodes
 from deployments.safety import SafetyReplica
 from jobs.blobs import DirectoryBlobs
+from jobs.database import check_place
 from jobs.dispatch import DispatchSettings
 from jobs.group_commit import AsyncLedger
 from jobs.retention import Retention
 from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, with_live
 from serve_app.gateway import adopt, create_app
+from serve_app.ledger_check import check_ledger
 
 HEADROOM = 2
 """Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
@@ -35,7 +38,9 @@ HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}
 
 def build(args: ClusterConfig) -> Application:
     """One lane: gateway, dispatcher, encoder, classifier and decoders, by the args of the config
-    file. Relative paths count from the directory in which the cluster was started."""
+    file. Relative paths count from the directory in which the cluster was started. ConfigError for
+    a ledger that does not answer, or that several nodes cannot share."""
+    check_ledger(args.ledger.dsn, alive_nodes())
     stages = {
         "encoder": _encoder(args),
         "classifier": _classifier(args),
@@ -61,6 +66,7 @@ class GatewayReplica:
 
     def __init__(self, args: ClusterConfig, dispatcher: DeploymentHandle) -> None:
         self._args = args
+        check_place(args.ledger.dsn, alive_nodes())  # nodes may have come since
         self._ledger = SqlLedger(
             args.ledger.dsn,
             tiers=args.tier_promises(),

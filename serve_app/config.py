@@ -137,12 +137,17 @@ class GatewaySection(Section):
     public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
 
 
-class LedgerSection(Section):
-    """Where the truth lives."""
+def _dsn(dsn: str) -> str:
+    if not dsn.startswith(("sqlite:///", "postgresql://")) or dsn.endswith("//"):
+        raise ValueError("must begin with sqlite:/// or postgresql://, and name a database")
+    return dsn
 
-    dsn: Annotated[str, Field(pattern=r"^sqlite:///.+", repr=False)] = (
-        "sqlite:///var/laptop/ledger.db"
-    )
+
+class LedgerSection(Section):
+    """Where the truth lives: a file of one machine (sqlite:///var/ledger.db), or a server
+    (postgresql://user:password@host/database)."""
+
+    dsn: Annotated[str, AfterValidator(_dsn), Field(repr=False)] = "sqlite:///var/laptop/ledger.db"
 
 
 class BlobsSection(Section):
