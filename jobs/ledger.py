@@ -150,7 +150,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What waits and runs in a lane; seconds are predicted GPU-seconds."""
+    """What waits and runs in a lane; seconds are predicted GPU-seconds. A tier's queue is counted
+    up to 500 jobs and estimated above that."""
 
     queued_jobs: int
     active_jobs: int
@@ -272,10 +273,13 @@ class Ledger(Protocol):
         """Overwrite the bytes of what was deleted, as far as the database can. Writers wait."""
 
     def position(self, job_id: str) -> int | None:
-        """Jobs of the lane that would be claimed before this one; None once it is not queued."""
+        """Jobs of the lane that would be claimed before this one; None once it is not queued.
+        Counted up to the 500th of its tier and estimated behind (queue_sketch.py), with what other
+        tiers' shares let them take meanwhile."""
 
-    def outlook(self, job_id: str) -> Outlook:
-        """Position and ETA; its view of the lane may be a second old. Cheap."""
+    def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
+        """Position and ETA of those that wait or run; what is known of the lane may be a second
+        old. As cheap for thousands as for one."""
 
     def standing(self, tenant: Tenant, lane: str) -> Standing:
         """What the tenant has used of what its tier allows. Zeros for one that never asked."""

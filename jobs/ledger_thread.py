@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.ledger import Ledger, LedgerUnavailable
+from jobs.ledger import Ledger, LedgerUnavailable, Outlook
 
 _log = logging.getLogger(__name__)
-_BATCH_MAX = 64
+_WRITES_MAX = 64
+_READS_MAX = 2000
 # Beside the time that the last commit took, which gathers by itself: as long as calls arrive less
 # than a pause apart, wait for more, but no longer than the window.
 _PAUSE_SECONDS = 0.0005
@@ -28,12 +29,14 @@ _WINDOW_SECONDS = 0.003
 class Call:
     """One call on its way to a thread. run: the ledger's verb with its arguments.
 
-    durable: its caller must not be answered before an fsync. job_id: set for a plain `get`.
+    durable: its caller must not be answered before an fsync. job_id: set for a plain `get`, and
+    outlook_of for an `outlook`, which are not run but read together.
     """
 
     run: Callable[[], Any]
     durable: bool = True
     job_id: str | None = None
+    outlook_of: str | None = None
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     answer: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -56,11 +59,16 @@ class LedgerThread:
         self._thread.start()
 
     async def ask(
-        self, run: Callable[[], Any], *, durable: bool = True, job_id: str | None = None
+        self,
+        run: Callable[[], Any],
+        *,
+        durable: bool = True,
+        job_id: str | None = None,
+        outlook_of: str | None = None,
     ) -> Any:
         """The result of `run`, called on this thread. A call that was started is finished even if
         its caller goes away."""
-        call = Call(run, durable, job_id)
+        call = Call(run, durable, job_id, outlook_of)
         with self._closing:  # so that nothing arrives behind the end
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
@@ -85,7 +93,7 @@ class LedgerThread:
     def _next_batch(self) -> tuple[list[Call], bool]:
         batch: list[Call] = []
         closes_at = float("inf")
-        while len(batch) < _BATCH_MAX:
+        while len(batch) < (_WRITES_MAX if self._gather else _READS_MAX):
             try:
                 call = self._arrivals.get(block=not batch)
             except queue.Empty:
@@ -130,12 +138,23 @@ def write_batch(ledger: Ledger) -> Batch:
 
 
 def read_batch(ledger: Ledger) -> Batch:
-    """Plain `get`s that arrived together become one query: many watchers wake at the same time."""
+    """`get`s that arrived together become one query, and so do `outlook`s: many watchers wake at
+    the same time."""
 
     def run(batch: Sequence[Call]) -> Sequence[Any]:
         ids = list(dict.fromkeys(call.job_id for call in batch if call.job_id is not None))
         jobs = {job.id: job for job in ledger.get_many(ids)} if ids else {}
-        return [_outcome(c.run) if c.job_id is None else jobs.get(c.job_id) for c in batch]
+        wanted = list(dict.fromkeys(c.outlook_of for c in batch if c.outlook_of is not None))
+        outlooks = ledger.outlooks(wanted) if wanted else {}
+
+        def answer(call: Call) -> Any:
+            if call.job_id is not None:
+                return jobs.get(call.job_id)
+            if call.outlook_of is not None:
+                return outlooks.get(call.outlook_of, Outlook())
+            return _outcome(call.run)
+
+        return [answer(call) for call in batch]
 
     return run
 

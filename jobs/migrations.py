@@ -49,6 +49,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "alter table lanes add column ended double precision not null default 0",
         "update lanes set began = 0",
     ),
+    (  # 5: a sample of the queues, by which places are estimated
+        """create index jobs_sampled on jobs (lane, tier, vft, seq, cost_seconds, state, id)
+            where state = 'queued' and substr(id, 32) = '0'""",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""

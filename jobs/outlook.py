@@ -5,16 +5,18 @@ What it needs to know of the lane is read at most once a second, however many as
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from jobs import statements as sql
 from jobs.eta import WINDOW_SECONDS, Stay, held_eta, measured_rate, queued_eta
 from jobs.fair_queue import FairQueue
 from jobs.job import HELD, SETTLED, JobState, RenderState
 from jobs.ledger import Outlook
-from jobs.queue_length import place_in_queue
+from jobs.queue_length import Queues, Standing, place_in_queue
 from jobs.rows import request_from_json
 
 _FRESH_SECONDS = 1.0
@@ -37,36 +39,41 @@ class LanePace:
 
 
 class Outlooks:
-    """What one ledger client knows of the paces of its lanes."""
+    """What one ledger client knows of its lanes: their queues and their paces."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
         self._paces: dict[str, LanePace] = {}
 
-    def of(self, connection: Connection, fair_queue: FairQueue, job_id: str, now: float) -> Outlook:
-        """See Ledger.outlook."""
-        row = connection.execute(sql.STANDING, {"id": job_id}).first()
-        if row is None:
-            return Outlook()
-        state = JobState(row.state)
-        if state is JobState.QUEUED:
-            pace = self._pace(connection, row.lane, now)
-            place = place_in_queue(connection, fair_queue, job_id)
-            if place is None:
-                return Outlook()
-            eta = queued_eta(place.seconds_ahead, pace.running, row.cost_seconds, pace.rate)
-            return Outlook(place.jobs_ahead, eta)
-        if state in HELD:
-            pace = self._pace(connection, row.lane, now, job_id)
-            return Outlook(eta_seconds=held_eta(pace.left.get(job_id, ()), pace.running, pace.rate))
-        return Outlook()
+    def of(
+        self, connection: Connection, fair_queue: FairQueue, job_ids: Sequence[str], now: float
+    ) -> dict[str, Outlook]:
+        """See Ledger.outlooks. One statement for the jobs, and a few for each of their lanes."""
+        found: dict[str, Outlook] = {}
+        lanes: dict[str, list[Row[Any]]] = {}
+        for row in connection.execute(sql.STANDING, {"ids": list(job_ids)}):
+            if row.state == JobState.QUEUED or row.state in HELD:
+                lanes.setdefault(row.lane, []).append(row)
+        for lane, jobs in lanes.items():
+            held = [row.id for row in jobs if row.state in HELD]
+            pace = self._pace(connection, lane, now, held)
+            for job_id in held:
+                eta = held_eta(pace.left.get(job_id, ()), pace.running, pace.rate)
+                found[job_id] = Outlook(eta_seconds=eta)
+            waiting = len(held) < len(jobs)
+            sketches = self._queues.lane(connection, lane, now) if waiting else {}
+            for row in (row for row in jobs if row.state == JobState.QUEUED):
+                job = Standing(lane, row.tier, (row.vft, row.seq), row.cost_seconds)
+                ahead = place_in_queue(sketches, fair_queue, job)
+                eta = queued_eta(ahead.seconds, pace.running, row.cost_seconds, pace.rate)
+                found[row.id] = Outlook(ahead.jobs, eta)
+        return found
 
-    def _pace(
-        self, connection: Connection, lane: str, now: float, held: str | None = None
-    ) -> LanePace:
-        """As it was a moment ago, but after `held` was claimed."""
+    def _pace(self, connection: Connection, lane: str, now: float, held: Sequence[str]) -> LanePace:
+        """As it was a moment ago, but after all of `held` were claimed."""
         pace = self._paces.get(lane)
         stale = pace is None or not 0 <= now - pace.read_at < _FRESH_SECONDS
-        if pace is None or stale or (held is not None and held not in pace.left):
+        if pace is None or stale or any(job_id not in pace.left for job_id in held):
             pace = self._paces[lane] = read_pace(connection, lane, now)
         return pace
 

@@ -2,49 +2,101 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue
-from jobs.job import SETTLED, RenderState
+from jobs.job import SETTLED, JobState, RenderState
 from jobs.ledger import Depth
+from jobs.queue_sketch import HEAD, Key, Line, QueueSketch, Waiting
 from jobs.rows import request_from_json
+
+_FRESH_SECONDS = 1.0
+_REST = 20
+"""A sample is not read again for so many times as long as reading it took: a twentieth of a thread,
+however long the queue is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What would be claimed before a queued job: how many jobs, and their GPU-seconds."""
+class Standing:
+    """A queued job: where it stands in its tier, and its GPU-seconds."""
 
-    jobs_ahead: int
-    seconds_ahead: float
-
-
-def place_in_queue(connection: Connection, fair_queue: FairQueue, job_id: str) -> Place | None:
-    """Counted in the job's own tier, and for the other tiers what their shares let them take
-    meanwhile. None when it is not queued."""
-    row = connection.execute(sql.PLACE, {"id": job_id}).first()
-    if row is None:
-        return None
-    here = {"lane": row.lane, "tier": row.tier, "vft": row.vft, "seq": row.seq}
-    ahead, seconds = connection.execute(sql.AHEAD, here).one()
-    if len(connection.execute(sql.TIERS_OF_LANE, {"lane": row.lane}).all()) == 1:
-        return Place(int(ahead), float(seconds))
-    waiting = _queued(connection, row.lane)
-    shares = fair_queue.shares(tuple(waiting))
-    jobs, seconds_ahead = int(ahead), float(seconds)
-    for tier, (their_jobs, their_seconds) in waiting.items():
-        if tier != row.tier:
-            ratio = shares[tier] / shares[row.tier]
-            jobs += min(their_jobs, int((ahead + 1) * ratio))
-            seconds_ahead += min(their_seconds, (seconds + row.cost_seconds) * ratio)
-    return Place(jobs, seconds_ahead)
+    lane: str
+    tier: str
+    key: Key
+    cost_seconds: float
 
 
-def lane_depth(connection: Connection, lane: str) -> Depth:
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    line: Line
+    fresh_from: float
+    fresh_until: float
+
+
+class Queues:
+    """What one ledger client knows of the queues. The head of a queue is read whenever somebody
+    asks, the sample of what is behind it at most once a second."""
+
+    def __init__(self) -> None:
+        self._samples: dict[tuple[str, str], _Sample] = {}
+
+    def sketch(self, connection: Connection, lane: str, tier: str, now: float) -> QueueSketch:
+        """The queue of one tier: two statements at most, of which the second is rare."""
+        where = {"lane": lane, "tier": tier}
+        head = Line.of(connection.execute(sql.FIRST_QUEUED, {**where, "limit": HEAD}))
+        if len(head.keys) < HEAD:
+            return QueueSketch(head, Line())
+        sample = self._samples.get((lane, tier))
+        if sample is None or not sample.fresh_from <= now < sample.fresh_until:
+            began = time.perf_counter()
+            line = Line.of(connection.execute(sql.SAMPLED, where))
+            rest = max(_FRESH_SECONDS, _REST * (time.perf_counter() - began))
+            sample = self._samples[lane, tier] = _Sample(line, now, now + rest)
+        return QueueSketch(head, sample.line)
+
+    def lane(self, connection: Connection, lane: str, now: float) -> dict[str, QueueSketch]:
+        """Those of a lane's tiers in which somebody waits."""
+        tiers = connection.execute(sql.TIERS_OF_LANE, {"lane": lane}).all()
+        sketches = {row.tier: self.sketch(connection, lane, row.tier, now) for row in tiers}
+        return {tier: sketch for tier, sketch in sketches.items() if sketch.head.keys}
+
+    def place(
+        self, connection: Connection, fair_queue: FairQueue, job_id: str, now: float
+    ) -> Waiting | None:
+        """What would be claimed before that job; None when it is not queued."""
+        row = connection.execute(sql.STANDING, {"ids": [job_id]}).first()
+        if row is None or row.state != JobState.QUEUED:
+            return None
+        job = Standing(row.lane, row.tier, (row.vft, row.seq), row.cost_seconds)
+        return place_in_queue(self.lane(connection, row.lane, now), fair_queue, job)
+
+
+def place_in_queue(
+    sketches: dict[str, QueueSketch], fair_queue: FairQueue, job: Standing
+) -> Waiting:
+    """What would be claimed before it: in its own tier, and of the other tiers what their shares
+    let them take meanwhile."""
+    if job.tier not in sketches:
+        return Waiting(0, 0.0)
+    ahead = sketches[job.tier].before(job.key)
+    shares = fair_queue.shares(sketches)
+    jobs, seconds = ahead.jobs, ahead.seconds
+    for tier, sketch in sketches.items():
+        if tier != job.tier:
+            theirs, ratio = sketch.whole(), shares[tier] / shares[job.tier]
+            jobs += min(theirs.jobs, int((ahead.jobs + 1) * ratio))
+            seconds += min(theirs.seconds, (ahead.seconds + job.cost_seconds) * ratio)
+    return Waiting(jobs, seconds)
+
+
+def lane_depth(connection: Connection, sketches: Iterable[QueueSketch], lane: str) -> Depth:
     """Queued work whole; active work without the passes that are already drawn."""
-    queued = _queued(connection, lane)
+    queued = [sketch.whole() for sketch in sketches]
     active: set[str] = set()
     running_seconds = 0.0
     for job_id, cost_seconds, stored, state, pass_no, _ in connection.execute(
@@ -56,13 +108,8 @@ def lane_depth(connection: Connection, lane: str) -> Depth:
             left = max(0.0, 1 - pass_no / request.passes)
             running_seconds += cost_seconds / request.n * left
     return Depth(
-        queued_jobs=sum(jobs for jobs, _ in queued.values()),
+        queued_jobs=sum(waiting.jobs for waiting in queued),
         active_jobs=len(active),
-        waiting_seconds=sum(seconds for _, seconds in queued.values()),
+        waiting_seconds=sum(waiting.seconds for waiting in queued),
         running_seconds=running_seconds,
     )
-
-
-def _queued(connection: Connection, lane: str) -> dict[str, tuple[int, float]]:
-    rows = connection.execute(sql.QUEUED_PER_TIER, {"lane": lane})
-    return {tier: (int(jobs), float(seconds)) for tier, jobs, seconds in rows}

@@ -55,6 +55,9 @@ jobs = Table(
     Column("way_made", Boolean, nullable=False, server_default=text("false")),
 )
 _queued = text("state = 'queued'")
+IN_SAMPLE = "substr(id, 32) = '0'"
+"""One in queue_sketch.EVERY: ids are hex digits, and end at random."""
+_sampled = text(f"state = 'queued' and {IN_SAMPLE}")
 _succeeded = text("state = 'succeeded'")
 _unended = text("watched_until is not null and finished_at is null")
 _keyed = text("idempotency_key is not null")
@@ -63,6 +66,9 @@ _hashed = text("body_hash <> ''")
 Index("jobs_ready", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
       jobs.c.state,
       sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
+Index("jobs_sampled", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
+      jobs.c.state, jobs.c.id,
+      sqlite_where=_sampled, postgresql_where=_sampled)  # fmt: skip
 Index("jobs_waiting", jobs.c.tenant, jobs.c.lane, jobs.c.seq,
       sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
 Index("jobs_overdue", jobs.c.deadline_at, sqlite_where=_queued, postgresql_where=_queued)

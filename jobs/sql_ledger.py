@@ -49,7 +49,7 @@ from jobs.making_way import Asking, make_way, who_gives_way
 from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
 from jobs.outage import Outage
 from jobs.outlook import Outlooks
-from jobs.queue_length import lane_depth, place_in_queue
+from jobs.queue_length import Queues, lane_depth
 from jobs.quota_days import QuotaDays
 from jobs.records import load_job, load_jobs, load_to_move, lock_jobs, store_job
 from jobs.request import ImageRequest, Tenant
@@ -113,7 +113,8 @@ class SqlLedger:
         self._clock = clock
         self._new_id = new_id
         self._outage = Outage()
-        self._outlooks = Outlooks()
+        self._queues = Queues()
+        self._outlooks = Outlooks(self._queues)
         self._own = threading.local()  # this thread's open transaction and the time in it
         self._accounts = Accounts(self._write, self._read, self._now)
         try:
@@ -364,15 +365,21 @@ class SqlLedger:
             return [jobs[job_id] for job_id in ids]
 
     def position(self, job_id: str) -> int | None:
-        """See Ledger: exact inside a tier; beside other tiers, by the tiers' shares."""
-        with self._read() as connection:
-            place = place_in_queue(connection, self._fair_queue, job_id)
-            return None if place is None else place.jobs_ahead
-
-    def outlook(self, job_id: str) -> Outlook:
         """See Ledger."""
         with self._read() as connection:
-            return self._outlooks.of(connection, self._fair_queue, job_id, self._now(connection))
+            now = self._now(connection)
+            place = self._queues.place(connection, self._fair_queue, job_id, now)
+            return None if place is None else place.jobs
+
+    def outlook(self, job_id: str) -> Outlook:
+        """One of `outlooks`; empty for a job that does not wait or run."""
+        return self.outlooks([job_id]).get(job_id, Outlook())
+
+    def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
+        """See Ledger."""
+        with self._read() as connection:
+            now = self._now(connection)
+            return self._outlooks.of(connection, self._fair_queue, job_ids, now)
 
     def standing(self, tenant: Tenant, lane: str) -> Standing:
         """See Ledger."""
@@ -385,7 +392,8 @@ class SqlLedger:
     def depth(self, lane: str) -> Depth:
         """See Ledger."""
         with self._read() as connection:
-            return lane_depth(connection, lane)
+            queues = self._queues.lane(connection, lane, self._now(connection))
+            return lane_depth(connection, queues.values(), lane)
 
     def version(self) -> int:
         """See Ledger."""

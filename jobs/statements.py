@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import TextClause, bindparam, literal_column, select, text
 
-from jobs.schema import jobs, lanes
+from jobs.schema import IN_SAMPLE, jobs, lanes
 
 
 def _many(sql: str) -> TextClause:
@@ -167,14 +167,12 @@ UNWATCHED = text("""select id, watched_until from jobs
     order by watched_until limit :limit""")
 
 # -- how long is the queue
-STANDING = text("select lane, state, cost_seconds from jobs where id = :id")
-PLACE = text("""select lane, tier, vft, seq, cost_seconds from jobs
-    where id = :id and state = 'queued'""")
-AHEAD = text("""select count(*), coalesce(sum(cost_seconds), 0.0) from jobs
-    where lane = :lane and tier = :tier and state = 'queued'
-    and (vft < :vft or (vft = :vft and seq < :seq))""")
-QUEUED_PER_TIER = text("""select tier, count(*), sum(cost_seconds) from jobs
-    where lane = :lane and state = 'queued' group by tier""")
+STANDING = _many("""select id, lane, tier, state, vft, seq, cost_seconds from jobs
+    where id in :ids""")
+FIRST_QUEUED = text("""select vft, seq, cost_seconds from jobs
+    where lane = :lane and tier = :tier and state = 'queued' order by vft, seq limit :limit""")
+SAMPLED = text(f"""select vft, seq, cost_seconds from jobs
+    where lane = :lane and tier = :tier and state = 'queued' and {IN_SAMPLE} order by vft, seq""")
 # Cross joins, because SQLite then starts from the few leases instead of from a million jobs.
 ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no, j.started_at
     from leases l cross join jobs j cross join renders r

@@ -21,9 +21,12 @@ POLL_SECONDS = 0.5
 """The safety poll, should a wake-up be missed."""
 RETRY_SECONDS = 0.5
 ANSWERS_SECONDS = 0.25
-SHORTEST_PAUSE_SECONDS = 0.002
 PAUSE_PER_QUERY = 2.0
 """After each query the loop rests this many times as long: watching costs a third of one thread."""
+PAUSE_PER_WATCHER_SECONDS = 0.002
+LONGEST_PAUSE_SECONDS = 0.1
+"""And at least so long for each watcher: one sees every pass at once, thousands look ten times a
+second."""
 
 
 class _Watcher:
@@ -115,7 +118,10 @@ class JobWatch:
                 seconds = await self._look()
                 await self._renew()
                 await self._write_answers()
-                await asyncio.sleep(max(SHORTEST_PAUSE_SECONDS, PAUSE_PER_QUERY * seconds))
+                company = min(
+                    LONGEST_PAUSE_SECONDS, PAUSE_PER_WATCHER_SECONDS * len(self._watchers)
+                )
+                await asyncio.sleep(max(company, PAUSE_PER_QUERY * seconds))
                 await self._ledger.changed(seen, POLL_SECONDS)
             except LedgerError as error:
                 log.warning("the ledger is away, watchers go on waiting: %s", error)
@@ -123,6 +129,10 @@ class JobWatch:
             except Exception:
                 log.exception("the watch loop failed, trying again")
                 await asyncio.sleep(RETRY_SECONDS)
+
+    def _pause_seconds(self, query_seconds: float) -> float:
+        crowd = min(LONGEST_PAUSE_SECONDS, PAUSE_PER_WATCHER_SECONDS * len(self._watchers))
+        return max(crowd, PAUSE_PER_QUERY * query_seconds)
 
     async def _look(self) -> float:
         """Read every watched job at once; how long that took in seconds."""

@@ -31,7 +31,8 @@ RENDER = """insert into renders (job_id, idx, state, pass_no, attempts, previews
 QUERIES = {
     "HEADS": "jobs_ready",
     "ANY_QUEUED": "jobs_ready",
-    "AHEAD": "jobs_ready",
+    "FIRST_QUEUED": "jobs_ready",
+    "SAMPLED": "jobs_sampled",
     "ACTIVE": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
     "FINISHED": "jobs_finished",
     "OVERDUE": "jobs_overdue",

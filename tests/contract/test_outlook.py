@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
 
+import pytest
+from sqlalchemy import event, text
+
+from jobs.database import open_database
+from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import Outlook
 from jobs.sql_ledger import SqlLedger
@@ -89,3 +96,80 @@ def test_other_tiers_take_their_share_meanwhile(database: Database, clock: Clock
     for _ in range(5):
         ledger.submit(wish(tier="plus", cost_seconds=4.0, watched=False))
     assert ledger.outlook(job.id) == Outlook(1, pytest.approx((4 + 4) / 2))
+
+
+def crowd(database: Database, jobs: int) -> SqlLedger:
+    """A ledger with so many free jobs queued, with equal and with different stamps."""
+    ledger = database.open()
+    ledger.submit(wish(cost_seconds=4.0, watched=False))  # makes the lane
+    random_id = {"postgresql": "md5(i || 'x')", "sqlite": "lower(hex(randomblob(16)))"}
+    engine = open_database(database.url)
+    with closing(engine), engine.durable.begin() as connection:
+        connection.execute(text(CROWD.replace("RANDOM", random_id[database.kind])), {"n": jobs})
+    return ledger
+
+
+CROWD = """insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence, attempts,
+        cancel_requested, created_at, deadline_at, day, body_hash, errors, request)
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < :n)
+    select RANDOM, 'chat', 'free', 't' || (i % 997), 'queued', 5.0 + (i % 3), 4.0, 0, 0, false, 0.0,
+        9e12, '2025-03-26', '', '[]', '{}' from n"""
+
+
+def test_a_place_far_back_is_estimated_and_one_near_the_head_counted(database: Database) -> None:
+    jobs = 12_000
+    ledger = crowd(database, jobs)
+    opened = open_database(database.url)
+    ranked = "select id from jobs where state = 'queued' order by vft, seq"
+    with closing(opened), opened.reader.begin() as connection:
+        ids = list(connection.execute(text(ranked)).scalars())
+    for rank in (0, 1, 250, 499):
+        assert ledger.position(ids[rank]) == rank
+    for rank in (600, 2_000, 7_777, jobs):
+        place = ledger.position(ids[rank])
+        assert place is not None
+        assert abs(place - rank) < 5 * 4 * rank**0.5 + 16, "five deviations"
+    depth = ledger.depth("chat")
+    assert abs(depth.queued_jobs - jobs) < 5 * 4 * jobs**0.5
+    assert depth.waiting_seconds == pytest.approx(4.0 * depth.queued_jobs)
+
+
+def test_thousands_who_ask_together_cost_as_many_queries_as_one(database: Database) -> None:
+    ledger = database.open()
+    ids = [ledger.submit(wish(tenant=f"t{i}", watched=False)).job.id for i in range(200)]
+    statements: list[str] = []
+
+    def note(_c: object, _k: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    reader = ledger._database.reader
+    event.listen(reader, "before_cursor_execute", note)
+    ledger.outlooks(ids[:1])
+    for_one = len(statements)
+    statements.clear()
+    outlooks = ledger.outlooks(ids)
+    assert [outlooks[job_id].position for job_id in ids] == list(range(200))
+    assert len(statements) <= for_one
+    assert for_one <= 6
+    event.remove(reader, "before_cursor_execute", note)
+
+
+async def test_watchers_that_ask_at_the_same_time_are_answered_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = database.open()
+    together: list[int] = []
+    read = inner.outlooks
+
+    def noted(job_ids: Sequence[str]) -> dict[str, Outlook]:
+        together.append(len(job_ids))
+        return read(job_ids)
+
+    monkeypatch.setattr(inner, "outlooks", noted)
+    ledger = AsyncLedger(inner)
+    ids = [(await ledger.submit(wish(tenant=f"t{i}"))).job.id for i in range(60)]
+    outlooks = await asyncio.gather(*(ledger.outlook(job_id) for job_id in ids))
+    assert [outlook.position for outlook in outlooks] == list(range(60))
+    assert sum(together) == 60
+    assert len(together) < 30
+    await asyncio.to_thread(ledger.close)
