@@ -106,13 +106,13 @@ def _forget_previews(
     """Jobs that may own more blobs than the images that their rows point to."""
     ids = [row.id for row in rows]
     keep: dict[str, tuple[str, ...]] = dict.fromkeys(ids, ())
-    shown = set()
+    messy = {row.id for row in rows if row.fence > 1}
     for job_id, blob, previews in connection.execute(sql.BLOBS, {"ids": ids}):
         keep[job_id] += () if blob is None else (blob,)
-        if load(previews):
-            shown.add(job_id)
+        # an image that was stopped while its picture was being stored has left that behind
+        if blob is None or load(previews):
+            messy.add(job_id)
     connection.execute(sql.HIDE_PREVIEWS, {"ids": ids})
-    messy = {row.id for row in rows if row.fence > 1 or row.state != "succeeded"} | shown
     return {job_id: keys for job_id, keys in keep.items() if job_id in messy}
 
 

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
+from sqlalchemy import Engine, create_engine, make_url
 
 NOBODY = 65534
 START_SECONDS = 60.0
@@ -35,13 +36,16 @@ class PostgresMissing(RuntimeError):
 class LocalPostgres:
     """One server with an empty data directory. Raises PostgresMissing, TimeoutError.
 
-    settings: of postgresql.conf, beside the defaults. `stop` and `start` keep the data.
+    settings: of postgresql.conf, beside the defaults. folder: where its directory is made.
+    `stop` and `start` keep the data.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         self._bin = _binaries()
         self._settings = dict(settings or {})
-        self._root = Path(tempfile.mkdtemp(prefix="mp-pg-"))
+        self._root = Path(tempfile.mkdtemp(prefix="mp-pg-", dir=folder))
         self._data = self._root / "data"
         self._server: subprocess.Popen[bytes] | None = None
         try:
@@ -153,6 +157,14 @@ class LocalPostgres:
         except psycopg.OperationalError:
             return False
         return True
+
+
+def side_door(url: str) -> Engine:
+    """An engine of SQLAlchemy's on a ledger's database, for whoever looks beside the ledger."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return create_engine(parsed)
 
 
 def _binaries() -> Path:

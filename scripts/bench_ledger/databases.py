@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from scripts.postgres import LocalPostgres
+
 
 @contextmanager
 def sqlite(folder: Path) -> Iterator[str]:
@@ -20,4 +22,16 @@ def sqlite(folder: Path) -> Iterator[str]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": sqlite}
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """The URL of a ledger in a server of our own, which syncs its commits to the same disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
+    with LocalPostgres(settings, folder.resolve()) as server:
+        yield server.url()
+
+
+DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": sqlite,
+    "postgresql": postgresql,
+}

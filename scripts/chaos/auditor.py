@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, text
 
 from jobs.job import SETTLED, TERMINAL
 from jobs.rows import request_from_json
 from scripts.chaos.stages import file_of
 from scripts.chaos.world import POISON, World
+from scripts.postgres import side_door
 
 SAMPLE = 60
 REFUNDED_BLOCKS = 20
@@ -35,16 +36,12 @@ _POSTGRESQL = (
 
 def install(url: str) -> None:
     """Let the database note every settling. The ledger's tables must exist."""
-    engine = create_engine(_plain(url))
+    engine = side_door(url)
     with engine.begin() as connection:
         sqlite = connection.dialect.name == "sqlite"
         for statement in (_TABLE, *((_SQLITE,) if sqlite else _POSTGRESQL)):
             connection.exec_driver_sql(statement)
     engine.dispose()
-
-
-def _plain(url: str) -> str:
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 Rows = list[dict[str, Any]]
@@ -82,7 +79,7 @@ def audit(
     """Compare everything with everything; the run must have come to rest. `collect` is called
     before the blobs are looked at: it may forget previews and what nothing points to."""
     found = Findings()
-    engine = create_engine(_plain(world.url))
+    engine = side_door(world.url)
     with engine.connect() as connection:
         jobs, renders = _jobs_and_renders(connection)
         settled = Counter(

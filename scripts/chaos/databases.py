@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-VOLUME = "64m"
+from scripts.postgres import LocalPostgres
 
 
 @dataclass(slots=True)
@@ -45,10 +47,10 @@ class Database:
 
 
 @contextmanager
-def mounted(path: Path) -> Iterator[Volume | None]:
+def mounted(path: Path, size: str) -> Iterator[Volume | None]:
     """A small volume at `path`; None, and a plain directory, where we may not mount."""
     path.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME}", "tmpfs", str(path)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
     done = os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
     try:
         yield Volume(path) if done else None
@@ -60,8 +62,28 @@ def mounted(path: Path) -> Iterator[Volume | None]:
 @contextmanager
 def sqlite(folder: Path) -> Iterator[Database]:
     """A file on a volume of its own."""
-    with mounted(folder / "ledger") as volume:
+    with mounted(folder / "ledger", "64m") as volume:
         yield Database(f"sqlite:///{folder}/ledger/ledger.db", volume)
 
 
-DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[Database]]] = {"sqlite": sqlite}
+@contextmanager
+def postgresql(folder: Path) -> Iterator[Database]:
+    """A server of our own whose data is on a volume of its own."""
+    folder.chmod(0o755)  # it runs as nobody where we are root
+    with (
+        mounted(folder / "ledger", "1g") as volume,
+        LocalPostgres({"max_wal_size": "128MB"}, folder / "ledger") as server,
+    ):
+
+        def restart(meanwhile: Callable[[], None]) -> None:
+            server.stop(random.choice((signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)))
+            meanwhile()
+            server.start()
+
+        yield Database(server.url(), volume, restart, server.start)
+
+
+DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[Database]]] = {
+    "sqlite": sqlite,
+    "postgresql": postgresql,
+}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from scripts.chaos.crew import Crew
@@ -83,7 +84,8 @@ class Storm:
             return False
         seconds = self.world.lease_seconds * self.draw.uniform(1.2, 2.0)
         self.crew.stop(self.draw.choice(well), seconds)
-        self._away(seconds)
+        now = time.time()
+        self.away.append((now - 0.5, now + seconds + 1.0))
         return True
 
     def _jump(self) -> bool:
@@ -97,21 +99,21 @@ class Storm:
         volume = self.database.volume
         if volume is None:
             return False
-        seconds = self.world.lease_seconds * 1.5
-        self._away(seconds)
-        with volume.full():
-            self._pass_time(seconds)
-        self.database.revive()
+        with self._ledger_away(), volume.full():
+            self._pass_time(self.world.lease_seconds * 1.5)
+        with self._ledger_away():
+            self.database.revive()
         return True
 
     def _restart_database(self) -> bool:
         if self.database.restart is None:
             return False
-        seconds = self.world.lease_seconds * 1.5
-        self._away(seconds + 2.0)
-        self.database.restart(lambda: self._pass_time(seconds))
+        with self._ledger_away():
+            self.database.restart(lambda: self._pass_time(self.world.lease_seconds * 1.5))
         return True
 
-    def _away(self, seconds: float) -> None:
-        now = time.time()
-        self.away.append((now - 0.5, now + seconds + 1.0))
+    @contextmanager
+    def _ledger_away(self) -> Iterator[None]:
+        began = time.time()
+        yield
+        self.away.append((began - 0.5, time.time() + 1.0))

@@ -23,7 +23,7 @@ from scripts.chaos.databases import DATABASES, Database
 from scripts.chaos.faults import HOUR, Storm
 from scripts.chaos.world import LANE, World, wish
 
-IGNORED = shutil.ignore_patterns("*.sock", "ballast")
+IGNORED = shutil.ignore_patterns("*.sock", "ballast", "mp-pg-*")
 DISPATCHERS, CLIENTS, WISHES = 4, 3, 8
 REST_SECONDS = 120.0
 LONG_PASSES, LONG_PASS_MS, LONG_RENDERS = 16, 200.0, 8

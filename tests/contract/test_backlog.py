@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from jobs.schema import metadata
 from scripts.bench_ledger.backlog import LANE, Backlog, fill, wish
+from scripts.postgres import side_door
 from tests.contract.ledger_kit import Database
 
 OWN = {"id", "job_id", "seq"}
@@ -15,7 +16,7 @@ OWN = {"id", "job_id", "seq"}
 
 def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """Every table, without what no two runs share."""
-    engine = create_engine(url)
+    engine = side_door(url)
     found: dict[str, list[tuple[Any, ...]]] = {}
     with engine.connect() as connection:
         for table in metadata.tables.values():
@@ -34,7 +35,7 @@ def test_a_filled_ledger_is_a_submitted_one(database: Database, clock: Any) -> N
     order = [job.id for job in filled.claim(LANE, "w", 40, 60.0)]
     assert len(set(order)) == 40
 
-    engine = create_engine(database.url)
+    engine = side_door(database.url)
     with engine.begin() as connection:
         for table in metadata.sorted_tables:
             if table.name not in ("meltproof_schema", "accounts"):

@@ -139,3 +139,19 @@ async def test_rows_wait_for_their_images(
     assert ledger.retire("chat", Step.ROWS, KEPT) is None, "not while their blobs are there"
     ledger.retired("chat", images)
     assert ledger.retire("chat", Step.ROWS, KEPT) is not None
+
+
+async def test_a_picture_that_was_being_stored_at_its_end_goes(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector, tmp_path: Path
+) -> None:
+    """The job succeeds with its other image, at its first lease and without previews."""
+    ledger.submit(wish(n=2))
+    job = claim_one(ledger)
+    keys = [image_key(job.id, index, job.fence, "png") for index in range(2)]
+    for key in keys:
+        blobs.put(key, key.encode())
+    ledger.finish_render(job.id, job.fence, 0, picture(keys[0]))
+    ledger.finish_render(job.id, job.fence, 1, refusal("output"))
+    clock.now += 11
+    assert await collector.turn()
+    assert files(tmp_path / "blobs") == [keys[0].encode()]
