@@ -21,12 +21,12 @@ class Outage:
         self._failed = True
 
     def look(self, now: float, patience_seconds: float) -> None:
-        """Note an outage that ends now: a failure, or a silence longer than `patience_seconds`."""
+        """Note an outage that ends now: a failure, or a silence longer than `patience_seconds`.
+        One that ended in the future did so before the clock went back."""
         silent = (
             self._last_success_at is not None and now - self._last_success_at > patience_seconds
         )
-        if self._failed or silent:
-            self._ended_at = now
+        self._ended_at = now if self._failed or silent else min(self._ended_at, now)
         self._failed = False
 
     def lapsed(self, until: float, term_seconds: float, now: float) -> bool:

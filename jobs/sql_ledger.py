@@ -423,6 +423,9 @@ class SqlLedger:
         rows = connection.execute(sql.LAPSED_LEASES, {"now": now}).all()
         patience = min((row.lease_seconds for row in rows), default=self._watch_grace_seconds)
         self._outage.look(now, patience)
+        ahead = [row.job_id for row in rows if row.job_id in ours and row.lease_until > now]
+        if ahead:
+            connection.execute(sql.SHORTEN_LEASES, {"ids": ahead, "now": now})
         lapsed = {
             row.job_id: row.progress
             for row in rows

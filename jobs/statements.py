@@ -158,7 +158,10 @@ ANSWERED = _many("update jobs set answered_at = :now where id in :ids and answer
 
 # -- expire
 LAPSED_LEASES = text("""select job_id, lease_until, lease_seconds, progress from leases
-    where lease_until <= :now""")
+    where lease_until <= :now or lease_until > :now + 2 * lease_seconds""")
+# Those that the clock went back before: their holders, if they live, renew them within a lease.
+SHORTEN_LEASES = _many("""update leases set lease_until = :now + lease_seconds
+    where job_id in :ids""")
 OVERDUE = text("""select id from jobs where state = 'queued' and deadline_at <= :now
     order by deadline_at limit :limit""")
 UNWATCHED = text("""select id, watched_until from jobs

@@ -354,6 +354,29 @@ def test_after_silence_holders_get_one_lease(ledger: Ledger, clock: Clock) -> No
     assert wait_while_rescuing(ledger, clock, LEASE_SECONDS) == 1, "but only one"
 
 
+def test_leases_lapse_after_the_clock_went_back(ledger: Ledger, clock: Clock) -> None:
+    for _ in range(2):
+        ledger.submit(wish())
+    dead, living = claim_one(ledger), claim_one(ledger)
+    clock.now -= 3600
+    assert ledger.expire() == 0
+    assert ledger.renew([beat(living, 3)], LEASE_SECONDS)[0].held
+    clock.now += LEASE_SECONDS - 1
+    assert ledger.renew([beat(living, 4)], LEASE_SECONDS)[0].held
+    assert wait_while_rescuing(ledger, clock, 2) == 1
+    assert stored(ledger, dead).state is JobState.QUEUED
+    assert stored(ledger, living).state is not JobState.QUEUED
+
+
+def test_leases_lapse_after_the_clock_went_to_and_fro(ledger: Ledger, clock: Clock) -> None:
+    ledger.submit(wish())
+    claim_one(ledger)
+    clock.now += 3600
+    assert ledger.expire() == 0, "an outage, it seems"
+    clock.now -= 3600
+    assert wait_while_rescuing(ledger, clock, 2 * LEASE_SECONDS + 1) == 1
+
+
 def test_deadline(ledger: SqlLedger, clock: Clock) -> None:
     job = ledger.submit(wish(deadline_seconds=60.0, watched=False)).job
     wait_while_rescuing(ledger, clock, 59)
