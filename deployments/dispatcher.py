@@ -39,6 +39,7 @@ class DispatcherOptions:
     ledger_url: str
     blobs_directory: str
     tiers: dict[str, Tier]
+    least_share: float
     retention: Retention
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
@@ -59,7 +60,11 @@ class DispatcherReplica:
     ) -> None:
         check_place(options.ledger_url, alive_nodes())
         ledger = await asyncio.to_thread(
-            SqlLedger, options.ledger_url, tiers=options.tiers, attempts_max=settings.attempts
+            SqlLedger,
+            options.ledger_url,
+            tiers=options.tiers,
+            least_share=options.least_share,
+            attempts_max=settings.attempts,
         )
         self._sql = ledger
         self._tiers = options.tiers

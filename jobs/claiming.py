@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue, Head, Served, aged
 from jobs.job import Job, JobEvent
+from jobs.parking import Limits
 from jobs.records import load_jobs, store_jobs
 
 
@@ -37,7 +38,7 @@ def claim_jobs(
     connection: Connection, fair_queue: FairQueue, claim: Claim, now: float
 ) -> list[Job]:
     """See Ledger.claim; inside the caller's transaction."""
-    queues = _tier_queues(connection, claim, now)
+    queues = _tier_queues(connection, Limits(connection, fair_queue), claim, now)
     chosen = _choose(fair_queue, queues, claim.limit)
     if not chosen:
         return []
@@ -51,17 +52,15 @@ def claim_jobs(
     return jobs
 
 
-def _tier_queues(connection: Connection, claim: Claim, now: float) -> dict[str, _TierQueue]:
+def _tier_queues(
+    connection: Connection, limits: Limits, claim: Claim, now: float
+) -> dict[str, _TierQueue]:
     """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
     for row in connection.execute(sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}).all():
         where = {"lane": claim.lane, "tier": row.tier, "now": now, "limit": claim.limit}
         queues[row.tier] = _TierQueue(
-            # whoever was claimed before has been paid for
-            deque(
-                Head(head.id, head.vft, 0.0 if head.fence > 0 else head.cost_seconds)
-                for head in connection.execute(sql.HEADS, where)
-            ),
+            deque(Head(r.id, r.vft, r.cost_seconds) for r in limits.heads(connection, where)),
             Served(row.began, row.ended),
             aged(row.vtime, now - row.vtime_at),
         )

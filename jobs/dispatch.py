@@ -30,7 +30,8 @@ from jobs.ports import (
 from jobs.trip import RenderFailed, RenderRejected, take_trip
 
 log = logging.getLogger(__name__)
-_NO_SLOT_SECONDS = 0.03  # an image that has waited so long on the shelf has found no free slot
+_NO_SLOT_SECONDS = 0.03  # a shelf that is filled for so long has found no free slot
+_ASK_SECONDS = 0.01  # between two questions who should give way
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +299,11 @@ class Dispatcher:
     # Making way
 
     async def _make_way(self) -> None:
-        """While an image waits for a slot, ask at every change of the ledger who should give way.
-        The pause is for slots that are free at this moment, and limits how often we ask."""
+        """While images wait for slots, ask at every change of the ledger who should give way. One
+        that has just come may find a free slot yet."""
         await self._shelf.filled()
-        first = self._shelf.first
-        await asyncio.sleep(_NO_SLOT_SECONDS)
-        if first is None or self._shelf.first is not first:
+        await asyncio.sleep(max(_ASK_SECONDS, _NO_SLOT_SECONDS - self._shelf.filled_seconds))
+        if self._shelf.filled_seconds < _NO_SLOT_SECONDS:
             return
         seen = await self._ledger.version()
         waiting = self._shelf.job_ids | self._holds.being_prepared

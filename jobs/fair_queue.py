@@ -90,7 +90,9 @@ class FairQueue:
     def after(
         self, tier: str, heads_per_tier: Mapping[str, Head], served: Mapping[str, Served]
     ) -> Served:
-        """What `tier` has been given once its head is taken."""
+        """What `tier` has been given once its head is taken. One that was taken before and came
+        back costs a turn like any other: what it took is forgotten with the tier's next idling,
+        and a tier cannot get beyond its share by giving way."""
         began = _begins(tier, served)
         share = self._all_shares(heads_per_tier)[tier]
         return Served(began, began + heads_per_tier[tier].cost_seconds / share)

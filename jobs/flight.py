@@ -6,6 +6,7 @@ Mutable, with one owner: the dispatcher's event loop. Nothing here does I/O.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -161,14 +162,15 @@ class Shelf:
     def __init__(self) -> None:
         self._ready: deque[Flight] = deque()
         self._filled = asyncio.Event()
+        self._filled_at = 0.0
 
     def __len__(self) -> int:
         return len(self._ready)
 
     @property
-    def first(self) -> Flight | None:
-        """The one that goes next, which it stays while there is no slot."""
-        return self._ready[0] if self._ready else None
+    def filled_seconds(self) -> float:
+        """For how long it has not been empty."""
+        return time.monotonic() - self._filled_at if self._ready else 0.0
 
     @property
     def job_ids(self) -> set[str]:
@@ -177,6 +179,8 @@ class Shelf:
 
     def put(self, flight: Flight, *, first: bool = False) -> None:
         """At the end, or in front when it comes back from a lost or full replica."""
+        if not self._ready:
+            self._filled_at = time.monotonic()
         if first:
             self._ready.appendleft(flight)
         else:

@@ -63,7 +63,8 @@ def give_way(
     shares: Mapping[str, float], wanting: Sequence[Wanting], holding: Sequence[Holding]
 ) -> GivingWay:
     """Everybody on the shelf steps back for a queued job of a larger tier; and for each image of a
-    job in `wanting` somebody who is being drawn leaves, the one who has got least far first.
+    job in `wanting` somebody who is being drawn leaves, the one who was asked least often and has
+    got least far first.
 
     shares: of every tier that is named. Whoever is in `wanting` has had no slot cleared yet.
     """
@@ -103,11 +104,11 @@ def give_way(
 def _least_far_first(holding: Iterable[Holding]) -> list[Holding]:
     """Those that may be taken from their slots; own ones first, since they hear it at once."""
     slots = [
-        (not job.mine, job.drawn, index, job)
+        (not job.mine, job.preemptions, job.drawn, index, job)
         for index, job in enumerate(holding)
         if job.drawn is not None
         and job.drawn < SPARED_FROM
         and job.preemptions < PREEMPTIONS_MAX
         and not job.shelved
     ]
-    return [job for *_, job in sorted(slots, key=lambda slot: slot[:3])]
+    return [job for *_, job in sorted(slots, key=lambda slot: slot[:4])]

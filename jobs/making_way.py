@@ -33,16 +33,17 @@ def who_gives_way(
     connection: Connection, fair_queue: FairQueue, asking: Asking, now: float
 ) -> GivingWay:
     """Reads only: the leases of the lane, of which there are few, and the heads of its queues."""
-    held = connection.execute(sql.HELD, {"lane": asking.lane}).all()
+    rows = connection.execute(sql.HELD, {"lane": asking.lane})
+    held = [row for row in rows if row.pass_no is not None]  # some image is not drawn yet
+    tiers = {row.tier for row in connection.execute(sql.TIERS_OF_LANE, {"lane": asking.lane})}
+    shares = fair_queue.shares(tiers | {row.tier for row in held})
+    least = min((shares[row.tier] for row in held), default=1.0)
     wanting = [
         Wanting(row.job_id, row.tier, row.images, row.created_at, queued=False)
         for row in held
-        if row.job_id in asking.waiting and not row.way_made
+        if row.job_id in asking.waiting and not row.way_made and shares[row.tier] > least
     ]
-    tiers = list(connection.execute(sql.TIERS_OF_LANE, {"lane": asking.lane}))
-    shares = fair_queue.shares({row.tier for row in (*tiers, *held)})
-    least = min((shares[row.tier] for row in held), default=1.0)
-    for tier in (row.tier for row in tiers if shares[row.tier] > least):
+    for tier in (tier for tier in tiers if shares[tier] > least):
         where = {"lane": asking.lane, "tier": tier, "now": now, "limit": _QUEUED_READ}
         queued = connection.execute(sql.NEXT_WITHOUT_WAY, where)
         wanting += [Wanting(r.id, tier, r.images, r.created_at, queued=True) for r in queued]
@@ -67,6 +68,13 @@ def make_way(connection: Connection, fair_queue: FairQueue, asking: Asking, now:
     return True
 
 
+def _drawn(row: Row[Any], asking: Asking) -> float | None:
+    """What the asker holds has a slot if it does not wait for one, whether or not a heartbeat has
+    said so yet."""
+    has_slot = row.drawing or (row.worker == asking.worker and row.job_id not in asking.waiting)
+    return row.pass_no / row.passes if has_slot else None
+
+
 def _holding(held: Sequence[Row[Any]], asking: Asking) -> list[Holding]:
     return [
         Holding(
@@ -75,8 +83,8 @@ def _holding(held: Sequence[Row[Any]], asking: Asking) -> list[Holding]:
             images=row.images,
             claimed_at=row.claimed_at,
             mine=row.worker == asking.worker,
-            shelved=row.job_id in asking.waiting and row.pass_no is None,
-            drawn=None if row.pass_no is None else row.pass_no / row.passes,
+            shelved=row.job_id in asking.waiting and not row.drawing,
+            drawn=_drawn(row, asking),
             leaving=row.yield_to is not None,
             preemptions=row.preemptions,
         )

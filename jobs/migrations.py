@@ -53,6 +53,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """create index jobs_sampled on jobs (lane, tier, vft, seq, cost_seconds, state, id)
             where state = 'queued' and substr(id, 32) = '0'""",
     ),
+    (  # 6: tenants at their limit of concurrent renders
+        """create index jobs_parked on jobs (tenant, vft)
+            where state = 'queued' and vft >= 1099511627776.0""",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from jobs import statements as sql
 from jobs.job import HELD, Job, Render, RenderState
 from jobs.ledger import LeaseLost
+from jobs.parking import unpark
 from jobs.rows import dump, job_from_row, render_from_row, storable
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
 
@@ -57,12 +58,10 @@ def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None
     renders = [(b.id, pair) for b, a in moves for pair in zip(b.renders, a.renders, strict=True)]
     if rows := [_render_row(job_id, b, a) for job_id, (b, a) in renders if b != a]:
         connection.execute(sql.STORE_RENDER, rows)
-    if let_go := [
-        {"job_id": b.id, "fence": b.fence}
-        for b, a in moves
-        if b.state in HELD and a.state not in HELD
-    ]:
-        connection.execute(sql.DROP_LEASE, let_go)
+    if let_go := [b for b, a in moves if b.state in HELD and a.state not in HELD]:
+        leases = [{"job_id": job.id, "fence": job.fence} for job in let_go]
+        connection.execute(sql.DROP_LEASE, leases)
+        unpark(connection, (job.request.tenant for job in let_go))
     for before, after in moves:
         _refund(connection, before, after)
 

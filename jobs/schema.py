@@ -58,6 +58,9 @@ _queued = text("state = 'queued'")
 IN_SAMPLE = "substr(id, 32) = '0'"
 """One in queue_sketch.EVERY: ids are hex digits, and end at random."""
 _sampled = text(f"state = 'queued' and {IN_SAMPLE}")
+# Beyond every virtual time that a tier reaches; see parking.py.
+PARKED_FROM = 2.0**40
+_parked = text(f"state = 'queued' and vft >= {PARKED_FROM}")
 _succeeded = text("state = 'succeeded'")
 _unended = text("watched_until is not null and finished_at is null")
 _keyed = text("idempotency_key is not null")
@@ -71,6 +74,7 @@ Index("jobs_sampled", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.c
       sqlite_where=_sampled, postgresql_where=_sampled)  # fmt: skip
 Index("jobs_waiting", jobs.c.tenant, jobs.c.lane, jobs.c.seq,
       sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
+Index("jobs_parked", jobs.c.tenant, jobs.c.vft, sqlite_where=_parked, postgresql_where=_parked)
 Index("jobs_overdue", jobs.c.deadline_at, sqlite_where=_queued, postgresql_where=_queued)
 Index("jobs_finished", jobs.c.lane, jobs.c.finished_at,
       sqlite_where=_succeeded, postgresql_where=_succeeded)  # fmt: skip

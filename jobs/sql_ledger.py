@@ -49,6 +49,7 @@ from jobs.making_way import Asking, make_way, who_gives_way
 from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
 from jobs.outage import Outage
 from jobs.outlook import Outlooks
+from jobs.parking import stray_tenants, unpark
 from jobs.queue_length import Queues, lane_depth
 from jobs.quota_days import QuotaDays
 from jobs.records import load_job, load_jobs, load_to_move, lock_jobs, store_job
@@ -412,6 +413,8 @@ class SqlLedger:
                 return 0
         with self._write() as connection:
             now = self._now(connection)
+            if strays := stray_tenants(connection):
+                unpark(connection, strays)
             moved = self._expire_leases(connection, now)
             moved += self._expire_overdue(connection, now)
             return moved + self._cancel_unwatched(connection, now)
@@ -493,7 +496,7 @@ def _anything_lapsed(connection: Connection, now: float) -> bool:
     limits = {"now": now, "limit": 1}
     return any(
         connection.execute(statement, limits).first() is not None
-        for statement in (sql.LAPSED_LEASES, sql.OVERDUE, sql.UNWATCHED)
+        for statement in (sql.LAPSED_LEASES, sql.OVERDUE, sql.UNWATCHED, sql.STRAYS)
     )
 
 

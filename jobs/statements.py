@@ -5,9 +5,9 @@ Compiled once and cached by SQLAlchemy. Each write carries the state or fence th
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, literal_column, select, text
+from sqlalchemy import TextClause, bindparam, func, literal_column, select, text
 
-from jobs.schema import IN_SAMPLE, jobs, lanes
+from jobs.schema import IN_SAMPLE, PARKED_FROM, jobs, lanes, renders
 
 
 def _many(sql: str) -> TextClause:
@@ -92,8 +92,16 @@ TIERS_OF_LANE = select(
 ).where(lanes.c.lane == bindparam("lane"))
 # Claims of one lane come one after the other: what one has served decides whom the next one serves.
 LOCK_TIERS_OF_LANE = TIERS_OF_LANE.order_by(lanes.c.tier).with_for_update()
+_NOT_PARKED = jobs.c.vft < literal_column(str(PARKED_FROM))
 HEADS = (
-    select(jobs.c.id, jobs.c.vft, jobs.c.cost_seconds, jobs.c.fence)
+    select(
+        jobs.c.id,
+        jobs.c.vft,
+        jobs.c.cost_seconds,
+        jobs.c.tenant,
+        select(func.count()).where(renders.c.job_id == jobs.c.id).scalar_subquery().label("images"),
+    )
+    .where(_NOT_PARKED)
     .where(jobs.c.lane == bindparam("lane"), jobs.c.tier == bindparam("tier"))
     .where(jobs.c.state == literal_column("'queued'"))  # as a literal, or no index is found
     .where(jobs.c.deadline_at > bindparam("now"))
@@ -102,6 +110,20 @@ HEADS = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
+UNDER_WAY = text("select tenant, sum(images) as images from leases group by tenant")
+_PARKED = f"state = 'queued' and vft >= {PARKED_FROM}"
+PARK = _many(f"update jobs set vft = vft + {PARKED_FROM} where id in :ids")
+UNPARK = text(f"""update jobs set vft = vft - {PARKED_FROM} where seq in
+    (select seq from jobs where tenant = :tenant and {_PARKED} order by vft limit 2)""")
+# Steps from tenant to tenant, because one may have very many jobs parked.
+STRAYS = text(f"""with recursive parked(tenant) as (
+        select min(tenant) from jobs where {_PARKED}
+        union all
+        select (select min(tenant) from jobs where {_PARKED} and tenant > parked.tenant)
+        from parked where parked.tenant is not null
+    )
+    select tenant from parked where tenant is not null
+        and not exists (select 1 from leases l where l.tenant = parked.tenant)""")
 SERVED = text("""update lanes set vtime = :vtime, vtime_at = :now, began = :began, ended = :ended
     where lane = :lane and tier = :tier""")
 NEW_LEASE = text("""insert into leases
@@ -113,14 +135,17 @@ NEW_LEASE = text("""insert into leases
 # -- making way
 HELD = text("""select l.job_id, l.tier, l.images, l.passes, l.claimed_at, l.worker, l.yield_to,
         j.preemptions, j.way_made, j.created_at,
-        (select max(r.pass_no) from renders r
-            where r.job_id = l.job_id and r.state = 'rendering') as pass_no
+        (select max(r.pass_no) from renders r where r.job_id = l.job_id
+            and r.state in ('waiting', 'rendering')) as pass_no,
+        exists (select 1 from renders r where r.job_id = l.job_id
+            and r.state = 'rendering') as drawing
     from leases l cross join jobs j where j.id = l.job_id and l.lane = :lane""")
-NEXT_WITHOUT_WAY = text("""select j.id, j.created_at,
+NEXT_WITHOUT_WAY = text(f"""select j.id, j.created_at,
         (select count(*) from renders r where r.job_id = j.id) as images
     from jobs j
     where j.lane = :lane and j.tier = :tier and j.state = 'queued' and not j.way_made
       and j.deadline_at > :now and (j.watched_until is null or j.watched_until > :now)
+      and j.vft < {PARKED_FROM}
     order by j.vft, j.seq limit :limit""")
 ASK_TO_LEAVE = text("update leases set yield_to = :tier where job_id = :job_id")
 PREEMPTED = _many("update jobs set preemptions = preemptions + 1 where id in :ids")

@@ -70,6 +70,7 @@ class GatewayReplica:
         self._ledger = SqlLedger(
             args.ledger.dsn,
             tiers=args.tier_promises(),
+            least_share=args.least_share,
             watch_grace_seconds=args.gateway.watch_grace_seconds,
             days=args.quota.days(),
         )
@@ -103,6 +104,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         ledger_url=args.ledger.dsn,
         blobs_directory=args.blobs.directory,
         tiers=args.tier_promises(),
+        least_share=args.least_share,
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,
         retention=Retention(**args.retention.model_dump()),

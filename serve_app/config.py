@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
+from jobs.fair_queue import LEAST_SHARE
 from jobs.quota_days import QuotaDays
 from jobs.tiers import Tier, rollout_percent
 from serve_app.config_errors import ConfigError, first_problem
@@ -256,7 +257,10 @@ class QualitiesSection(Section):
 
 
 class ClusterConfig(Section):
-    """The `args` of one Serve application: one lane, whole."""
+    """The `args` of one Serve application: one lane, whole.
+
+    least_share: of the lane, for every tier that has work, however small its weight.
+    """
 
     lane: Annotated[str, Field(min_length=1)] = "default"
     model: ModelSection = ModelSection()
@@ -268,6 +272,7 @@ class ClusterConfig(Section):
     ledger: LedgerSection = LedgerSection()
     blobs: BlobsSection = BlobsSection()
     tiers: dict[str, TierSection] = {"free": TierSection(images_per_day=3)}
+    least_share: Annotated[float, Field(gt=0, le=1)] = LEAST_SHARE
     keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
     signing: Annotated[tuple[SigningSection, ...], Field(strict=False, repr=False)] = ()
     quota: QuotaSection = QuotaSection()
@@ -282,6 +287,13 @@ class ClusterConfig(Section):
     def signing_secrets(self) -> dict[str, bytes]:
         """By key id, the minting one first. Reads files. ConfigError, naming the field."""
         return {s.id: s.read(f"signing.{number}") for number, s in enumerate(self.signing)}
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if len(self.tiers) * self.least_share > 1:
+            promised = f"{len(self.tiers)} tiers with {self.least_share:.0%} each"
+            raise ValueError(f"least_share: {promised} are over 100 %")
+        return self
 
     @model_validator(mode="after")
     def _keys_make_sense(self) -> Self:

@@ -39,6 +39,12 @@ WRONG = [
     (lambda file, args: args["tiers"]["free"].update(wieght=1), f"{ARGS}.tiers.free.wieght", "wei"),
     (lambda file, args: args["tiers"]["free"].update(weight=0), f"{ARGS}.tiers.free.weight", "0"),
     (lambda file, args: args["tiers"]["free"].update(weight=-1), f"{ARGS}.tiers.free.weight", "0"),
+    (lambda file, args: args.update(least_share=0.0), f"{ARGS}.least_share", "greater"),
+    (
+        lambda file, args: args.update(least_share=0.4, tiers={"a": {}, "b": {}, "free": {}}),
+        f"{ARGS}: least_share",
+        "over 100 %",
+    ),
     (
         lambda file, args: args["tiers"]["free"].update(rollout=101),
         f"{ARGS}.tiers.free.rollout",
