@@ -14,6 +14,7 @@ from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing
 from jobs.ledger_thread import LedgerThread, read_batch, write_batch
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
+from jobs.settling import Finish
 
 
 def _merged() -> None:
@@ -58,7 +59,7 @@ class AsyncLedger:
 
     async def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         """See Ledger."""
-        run = partial(self._ledger.finish_render, job_id, fence, index, outcome)
+        run = Finish(self._ledger, job_id, fence, index, outcome)
         result: Job = await self._writes.ask(run)
         return result
 

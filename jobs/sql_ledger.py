@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
+from itertools import groupby
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,7 +34,7 @@ from jobs.forgetting import (
     next_batch,
 )
 from jobs.heartbeat import write_beats
-from jobs.job import HELD, Job, JobEvent, JobState, RenderEvent, RenderState
+from jobs.job import HELD, Job, JobEvent, JobState
 from jobs.ledger import (
     Beat,
     Depth,
@@ -52,10 +54,11 @@ from jobs.outlook import Outlooks
 from jobs.parking import stray_tenants, unpark
 from jobs.queue_length import Queues, lane_depth
 from jobs.quota_days import QuotaDays
-from jobs.records import load_job, load_jobs, load_to_move, lock_jobs, store_job
+from jobs.records import load_job, load_jobs, load_to_move, lock_jobs, store_job, store_jobs
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
+from jobs.settling import Finish
 from jobs.submitting import enter_tenant, insert_job, job_to_reattach, usage_of
 from jobs.tiers import DEFAULT_TIER, Tier
 
@@ -63,11 +66,6 @@ T = TypeVar("T")
 
 UTC_DAYS = QuotaDays()
 _EXPIRE_AT_ONCE = 500
-_OUTCOMES = {
-    RenderState.SUCCEEDED: RenderEvent.SUCCEED,
-    RenderState.BLOCKED: RenderEvent.BLOCK,
-    RenderState.FAILED: RenderEvent.FAIL,
-}
 
 
 def new_job_id(shard: int = 0) -> str:
@@ -190,10 +188,18 @@ class SqlLedger:
         with self._write(None if durable else self._database.relaxed) as connection:
             self._own.connection = connection
             try:
-                results.extend(_in_savepoint(connection, call) for call in calls)
+                for finishing, group in groupby(calls, lambda call: isinstance(call, Finish)):
+                    if finishing:
+                        results.extend(self._finish_together(connection, list(group)))
+                    else:
+                        results.extend(_in_savepoint(connection, call) for call in group)
             finally:
                 self._own.connection = None
         return results
+
+    def _finish_together(self, connection: Connection, finishes: Sequence[Any]) -> Sequence[Any]:
+        done = _in_savepoint(connection, partial(self._finish, finishes))
+        return [done] * len(finishes) if isinstance(done, Exception) else done
 
     # -- asking
 
@@ -300,24 +306,33 @@ class SqlLedger:
                 renewals[index] = Renewal(renewal.job_id, held=False, cancelled=cancelled)
             return renewals
 
-    @again_if_overtaken
     def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         """See Ledger. ValueError for an outcome that does not settle an image."""
-        event = _OUTCOMES.get(outcome.state)
-        if event is None or (event is RenderEvent.SUCCEED) != (outcome.blob is not None):
-            raise ValueError(f"not an outcome: {outcome}")
+        (result,) = self._finish([Finish(self, job_id, fence, index, outcome)])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    @again_if_overtaken
+    def _finish(self, finishes: Sequence[Finish]) -> list[Job | Exception]:
+        """Each one's own result; all that is to be written, in a statement per table."""
         with self._write() as connection:
-            job = self._held(connection, job_id, fence)
-            if job is None or not 0 <= index < len(job.renders) or job.renders[index].settled:
-                raise LeaseLost(f"job {job_id}, image {index}, fence {fence}")
-            render = replace(
-                job.renders[index].on(event),
-                blob=outcome.blob,
-                categories=outcome.categories,
-                stage=outcome.stage,
-                error=outcome.error,
-            )
-            return self._store(connection, job, job.with_render(render))
+            ids = sorted({finish.job_id for finish in finishes})
+            before = load_jobs(connection, lock_jobs(connection, ids))
+            after = dict(before)
+            results: list[Job | Exception] = []
+            for finish in finishes:
+                try:
+                    job = self._at_rest(connection, finish.of(after.get(finish.job_id)))
+                except (LeaseLost, ValueError) as error:
+                    results.append(error)
+                else:
+                    after[job.id] = job
+                    results.append(job)
+            moves = [(job, after[job.id]) for job in before.values() if after[job.id] is not job]
+            if moves:
+                store_jobs(connection, moves)
+            return results
 
     @again_if_overtaken
     def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:
@@ -338,12 +353,15 @@ class SqlLedger:
         return job if job is not None and job.state in HELD and job.fence == fence else None
 
     def _store(self, connection: Connection, before: Job, after: Job) -> Job:
-        if after.ended:
-            after = replace(after, finished_at=self._now(connection))
-        if after.state not in HELD:
-            after = replace(after, worker=None)
+        after = self._at_rest(connection, after)
         store_job(connection, before, after)
         return after
+
+    def _at_rest(self, connection: Connection, job: Job) -> Job:
+        """With the time of its end, if that was it, and without a worker, if nobody holds it."""
+        if job.ended:
+            job = replace(job, finished_at=self._now(connection))
+        return job if job.state in HELD else replace(job, worker=None)
 
     # -- looking
 

@@ -18,6 +18,7 @@ from redis import Redis
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, Outcome, RenderBeat
+from jobs.settling import Finish
 from jobs.sql_ledger import SqlLedger
 from scripts.bench_ledger.backlog import LANE, wish
 
@@ -97,9 +98,9 @@ def _beat(job: Job, pass_no: int) -> Beat:
     return Beat(job.id, job.fence, (RenderBeat(0, state, pass_no, CHECKPOINT),))
 
 
-def _settling(ledger: SqlLedger, job: Job):  # type: ignore[no-untyped-def]
+def _settling(ledger: SqlLedger, job: Job) -> Finish:
     outcome = Outcome(RenderState.SUCCEEDED, blob=f"images/{job.id}/0-{job.fence}.png")
-    return lambda: ledger.finish_render(job.id, job.fence, 0, outcome)
+    return Finish(ledger, job.id, job.fence, 0, outcome)
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 
 from jobs.job import Job, JobState
-from jobs.ledger import IdempotencyMismatch, Ledger, QuotaExceeded
+from jobs.ledger import IdempotencyMismatch, LeaseLost, Ledger, Outcome, QuotaExceeded
+from jobs.settling import Finish
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import (
@@ -352,6 +353,32 @@ def test_after_silence_holders_get_one_lease(ledger: Ledger, clock: Clock) -> No
     assert ledger.expire() == 0
     assert ledger.renew([beat(job, 3)], LEASE_SECONDS)[0].held
     assert wait_while_rescuing(ledger, clock, LEASE_SECONDS) == 1, "but only one"
+
+
+def test_images_that_finish_together_have_each_their_own_end(ledger: SqlLedger) -> None:
+    for n in (2, 1):
+        ledger.submit(wish(n=n))
+    pair, lone = claim_one(ledger), claim_one(ledger)
+
+    def finish(job: Job, index: int, fence: int, outcome: Outcome = picture()) -> Finish:  # noqa: B008
+        return Finish(ledger, job.id, fence, index, outcome)
+
+    results = ledger.together(
+        [
+            finish(pair, 0, pair.fence),
+            finish(pair, 0, pair.fence),
+            finish(lone, 0, lone.fence - 1),
+            finish(lone, 0, lone.fence, refusal("input")),
+            partial(ledger.cancel, "nobody"),
+            finish(pair, 1, pair.fence),
+        ]
+    )
+    kinds = [r.state.value if isinstance(r, Job) else type(r) for r in results]
+    lost = LeaseLost
+    assert kinds == ["leased", lost, lost, "blocked", type(None), "succeeded"]
+    assert stored(ledger, pair) == results[-1]
+    assert stored(ledger, pair).finished_at is not None
+    assert stored(ledger, lone).state is JobState.BLOCKED
 
 
 def test_leases_lapse_after_the_clock_went_back(ledger: Ledger, clock: Clock) -> None:
