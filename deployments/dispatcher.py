@@ -20,8 +20,8 @@ from jobs.collector import Collector
 from jobs.database import check_place
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
+from jobs.open_ledger import Places, open_ledger
 from jobs.retention import Retention
-from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 loopback.install()
@@ -36,7 +36,7 @@ class DispatcherOptions:
     call_timeout_seconds: for one short call. pass_timeout_seconds: for one pass of a decoder.
     """
 
-    ledger_url: str
+    places: Places
     blobs_directory: str
     tiers: dict[str, Tier]
     least_share: float
@@ -58,10 +58,11 @@ class DispatcherReplica:
         options: DispatcherOptions,
         stages: dict[str, DeploymentHandle],
     ) -> None:
-        check_place(options.ledger_url, alive_nodes())
+        for url in options.places.urls:
+            check_place(url, alive_nodes())
         ledger = await asyncio.to_thread(
-            SqlLedger,
-            options.ledger_url,
+            open_ledger,
+            options.places,
             tiers=options.tiers,
             least_share=options.least_share,
             attempts_max=settings.attempts,

@@ -148,8 +148,8 @@ def read_batch(ledger: Ledger) -> Batch:
         outlooks = ledger.outlooks(wanted) if wanted else {}
 
         def answer(call: Call) -> Any:
-            if call.job_id is not None:
-                return jobs.get(call.job_id)
+            if call.job_id in jobs:
+                return jobs[call.job_id]
             if call.outlook_of is not None:
                 return outlooks.get(call.outlook_of, Outlook())
             return _outcome(call.run)

@@ -6,7 +6,6 @@ tiers.py; who is next in fair_queue.py; this file only asks them inside a transa
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from jobs.forgetting import (
 )
 from jobs.heartbeat import write_beats
 from jobs.job import HELD, Job, JobEvent, JobState
+from jobs.job_ids import new_job_id, virtual_shard
 from jobs.ledger import (
     Beat,
     Depth,
@@ -68,16 +68,6 @@ UTC_DAYS = QuotaDays()
 _EXPIRE_AT_ONCE = 500
 
 
-def new_job_id(shard: int = 0) -> str:
-    """Two hex digits of the shard that holds the job, then 120 random bits."""
-    return f"{shard:02x}{secrets.token_hex(15)}"
-
-
-def shard_of(job_id: str) -> int:
-    """The shard that `new_job_id` wrote into the id."""
-    return int(job_id[:2], 16)
-
-
 class SqlLedger:
     """A Ledger at a URL: `sqlite:////var/lib/meltproof/ledger.db`, `postgresql://user@host/name`.
 
@@ -98,7 +88,6 @@ class SqlLedger:
         watch_grace_seconds: float = 120.0,
         days: QuotaDays = UTC_DAYS,
         clock: Callable[[], float] | None = None,
-        new_id: Callable[[], str] = new_job_id,
     ) -> None:  # fmt: skip
         try:
             self._database = open_database(url)
@@ -110,7 +99,6 @@ class SqlLedger:
         self._watch_grace_seconds = watch_grace_seconds
         self._days = days
         self._clock = clock
-        self._new_id = new_id
         self._outage = Outage()
         self._queues = Queues()
         self._outlooks = Outlooks(self._queues)
@@ -225,7 +213,7 @@ class SqlLedger:
                 usage = usage_of(connection, tenant, tier, self._days, now)
                 return Submission(load_jobs(connection, [found])[found], True, usage)
             watched_until = now + self._watch_grace_seconds if request.watched else None
-            job = Job.queued(self._new_id(), request, now, watched_until)
+            job = Job.queued(new_job_id(virtual_shard(request.tenant)), request, now, watched_until)
             usage = insert_job(connection, job, stored=stored, tier=tier, days=self._days)
             return Submission(job, False, usage)
 

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from jobs.fair_queue import LEAST_SHARE
+from jobs.job_ids import VIRTUAL_SHARDS, parse_virtual
+from jobs.open_ledger import Places, even_home
 from jobs.quota_days import QuotaDays
 from jobs.tiers import Tier, rollout_percent
 from serve_app.config_errors import ConfigError, first_problem
@@ -25,6 +27,11 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SECRET_BYTES = 32
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _virtual_shards(text: str) -> str:
+    parse_virtual(text)
+    return text
 
 
 def _a_size(text: str) -> str:
@@ -144,11 +151,45 @@ def _dsn(dsn: str) -> str:
     return dsn
 
 
+Dsn = Annotated[str, AfterValidator(_dsn), Field(repr=False)]
+
+
+class ShardSection(Section):
+    """One database of several. virtual: the virtual shards that it holds, such as "00-7f,c0"; where
+    no shard says so, each holds as many."""
+
+    dsn: Dsn
+    virtual: Annotated[str, AfterValidator(_virtual_shards)] | None = None
+
+
 class LedgerSection(Section):
     """Where the truth lives: a file of one machine (sqlite:///var/ledger.db), or a server
-    (postgresql://user:password@host/database)."""
+    (postgresql://user:password@host/database). shards: databases that share the jobs by tenant;
+    `dsn` then holds the accounts, and jobs only if it is among them."""
 
-    dsn: Annotated[str, AfterValidator(_dsn), Field(repr=False)] = "sqlite:///var/laptop/ledger.db"
+    dsn: Dsn = "sqlite:///var/laptop/ledger.db"
+    shards: Annotated[tuple[ShardSection, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _every_virtual_shard_has_one_home(self) -> Self:
+        self.places()
+        return self
+
+    def places(self) -> Places:
+        """As `open_ledger` takes it. ValueError for virtual shards with no home or two."""
+        dsns = tuple(shard.dsn for shard in self.shards)
+        if not any(shard.virtual for shard in self.shards):
+            return Places(self.dsn, dsns, even_home(len(dsns)) if dsns else ())
+        homes: dict[int, int] = {}
+        for number, shard in enumerate(self.shards):
+            for virtual in parse_virtual(shard.virtual or ""):
+                if virtual in homes:
+                    raise ValueError(f"shards.{number}.virtual: {virtual:02x} is in another, too")
+                homes[virtual] = number
+        missing = [f"{v:02x}" for v in range(VIRTUAL_SHARDS) if v not in homes]
+        if missing:
+            raise ValueError(f"shards: no shard holds {', '.join(missing[:4])} ({len(missing)})")
+        return Places(self.dsn, dsns, tuple(homes[v] for v in range(VIRTUAL_SHARDS)))
 
 
 class BlobsSection(Section):
@@ -401,10 +442,10 @@ class ServeFile(Section):
 
     @model_validator(mode="after")
     def _lanes_are_apart(self) -> Self:
-        owners: dict[tuple[str, str], str] = {}
+        owners: dict[tuple[Places, str], str] = {}
         for number, application in enumerate(self.applications):
             args = application.args
-            owner = owners.setdefault((args.ledger.dsn, args.lane), application.name)
+            owner = owners.setdefault((args.ledger.places(), args.lane), application.name)
             if owner != application.name:
                 raise ValueError(
                     f"applications.{number}.args.lane: {args.lane!r} is the lane of application "

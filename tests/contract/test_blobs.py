@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.blobs import BlobMissing, BlobStore, DirectoryBlobs, image_key, preview_key
-from jobs.sql_ledger import new_job_id
+from jobs.job_ids import new_job_id
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import IllegalTransition, Job, JobState, RenderState
+from jobs.job_ids import new_job_id, shard_of, virtual_shard
 from jobs.ledger import Beat, LeaseLost, Ledger, Outcome, RenderBeat
-from jobs.sql_ledger import new_job_id, shard_of
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
     Clock,
-    Database,
     beat,
     claim_one,
     final_beat,
@@ -327,8 +326,8 @@ def test_a_lone_surrogate_is_refused_by_name(ledger: Ledger) -> None:
     assert ledger.depth("chat").queued_jobs == 0
 
 
-def test_ids_and_shards(database: Database) -> None:
-    sharded = database.open(new_id=lambda: new_job_id(shard=171))
-    job = sharded.submit(wish()).job
-    assert shard_of(job.id) == 171
-    assert job.id != sharded.submit(wish()).job.id
+def test_an_id_tells_its_tenants_shard(ledger: Ledger) -> None:
+    ids = {ledger.submit(wish(tenant=tenant)).job.id: tenant for tenant in ("ada", "bob", "ada")}
+    assert len(ids) == 3
+    assert all(shard_of(job_id) == virtual_shard(tenant) for job_id, tenant in ids.items())
+    assert shard_of(new_job_id(171)) == 171
