@@ -102,7 +102,8 @@ class AsyncLedger:
 
     async def get(self, job_id: str) -> Job | None:
         """See Ledger."""
-        result: Job | None = await self._reads.ask(_merged, job_id=job_id)
+        run = partial(self._ledger.get, job_id)
+        result: Job | None = await self._reads.ask(run, job_id=job_id)
         return result
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
