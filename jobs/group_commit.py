@@ -36,7 +36,7 @@ class AsyncLedger:
     async def submit(self, request: ImageRequest) -> Submission:
         """See Ledger."""
         run = partial(self._ledger.submit, request)
-        result: Submission = await self._writes.ask(run)
+        result: Submission = await self._writes.ask(run, tenant=request.tenant)
         return result
 
     async def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:

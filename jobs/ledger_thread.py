@@ -31,13 +31,15 @@ class Call:
 
     durable: its caller must not be answered before an fsync. job_id: set for a plain `get`, and
     outlook_of for an `outlook`, which are read together. Only a `get` that found nothing is run: it
-    may be that its database is away.
+    may be that its database is away. tenant: set for a submit, which keeps the tenant's rows until
+    its batch has ended.
     """
 
     run: Callable[[], Any]
     durable: bool = True
     job_id: str | None = None
     outlook_of: str | None = None
+    tenant: str = ""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     answer: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -66,10 +68,11 @@ class LedgerThread:
         durable: bool = True,
         job_id: str | None = None,
         outlook_of: str | None = None,
+        tenant: str = "",
     ) -> Any:
         """The result of `run`, called on this thread. A call that was started is finished even if
         its caller goes away."""
-        call = Call(run, durable, job_id, outlook_of)
+        call = Call(run, durable, job_id, outlook_of, tenant)
         with self._closing:  # so that nothing arrives behind the end
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
@@ -127,13 +130,20 @@ class LedgerThread:
 
 
 def write_batch(ledger: Ledger) -> Batch:
-    """One transaction for the whole batch; a lone call needs no savepoint."""
+    """One transaction for the whole batch; a lone call needs no savepoint.
+
+    Submits run in the order of their tenants: of two processes whose batches have the same tenants,
+    one waits for the other, and neither for both.
+    """
 
     def run(batch: Sequence[Call]) -> Sequence[Any]:
         if len(batch) == 1:
             return [batch[0].run()]
         durable = any(call.durable for call in batch)
-        return ledger.together([call.run for call in batch], durable=durable)
+        order = sorted(range(len(batch)), key=lambda place: batch[place].tenant)
+        results = ledger.together([batch[place].run for place in order], durable=durable)
+        arrived = dict(zip(order, results, strict=True))
+        return [arrived[place] for place in range(len(batch))]
 
     return run
 

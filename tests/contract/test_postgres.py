@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from jobs.database import open_database
+from jobs.group_commit import AsyncLedger
 from jobs.job import JobState
 from jobs.ledger import LeaseLost, LedgerUnavailable
 from jobs.sql_ledger import SqlLedger
@@ -167,3 +169,26 @@ def test_a_lost_wake_up_is_made_up_for(url: str) -> None:
         with database.durable.begin() as connection:
             connection.exec_driver_sql("insert into meltproof_schema values (0)")
         moved_on(ledger, seen)
+
+
+async def test_gateways_with_the_same_tenants_do_not_lock_each_other_out(url: str) -> None:
+    ledgers = [AsyncLedger(SqlLedger(url)) for _ in range(2)]
+    await ledgers[0].submit(wish())  # the first of a lane also makes the lane
+    tenants = [f"t{number}" for number in range(8)] * 12
+    orders = [tenants, tenants[::-1]]
+    wishes = [
+        ledger.submit(wish(tenant=tenant))
+        for ledger, order in zip(ledgers, orders, strict=True)
+        for tenant in order
+    ]
+    try:
+        submitted = await asyncio.gather(*wishes)
+    finally:
+        for ledger in ledgers:
+            ledger.close()
+    assert len({submission.job.id for submission in submitted}) == 2 * len(tenants)
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "select deadlocks from pg_stat_database where datname = current_database()"
+        ).fetchone()
+    assert found == (0,)
