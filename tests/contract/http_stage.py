@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ import uvicorn
 from PIL import Image
 
 from jobs.blobs import DirectoryBlobs, image_key, preview_key
+from jobs.database import open_database
 from jobs.flight import preview_passes
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job, RenderState
@@ -134,7 +134,7 @@ class Stage:
     worker: Worker
     config: ClusterConfig
     gateway_ledger: AsyncLedger
-    database: Path
+    database: str
     headers: dict[str, str] = field(default_factory=lambda: {"authorization": "Bearer sk-local"})
 
     def jobs(self, tenant: str = "local") -> list[Job]:
@@ -144,26 +144,26 @@ class Stage:
     def rows(self) -> dict[str, int]:
         """How many rows each table holds. Unlike the ledger's version it stays the same while the
         worker and the watchers of earlier requests are still at work."""
-        with closing(sqlite3.connect(self.database)) as connection:
+        with closing(open_database(self.database)) as database, database.reader.begin() as reader:
             return {
-                name: connection.execute(f"select count(*) from {name}").fetchone()[0]
+                name: reader.exec_driver_sql(f"select count(*) from {name}").scalar_one()
                 for name in ("jobs", "renders", "flows", "quota", "tenants")
             }
 
 
 @contextmanager
-def stage(directory: Path, settings: ClusterConfig) -> Iterator[Stage]:
-    """Everything up; everything down again at the end."""
-    database = directory / "ledger.db"
-    url = f"sqlite:///{database}"
-    gateway_ledger = AsyncLedger(SqlLedger(url, tiers=settings.tier_promises()))
+def stage(directory: Path, settings: ClusterConfig, database: str | None = None) -> Iterator[Stage]:
+    """Everything up; everything down again at the end. database: its URL, if not a new file."""
+    url = database or f"sqlite:///{directory}/ledger.db"
+    days = settings.quota.days()
+    gateway_ledger = AsyncLedger(SqlLedger(url, tiers=settings.tier_promises(), days=days))
     blobs = DirectoryBlobs(directory / "blobs")
     worker = Worker(url, blobs)
     outside = SqlLedger(url)
     worker.start()
     try:
         with _serving(create_app(gateway_ledger, blobs, settings)) as address:
-            yield Stage(address, outside, blobs, worker, settings, gateway_ledger, database)
+            yield Stage(address, outside, blobs, worker, settings, gateway_ledger, url)
     finally:
         worker.stop()
         gateway_ledger.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ TIERS: dict[str, Any] = {
 IMAGES = "/v1/images/generations"
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+@pytest.fixture(scope="module", params=["postgresql", "sqlite"])
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     directory = tmp_path_factory.mktemp("accounts")
     file = directory / "old-secret"
     file.write_text("the secret of last month, in a file\n")
@@ -40,9 +43,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         keys=[{"key": "sk-local", "tenant": "local", "tier": "rich"}],
         signing=[{"id": "new", "secret": SECRET}, {"id": "old", "file": str(file)}],
         quota={"time_zone": "Europe/Berlin"},
+        limits={},
     )
-    with stage(directory, settings) as running:
-        yield running
+    with ExitStack() as stack:
+        url = None
+        if request.param == "postgresql":
+            url = stack.enter_context(request.getfixturevalue("postgres").database())
+        yield stack.enter_context(stage(directory, settings, url))
 
 
 @pytest.fixture
@@ -244,15 +251,17 @@ def test_a_full_queue_says_when_a_place_is_free(shared: Stage, http: httpx.Clien
     ],
     ids=["sql", "placeholders", "emoji", "32000", "controls", "edges"],
 )
-def test_any_text_is_kept_as_it_is(tmp_path: Path, prompt: str) -> None:
-    with stage(tmp_path, config(limits={})) as running:
-        headers = {**running.headers, "prefer": "respond-async", "idempotency-key": "k'\";--"}
-        body = json.dumps({"prompt": prompt, "user": prompt[:512]})
-        made = httpx.post(running.url + IMAGES, content=body, headers=headers)
-        assert made.status_code == 202
-        job = httpx.get(f"{running.url}/v1/jobs/{made.json()['id']}", headers=headers).json()
-        assert job["prompt"] == prompt
-        assert running.jobs()[0].request.user == prompt[:512]
+def test_any_text_is_kept_as_it_is(shared: Stage, http: httpx.Client, prompt: str) -> None:
+    key = f"'\";--{len(prompt)}"
+    headers = {**shared.headers, "prefer": "respond-async", "idempotency-key": key}
+    body = json.dumps({"prompt": prompt, "user": prompt[:512]})
+    made = http.post(IMAGES, content=body, headers=headers)
+    assert made.status_code == 202
+    job = http.get(f"/v1/jobs/{made.json()['id']}", headers=headers).json()
+    assert job["prompt"] == prompt
+    assert shared.jobs()[0].request.user == prompt[:512]
+    again = http.post(IMAGES, content=body, headers=headers)
+    assert again.json()["id"] == job["id"], "the key is kept as it is, too"
 
 
 @pytest.mark.parametrize("field", ["prompt", "user", "safety_identifier"])
