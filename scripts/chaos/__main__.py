@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.chaos.databases import DATABASES
+from scripts.chaos.serving import serving
 from scripts.chaos.storm import passes_redone, weather
 
 
@@ -19,19 +20,27 @@ def say(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Break things under load; prove nothing is lost.")
-    parser.add_argument("--databases", nargs="+", default=list(DATABASES), choices=DATABASES)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of faults, all parts together")
-    parser.add_argument("--quick", action="store_true", help="a minute of everything")
+    parser.add_argument("--databases", nargs="*", default=list(DATABASES), choices=DATABASES)
+    parser.add_argument("--minutes", type=float, default=30.0, help="of faults without Ray")
+    parser.add_argument("--quick", action="store_true", help="a minute, without Ray")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
+    parser.add_argument("--kills", type=int, help="in Ray; 56, or none with --quick")
+    parser.add_argument("--ray-minutes", type=float, default=9.0, help="give up killing after that")
+    parser.add_argument("--config", type=Path, default=Path("configs/paced.yaml"), help="of Ray")
     parser.add_argument("--keep", type=Path, help="leave what the runs wrote in this folder")
     options = parser.parse_args()
+    if options.kills is None:
+        options.kills = 0 if options.quick else 56
     began = time.monotonic()
-    seconds = 60 * (0.5 if options.quick else options.minutes) / len(options.databases)
+    seconds = 60 * (0.5 if options.quick else options.minutes) / max(1, len(options.databases))
     report: dict[str, Any] = {}
     for name in options.databases:
         report[name] = weather(name, seconds, options.seed, options.keep)
         say(f"{name}: {json.dumps(report[name])}")
         report[name] |= passes_redone(name, 1 if options.quick else 5, options.keep)
+    if options.kills:
+        report["ray"] = serving(options.kills, options.ray_minutes * 60, options.config)
+        say(f"ray: {json.dumps(report['ray'])}")
     parts = list(report.values())
     for key in ("faults", "lost", "doubled", "miscounted"):
         report[key] = sum(part[key] for part in parts)

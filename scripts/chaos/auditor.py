@@ -3,6 +3,7 @@ the database counted; the ledger's code is not asked whether the ledger is right
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -75,9 +76,12 @@ def audit(
     world: World,
     away: Iterable[tuple[float, float]] = (),
     collect: Callable[[], None] = lambda: None,
+    *,
+    pictures: bool = True,
 ) -> Findings:
     """Compare everything with everything; the run must have come to rest. `collect` is called
-    before the blobs are looked at: it may forget previews and what nothing points to."""
+    before the blobs are looked at: it may forget previews and what nothing points to. `pictures`:
+    compare some with those that an undisturbed decoder draws."""
     found = Findings()
     engine = side_door(world.url)
     with engine.connect() as connection:
@@ -96,7 +100,7 @@ def audit(
     _quota(found, jobs, renders, quota)
     collect()
     with engine.connect() as connection:
-        _blobs(found, world, *_jobs_and_renders(connection))
+        _blobs(found, world, *_jobs_and_renders(connection), pictures=pictures)
     engine.dispose()
     return found
 
@@ -197,7 +201,7 @@ def _refunded(image: dict[str, Any], passes: int) -> bool:
     return image["state"] in ("failed", "expired") or at_input
 
 
-def _blobs(found: Findings, world: World, jobs: Rows, renders: Renders) -> None:
+def _blobs(found: Findings, world: World, jobs: Rows, renders: Renders, *, pictures: bool) -> None:
     """No row without its blob, no blob without a row, and what is in them is right."""
     named = {
         image["blob"]: (job, image["idx"])
@@ -210,11 +214,25 @@ def _blobs(found: Findings, world: World, jobs: Rows, renders: Renders) -> None:
         found.say("lost", f"the picture {key} is not there")
     for key in stored - named.keys():
         found.say("orphans", key)
-    here = sorted(named.keys() & stored)
+    _handed_out(found, world, jobs, renders)
+    here = sorted(named.keys() & stored) if pictures else []
     for key in random.Random(0).sample(here, min(SAMPLE, len(here))):
         job, index = named[key]
         if (world.blobs / key).read_bytes() != file_of(request_from_json(job["request"]), index):
             found.say("wrong_pictures", key)
+
+
+def _handed_out(found: Findings, world: World, jobs: Rows, renders: Renders) -> None:
+    """The pictures that clients were given are those that are stored."""
+    of_key = {job["idempotency_key"]: job["id"] for job in jobs}
+    for fact in world.told():
+        if fact["what"] != "drawn":
+            continue
+        images = renders.get(of_key.get(fact["key"], ""), [])
+        paths = [world.blobs / image["blob"] for image in images if image["blob"]]
+        stored = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.exists()]
+        if sorted(stored) != sorted(fact["digests"]):
+            found.say("wrong_answers", f"{fact['key']} was given another picture")
 
 
 def _files(folder: Path) -> Iterable[Path]:

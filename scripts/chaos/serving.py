@@ -1,0 +1,132 @@
+"""The run with Ray: the whole service under HTTP load, while its processes are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deployments.local import LocalCluster, descendants
+from jobs.sql_ledger import SqlLedger
+from scripts.bench.sides import args_of, own_config
+from scripts.chaos import auditor
+from scripts.chaos.http_clients import HttpClients
+from scripts.chaos.world import LANE, World
+from serve_app.config import load_serve_config
+
+USERS = 9
+REST_SECONDS = 120.0
+KINDS = ("Decoder", "Gateway", "Dispatcher", "Decoder", "Gateway", "Dispatcher", "controller")
+
+
+@dataclass(slots=True)
+class Killer:
+    """Kills one after the other, each only when another one of its kind runs; the controller, of
+    which there is one, when it is back."""
+
+    cluster: LocalCluster
+    faults: Counter[str] = field(default_factory=Counter)
+    _killed: set[int] = field(default_factory=set)
+
+    def run(self, kills: int, seconds: float) -> None:
+        """So many kills, or until the time is up."""
+        draw, until = random.Random(0), time.monotonic() + seconds
+        for number in range(kills):
+            kind = KINDS[number % len(KINDS)]
+            while time.monotonic() < until:
+                victims = self._controllers() if kind == "controller" else self._running(kind)
+                if len(victims) >= (1 if kind == "controller" else 2):
+                    time.sleep(draw.uniform(0, 0.5))
+                    self._kill(kind, draw.choice(sorted(victims)))
+                    break
+                time.sleep(0.25)
+
+    def _kill(self, kind: str, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.faults[f"kill {kind.lower()} in Ray"] += 1
+        self._killed.add(pid)
+
+    def _running(self, kind: str) -> set[int]:
+        """Pids below this process that Serve calls running."""
+        try:
+            answer = httpx.get(f"{self.cluster.dashboard_url}/api/serve/applications/", timeout=20)
+            applications = answer.json()["applications"].values()
+        except (httpx.HTTPError, ValueError, KeyError):
+            return set()  # the controller is being started again
+        replicas = [
+            replica
+            for application in applications
+            for name, deployment in application["deployments"].items()
+            if name == kind
+            for replica in deployment["replicas"]
+        ]
+        pids = {r["pid"] for r in replicas if r["state"] == "RUNNING"} - self._killed
+        return pids & set(_below(b"ray::ServeReplica:"))
+
+    def _controllers(self) -> set[int]:
+        return set(_below(b"ray::ServeController")) - self._killed
+
+
+def _below(title: bytes) -> Iterator[int]:
+    for pid in descendants(os.getpid()):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title):
+                yield pid
+
+
+def serving(kills: int, seconds: float, config_path: Path) -> dict[str, Any]:
+    """Start the service, kill, come to rest, audit."""
+    with tempfile.TemporaryDirectory(prefix="mp-chaos-ray-") as folder:
+        world = World(Path(folder), f"sqlite:///{folder}/ledger.db")
+        world.prepare()
+        config = own_config(load_serve_config(config_path), Path(folder))
+        for part in ("gateway", "dispatcher", "decoder"):
+            args_of(config).setdefault(part, {})["replicas"] = 2
+        SqlLedger(world.url).close()
+        auditor.install(world.url)
+        cluster = LocalCluster(config, dashboard_port=0)
+        killer = Killer(cluster)
+        try:
+            cluster.start()
+            clients = HttpClients(world, cluster.api_url)
+            asyncio.run(_under_load(clients, killer, kills, seconds))
+            _rest(world)
+        finally:
+            cluster.stop()
+        found = auditor.audit(world, pictures=False)
+        return {
+            "faults": killer.faults.total(),
+            **found.summary(),
+            "kinds": dict(killer.faults),
+            "answers_tried_again": dict(clients.errors),
+        }
+
+
+async def _under_load(clients: HttpClients, killer: Killer, kills: int, seconds: float) -> None:
+    load = asyncio.create_task(clients.run(USERS))
+    try:
+        await asyncio.to_thread(killer.run, kills, seconds)
+    finally:
+        clients.stop = True
+        await load
+
+
+def _rest(world: World) -> None:
+    until = time.monotonic() + REST_SECONDS
+    with closing(SqlLedger(world.url)) as ledger:
+        while (depth := ledger.depth(LANE)).queued_jobs + depth.active_jobs:
+            if time.monotonic() > until:
+                return
+            time.sleep(0.2)
