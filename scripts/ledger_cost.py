@@ -1,0 +1,127 @@
+"""`python -m scripts.ledger_cost`: what one job costs the database and its clients, in CPU, log and
+rows. The last line is one JSON object; docs/scale.md does its arithmetic with these figures.
+
+Many callers of one process submit; then one client claims sixteen at a time, beats three times with
+a checkpoint of 1 KB, and settles. CPU per job hardly depends on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import psycopg
+
+from jobs.group_commit import AsyncLedger
+from jobs.job import Job, RenderState
+from jobs.ledger import Beat, Outcome, RenderBeat
+from jobs.settling import Finish
+from jobs.sql_ledger import SqlLedger
+from scripts.bench_ledger.backlog import LANE, wish
+from scripts.postgres import LocalPostgres
+
+CALLERS, AT_ONCE, BEATS = 32, 16, 3
+CHECKPOINT = os.urandom(1024)
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU milliseconds of the server's processes and of ours, and bytes of its log."""
+
+    server_ms: float
+    client_ms: float
+    log_bytes: int
+
+    def since(self, before: Spent, jobs: int) -> dict[str, float]:
+        """Per job."""
+        return {
+            "server_cpu_ms": round((self.server_ms - before.server_ms) / jobs, 3),
+            "client_cpu_ms": round((self.client_ms - before.client_ms) / jobs, 3),
+            "log_bytes": round((self.log_bytes - before.log_bytes) / jobs),
+        }
+
+
+def spent(server: LocalPostgres) -> Spent:
+    """Until now. Connections must stay open meanwhile: an ended process is not counted."""
+    postmaster = psutil.Process(server.pid)
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    times = [process.cpu_times() for process in processes]
+    with psycopg.connect(server.url()) as connection:
+        row = connection.execute("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    own = psutil.Process().cpu_times()
+    assert row is not None
+    return Spent(
+        1000 * sum(t.user + t.system for t in times), 1000 * (own.user + own.system), int(row[0])
+    )
+
+
+async def submit(front: AsyncLedger, jobs: int) -> None:
+    """As gateways do: by many callers, committed together."""
+
+    async def caller(first: int) -> None:
+        for number in range(first, jobs, CALLERS):
+            await front.submit(wish(f"tenant-{number % 997}", idempotency_key=f"key-{number}"))
+
+    await asyncio.gather(*(caller(first) for first in range(CALLERS)))
+
+
+def draw(ledger: SqlLedger) -> None:
+    """As a dispatcher does, without drawing anything, until the queue is empty."""
+    while jobs := ledger.claim(LANE, "cost", AT_ONCE, LEASE_SECONDS):
+        for number in range(1, BEATS + 1):
+            ledger.renew([_beat(job, number) for job in jobs], LEASE_SECONDS)
+        ledger.together([_finish(ledger, job) for job in jobs])
+
+
+def _beat(job: Job, number: int) -> Beat:
+    state = RenderState.FINISHING if number == BEATS else RenderState.RENDERING
+    return Beat(job.id, job.fence, (RenderBeat(0, state, number, CHECKPOINT),))
+
+
+def _finish(ledger: SqlLedger, job: Job) -> Callable[[], Job]:
+    blob = f"images/{job.id[:6]}/{job.id}/0-{job.fence}.png"
+    return Finish(ledger, job.id, job.fence, 0, Outcome(RenderState.SUCCEEDED, blob=blob))
+
+
+def measure(server: LocalPostgres, jobs: int) -> dict[str, object]:
+    """Both halves of a job's life, and what its rows take on disk."""
+    ledger = SqlLedger(server.create_database("cost"))
+    front = AsyncLedger(ledger)
+    asyncio.run(submit(front, 200))  # connections, plans and caches are made once
+    draw(ledger)
+    start = spent(server)
+    asyncio.run(submit(front, jobs))
+    with psycopg.connect(server.url("cost"), autocommit=True) as connection:
+        connection.execute("analyze")  # as autovacuum does, a minute later
+    half = spent(server)
+    draw(ledger)
+    end = spent(server)
+    with psycopg.connect(server.url("cost"), autocommit=True) as connection:
+        connection.execute("vacuum full")  # what is dead is reused sooner or later
+        size = "select sum(pg_total_relation_size(oid)) from pg_class where relkind = 'r'"
+        row = connection.execute(f"{size} and relname in ('jobs', 'renders')".encode()).fetchone()
+    front.close()
+    assert row is not None
+    return {
+        "submit": half.since(start, jobs),
+        "run": end.since(half, jobs),
+        "row_bytes": round(int(row[0]) / jobs),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure what a job costs PostgreSQL.")
+    parser.add_argument("--jobs", type=int, default=10_000)
+    options = parser.parse_args()
+    with LocalPostgres() as server:
+        print(json.dumps({"postgresql": measure(server, options.jobs)}))
+
+
+if __name__ == "__main__":
+    main()
