@@ -59,7 +59,7 @@ from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
 from jobs.settling import Finish
-from jobs.submitting import enter_tenant, insert_job, job_to_reattach, usage_of
+from jobs.submitting import NewJobs, enter_tenant, insert_job, job_to_reattach, usage_of
 from jobs.tiers import DEFAULT_TIER, Tier
 
 T = TypeVar("T")
@@ -102,7 +102,8 @@ class SqlLedger:
         self._outage = Outage()
         self._queues = Queues()
         self._outlooks = Outlooks(self._queues)
-        self._own = threading.local()  # this thread's open transaction and the time in it
+        self._own = _OfThread()
+        self._one_raised = False  # the last batch needed a savepoint for each call
         self._accounts = Accounts(self._write, self._read, self._now)
         try:
             self._prepare()
@@ -126,10 +127,16 @@ class SqlLedger:
     # -- transactions
 
     @contextmanager
-    def _write(self, engine: Engine | None = None) -> Iterator[Connection]:
-        """One transaction, or a part of the one that `together` has open on this thread."""
-        shared: Connection | None = getattr(self._own, "connection", None)
+    def _write(
+        self, engine: Engine | None = None, *, tenant: str | None = None
+    ) -> Iterator[Connection]:
+        """One transaction, or a part of the one that `together` has open on this thread: then what
+        was submitted in it is written first, unless it cannot matter to this `tenant`."""
+        shared = self._own.connection
         if shared is not None:
+            new = self._own.new
+            if new is not None and (tenant is None or new.of(tenant)):
+                new.write(shared)
             yield shared
             return
         with self._errors(), (engine or self._database.durable).begin() as connection:
@@ -172,21 +179,37 @@ class SqlLedger:
         """Run several write verbs in ONE transaction, each in a savepoint of its own: what one
         raises is its result and undoes nothing of its neighbours. LedgerUnavailable ends them all.
         """
+        if not self._one_raised:
+            try:
+                return self._all(calls, durable, _plainly, NewJobs())
+            except _OneRaised:
+                self._one_raised = True
+        results = self._all(calls, durable, _in_savepoint, None)
+        self._one_raised = any(isinstance(result, Exception) for result in results)
+        return results
+
+    def _all(
+        self, calls: Sequence[Callable[[], T]], durable: bool, run: _Run, new: NewJobs | None
+    ) -> list[T | Exception]:
         results: list[T | Exception] = []
         with self._write(None if durable else self._database.relaxed) as connection:
-            self._own.connection = connection
+            self._own.connection, self._own.new = connection, new
             try:
                 for finishing, group in groupby(calls, lambda call: isinstance(call, Finish)):
                     if finishing:
-                        results.extend(self._finish_together(connection, list(group)))
+                        results.extend(self._finish_together(connection, list(group), run))
                     else:
-                        results.extend(_in_savepoint(connection, call) for call in group)
+                        results.extend(run(connection, call) for call in group)
+                if new is not None:
+                    new.write(connection)
             finally:
-                self._own.connection = None
+                self._own.connection = self._own.new = None
         return results
 
-    def _finish_together(self, connection: Connection, finishes: Sequence[Any]) -> Sequence[Any]:
-        done = _in_savepoint(connection, partial(self._finish, finishes))
+    def _finish_together(
+        self, connection: Connection, finishes: Sequence[Any], run: _Run
+    ) -> Sequence[Any]:
+        done = run(connection, partial(self._finish, finishes))
         return [done] * len(finishes) if isinstance(done, Exception) else done
 
     # -- asking
@@ -204,7 +227,7 @@ class SqlLedger:
         tenant = Tenant(request.tenant, request.tier)
         if not tier.open_to(tenant.id):
             raise NotYetOpen(tenant.tier, tier.open_percent)
-        with self._write() as connection:
+        with self._write(tenant=request.tenant) as connection:
             now = self._now(connection)
             enter_tenant(connection, request, now)
             found = job_to_reattach(connection, request, now)
@@ -214,7 +237,10 @@ class SqlLedger:
                 return Submission(load_jobs(connection, [found])[found], True, usage)
             watched_until = now + self._watch_grace_seconds if request.watched else None
             job = Job.queued(new_job_id(virtual_shard(request.tenant)), request, now, watched_until)
-            usage = insert_job(connection, job, stored=stored, tier=tier, days=self._days)
+            new = self._own.new or NewJobs()
+            usage = insert_job(connection, job, new, stored=stored, tier=tier, days=self._days)
+            if new is not self._own.new:
+                new.write(connection)
             return Submission(job, False, usage)
 
     @again_if_overtaken
@@ -496,6 +522,30 @@ class SqlLedger:
     def close(self) -> None:
         """See Ledger."""
         self._database.close()
+
+
+class _OfThread(threading.local):
+    """A thread's open transaction, the time in it, and the jobs that it has yet to write."""
+
+    connection: Connection | None = None
+    now: float | None = None
+    new: NewJobs | None = None
+
+
+class _OneRaised(Exception):
+    """A call of a batch raised: all is undone, to be done again with savepoints."""
+
+
+_Run = Callable[[Connection, Callable[[], Any]], Any]
+
+
+def _plainly(_connection: Connection, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        if isinstance(error, LedgerUnavailable) or ends_all(error):
+            raise
+        raise _OneRaised from error
 
 
 def _anything_lapsed(connection: Connection, now: float) -> bool:

@@ -64,15 +64,16 @@ FIRST_WAITING = text("""select id from jobs
     where tenant = :tenant and lane = :lane and state = 'queued' order by seq limit 1""")
 WAITING = text("""select count(*) from jobs
     where tenant = :tenant and lane = :lane and state = 'queued'""")
-VTIME = text("select vtime, vtime_at from lanes where lane = :lane and tier = :tier")
 NEW_LANE = text("""insert into lanes (lane, tier, vtime, vtime_at, began, ended)
     values (:lane, :tier, 0.0, :now, 0.0, 0.0) on conflict (lane, tier) do nothing""")
-# A busy tenant's next stamp follows its last one; an idle one starts at the tier's virtual time,
-# so that idling earns no credit.
+# fair_queue.stamp and fair_queue.aged. A busy tenant's next stamp follows its last one; an idle one
+# starts at the tier's virtual time, so that idling earns no credit. No row: the lane is new.
 STAMP = text("""insert into flows (lane, tier, tenant, vft)
-    values (:lane, :tier, :tenant, :vtime + :cost)
-    on conflict (lane, tier, tenant) do update set vft = :cost +
-        case when flows.vft > :vtime then flows.vft else :vtime end
+    select lane, tier, :tenant, :cost + vtime + :ageing *
+        (case when :now > vtime_at then :now - vtime_at else 0.0 end)
+    from lanes where lane = :lane and tier = :tier
+    on conflict (lane, tier, tenant) do update set vft =
+        case when flows.vft + :cost > excluded.vft then flows.vft + :cost else excluded.vft end
     returning vft""")
 NEW_JOB = text("""insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence,
         attempts, cancel_requested, created_at, deadline_at, watched_until, day, idempotency_key,

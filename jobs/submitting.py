@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from jobs import statements as sql
-from jobs.fair_queue import aged
+from jobs.fair_queue import AGEING
 from jobs.job import Job
 from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Usage
 from jobs.quota_days import QuotaDays
@@ -15,6 +15,31 @@ from jobs.tiers import Tier
 _RETRY_SECONDS = 900.0  # a retry re-attaches to a job that is at most this old
 _KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long
 _NO_LIMIT = 2**62
+
+
+class NewJobs:
+    """Rows of jobs that this transaction has accepted and not yet written: those of many submits
+    are written together, before anybody looks for them."""
+
+    def __init__(self) -> None:
+        self._jobs: list[dict[str, object]] = []
+        self._renders: list[dict[str, object]] = []
+
+    def add(self, job: dict[str, object], renders: list[dict[str, object]]) -> None:
+        """One more."""
+        self._jobs.append(job)
+        self._renders += renders
+
+    def of(self, tenant: str) -> bool:
+        """Whether a job of the tenant is among them."""
+        return any(job["tenant"] == tenant for job in self._jobs)
+
+    def write(self, connection: Connection) -> None:
+        """In the order of their arrival."""
+        if self._jobs:
+            connection.execute(sql.NEW_JOB, self._jobs)
+            connection.execute(sql.NEW_RENDER, self._renders)
+            self._jobs, self._renders = [], []
 
 
 def job_to_reattach(connection: Connection, request: ImageRequest, now: float) -> str | None:
@@ -59,15 +84,14 @@ def enter_tenant(connection: Connection, request: ImageRequest, now: float) -> N
 
 
 def insert_job(
-    connection: Connection, job: Job, *, stored: str, tier: Tier, days: QuotaDays
+    connection: Connection, job: Job, new: NewJobs, *, stored: str, tier: Tier, days: QuotaDays
 ) -> Usage:
-    """Take the quota, stamp the place in the fair queue, write the job and its renders. The
+    """Take the quota, stamp the place in the fair queue, hand the job and its renders to `new`. The
     tenant's usage with it. Raises QuotaExceeded, QueueFull."""
     request = job.request
     usage = _take_quota(connection, request, tier, days, job.created_at)
     _check_queue(connection, request, tier.queued_jobs)
-    connection.execute(
-        sql.NEW_JOB,
+    new.add(
         {
             "id": job.id,
             "lane": request.lane,
@@ -84,8 +108,8 @@ def insert_job(
             "body_hash": request.body_hash,
             "request": stored,
         },
+        [{"job_id": job.id, "idx": r.index} for r in job.renders],
     )
-    connection.execute(sql.NEW_RENDER, [{"job_id": job.id, "idx": r.index} for r in job.renders])
     return usage
 
 
@@ -123,10 +147,10 @@ def _check_queue(connection: Connection, request: ImageRequest, queued_jobs: int
 
 
 def _stamp(connection: Connection, request: ImageRequest, now: float) -> float:
-    where = {"lane": request.lane, "tier": request.tier}
-    lane = connection.execute(sql.VTIME, where).first()
-    if lane is None:
-        connection.execute(sql.NEW_LANE, {**where, "now": now})
-    vtime = 0.0 if lane is None else aged(lane.vtime, now - lane.vtime_at)
-    stamp = {**where, "tenant": request.tenant, "vtime": vtime, "cost": request.cost_seconds}
-    return float(connection.execute(sql.STAMP, stamp).scalar_one())
+    where = {"lane": request.lane, "tier": request.tier, "now": now}
+    mine = {"tenant": request.tenant, "cost": request.cost_seconds, "ageing": AGEING}
+    stamp = connection.execute(sql.STAMP, where | mine).scalar()
+    if stamp is None:
+        connection.execute(sql.NEW_LANE, where)
+        stamp = connection.execute(sql.STAMP, where | mine).scalar_one()
+    return float(stamp)
