@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -70,6 +70,9 @@ bench-kill: setup ## Kill decoders under load and count what was lost
 
 bench-ledger: setup ## Fill the ledger with a million jobs and measure it; beside Celery on Redis
 	$(BIN)/python -m scripts.bench_ledger
+
+bench-fairness: setup ## Measure who waits for whom: equal tenants, paid under a flood, two lanes
+	$(BIN)/python -m scripts.fairness
 
 chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
 	$(BIN)/python -m scripts.chaos

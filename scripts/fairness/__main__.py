@@ -1,0 +1,123 @@
+"""`python -m scripts.fairness`: prints what it does and a table; the last line is one JSON object
+with the figures of each database."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+
+from scripts.fairness import measures
+from scripts.fairness.measures import Fresh, p99
+from scripts.postgres import LocalPostgres
+
+GOALS = {
+    "jain": (">=", 0.99),
+    "paid_p99_flood_over_half_load": ("<=", 1.2),
+    "api_p99_flood_over_alone": ("<=", 1.25),
+}
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def sqlite() -> Iterator[Fresh]:
+    """Each ledger a file of its own."""
+
+    @contextmanager
+    def fresh() -> Iterator[str]:
+        folder = tempfile.mkdtemp(prefix="fairness-")
+        try:
+            yield f"sqlite:///{folder}/ledger.db"
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    yield fresh
+
+
+@contextmanager
+def postgresql() -> Iterator[Fresh]:
+    """Each ledger a database of its own on one server of ours."""
+    numbers = count()
+    with LocalPostgres() as server:
+
+        @contextmanager
+        def fresh() -> Iterator[str]:
+            name = f"fairness_{next(numbers)}"
+            try:
+                yield server.create_database(name)
+            finally:
+                server.drop_database(name)
+
+        yield fresh
+
+
+DATABASES: Mapping[str, Callable[[], AbstractContextManager[Fresh]]] = {
+    "sqlite": sqlite,
+    "postgresql": postgresql,
+}
+
+
+def figures(fresh: Fresh, seconds: float, pairs: int) -> dict[str, float]:
+    """The keys of one database."""
+    indexes = measures.equal_tenants(fresh, windows=3, jobs_each=20)
+    say(f"  ten equal tenants, Jain's index of each window: {[round(i, 4) for i in indexes]}")
+    alone, flooded = measures.paid_pair(fresh, seconds, seed=1)
+    say_pair("paid at half load, and under ten times as many free jobs", alone, flooded)
+    lanes = []
+    for number in range(pairs):
+        lanes.append(measures.lanes_pair(fresh, seconds / 3, seed=10 * number))
+        say_pair("api alone, and beside a chat lane at ten times its capacity", *lanes[-1])
+    return {
+        "jain": min(indexes),
+        "paid_p99_flood_over_half_load": p99(flooded) / p99(alone),
+        "api_p99_flood_over_alone": measures.median_ratio(lanes),
+    }
+
+
+def say_pair(what: str, alone: list[float], crowded: list[float]) -> None:
+    middle = [values[len(values) // 2] for values in (alone, crowded)]
+    say(
+        f"  {what}: {len(alone)} jobs, p50 {middle[0]:.2f} and {middle[1]:.2f} s, "
+        f"p99 {p99(alone):.2f} and {p99(crowded):.2f} s"
+    )
+
+
+def table(report: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """A line for each goal."""
+    yield f"{'':32}{'goal':>8}" + "".join(f"{name:>12}" for name in report)
+    for key, (sign, goal) in GOALS.items():
+        found = "".join(f"{values[key]:12.3f}" for values in report.values())
+        yield f"{key:32}{sign + str(goal):>8}{found}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure who waits for whom.")
+    parser.add_argument("--databases", nargs="+", default=list(DATABASES), choices=DATABASES)
+    parser.add_argument("--seconds", type=float, default=36.0, help="of load in the longest runs")
+    parser.add_argument("--pairs", type=int, default=5, help="runs of the two lanes")
+    options = parser.parse_args()
+    began = time.monotonic()
+    report: dict[str, dict[str, float]] = {}
+    for name in options.databases:
+        say(name)
+        with DATABASES[name]() as fresh:
+            found = figures(fresh, options.seconds, options.pairs)
+        report[name] = {key: round(value, 4) for key, value in found.items()}
+    for line in table(report):
+        say(line)
+    seconds = round(time.monotonic() - began, 1)
+    pace = measures.PACE
+    shape = f"{pace.slots} slots, {pace.passes} passes of {pace.pass_ms} ms"
+    say(json.dumps({**report, "lane": shape, "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
