@@ -302,13 +302,16 @@ class Dispatcher:
         """While images wait for slots, ask at every change of the ledger who should give way. One
         that has just come may find a free slot yet."""
         await self._shelf.filled()
-        await asyncio.sleep(max(_ASK_SECONDS, _NO_SLOT_SECONDS - self._shelf.filled_seconds))
-        if self._shelf.filled_seconds < _NO_SLOT_SECONDS:
+        if (early := _NO_SLOT_SECONDS - self._shelf.filled_seconds) > 0:
+            await asyncio.sleep(early)
             return
         seen = await self._ledger.version()
-        waiting = self._shelf.job_ids | self._holds.being_prepared
-        if await self._ledger.make_way(self._settings.lane, self._worker, list(waiting)):
-            self._beat_now.set()
+        waiting = [hold.job for hold in self._shelf.holds | self._holds.being_prepared]
+        leaving = await self._ledger.make_way(
+            self._settings.lane, self._worker, {job.id: job.request.tier for job in waiting}
+        )
+        self._holds.give_way(leaving)
+        await asyncio.sleep(_ASK_SECONDS)
         await self._ledger.changed(seen, self._settings.heartbeat_seconds)
 
     # Beating

@@ -173,9 +173,9 @@ class Shelf:
         return time.monotonic() - self._filled_at if self._ready else 0.0
 
     @property
-    def job_ids(self) -> set[str]:
+    def holds(self) -> set[Hold]:
         """Jobs of which an image waits here."""
-        return {flight.hold.job.id for flight in self._ready}
+        return {flight.hold for flight in self._ready}
 
     def put(self, flight: Flight, *, first: bool = False) -> None:
         """At the end, or in front when it comes back from a lost or full replica."""

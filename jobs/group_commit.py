@@ -5,7 +5,7 @@ Writes share a thread and their fsyncs; reads have a thread of their own and nev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from jobs.changes import Changes
@@ -45,10 +45,10 @@ class AsyncLedger:
         result: list[Job] = await self._writes.ask(run)
         return result
 
-    async def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+    async def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
         """See Ledger."""
         run = partial(self._ledger.make_way, lane, worker, waiting)
-        result: bool = await self._writes.ask(run, durable=False)
+        result: list[str] = await self._writes.ask(run, durable=False)
         return result
 
     async def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -46,9 +46,9 @@ class Holds:
         return sum(len(h.flights) for h in self._holds.values() if h.preparing is not None)
 
     @property
-    def being_prepared(self) -> set[str]:
+    def being_prepared(self) -> set[Hold]:
         """Jobs whose prompt is being encoded and screened."""
-        return {job_id for job_id, hold in self._holds.items() if hold.preparing is not None}
+        return {hold for hold in self._holds.values() if hold.preparing is not None}
 
     def take(self, job: Job, prepare: Callable[[Hold], Work]) -> None:
         """A job that was just claimed."""
@@ -76,9 +76,15 @@ class Holds:
             return
         if not renewal.held or renewal.cancelled:
             self.drop(hold)
-        elif renewal.yield_to_tier is not None and hold.furthest_share < SPARED_FROM:
-            log.info("%s gives way to tier %s", hold.job.id, renewal.yield_to_tier)
-            self.spawn(self.give_back(hold))
+        elif renewal.yield_to_tier is not None:
+            self.give_way([hold.job.id])
+
+    def give_way(self, job_ids: Iterable[str]) -> None:
+        """Give these back, so that others get their slots; not one that is nearly done by now."""
+        for hold in [self._holds[job_id] for job_id in job_ids if job_id in self._holds]:
+            if hold.furthest_share < SPARED_FROM:
+                log.info("%s gives way", hold.job.id)
+                self.spawn(self.give_back(hold))
 
     def settle(self, flight: Flight, outcome: Outcome) -> None:
         """The first outcome of an image is its last. Nothing that is said about it later, and

@@ -13,7 +13,7 @@ Every verb is one transaction on the ledger's own clock. Calls block: run them o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -209,11 +209,11 @@ class Ledger(Protocol):
         """At most `limit` jobs in fair order, now LEASED by `worker` under a fresh fence.
         Their renders carry the checkpoints to go on from. Skips cancelled and expired ones."""
 
-    def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
-        """Called while images of the jobs `waiting`, held by `worker`, find no slot: jobs of tiers
-        with smaller shares give way to them and to what is queued, as giving_way.py decides. Their
-        holders are told by the next renewal. True when anybody was asked to leave. With nothing to
-        do it takes no write lock."""
+    def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
+        """Called while images of the jobs `waiting` (id: tier), held by `worker`, find no slot:
+        jobs of tiers with smaller shares give way to them and to what is queued, as giving_way.py
+        decides. Which jobs shall leave, also those of others, who are told by their next renewal.
+        With nothing to do it takes no write lock."""
 
     def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
         """Extend leases and write checkpoints in one transaction; may be lost in a power cut

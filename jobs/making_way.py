@@ -6,7 +6,7 @@ ask twice; and on each job for which slots were cleared, so that no more are cle
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,37 +22,48 @@ _QUEUED_READ = 16  # enough for one look at the head of a queue; the next look s
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Who asks: a dispatcher of a lane, some of whose jobs wait for slots."""
+    """Who asks: a dispatcher of a lane. waiting: its jobs with images that wait for slots, and
+    their tiers."""
 
     lane: str
     worker: str
-    waiting: frozenset[str]
+    waiting: Mapping[str, str]
+
+
+_NOBODY = GivingWay({}, {}, frozenset())
 
 
 def who_gives_way(
     connection: Connection, fair_queue: FairQueue, asking: Asking, now: float
 ) -> GivingWay:
-    """Reads only: the leases of the lane, of which there are few, and the heads of its queues."""
+    """Reads only. As long as nobody waits to whom anybody could give way, very little."""
+    tiers = {row.tier for row in connection.execute(sql.TIERS_OF_LANE, {"lane": asking.lane})}
+    shares = fair_queue.shares(tiers)
+    least = min(shares.values(), default=1.0)
+    larger = [tier for tier, share in shares.items() if share > least]
+    wanting = [job for tier in larger for job in _queued(connection, asking.lane, tier, now)]
+    if not wanting and not any(tier in larger for tier in asking.waiting.values()):
+        return _NOBODY
     rows = connection.execute(sql.HELD, {"lane": asking.lane})
     held = [row for row in rows if row.pass_no is not None]  # some image is not drawn yet
-    tiers = {row.tier for row in connection.execute(sql.TIERS_OF_LANE, {"lane": asking.lane})}
-    shares = fair_queue.shares(tiers | {row.tier for row in held})
-    least = min((shares[row.tier] for row in held), default=1.0)
-    wanting = [
+    wanting += [
         Wanting(row.job_id, row.tier, row.images, row.created_at, queued=False)
         for row in held
-        if row.job_id in asking.waiting and not row.way_made and shares[row.tier] > least
+        if row.job_id in asking.waiting and not row.way_made
     ]
-    for tier in (tier for tier in tiers if shares[tier] > least):
-        where = {"lane": asking.lane, "tier": tier, "now": now, "limit": _QUEUED_READ}
-        queued = connection.execute(sql.NEXT_WITHOUT_WAY, where)
-        wanting += [Wanting(r.id, tier, r.images, r.created_at, queued=True) for r in queued]
     present = {row.tier for row in held} | {job.tier for job in wanting}
-    shares = fair_queue.shares(present)
-    return give_way(shares, wanting, _holding(held, asking))
+    return give_way(fair_queue.shares(present), wanting, _holding(held, asking))
 
 
-def make_way(connection: Connection, fair_queue: FairQueue, asking: Asking, now: float) -> bool:
+def _queued(connection: Connection, lane: str, tier: str, now: float) -> list[Wanting]:
+    where = {"lane": lane, "tier": tier, "now": now, "limit": _QUEUED_READ}
+    rows = connection.execute(sql.NEXT_WITHOUT_WAY, where)
+    return [Wanting(row.id, tier, row.images, row.created_at, queued=True) for row in rows]
+
+
+def make_way(
+    connection: Connection, fair_queue: FairQueue, asking: Asking, now: float
+) -> list[str]:
     """See Ledger.make_way; inside the caller's transaction."""
     # One asks at a time, and none while somebody claims.
     connection.execute(sql.LOCK_TIERS_OF_LANE, {"lane": asking.lane})
@@ -60,12 +71,12 @@ def make_way(connection: Connection, fair_queue: FairQueue, asking: Asking, now:
     lock_jobs(connection, [*decided.leaving, *decided.served])
     leaving = [{"job_id": job, "tier": tier} for job, tier in decided.leaving.items()]
     if not leaving:
-        return False
+        return []
     connection.execute(sql.ASK_TO_LEAVE, leaving)
     if decided.drawn:
         connection.execute(sql.PREEMPTED, {"ids": list(decided.drawn)})
         connection.execute(sql.WAY_MADE, {"ids": list(decided.served), "yes": True})
-    return True
+    return list(decided.leaving)
 
 
 def _drawn(row: Row[Any], asking: Asking) -> float | None:

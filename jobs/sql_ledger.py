@@ -291,13 +291,13 @@ class SqlLedger:
             return claim_jobs(connection, self._fair_queue, wanted, self._now(connection))
 
     @again_if_overtaken
-    def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+    def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
         """See Ledger."""
-        asked = Asking(lane, worker, frozenset(waiting))
+        asked = Asking(lane, worker, waiting)
         with self._read() as connection:
             decided = who_gives_way(connection, self._fair_queue, asked, self._now(connection))
         if not decided.leaving:
-            return False
+            return []
         with self._write(self._database.relaxed) as connection:
             return make_way(connection, self._fair_queue, asked, self._now(connection))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class WatchedLedger(AsyncLedger):
         self.tries = 0
         self.asked = 0
 
-    async def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+    async def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
         self.asked += 1
         return await super().make_way(lane, worker, waiting)
 
