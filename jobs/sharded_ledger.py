@@ -194,13 +194,16 @@ class ShardedLedger:
             those_there(answers)
         return jobs
 
-    def make_way(self, lane: str, worker: str, waiting: Sequence[str]) -> bool:
+    def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
         """See Ledger, inside each shard."""
-        parts = self._split(waiting)
+        parts = {
+            shard: {job_id: waiting[job_id] for job_id in ids}
+            for shard, ids in self._split(list(waiting)).items()
+        }
         answers = self._ask_all(
-            lambda shard: lambda ledger: ledger.make_way(lane, worker, parts.get(shard, []))
+            lambda shard: lambda ledger: ledger.make_way(lane, worker, parts.get(shard, {}))
         )
-        return any(answers)
+        return [job_id for leaving in answers for job_id in leaving]
 
     def expire(self) -> int:
         """See Ledger."""
