@@ -11,8 +11,9 @@ from sqlalchemy import Connection
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue, Head, Served, aged
 from jobs.job import Job, JobEvent
+from jobs.ledger import LeaseLost
 from jobs.parking import Limits
-from jobs.records import load_jobs, store_jobs
+from jobs.records import load_jobs
 
 
 @dataclass(slots=True)
@@ -46,7 +47,11 @@ def claim_jobs(
         _store_queue(connection, claim.lane, tier, queues[tier], now)
     found = load_jobs(connection, [head.job_id for _, head in chosen])
     jobs = [_leased(found[head.job_id], claim.worker, now) for _, head in chosen]
-    store_jobs(connection, [(found[job.id], job) for job in jobs])
+    for state in sorted({job.state for job in jobs}):  # some may only have pixels to make
+        ids = [job.id for job in jobs if job.state is state]
+        leased = connection.execute(sql.LEASE, {"ids": ids, "state": state, "now": now})
+        if leased.rowcount != len(ids):
+            raise LeaseLost(f"jobs {ids}: moved on while they were being claimed")
     leases = [_lease_row(job, claim, now) for job in jobs]
     connection.execute(sql.NEW_LEASE, leases)
     return jobs

@@ -127,6 +127,10 @@ STRAYS = text(f"""with recursive parked(tenant) as (
         and not exists (select 1 from leases l where l.tenant = parked.tenant)""")
 SERVED = text("""update lanes set vtime = :vtime, vtime_at = :now, began = :began, ended = :ended
     where lane = :lane and tier = :tier""")
+# What JobEvent.LEASE does to every one of them, in one go.
+LEASE = _many("""update jobs set state = :state, fence = fence + 1,
+        started_at = coalesce(started_at, :now)
+    where id in :ids and state = 'queued'""")
 NEW_LEASE = text("""insert into leases
         (job_id, lane, tier, tenant, images, passes, claimed_at, fence, worker, lease_until,
         lease_seconds, progress, cancel_requested)
