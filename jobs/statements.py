@@ -15,12 +15,12 @@ def _many(sql: str) -> TextClause:
 
 
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
-    j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request, l.worker"""
+    j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request,
+    (select worker from leases where job_id = j.id) as worker"""
 RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage, categories,
     error, checkpoint"""
 
-JOBS = _many(f"""select {JOB_COLUMNS} from jobs j left join leases l on l.job_id = j.id
-    where j.id in :ids""")
+JOBS = _many(f"select {JOB_COLUMNS} from jobs j where j.id in :ids")
 RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
 # The row in `jobs` is its job's lock: whoever moves a job takes it first, several in this order.
 # SQLite, which has one writer at a time, leaves the last words out.
