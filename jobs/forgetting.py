@@ -22,6 +22,7 @@ from jobs.retention import Batch, Retention, Step
 from jobs.rows import load
 
 BATCH = 200
+_TWO_DAYS_SECONDS = 172_800.0  # what was charged then is no day of any time zone's today
 _TURN_SECONDS = 60.0
 """How long a collector that took a batch keeps others from it, in case it has died."""
 
@@ -61,20 +62,25 @@ def next_batch(connection: Connection, what: Forgetting) -> Batch | None:
         return None
     aged = _aged(connection, what, after, BATCH)
     ours = [row for row in aged if row.lane == what.lane]
-    blobs = _FORGET[what.step](connection, ours) if ours else {}
-    return Batch(what.step, aged[-1].seq if aged else after, blobs)
+    blobs = _FORGET[what.step](connection, ours, what.now) if ours else {}
+    return Batch(what.step, aged[-1].seq if aged else after, until, blobs)
 
 
 def end_batch(connection: Connection, lane: str, batch: Batch) -> None:
-    """The blobs are gone: go on behind them."""
-    where = {"lane": lane, "step": batch.step, "seq": batch.seq}
+    """The blobs are gone: go on behind them, unless the turn was taken away meanwhile."""
+    where = {"lane": lane, "step": batch.step, "seq": batch.seq, "turn": batch.turn}
     connection.execute(sql.RETENTION_DONE, where)
 
 
 def drop_jobs(connection: Connection, ids: Sequence[str]) -> None:
-    """Delete the rows of ended jobs."""
+    """Delete the rows of ended jobs. When the newest are among them, SQLite will give their numbers
+    to others: then no cursor may be beyond what is left, and no turn may end as it began."""
+    newest = connection.execute(sql.NEWEST).scalar_one()
     connection.execute(sql.DROP_RENDERS, {"ids": ids})
     connection.execute(sql.DROP_JOBS, {"ids": ids})
+    left = connection.execute(sql.NEWEST).scalar_one()
+    if left < newest:
+        connection.execute(sql.RETREAT, {"newest": left})
 
 
 def drop_tenant(connection: Connection, tenant: str) -> None:
@@ -101,7 +107,7 @@ def _aged(connection: Connection, what: Forgetting, after: int, limit: int) -> l
 
 
 def _forget_previews(
-    connection: Connection, rows: Sequence[Row[Any]]
+    connection: Connection, rows: Sequence[Row[Any]], _now: float
 ) -> dict[str, tuple[str, ...]]:
     """Jobs that may own more blobs than the images that their rows point to."""
     ids = [row.id for row in rows]
@@ -116,24 +122,32 @@ def _forget_previews(
     return {job_id: keys for job_id, keys in keep.items() if job_id in messy}
 
 
-def _forget_images(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
+def _forget_images(
+    connection: Connection, rows: Sequence[Row[Any]], _now: float
+) -> dict[str, tuple[str, ...]]:
     ids = [row.id for row in rows]
     connection.execute(sql.HIDE_IMAGES, {"ids": ids})
     return dict.fromkeys(ids, ())
 
 
-def _forget_keys(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
+def _forget_keys(
+    connection: Connection, rows: Sequence[Row[Any]], _now: float
+) -> dict[str, tuple[str, ...]]:
     connection.execute(sql.DROP_KEYS, {"ids": [row.id for row in rows]})
     return {}
 
 
-def _forget_rows(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, tuple[str, ...]]:
-    drop_jobs(connection, [row.id for row in rows])
+def _forget_rows(
+    connection: Connection, rows: Sequence[Row[Any]], now: float
+) -> dict[str, tuple[str, ...]]:
+    ids = [row.id for row in rows]
+    connection.execute(sql.DROP_QUOTA, {"ids": ids, "before": now - _TWO_DAYS_SECONDS})
+    drop_jobs(connection, ids)
     return {}
 
 
 _FORGET: Mapping[
-    Step, Callable[[Connection, Sequence[Row[Any]]], Mapping[str, tuple[str, ...]]]
+    Step, Callable[[Connection, Sequence[Row[Any]], float], Mapping[str, tuple[str, ...]]]
 ] = {
     Step.PREVIEWS: _forget_previews,
     Step.KEYS: _forget_keys,

@@ -28,10 +28,12 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Jobs whose tombstone is written. seq: where the cursor goes once `blobs` are deleted.
-    blobs: by job, the keys that must stay. shard: which database it came from."""
+    """Jobs whose tombstone is written. seq: where the cursor goes once `blobs` are deleted. turn:
+    until when the step is the taker's. blobs: by job, the keys that must stay. shard: which
+    database it came from."""
 
     step: Step
     seq: int
+    turn: float
     blobs: Mapping[str, tuple[str, ...]]
     shard: int = 0

@@ -221,7 +221,10 @@ TAKE_RETENTION = text("""insert into retention (lane, step, seq, until)
     on conflict (lane, step) do update set until = excluded.until where retention.until <= :now
     returning seq""")
 RETENTION_DONE = text("""update retention set seq = :seq, until = 0.0
-    where lane = :lane and step = :step and seq <= :seq""")
+    where lane = :lane and step = :step and until = :turn""")
+NEWEST = text("select coalesce(max(seq), 0) from jobs")
+RETREAT = text("""update retention set until = 0.0,
+    seq = case when seq > :newest then :newest else seq end""")
 AGED = text("""select seq, id, lane, state, fence, created_at, finished_at from jobs
     where seq > :after order by seq limit :limit""")
 BLOBS = _many("select job_id, blob, previews from renders where job_id in :ids")
@@ -231,6 +234,9 @@ HIDE_IMAGES = _many("""update renders set blob = null, previews = '[]'
     where job_id in :ids and blob is not null""")
 DROP_KEYS = _many("""update jobs set idempotency_key = null
     where id in :ids and idempotency_key is not null""")
+# Counts of days that nobody asks about any more; one that may be today's stays.
+DROP_QUOTA = _many("""delete from quota where (tenant, day) in
+    (select tenant, day from jobs where id in :ids and created_at < :before)""")
 DROP_RENDERS = _many("delete from renders where job_id in :ids")
 DROP_JOBS = _many("delete from jobs where id in :ids")
 DROP_TENANT = (

@@ -12,7 +12,9 @@ from jobs.collector import Collector
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import Ledger
+from jobs.request import Tenant
 from jobs.retention import Retention, Step
+from jobs.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
     Clock,
@@ -155,3 +157,40 @@ async def test_a_picture_that_was_being_stored_at_its_end_goes(
     clock.now += 11
     assert await collector.turn()
     assert files(tmp_path / "blobs") == [keys[0].encode()]
+
+
+async def test_old_counts_go_with_their_jobs(
+    ledger: SqlLedger, clock: Clock, blobs: DirectoryBlobs, collector: Collector
+) -> None:
+    async def used_after(seconds: float) -> int:
+        asked_at = clock.now
+        drawn(ledger, blobs)
+        clock.now += seconds
+        while await collector.turn():
+            pass
+        later, clock.now = clock.now, asked_at
+        used = ledger.standing(Tenant("ada", "free"), "chat").usage.used
+        clock.now = later
+        return used
+
+    assert await used_after(2000) == 1, "today's count outlives its jobs"
+    assert await used_after(200_000) == 0
+
+
+async def test_numbers_that_come_again_are_not_taken_for_done(
+    ledger: SqlLedger, clock: Clock, blobs: DirectoryBlobs, collector: Collector, tmp_path: Path
+) -> None:
+    """SQLite gives the number of a deleted newest row to the next one."""
+    erased = drawn(ledger, blobs)
+    clock.now += 101
+    images = ledger.retire("chat", Step.IMAGES, KEPT)
+    assert images is not None
+    ledger.forget([erased.id])  # while a collector is at work on it
+    ledger.retired("chat", images)
+    for _ in range(3):
+        job = drawn(ledger, blobs)
+        clock.now += 2000
+        while await collector.turn():
+            pass
+        assert ledger.get(job.id) is None
+    assert len(files(tmp_path / "blobs")) == 3, "those of the erased job, which nobody cleared here"
