@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from jobs.accounts import UnknownKey, key_hash
+from jobs.group_commit import AsyncLedger
 from jobs.job import JobState
 from jobs.ledger import LedgerError, LedgerUnavailable, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.quota_days import QuotaDays
@@ -176,6 +178,26 @@ def test_duplicates_at_the_same_moment_make_one_job(database: Database) -> None:
     assert [result.reattached for result in results].count(False) == 1  # type: ignore[attr-defined]
     assert used(ledgers[0]) == 1
     assert len(ledgers[0].recent("ada", 9)) == 1
+
+
+async def test_one_commit_for_many_counts_them_one_by_one(database: Database) -> None:
+    """What a batch has accepted and not yet written counts, too."""
+    tiers = {"free": Tier(queued_jobs=5, images_per_day=9), "poor": Tier(images_per_day=3)}
+    ledger = AsyncLedger(database.open(tiers=tiers))
+    same = wish(tenant="bob", idempotency_key="k", body_hash="aa")
+    asked = [wish() for _ in range(12)] + [same] * 12
+    asked += [wish(tenant="carol", tier="poor") for _ in range(12)]
+    calls = [ledger.submit(request) for request in asked]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    queue, duplicates, quota = answers[:12], answers[12:24], answers[24:]
+    assert [type(answer) for answer in queue].count(QueueFull) == 7
+    assert len({answer.job.id for answer in duplicates}) == 1  # type: ignore[union-attr]
+    assert [type(answer) for answer in quota].count(QuotaExceeded) == 9
+    for tenant, number in (("ada", 5), ("bob", 1), ("carol", 3)):
+        assert len(await ledger.recent(tenant, 99)) == number
+        standing = await ledger.standing(Tenant(tenant, "free"), "chat")
+        assert (standing.usage.used, standing.queued_jobs) == (number, number)
+    ledger.close()
 
 
 # -- the day
