@@ -7,7 +7,9 @@ here but that. A shard that is away makes only its tenants wait.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -17,6 +19,7 @@ from jobs.ledger import (
     Beat,
     Depth,
     Keys,
+    LedgerUnavailable,
     Outcome,
     Outlook,
     Renewal,
@@ -43,6 +46,7 @@ from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class ShardedLedger:
@@ -57,6 +61,7 @@ class ShardedLedger:
         self._asking = ShardAsking(self._shards)
         self._rotation = Rotation(len(shards))
         self._depths = ShardDepths(shards)
+        self._first_to_retire = 0
         self._tiers: Mapping[str, Tier] = {}
 
     @property
@@ -192,6 +197,9 @@ class ShardedLedger:
                 jobs += () if isinstance(answers[-1], Exception) else answers[-1]
         if not jobs:
             those_there(answers)
+        for error in answers:
+            if isinstance(error, Exception) and not isinstance(error, LedgerUnavailable):
+                log.error("a shard could not be claimed from", exc_info=error)
         return jobs
 
     def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
@@ -210,11 +218,14 @@ class ShardedLedger:
         return sum(self._ask_all(lambda _: lambda ledger: ledger.expire()))
 
     def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
-        """See Ledger: of the first shard that has something."""
-        for number in range(len(self._shards)):
-            batch = outcome_of(self._shards[number], lambda ledger: ledger.retire(lane, step, kept))
-            if isinstance(batch, Batch):
-                return replace(batch, shard=number)
+        """See Ledger: of the next shard that has something; none of them is always the first."""
+        self._first_to_retire = (self._first_to_retire + 1) % len(self._shards)
+        for number in range(self._first_to_retire, self._first_to_retire + len(self._shards)):
+            shard = number % len(self._shards)
+            with suppress(LedgerUnavailable):
+                batch = self._shards[shard].ask(lambda ledger: ledger.retire(lane, step, kept))
+                if batch is not None:
+                    return replace(batch, shard=shard)
         return None
 
     def retired(self, lane: str, batch: Batch) -> None:

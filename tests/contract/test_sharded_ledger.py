@@ -28,6 +28,7 @@ from jobs.shard import Shard
 from jobs.sharded_ledger import ShardedLedger
 from jobs.sql_ledger import SqlLedger
 from serve_app.gateway import create_app
+from tests.contract.databases import PostgresServer
 from tests.contract.http_stage import config, drawn
 from tests.contract.ledger_kit import LEASE_SECONDS, Database, beat, picture, refusal, wish
 from tests.contract.test_ledger import *  # noqa: F403 - the whole suite, on two databases
@@ -223,6 +224,23 @@ def test_a_database_that_was_away_is_asked_again_after_a_pause() -> None:
             shard.ask(lambda ledger: ledger.version())
         now[0] += 0.5
     assert asked[:3] == [0.0, 10.0, 20.0], "half of the time at most"
+
+
+async def test_databases_of_both_kinds(postgres: PostgresServer, tmp_path: Path) -> None:
+    with postgres.database() as server:
+        urls = (server, f"sqlite:///{tmp_path}/ledger.db")
+        ledger = AsyncLedger(open_ledger(Places(server, urls, even_home(2))))
+        wishes = [wish(tenant=(ADA, BOB)[n % 2], idempotency_key=f"k{n}") for n in range(20)]
+        await asyncio.gather(*map(ledger.submit, wishes))
+        jobs = await ledger.claim("chat", "w", 30, LEASE_SECONDS)
+        assert sorted(job.request.tenant for job in jobs) == [ADA] * 10 + [BOB] * 10
+        renewals = await ledger.renew([beat(job, 3) for job in jobs], LEASE_SECONDS)
+        assert all(renewal.held for renewal in renewals)
+        done = await asyncio.gather(
+            *(ledger.finish_render(job.id, job.fence, 0, picture()) for job in jobs)
+        )
+        assert {job.state for job in done} == {JobState.SUCCEEDED}
+        await asyncio.to_thread(ledger.close)
 
 
 async def test_news_from_either_database_wakes(both: Shards) -> None:
