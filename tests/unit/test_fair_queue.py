@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.fair_queue import FairQueue, Head, Served
+from jobs.fair_queue import AGEING, FairQueue, Head, Served, aged, stamp
 from jobs.job import Render, RenderState
 from jobs.outage import Outage
 from jobs.tiers import Tier, refunded
@@ -113,3 +114,89 @@ def test_a_lapse_counts_a_whole_term_after_an_outage() -> None:
     outage.succeeded(30)
     outage.look(now=35, patience_seconds=5)
     assert outage.lapsed(until=10, term_seconds=5, now=35)
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[dict[str, Tier], list[dict[str, float]]]:
+    """Tiers, and for each turn whoever else has work, with its job's cost."""
+    names = draw(st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True))
+    tiers = {name: Tier(weight=draw(st.floats(0.01, 100))) for name in [*names, "mine"]}
+    costs = st.floats(0.1, 10)
+    turns = draw(st.lists(st.dictionaries(st.sampled_from(names), costs), max_size=60))
+    return tiers, turns
+
+
+@given(crowds(), st.floats(0.1, 10), st.integers(0, 59))
+def test_whoever_waits_is_served_after_so_much_work_whatever_the_others_do(
+    crowd: tuple[dict[str, Tier], list[dict[str, float]]], cost: float, since: int
+) -> None:
+    tiers, turns = crowd
+    queue = FairQueue(tiers)
+    share = queue.shares(tiers)["mine"]
+    served: dict[str, Served] = {}
+    others = 0.0
+    for turn, waiting in enumerate(turns):
+        heads = {tier: Head(tier, 0.0, theirs) for tier, theirs in waiting.items()}
+        if turn >= since:
+            heads["mine"] = Head("mine", 0.0, cost)
+        if not heads:
+            continue
+        tier = queue.pick(heads, served)
+        assert tier in heads, "never idle while somebody waits"
+        served[tier] = queue.after(tier, heads, served)
+        others = 0.0 if tier == "mine" else others + heads[tier].cost_seconds * (turn >= since)
+        assert others <= (1 - share) / share * cost + 10 * len(tiers) + 1e-6
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), st.floats(0.1, 20), min_size=2), st.data())
+def test_shares_converge_whatever_the_jobs_cost(
+    weights: dict[str, float], data: st.DataObject
+) -> None:
+    queue = FairQueue({name: Tier(weight=weight) for name, weight in weights.items()})
+    costs = {
+        name: data.draw(st.lists(st.floats(0.5, 2), min_size=1, max_size=5)) for name in weights
+    }
+    served: dict[str, Served] = {}
+    seconds = dict.fromkeys(weights, 0.0)
+    turns = dict.fromkeys(weights, 0)
+    for _ in range(600):
+        heads = {
+            name: Head(name, 0.0, each[turns[name] % len(each)]) for name, each in costs.items()
+        }
+        tier = queue.pick(heads, served)
+        served[tier] = queue.after(tier, heads, served)
+        seconds[tier] += heads[tier].cost_seconds
+        turns[tier] += 1
+    shares = queue.shares(weights)
+    for name, share in shares.items():
+        assert seconds[name] / sum(seconds.values()) == pytest.approx(share, abs=0.02)
+
+
+def turns_until_served(late: float, newcomers_per_turn: int, ageing: bool) -> int | None:
+    """A tenant's job whose stamp is `late` virtual seconds off, while each turn one job of a second
+    is done and new tenants come; None: not within 5,000 turns."""
+    vtime = 0.0
+    queue: list[tuple[float, int]] = [(late, -1)]
+    for turn in range(5000):
+        vtime = aged(vtime, 1.0 if ageing else 0.0)
+        for number in range(newcomers_per_turn):
+            heapq.heappush(queue, (stamp(vtime, None, 1.0), newcomers_per_turn * turn + number))
+        vft, who = heapq.heappop(queue)
+        vtime = max(vtime, vft)
+        if who == -1:
+            return turn
+    return None
+
+
+def test_nobody_waits_for_ever_behind_newcomers() -> None:
+    """Tenants that come faster than they are served would keep virtual time from moving."""
+    assert turns_until_served(12.0, 3, ageing=False) is None
+    waited = turns_until_served(12.0, 3, ageing=True)
+    assert waited is not None
+    came_before_it = 3 * 12.0 / AGEING
+    assert waited <= came_before_it
+
+
+def test_a_crowd_of_one_waits_behind_newcomers() -> None:
+    """The other way round: age does not carry a long queue of one tenant."""
+    assert (turns_until_served(12.0, 1, ageing=True) or 0) > 10
