@@ -31,7 +31,7 @@ from jobs.job import SETTLED, JobState
 from jobs.sql_ledger import SqlLedger
 from scripts.bench.sides import KEY, args_of, own_config
 from scripts.bench.workload import body
-from serve_app.config import load_serve_config
+from serve_app.serve_file import load_serve_config
 
 REPLICAS = 2
 WAIT_SECONDS = 300.0

@@ -26,7 +26,7 @@ from deployments.local import alive, descendants
 from scripts.sheet import contact_sheet, strip
 from serve_app.commands.api import Body, Service, ServiceError, Unreachable
 from serve_app.commands.generate import describe
-from serve_app.config import load_serve_config
+from serve_app.serve_file import load_serve_config
 
 CONFIG = Path("configs/laptop.yaml")
 OUT = Path("out")

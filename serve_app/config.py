@@ -1,7 +1,7 @@
 """The configuration: frozen sections, read once, refused at start with the path of a wrong field.
 
-A config file is a plain Ray Serve config file; the `args` of its applications are a ClusterConfig.
-This is the only file that reads YAML. Relative paths count from the working directory.
+A ClusterConfig is the `args` of an application in a Serve config file (serve_file.py). Relative
+paths count from the working directory.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
@@ -366,128 +365,19 @@ class LiveSection(Section):
 
 def with_live(config: ClusterConfig, user_config: dict[str, Any]) -> ClusterConfig:
     """The config of the start with the sections that `user_config` names replaced. ConfigError."""
-    live = _checked(LiveSection, user_config, "user_config")
+    live = checked(LiveSection, user_config, "user_config")
     sections = {name: value for name, value in live.model_dump().items() if value is not None}
-    return _checked(ClusterConfig, {**config.model_dump(), **sections}, "user_config")
-
-
-class HttpOptions(Section):
-    """Ray Serve's http_options."""
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65_535)] = 8000
-    root_path: str = ""
-    request_timeout_s: float | None = None
-    keep_alive_timeout_s: int = 90
-    ssl_keyfile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile_password: str | None = None
-    ssl_ca_certs: str | None = None
-
-
-class DeploymentOptions(Section):
-    """Ray Serve's options of one deployment; their values are checked by Ray."""
-
-    name: str
-    num_replicas: Any = None
-    max_ongoing_requests: Any = None
-    max_queued_requests: Any = None
-    backpressure_config: Any = None
-    user_config: LiveSection | None = None
-    autoscaling_config: Any = None
-    graceful_shutdown_wait_loop_s: Any = None
-    graceful_shutdown_timeout_s: Any = None
-    health_check_period_s: Any = None
-    health_check_timeout_s: Any = None
-    ray_actor_options: Any = None
-    placement_group_bundles: Any = None
-    placement_group_strategy: Any = None
-    placement_group_bundle_label_selector: Any = None
-    max_replicas_per_node: Any = None
-    logging_config: Any = None
-    request_router_config: Any = None
-    gang_scheduling_config: Any = None
-    deployment_actors: Any = None
-    rolling_update_percentage: Any = None
-    max_surge_percent: Any = None
-
-
-class Application(Section):
-    """Ray Serve's description of one application; ours are the `args`."""
-
-    name: str = "default"
-    route_prefix: str | None = "/"
-    import_path: str
-    runtime_env: dict[str, Any] = {}
-    host: str | None = None
-    port: int | None = None
-    deployments: list[DeploymentOptions] = []
-    autoscaling_policy: Any = None
-    args: ClusterConfig = ClusterConfig()
-    logging_config: Any = None
-    external_scaler_enabled: bool = False
-
-
-class ServeFile(Section):
-    """A whole Serve config file. Ray itself ignores keys that it does not know; we refuse them."""
-
-    proxy_location: Literal["Disabled", "HeadOnly", "EveryNode"] = "EveryNode"
-    http_options: HttpOptions = HttpOptions()
-    grpc_options: Any = None
-    controller_options: Any = None
-    logging_config: Any = None
-    tracing_config: Any = None
-    applications: Annotated[list[Application], Field(min_length=1)]
-    target_capacity: float | None = None
-
-    @model_validator(mode="after")
-    def _lanes_are_apart(self) -> Self:
-        owners: dict[tuple[Places, str], str] = {}
-        for number, application in enumerate(self.applications):
-            args = application.args
-            owner = owners.setdefault((args.ledger.places(), args.lane), application.name)
-            if owner != application.name:
-                raise ValueError(
-                    f"applications.{number}.args.lane: {args.lane!r} is the lane of application "
-                    f"{owner!r} already, and on the same ledger each would run the other's jobs"
-                )
-        return self
-
-
-def load_serve_config(path: str | Path) -> dict[str, Any]:
-    """The file as Ray Serve takes it, after a strict check of the whole of it.
-
-    Raises ConfigError naming the file and the field.
-    """
-    document = _read_yaml(Path(path))
-    parse_serve_config(document, str(path))
-    return document
-
-
-def parse_serve_config(document: object, source: str) -> ServeFile:
-    """The checked file. Raises ConfigError; `source` names the file in it."""
-    return _checked(ServeFile, document, source)
+    return checked(ClusterConfig, {**config.model_dump(), **sections}, "user_config")
 
 
 def parse_cluster_config(args: object, source: str = "args") -> ClusterConfig:
     """One application's args. Raises ConfigError."""
-    return _checked(ClusterConfig, args, source)
+    return checked(ClusterConfig, args, source)
 
 
-def _checked(section: type[T], document: object, source: str) -> T:
+def checked(section: type[T], document: object, source: str) -> T:
+    """The document as that section. Raises ConfigError; `source` says where it is from."""
     try:
         return section.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{source}: {first_problem(section, error)}") from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: must be a mapping with the key applications")
-    return document

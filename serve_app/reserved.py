@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deployments.room import Reservation
-from serve_app.config import Application, DeploymentOptions, ServeFile
+from serve_app.serve_file import Application, DeploymentOptions, ServeFile
 
 _SECTIONS = {
     "Gateway": "gateway",

@@ -36,7 +36,8 @@ from scripts.bench.measure import (
     warm,
 )
 from scripts.bench.recipe import Recipe
-from serve_app.config import load_serve_config, parse_cluster_config
+from serve_app.config import parse_cluster_config
+from serve_app.serve_file import load_serve_config
 
 IDLE_SECONDS = 8.0
 

@@ -23,7 +23,7 @@ from scripts.bench.sides import args_of, own_config
 from scripts.chaos import auditor
 from scripts.chaos.http_clients import HttpClients
 from scripts.chaos.world import LANE, World
-from serve_app.config import load_serve_config
+from serve_app.serve_file import load_serve_config
 
 USERS = 9
 REST_SECONDS = 120.0

@@ -11,8 +11,9 @@ from jobs.blobs import DirectoryBlobs
 from jobs.erasing import Erased, erase_tenant
 from jobs.ledger import LedgerError
 from jobs.open_ledger import open_ledger
-from serve_app.config import ClusterConfig, load_serve_config, parse_serve_config
+from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
+from serve_app.serve_file import load_serve_config, parse_serve_config
 
 EPILOG = """\
 Works while the service runs or not. At the end an SQLite ledger is rewritten without the deleted

@@ -16,8 +16,9 @@ from jobs.accounts import Accounts, ApiKey
 from jobs.ledger import LedgerError
 from jobs.request import Tenant
 from jobs.sql_ledger import SqlLedger
-from serve_app.config import ClusterConfig, load_serve_config, parse_serve_config
+from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
+from serve_app.serve_file import load_serve_config, parse_serve_config
 from serve_app.tokens import TENANT_ID, mint
 
 DAY_SECONDS = 86_400

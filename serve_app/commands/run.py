@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from deployments.local import run_forever
-from serve_app.config import load_serve_config, parse_serve_config
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
+from serve_app.serve_file import load_serve_config, parse_serve_config
 
 
 def main(arguments: Sequence[str]) -> int:

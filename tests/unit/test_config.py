@@ -12,17 +12,16 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.open_ledger import Places
-from serve_app.config import (
+from serve_app.config import ClusterConfig, parse_cluster_config
+from serve_app.config_errors import ConfigError
+from serve_app.serve_file import (
     Application,
-    ClusterConfig,
     DeploymentOptions,
     HttpOptions,
     ServeFile,
     load_serve_config,
-    parse_cluster_config,
     parse_serve_config,
 )
-from serve_app.config_errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 LAPTOP = yaml.safe_load((ROOT / "configs/laptop.yaml").read_text())

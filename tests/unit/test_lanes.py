@@ -13,9 +13,9 @@ import yaml
 
 from deployments.local import LocalCluster
 from deployments.room import Reservation, Room, shortage
-from serve_app.config import load_serve_config, parse_serve_config
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
+from serve_app.serve_file import load_serve_config, parse_serve_config
 
 ROOT = Path(__file__).resolve().parents[2]
 _FILE = yaml.safe_load((ROOT / "configs/two-lanes.yaml").read_text())
