@@ -21,7 +21,7 @@ def say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Break things under load; prove nothing is lost.")
     parser.add_argument("--databases", nargs="*", default=list(DATABASES), choices=DATABASES)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of faults without Ray")
+    parser.add_argument("--minutes", type=float, default=24.0, help="of faults without Ray")
     parser.add_argument("--quick", action="store_true", help="a minute, without Ray")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--kills", type=int, help="in Ray; 56, or none with --quick")

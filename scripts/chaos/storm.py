@@ -26,6 +26,8 @@ from scripts.chaos.world import LANE, World, wish
 IGNORED = shutil.ignore_patterns("*.sock", "ballast", "mp-pg-*")
 DISPATCHERS, CLIENTS, WISHES = 4, 3, 8
 REST_SECONDS = 120.0
+PAUSE_SECONDS = 0.6
+"""Between faults, on average."""
 LONG_PASSES, LONG_PASS_MS, LONG_RENDERS = 16, 200.0, 8
 
 
@@ -36,7 +38,7 @@ def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str
         storm = Storm(world, crew, database, random.Random(seed))
         try:
             crew.muster(DISPATCHERS, CLIENTS, WISHES)
-            storm.rage(seconds, pause_seconds=seconds / 600 if seconds > 300 else 0.5)
+            storm.rage(seconds, PAUSE_SECONDS)
             rested = _rest(world, crew)
         finally:
             crew.dismiss()
