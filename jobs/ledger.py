@@ -170,10 +170,12 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a tenant stands against its tier's limits. queued_jobs: in that lane."""
+    """How a tenant stands against its tier's limits. queued_jobs: in that lane. renders: images
+    that dispatchers hold, in any lane."""
 
     usage: Usage
     queued_jobs: int
+    renders: int
 
 
 class Keys(Protocol):

@@ -420,7 +420,9 @@ class SqlLedger:
         with self._read() as connection:
             usage = usage_of(connection, tenant, tier, self._days, self._now(connection))
             where = {"tenant": tenant.id, "lane": lane}
-            return Standing(usage, int(connection.execute(sql.WAITING, where).scalar_one()))
+            queued = connection.execute(sql.WAITING, where).scalar_one()
+            renders = connection.execute(sql.RENDERS_OF, where).scalar_one()
+            return Standing(usage, int(queued), int(renders))
 
     def depth(self, lane: str) -> Depth:
         """See Ledger."""

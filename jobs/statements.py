@@ -111,6 +111,8 @@ HEADS = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
+RENDERS_OF = text("""select cast(coalesce(sum(images), 0) as integer) from leases
+    where tenant = :tenant""")
 UNDER_WAY = text("select tenant, sum(images) as images from leases group by tenant")
 _PARKED = f"state = 'queued' and vft >= {PARKED_FROM}"
 PARK = _many(f"update jobs set vft = vft + {PARKED_FROM} where id in :ids")

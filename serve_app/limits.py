@@ -32,22 +32,21 @@ def duration(seconds: float) -> str:
 
 def limits_body(tenant: Tenant, tier: Tier, standing: Standing) -> dict[str, Any]:
     """GET /v1/limits. A limit of null is none."""
-    usage, queued = standing.usage, tier.queued_jobs
+    usage = standing.usage
     return {
         "object": "limits",
         "tenant": tenant.id,
         "tier": tenant.tier,
         "open": tier.open_to(tenant.id),
         "images_per_day": {
-            "limit": usage.limit,
-            "used": usage.used,
-            "remaining": usage.remaining,
+            **_left(usage.limit, usage.used),
             "resets_at": math.ceil(usage.resets_at),
         },
-        "queued_jobs": {
-            "limit": queued,
-            "used": standing.queued_jobs,
-            "remaining": None if queued is None else max(0, queued - standing.queued_jobs),
-        },
-        "concurrent_renders": {"limit": tier.concurrent_renders},
+        "queued_jobs": _left(tier.queued_jobs, standing.queued_jobs),
+        "concurrent_renders": _left(tier.concurrent_renders, standing.renders),
     }
+
+
+def _left(limit: int | None, used: int) -> dict[str, int | None]:
+    remaining = None if limit is None else max(0, limit - used)
+    return {"limit": limit, "used": used, "remaining": remaining}

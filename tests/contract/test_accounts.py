@@ -148,9 +148,11 @@ def test_a_tenant_has_so_many_jobs_waiting_as_its_tier_allows(database: Database
     assert used(ledger) == 2, "what is refused costs nothing"
     ledger.submit(wish(tenant="bob"))
     ledger.submit(wish(lane="api"))
+    assert ledger.standing(ADA, "chat").renders == 0
     claim_one(ledger)
     ledger.submit(wish())
     assert ledger.standing(ADA, "chat").queued_jobs == 2
+    assert ledger.standing(ADA, "chat").renders == 1
 
 
 def test_a_retry_finds_its_job_though_the_queue_is_full(database: Database) -> None:
