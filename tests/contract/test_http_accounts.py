@@ -100,8 +100,8 @@ def test_a_signed_token_is_all_that_a_new_tenant_needs(
     ("key", "code", "reason"),
     [
         (token("ada", seconds=-1), "invalid_token", "expired"),
-        (token("ada", tier="gone"), "unknown_tier", "'gone'"),
-        (token("ada") + "x", "invalid_token", "wrong"),
+        (token("ada", tier="gone", seconds=3600), "unknown_tier", "'gone'"),
+        (token("ada", seconds=3600) + "x", "invalid_token", "wrong"),
         ("a.b.c", "invalid_token", "malformed"),
         ("sk-mp-unknown", "invalid_api_key", "Incorrect API key"),
     ],
