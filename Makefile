@@ -23,7 +23,7 @@ help: ## Say what there is
 	@echo "Meltproof: an image service for your own GPUs that speaks the OpenAI Images API."
 	@echo
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
-		| awk 'BEGIN {FS = ":.*## "} {printf "  make %-11s %s\n", $$1, $$2}'
+		| awk 'BEGIN {FS = ":.*## "} {printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with everything pinned (minutes the first time, nothing after that)
 
