@@ -19,6 +19,8 @@ from jobs.ledger import LedgerUnavailable
 
 _OVERTAKEN = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
 
+_TRIES = 5
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,14 +51,16 @@ def ends_all(error: Exception) -> bool:
 
 
 def again_if_overtaken(verb: Callable[P, R]) -> Callable[P, R]:
-    """Run a verb once more, from its beginning, when another transaction went first."""
+    """Run a verb again, from its beginning, when another transaction went first."""
 
     @wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return verb(*args, **kwargs)
-        except Overtaken:
-            return verb(*args, **kwargs)
+        for _ in range(_TRIES - 1):
+            try:
+                return verb(*args, **kwargs)
+            except Overtaken:
+                continue
+        return verb(*args, **kwargs)
 
     return run
 

@@ -36,7 +36,7 @@ class AsyncLedger:
     async def submit(self, request: ImageRequest) -> Submission:
         """See Ledger."""
         run = partial(self._ledger.submit, request)
-        result: Submission = await self._writes.ask(run, tenant=request.tenant)
+        result: Submission = await self._writes.ask(run, rows=f"tenant {request.tenant}")
         return result
 
     async def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
@@ -66,12 +66,12 @@ class AsyncLedger:
     async def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:
         """See Ledger."""
         run = partial(self._ledger.release, job_id, fence, error=error)
-        await self._writes.ask(run)
+        await self._writes.ask(run, rows=f"job {job_id}")
 
     async def cancel(self, job_id: str) -> Job | None:
         """See Ledger."""
         run = partial(self._ledger.cancel, job_id)
-        result: Job | None = await self._writes.ask(run)
+        result: Job | None = await self._writes.ask(run, rows=f"job {job_id}")
         return result
 
     async def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:

@@ -31,7 +31,7 @@ class Call:
 
     durable: its caller must not be answered before an fsync. job_id: set for a plain `get`, and
     outlook_of for an `outlook`, which are read together. Only a `get` that found nothing is run: it
-    may be that its database is away. tenant: set for a submit, which keeps the tenant's rows until
+    may be that its database is away. rows: names those that it keeps from others until
     its batch has ended.
     """
 
@@ -39,7 +39,7 @@ class Call:
     durable: bool = True
     job_id: str | None = None
     outlook_of: str | None = None
-    tenant: str = ""
+    rows: str = ""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     answer: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -68,11 +68,11 @@ class LedgerThread:
         durable: bool = True,
         job_id: str | None = None,
         outlook_of: str | None = None,
-        tenant: str = "",
+        rows: str = "",
     ) -> Any:
         """The result of `run`, called on this thread. A call that was started is finished even if
         its caller goes away."""
-        call = Call(run, durable, job_id, outlook_of, tenant)
+        call = Call(run, durable, job_id, outlook_of, rows)
         with self._closing:  # so that nothing arrives behind the end
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
@@ -132,15 +132,15 @@ class LedgerThread:
 def write_batch(ledger: Ledger) -> Batch:
     """One transaction for the whole batch; a lone call needs no savepoint.
 
-    Submits run in the order of their tenants: of two processes whose batches have the same tenants,
-    one waits for the other, and neither for both.
+    Calls run in the order of the rows that they keep: of two processes whose batches have the same
+    tenants or jobs, one waits for the other, and neither for both.
     """
 
     def run(batch: Sequence[Call]) -> Sequence[Any]:
         if len(batch) == 1:
             return [batch[0].run()]
         durable = any(call.durable for call in batch)
-        order = sorted(range(len(batch)), key=lambda place: batch[place].tenant)
+        order = sorted(range(len(batch)), key=lambda place: batch[place].rows)
         results = ledger.together([batch[place].run for place in order], durable=durable)
         arrived = dict(zip(order, results, strict=True))
         return [arrived[place] for place in range(len(batch))]

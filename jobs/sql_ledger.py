@@ -172,13 +172,20 @@ class SqlLedger:
                 self._outage.failed()
             raise meaning from error
 
-    @again_if_overtaken
     def together(
         self, calls: Sequence[Callable[[], T]], *, durable: bool = True
     ) -> list[T | Exception]:
         """Run several write verbs in ONE transaction, each in a savepoint of its own: what one
         raises is its result and undoes nothing of its neighbours. LedgerUnavailable ends them all.
+
+        Only when another such batch needed the same rows in another order, each runs alone.
         """
+        try:
+            return self._together(calls, durable)
+        except Overtaken:
+            return [_outcome(call) for call in calls]
+
+    def _together(self, calls: Sequence[Callable[[], T]], durable: bool) -> list[T | Exception]:
         if not self._one_raised:
             try:
                 return self._all(calls, durable, _plainly, NewJobs())
@@ -232,7 +239,8 @@ class SqlLedger:
             enter_tenant(connection, request, now)
             found = job_to_reattach(connection, request, now)
             if found is not None:
-                self._watch(connection, [found], now + self._watch_grace_seconds)
+                locked = lock_jobs(connection, [found])
+                self._watch(connection, locked, now + self._watch_grace_seconds)
                 usage = usage_of(connection, tenant, tier, self._days, now)
                 return Submission(load_jobs(connection, [found])[found], True, usage)
             watched_until = now + self._watch_grace_seconds if request.watched else None
@@ -261,21 +269,22 @@ class SqlLedger:
 
     @again_if_overtaken
     def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
-        """See Ledger. Not fsynced: a lost renewal is renewed."""
+        """See Ledger. Not fsynced, and not for a job that somebody is moving right now: a lost
+        renewal is renewed, long before the grace is over."""
         if job_ids:
             with self._write(self._database.relaxed) as connection:
-                self._watch(connection, job_ids, self._now(connection) + grace_seconds)
+                ids = lock_jobs(connection, job_ids, skip=True)
+                self._watch(connection, ids, self._now(connection) + grace_seconds)
 
-    def _watch(self, connection: Connection, job_ids: Sequence[str], until: float) -> None:
-        ids = lock_jobs(connection, job_ids)
-        connection.execute(sql.WATCH, {"ids": ids, "until": until})
+    def _watch(self, connection: Connection, locked: Sequence[str], until: float) -> None:
+        connection.execute(sql.WATCH, {"ids": list(locked), "until": until})
 
     @again_if_overtaken
     def answered(self, job_ids: Sequence[str]) -> None:
-        """See Ledger. Not fsynced: at worst a retry gets the same answer again."""
+        """See Ledger. As `watch`: at worst a retry gets the same answer again."""
         if job_ids:
             with self._write(self._database.relaxed) as connection:
-                ids = lock_jobs(connection, job_ids)
+                ids = lock_jobs(connection, job_ids, skip=True)
                 connection.execute(sql.ANSWERED, {"ids": ids, "now": self._now(connection)})
 
     # -- working
@@ -532,6 +541,13 @@ class _OfThread(threading.local):
     connection: Connection | None = None
     now: float | None = None
     new: NewJobs | None = None
+
+
+def _outcome(call: Callable[[], T]) -> T | Exception:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
+        return error
 
 
 class _OneRaised(Exception):

@@ -5,13 +5,13 @@ Compiled once and cached by SQLAlchemy. Each write carries the state or fence th
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, func, literal_column, select, text
+from sqlalchemy import Text, TextClause, bindparam, func, literal_column, select, text
 
 from jobs.schema import IN_SAMPLE, PARKED_FROM, jobs, lanes, renders
 
 
 def _many(sql: str) -> TextClause:
-    return text(sql).bindparams(bindparam("ids", expanding=True))
+    return text(sql).bindparams(bindparam("ids", expanding=True, type_=Text))
 
 
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,

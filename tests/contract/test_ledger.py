@@ -331,3 +331,11 @@ def test_an_id_tells_its_tenants_shard(ledger: Ledger) -> None:
     assert len(ids) == 3
     assert all(shard_of(job_id) == virtual_shard(tenant) for job_id, tenant in ids.items())
     assert shard_of(new_job_id(171)) == 171
+
+
+def test_nobody_named_is_nobody_found(ledger: Ledger) -> None:
+    assert ledger.get_many([]) == []
+    assert ledger.outlooks([]) == {}
+    ledger.watch(["00"], 120.0)
+    ledger.answered(["00"])
+    ledger.forget([])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,8 @@ from jobs.group_commit import AsyncLedger
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outcome
 from jobs.request import ImageRequest
-from jobs.sql_ledger import SqlLedger
-from serve_app.watch import JobWatch
+from serve_app.watch import LONGEST_PAUSE_SECONDS, JobWatch
+from tests.contract.ledger_kit import Database
 
 FAILED = Outcome(RenderState.FAILED, error="enough")
 
@@ -41,8 +40,8 @@ class CountedLedger(AsyncLedger):
 
 
 @pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[CountedLedger]:
-    made = CountedLedger(SqlLedger(f"sqlite:///{tmp_path}/ledger.db"))
+async def ledger(database: Database) -> AsyncIterator[CountedLedger]:
+    made = CountedLedger(database.open())
     yield made
     await asyncio.to_thread(made.close)
 
@@ -75,6 +74,21 @@ async def test_everybody_sees_the_end_and_one_query_serves_them_all(
     ended = await asyncio.gather(*waiting)
     assert [job.state for job in ended] == [JobState.FAILED] * 100
     assert ledger.looks < 100, "a query for each of them would be 100 or more"
+
+
+async def test_thousands_are_looked_at_ten_times_a_second(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    """However often somebody writes; and each look is one query."""
+    job = await submitted(ledger, 1)
+    waiting = [asyncio.create_task(watch.ended(job)) for _ in range(2000)]
+    began = asyncio.get_running_loop().time()
+    for number in range(100):
+        await submitted(ledger, 2 + number)
+    elapsed = asyncio.get_running_loop().time() - began
+    assert ledger.looks <= 2 + elapsed / LONGEST_PAUSE_SECONDS
+    await end_all(ledger)
+    assert {ended.state for ended in await asyncio.gather(*waiting)} == {JobState.FAILED}
 
 
 async def test_an_ended_job_needs_no_waiting(ledger: CountedLedger, watch: JobWatch) -> None:
