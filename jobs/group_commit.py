@@ -11,7 +11,7 @@ from functools import partial
 from jobs.changes import Changes
 from jobs.job import Job
 from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
-from jobs.ledger_thread import LedgerThread, read_batch, write_batch
+from jobs.ledger_thread import SUBMITS, LedgerThread, read_batch, write_batch
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.settling import Finish
@@ -36,7 +36,7 @@ class AsyncLedger:
     async def submit(self, request: ImageRequest) -> Submission:
         """See Ledger."""
         run = partial(self._ledger.submit, request)
-        result: Submission = await self._writes.ask(run, rows=f"tenant {request.tenant}")
+        result: Submission = await self._writes.ask(run, rows=f"{SUBMITS}{request.tenant}")
         return result
 
     async def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:

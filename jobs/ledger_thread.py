@@ -12,11 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from jobs.ledger import Ledger, LedgerUnavailable, Outlook
 
 _log = logging.getLogger(__name__)
+SUBMITS = "tenant "
+"""Before the tenant in the `rows` of a submit."""
 _WRITES_MAX = 64
 _READS_MAX = 2000
 # Beside the time that the last commit took, which gathers by itself: as long as calls arrive less
@@ -130,22 +133,33 @@ class LedgerThread:
 
 
 def write_batch(ledger: Ledger) -> Batch:
-    """One transaction for the whole batch; a lone call needs no savepoint.
+    """One transaction for all submits of the batch and one for the others; a lone call needs no
+    savepoint.
 
-    Calls run in the order of the rows that they keep: of two processes whose batches have the same
-    tenants or jobs, one waits for the other, and neither for both.
+    Calls run in the order of the rows that they keep, and a submit, which keeps its tenant's, not
+    beside a cancel, which may give back another tenant's quota: of two processes that need the same
+    rows one waits for the other, and neither for both.
     """
 
     def run(batch: Sequence[Call]) -> Sequence[Any]:
-        if len(batch) == 1:
-            return [batch[0].run()]
-        durable = any(call.durable for call in batch)
         order = sorted(range(len(batch)), key=lambda place: batch[place].rows)
-        results = ledger.together([batch[place].run for place in order], durable=durable)
-        arrived = dict(zip(order, results, strict=True))
-        return [arrived[place] for place in range(len(batch))]
+        results: dict[int, Any] = {}
+        for _, part in groupby(order, lambda place: batch[place].rows.startswith(SUBMITS)):
+            places = list(part)
+            results |= zip(places, _together(ledger, [batch[p] for p in places]), strict=True)
+        return [results[place] for place in range(len(batch))]
 
     return run
+
+
+def _together(ledger: Ledger, calls: Sequence[Call]) -> Sequence[Any]:
+    if len(calls) == 1:
+        return [_outcome(calls[0].run)]
+    try:
+        durable = any(call.durable for call in calls)
+        return ledger.together([call.run for call in calls], durable=durable)
+    except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+        return [error] * len(calls)
 
 
 def read_batch(ledger: Ledger) -> Batch:

@@ -64,8 +64,8 @@ def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None
         leases = [{"job_id": job.id, "fence": job.fence} for job in let_go]
         connection.execute(sql.DROP_LEASE, leases)
         unpark(connection, (job.request.tenant for job in let_go))
-    for before, after in moves:
-        _refund(connection, before, after)
+    for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
+        _refund(connection, before, after)  # in an order that is the same for everybody
 
 
 def _job_row(before: Job, after: Job) -> dict[str, object]:

@@ -485,7 +485,7 @@ class SqlLedger:
     def _expire_overdue(self, connection: Connection, now: float) -> int:
         rows = connection.execute(sql.OVERDUE, {"now": now, "limit": _EXPIRE_AT_ONCE})
         ours = lock_jobs(connection, list(rows.scalars()), skip=True)
-        found = load_jobs(connection, ours).values()
+        found = _by_tenant(load_jobs(connection, ours))
         overdue = [job for job in found if job.state is JobState.QUEUED]
         for job in overdue:
             self._store(connection, job, job.on(JobEvent.EXPIRE))
@@ -495,7 +495,7 @@ class SqlLedger:
         rows = connection.execute(sql.UNWATCHED, {"now": now, "limit": _EXPIRE_AT_ONCE})
         grace = self._watch_grace_seconds
         lapsed = [row.id for row in rows if self._outage.lapsed(row.watched_until, grace, now)]
-        found = load_jobs(connection, lock_jobs(connection, lapsed, skip=True)).values()
+        found = _by_tenant(load_jobs(connection, lock_jobs(connection, lapsed, skip=True)))
         unwatched = [job for job in found if job.watched_until and job.watched_until <= now]
         for job in unwatched:
             self._cancel(connection, job)
@@ -564,6 +564,11 @@ def _plainly(_connection: Connection, call: Callable[[], Any]) -> Any:
         if isinstance(error, LedgerUnavailable) or ends_all(error):
             raise
         raise _OneRaised from error
+
+
+def _by_tenant(jobs: Mapping[str, Job]) -> list[Job]:
+    """In the order in which every transaction takes tenants' rows."""
+    return sorted(jobs.values(), key=lambda job: job.request.tenant)
 
 
 def _anything_lapsed(connection: Connection, now: float) -> bool:
