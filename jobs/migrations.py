@@ -51,7 +51,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (  # 5: a sample of the queues, by which places are estimated
         """create index jobs_sampled on jobs (lane, tier, vft, seq, cost_seconds, state, id)
-            where state = 'queued' and substr(id, 32) = '0'""",
+            where state = 'queued' and substr(id, 31) in ('00', '40', '80', 'c0')""",
     ),
     (  # 6: tenants at their limit of concurrent renders
         """create index jobs_parked on jobs (tenant, vft)

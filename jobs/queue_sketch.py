@@ -1,8 +1,8 @@
 """How many jobs wait before a place in a queue, without counting them. Pure.
 
-The head of a tier's queue is known job by job; behind it every sixteenth job is, by chance (its id
+The head of a tier's queue is known job by job; behind it one job in 64 is, by chance (its id
 is random) and for good, so that whoever looks again sees the same ones. Exact for the first HEAD
-places. n jobs further back the estimate is off by about 4 * sqrt(n): 400 at 10,000, 4,000 at a
+places. n jobs further back the estimate is off by about 8 * sqrt(n): 800 at 10,000, 8,000 at a
 million.
 """
 
@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Self
 
 HEAD = 500
-EVERY = 16
+EVERY = 64
 
 Key = tuple[float, int]
 """A place in a tier's queue: virtual finish time, order of arrival."""
