@@ -93,7 +93,7 @@ def _seconds(produce: list[list[str]], finished: Callable[[], bool]) -> float:
             producer.stdin.flush()
         while any(producer.poll() is None for producer in producers) or not finished():
             assert time.perf_counter() - began < LIMIT_SECONDS, "jobs are missing"
-            time.sleep(0.02)
+            time.sleep(0.05)
         return time.perf_counter() - began
 
 

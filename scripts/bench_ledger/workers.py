@@ -1,8 +1,9 @@
 """Both sides of the comparison with Celery, as processes: `python -m scripts.bench_ledger.workers`.
 
 The workload: two producers, three workers of eight slots, jobs of four passes that take no time.
-Ours writes a checkpoint of 1 KB after every pass and settles under the fence; Celery (with the
-settings of Ray's adapter: late acknowledgement, threads) writes neither checkpoint nor progress.
+Ours writes a checkpoint of 1 KB after every pass and settles under the fence; Celery, with the
+settings of Ray Serve's adapter (late acknowledgement, threads, results kept so that they can be
+asked for), writes neither checkpoint nor progress.
 """
 
 from __future__ import annotations
@@ -27,12 +28,11 @@ CHECKPOINT = os.urandom(1024)
 LEASE_SECONDS = 30.0
 BROKER = os.environ.get("BENCH_BROKER", "")
 
-app = Celery("bench", broker=BROKER)
+app = Celery("bench", broker=BROKER, backend=BROKER)
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    task_ignore_result=True,
-    worker_prefetch_multiplier=1,
+    task_ignore_result=False,
     broker_connection_retry_on_startup=True,
 )
 done = Redis(unix_socket_path=BROKER.removeprefix("redis+socket://"))
