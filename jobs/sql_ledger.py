@@ -6,23 +6,18 @@ tiers.py; who is next in fair_queue.py; this file only asks them inside a transa
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import groupby
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
 from jobs.database import open_database
-from jobs.errors import Overtaken, again_if_overtaken, duplicate, ends_all, translated
+from jobs.errors import again_if_overtaken
 from jobs.fair_queue import LEAST_SHARE, FairQueue
 from jobs.forgetting import (
     Forgetting,
@@ -49,7 +44,6 @@ from jobs.ledger import (
 )
 from jobs.making_way import Asking, make_way, who_gives_way
 from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
-from jobs.outage import Outage
 from jobs.outlook import Outlooks
 from jobs.parking import stray_tenants, unpark
 from jobs.queue_length import Queues, lane_depth
@@ -61,6 +55,7 @@ from jobs.rows import request_to_json
 from jobs.settling import Finish
 from jobs.submitting import NewJobs, enter_tenant, insert_job, job_to_reattach, usage_of
 from jobs.tiers import DEFAULT_TIER, Tier
+from jobs.transactions import Transactions
 
 T = TypeVar("T")
 
@@ -98,12 +93,11 @@ class SqlLedger:
         self._attempts_max = attempts_max
         self._watch_grace_seconds = watch_grace_seconds
         self._days = days
-        self._clock = clock
-        self._outage = Outage()
+        self._transactions = Transactions(self._database, clock)
+        self._write, self._read = self._transactions.write, self._transactions.read
+        self._now, self._outage = self._transactions.now, self._transactions.outage
         self._queues = Queues()
         self._outlooks = Outlooks(self._queues)
-        self._own = _OfThread()
-        self._one_raised = False  # the last batch needed a savepoint for each call
         self._accounts = Accounts(self._write, self._read, self._now)
         try:
             self._prepare()
@@ -124,100 +118,11 @@ class SqlLedger:
     def _fair_queue(self) -> FairQueue:
         return FairQueue(self.tiers, self.least_share)
 
-    # -- transactions
-
-    @contextmanager
-    def _write(
-        self, engine: Engine | None = None, *, tenant: str | None = None
-    ) -> Iterator[Connection]:
-        """One transaction, or a part of the one that `together` has open on this thread: then what
-        was submitted in it is written first, unless it cannot matter to this `tenant`."""
-        shared = self._own.connection
-        if shared is not None:
-            new = self._own.new
-            if new is not None and (tenant is None or new.of(tenant)):
-                new.write(shared)
-            yield shared
-            return
-        with self._errors(), (engine or self._database.durable).begin() as connection:
-            now = self._own.now = self._read_clock(connection)
-            yield connection
-        self._outage.succeeded(now)
-        self._database.wrote()
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        self._own.now = None
-        with self._errors(), self._database.reader.begin() as connection:
-            yield connection
-
-    def _now(self, connection: Connection) -> float:
-        """The time of this transaction; the clock is read once in it."""
-        if self._own.now is None:
-            self._own.now = self._read_clock(connection)
-        return float(self._own.now)
-
-    def _read_clock(self, connection: Connection) -> float:
-        return self._database.now(connection) if self._clock is None else self._clock()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            meaning = translated(error)
-            if meaning is None:
-                raise
-            if not isinstance(meaning, Overtaken):
-                self._outage.failed()
-            raise meaning from error
-
     def together(
         self, calls: Sequence[Callable[[], T]], *, durable: bool = True
     ) -> list[T | Exception]:
-        """Run several write verbs in ONE transaction, each in a savepoint of its own: what one
-        raises is its result and undoes nothing of its neighbours. LedgerUnavailable ends them all.
-
-        Only when another such batch needed the same rows in another order, each runs alone.
-        """
-        try:
-            return self._together(calls, durable)
-        except Overtaken:
-            return [_outcome(call) for call in calls]
-
-    def _together(self, calls: Sequence[Callable[[], T]], durable: bool) -> list[T | Exception]:
-        if not self._one_raised:
-            try:
-                return self._all(calls, durable, _plainly, NewJobs())
-            except _OneRaised:
-                self._one_raised = True
-        results = self._all(calls, durable, _in_savepoint, None)
-        self._one_raised = any(isinstance(result, Exception) for result in results)
-        return results
-
-    def _all(
-        self, calls: Sequence[Callable[[], T]], durable: bool, run: _Run, new: NewJobs | None
-    ) -> list[T | Exception]:
-        results: list[T | Exception] = []
-        with self._write(None if durable else self._database.relaxed) as connection:
-            self._own.connection, self._own.new = connection, new
-            try:
-                for finishing, group in groupby(calls, lambda call: isinstance(call, Finish)):
-                    if finishing:
-                        results.extend(self._finish_together(connection, list(group), run))
-                    else:
-                        results.extend(run(connection, call) for call in group)
-                if new is not None:
-                    new.write(connection)
-            finally:
-                self._own.connection = self._own.new = None
-        return results
-
-    def _finish_together(
-        self, connection: Connection, finishes: Sequence[Any], run: _Run
-    ) -> Sequence[Any]:
-        done = run(connection, partial(self._finish, finishes))
-        return [done] * len(finishes) if isinstance(done, Exception) else done
+        """See Ledger."""
+        return self._transactions.together(calls, durable, self._finish)
 
     # -- asking
 
@@ -245,9 +150,9 @@ class SqlLedger:
                 return Submission(load_jobs(connection, [found])[found], True, usage)
             watched_until = now + self._watch_grace_seconds if request.watched else None
             job = Job.queued(new_job_id(virtual_shard(request.tenant)), request, now, watched_until)
-            new = self._own.new or NewJobs()
+            new = self._transactions.new_jobs or NewJobs()
             usage = insert_job(connection, job, new, stored=stored, tier=tier, days=self._days)
-            if new is not self._own.new:
+            if new is not self._transactions.new_jobs:
                 new.write(connection)
             return Submission(job, False, usage)
 
@@ -535,37 +440,6 @@ class SqlLedger:
         self._database.close()
 
 
-class _OfThread(threading.local):
-    """A thread's open transaction, the time in it, and the jobs that it has yet to write."""
-
-    connection: Connection | None = None
-    now: float | None = None
-    new: NewJobs | None = None
-
-
-def _outcome(call: Callable[[], T]) -> T | Exception:
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
-        return error
-
-
-class _OneRaised(Exception):
-    """A call of a batch raised: all is undone, to be done again with savepoints."""
-
-
-_Run = Callable[[Connection, Callable[[], Any]], Any]
-
-
-def _plainly(_connection: Connection, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        if isinstance(error, LedgerUnavailable) or ends_all(error):
-            raise
-        raise _OneRaised from error
-
-
 def _by_tenant(jobs: Mapping[str, Job]) -> list[Job]:
     """In the order in which every transaction takes tenants' rows."""
     return sorted(jobs.values(), key=lambda job: job.request.tenant)
@@ -577,24 +451,3 @@ def _anything_lapsed(connection: Connection, now: float) -> bool:
         connection.execute(statement, limits).first() is not None
         for statement in (sql.LAPSED_LEASES, sql.OVERDUE, sql.UNWATCHED, sql.STRAYS)
     )
-
-
-def _in_savepoint(connection: Connection, call: Callable[[], T]) -> T | Exception:
-    result = _undone_if_it_raises(connection, call)
-    if isinstance(result, Exception) and duplicate(result):
-        result = _undone_if_it_raises(connection, call)
-    return result
-
-
-def _undone_if_it_raises(connection: Connection, call: Callable[[], T]) -> T | Exception:
-    connection.exec_driver_sql("SAVEPOINT one_call")
-    result: T | Exception
-    try:
-        result = call()
-    except Exception as error:
-        if isinstance(error, LedgerUnavailable) or ends_all(error):
-            raise
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
-        result = error
-    connection.exec_driver_sql("RELEASE SAVEPOINT one_call")
-    return result
