@@ -42,8 +42,9 @@ class Scheduler(Generic[R]):
 
     @property
     def taken(self) -> int:
-        """Slots that are taken or promised."""
-        return len(self.waiting) + len(self.running)
+        """Slots that are taken or promised at the next pass boundary. Those of riders who leave
+        there are not: a newcomer that is promised one joins at that boundary, not one later."""
+        return sum(not rider.leaving for rider in (*self.waiting, *self.running))
 
     @property
     def free_slots(self) -> int:

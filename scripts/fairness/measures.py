@@ -150,11 +150,11 @@ def equal_tenants(fresh: Fresh, windows: int, jobs_each: int) -> list[float]:
     with fresh() as url:
         ledger = open_ledger(url)
         for tenant, each in enumerate(passes):
-            number = (windows + 1) * jobs_each * pace.passes // each
+            number = (windows + 2) * jobs_each * pace.passes // each
             submit_all(ledger, tenant, 10 * number if tenant == 0 else number, each, pace)
         queued = ledger.depth("chat").queued_jobs
         with processes([pace.lane(url, "chat")]):
-            wanted = queued - windows * in_window - 4 * pace.slots
+            wanted = queued - (windows + 1) * in_window  # one more: a depth is an estimate
             wait_for(lambda: ledger.depth("chat").queued_jobs <= wanted)
         found = [ledger.recent(f"t{tenant}", queued) for tenant in range(TENANTS)]
         ledger.close()

@@ -51,15 +51,17 @@ def test_a_joiner_takes_its_slot_at_once_and_rides_from_the_next_boundary() -> N
     assert one_pass(scheduler) == "ab"
 
 
-def test_who_leaves_frees_its_slot_when_the_pass_settles() -> None:
-    a, b = Row("a"), Row("b")
+def test_the_slot_of_one_who_leaves_is_promised_for_the_next_boundary() -> None:
+    a, b, c = Row("a"), Row("b"), Row("c")
     scheduler = scheduler_of(a, b, slots=2)
     batch = scheduler.schedule()
+    assert scheduler.free_slots == 0
     a.leaving = True
-    assert scheduler.free_slots == 0, "its row is still in the pass"
+    assert scheduler.free_slots == 1, "though its row is still in the pass"
+    scheduler.join(c)
+    assert scheduler.free_slots == 0
     scheduler.settle(batch)
-    assert scheduler.free_slots == 1
-    assert one_pass(scheduler) == "b"
+    assert one_pass(scheduler) == "bc", "nobody waits a pass longer than needed"
 
 
 def test_who_leaves_before_its_first_pass_never_rides() -> None:
