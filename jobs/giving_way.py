@@ -18,13 +18,12 @@ SPARED_FROM = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Wanting:
-    """A job that waits, in the queue (`queued`) or claimed and without a slot."""
+    """A job that waits, in the queue or claimed and without a slot."""
 
     job_id: str
     tier: str
     images: int
     came_at: float
-    queued: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ class GivingWay:
 def give_way(
     shares: Mapping[str, float], wanting: Sequence[Wanting], holding: Sequence[Holding]
 ) -> GivingWay:
-    """Everybody on the shelf steps back for a queued job of a larger tier; and for each image of a
-    job in `wanting` somebody who is being drawn leaves, the one who was asked least often and has
-    got least far first.
+    """Everybody on the shelf steps back for a job of a larger tier, or would take the slots that
+    are cleared for it; and for each of its images somebody who is being drawn leaves, the one who
+    was asked least often and has got least far first.
 
     shares: of every tier that is named. Whoever is in `wanting` has had no slot cleared yet.
     """
@@ -83,7 +82,7 @@ def give_way(
 
     by_share = sorted(wanting, key=lambda job: -shares[job.tier])
     shelved: dict[str, str] = {}
-    for to in (job for job in by_share if job.queued):
+    for to in by_share:
         for job in reversed(holding):
             if job.shelved and job.job_id not in shelved and may_leave(job, to):
                 shelved[job.job_id] = to.tier

@@ -47,7 +47,7 @@ def who_gives_way(
     rows = connection.execute(sql.HELD, {"lane": asking.lane})
     held = [row for row in rows if row.pass_no is not None]  # some image is not drawn yet
     wanting += [
-        Wanting(row.job_id, row.tier, row.images, row.created_at, queued=False)
+        Wanting(row.job_id, row.tier, row.images, row.created_at)
         for row in held
         if row.job_id in asking.waiting and not row.way_made
     ]
@@ -58,7 +58,7 @@ def who_gives_way(
 def _queued(connection: Connection, lane: str, tier: str, now: float) -> list[Wanting]:
     where = {"lane": lane, "tier": tier, "now": now, "limit": _QUEUED_READ}
     rows = connection.execute(sql.NEXT_WITHOUT_WAY, where)
-    return [Wanting(row.id, tier, row.images, row.created_at, queued=True) for row in rows]
+    return [Wanting(row.id, tier, row.images, row.created_at) for row in rows]
 
 
 def make_way(

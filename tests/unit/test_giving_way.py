@@ -14,7 +14,7 @@ from jobs.giving_way import PREEMPTIONS_MAX, SPARED_FROM, Holding, Wanting, give
 SHARES = {"pro": 0.6, "plus": 0.3, "free": 0.1}
 FREE = Holding("f", "free", 1, 0.0, True, False, 0.5, False, 0)
 SHELVED = replace(FREE, job_id="s", shelved=True, drawn=None)
-PAID = Wanting("p", "pro", 1, 1.0, True)
+PAID = Wanting("p", "pro", 1, 1.0)
 
 
 def several(job: Holding, number: int) -> list[Holding]:
@@ -32,12 +32,6 @@ def test_a_slot_for_each_image_and_the_whole_shelf() -> None:
     held = [*several(FREE, 6), *several(SHELVED, 2)]
     decided = give_way(SHARES, [replace(PAID, images=3)], held)
     assert (len(decided.drawn), set(decided.shelved)) == (3, {"s0", "s1"})
-
-
-def test_one_that_is_on_the_shelf_itself_clears_no_shelf() -> None:
-    held = [*several(FREE, 6), *several(SHELVED, 2)]
-    decided = give_way(SHARES, [replace(PAID, queued=False)], held)
-    assert (len(decided.drawn), decided.shelved) == (1, {})
 
 
 @pytest.mark.parametrize(
@@ -87,7 +81,6 @@ wantings = st.lists(
         tier=st.sampled_from(sorted(SHARES)),
         images=st.integers(1, 4),
         came_at=st.floats(0, 2),
-        queued=st.booleans(),
     ),
     max_size=6,
 )
