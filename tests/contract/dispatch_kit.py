@@ -35,6 +35,7 @@ class WatchedLedger(AsyncLedger):
         super().__init__(ledger)
         self.settled: Counter[tuple[str, int]] = Counter()
         self.tries = 0
+        self.writing = 0
         self.asked = 0
 
     async def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
@@ -46,8 +47,12 @@ class WatchedLedger(AsyncLedger):
         if self.breaks is not None:
             error, self.breaks = self.breaks, None
             raise error
-        job = await super().finish_render(job_id, fence, index, outcome)
-        self.settled[job_id, index] += 1
+        self.writing += 1
+        try:
+            job = await super().finish_render(job_id, fence, index, outcome)
+            self.settled[job_id, index] += 1
+        finally:
+            self.writing -= 1
         if self.forgets:
             self.forgets = False
             raise LedgerUnavailable("the answer was lost")
@@ -141,6 +146,8 @@ class World:
     async def ended(self, job: Job, state: JobState = JobState.SUCCEEDED) -> Job:
         """The job, which must have ended like that."""
         ended = await self.when(job, lambda job: job.ended, f"{job.id} ends")
+        # The ledger shows an end a moment before the one who wrote it has heard so.
+        await until(lambda: not any(r.ledger.writing for r in self.dispatchers), "all is heard")
         assert ended.state is state, (ended.state, ended.errors, ended.renders)
         return ended
 
