@@ -21,6 +21,7 @@ from deployments.local import LocalCluster, descendants
 from jobs.sql_ledger import SqlLedger
 from scripts.bench.sides import args_of, own_config
 from scripts.chaos import auditor
+from scripts.chaos.collecting import collect
 from scripts.chaos.http_clients import HttpClients
 from scripts.chaos.world import LANE, World
 from serve_app.serve_file import load_serve_config
@@ -94,6 +95,7 @@ def serving(kills: int, seconds: float, config_path: Path) -> dict[str, Any]:
         config = own_config(load_serve_config(config_path), Path(folder))
         for part in ("gateway", "dispatcher", "decoder"):
             args_of(config).setdefault(part, {})["replicas"] = 2
+        args_of(config)["lane"] = LANE
         SqlLedger(world.url).close()
         auditor.install(world.url)
         cluster = LocalCluster(config, dashboard_port=0)
@@ -105,7 +107,7 @@ def serving(kills: int, seconds: float, config_path: Path) -> dict[str, Any]:
             _rest(world)
         finally:
             cluster.stop()
-        found = auditor.audit(world, pictures=False)
+        found = auditor.audit(world, collect=lambda: collect(world, LANE), pictures=False)
         return {
             "faults": killer.faults.total(),
             **found.summary(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import shutil
 import tempfile
@@ -12,15 +11,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.blobs import DirectoryBlobs
-from jobs.collector import Collector
-from jobs.group_commit import AsyncLedger
 from jobs.ledger import LedgerUnavailable
-from jobs.retention import Retention
 from scripts.chaos import auditor, passes
+from scripts.chaos.collecting import collect
 from scripts.chaos.crew import Crew
 from scripts.chaos.databases import DATABASES, Database
-from scripts.chaos.faults import HOUR, Storm
+from scripts.chaos.faults import Storm
 from scripts.chaos.world import LANE, World, wish
 
 IGNORED = shutil.ignore_patterns("*.sock", "ballast", "mp-pg-*")
@@ -42,27 +38,12 @@ def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str
             rested = _rest(world, crew)
         finally:
             crew.dismiss()
-        found = auditor.audit(world, storm.away, lambda: _collect(world))
+        found = auditor.audit(world, storm.away, lambda: collect(world, LANE))
         for crash in crew.crashes:
             found.say("crashes", crash)
         if not rested:
             found.say("lost", f"jobs were unsettled {REST_SECONDS:.0f} s after the last fault")
         return {"faults": storm.faults.total(), **found.summary(), "kinds": dict(storm.faults)}
-
-
-def _collect(world: World) -> None:
-    """One collection of blobs that nothing points to, once every job's end is past."""
-    world.jump(2 * HOUR)
-
-    async def run() -> None:
-        front = AsyncLedger(world.ledger())
-        kept = Retention(previews_seconds=0.0)
-        collector = Collector(front, DirectoryBlobs(world.blobs), LANE, kept)
-        while await collector.turn():
-            pass
-        await asyncio.to_thread(front.close)
-
-    asyncio.run(run())
 
 
 def _rest(world: World, crew: Crew) -> bool:

@@ -1,0 +1,27 @@
+"""What a dispatcher does now and then, done once at the end: forget what nothing points to."""
+
+from __future__ import annotations
+
+import asyncio
+
+from jobs.blobs import DirectoryBlobs
+from jobs.collector import Collector
+from jobs.group_commit import AsyncLedger
+from jobs.retention import Retention
+from scripts.chaos.faults import HOUR
+from scripts.chaos.world import World
+
+
+def collect(world: World, lane: str) -> None:
+    """One collection of blobs that nothing points to, once every job's end is past."""
+    world.jump(2 * HOUR)
+
+    async def run() -> None:
+        front = AsyncLedger(world.ledger())
+        kept = Retention(previews_seconds=0.0)
+        collector = Collector(front, DirectoryBlobs(world.blobs), lane, kept)
+        while await collector.turn():
+            pass
+        await asyncio.to_thread(front.close)
+
+    asyncio.run(run())
