@@ -16,6 +16,7 @@ from deployments.slots import LeakedSlots
 from engine.engine import DecoderEngine
 from engine.registry import create_decoder
 from engine.render import RenderSpec, RenderUpdate, UpdateKind
+from engine.telling import worth_telling
 
 loopback.install()
 
@@ -110,16 +111,6 @@ class DecoderReplica:
         await asyncio.to_thread(self._engine.drain, self._grace_seconds)
         await asyncio.to_thread(self._engine.stop)
 
-
-def worth_telling(update: RenderUpdate, passes: int, since_told_seconds: float) -> bool:
-    """Every pass on its own would cost a fast decoder more than drawing it. What is held back, and
-    drawn again if this replica dies at once, is less than TELL_SECONDS of work."""
-    routine = update.kind is UpdateKind.PASS and update.preview is None and update.pass_no < passes
-    return not routine or since_told_seconds >= TELL_SECONDS
-
-
-TELL_SECONDS = 0.15
-"""Slower passes are told one by one."""
 
 BOUNDARY_POLL_SECONDS = 0.1
 """An abort frees a slot without a word, so waiting calls also look now and then."""

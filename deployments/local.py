@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import psutil
 
-from deployments.room import Reservation, Room, shortage
+from autoscaling.room import Reservation, Room, shortage
 
 ENVIRONMENT = (
     # With "clusters" off, Ray takes 127.0.0.1 as the node's address and binds only there.

@@ -38,12 +38,9 @@ class Decoder(Protocol):
     """One model family.
 
     model: identity of (family, weights sha256, sampler version), as checkpoints carry it.
-    row_chunk: how many rows go through the network together (1 on a CPU), so that a render alone
-    equals the same render in a busy batch.
     """
 
     model: str
-    row_chunk: int
     picture_size: tuple[int, int]
     """Width and height of what `preview` and `finish` return, before any upscaling."""
 

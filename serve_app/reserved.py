@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deployments.room import Reservation
+from autoscaling.room import Reservation
 from serve_app.serve_file import Application, DeploymentOptions, ServeFile
 
 _SECTIONS = {

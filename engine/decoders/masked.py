@@ -94,7 +94,7 @@ class MaskedDecoder:
         loaded.transformer.to(self._device)
         loaded.codec.to(self._device)
         self.networks = loaded
-        self.row_chunk = row_chunk
+        self._row_chunk = row_chunk
         self._trusted = {1: True}
         self.model = f"masked:{loaded.identity}:{sampling.SAMPLER}"
         self.picture_size = (loaded.codec_config.size, loaded.codec_config.size)
@@ -152,8 +152,8 @@ class MaskedDecoder:
 
     @torch.inference_mode()
     def step(self, batch: Sequence[Render]) -> None:
-        for start in range(0, len(batch), self.row_chunk):
-            rows = [_mine(render) for render in batch[start : start + self.row_chunk]]
+        for start in range(0, len(batch), self._row_chunk):
+            rows = [_mine(render) for render in batch[start : start + self._row_chunk]]
             for render, (prompted, unprompted) in zip(rows, self._logits(rows), strict=True):
                 self._fill_in(render, prompted, unprompted)
 
@@ -161,7 +161,7 @@ class MaskedDecoder:
         """[rows, 2, cells, channels, levels]: of each row as it is now, with and without prompt."""
         width = len(rows)
         if self._device.type == "cuda":
-            return self._network([*rows, *[rows[-1]] * (self.row_chunk - width)])[:width]
+            return self._network([*rows, *[rows[-1]] * (self._row_chunk - width)])[:width]
         if self._trusted.get(width):
             return self._network(rows)
         alone = torch.cat([self._network([row]) for row in rows])

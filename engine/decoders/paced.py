@@ -46,7 +46,6 @@ class PacedDecoder:
     """
 
     model = MODEL
-    row_chunk = 1
     picture_size = (GRID * CELL_PIXELS, GRID * CELL_PIXELS)
 
     def __init__(

@@ -11,8 +11,9 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, while it is imported
-    from deployments.decoder import TELL_SECONDS, DecoderReplica, worth_telling
+    from deployments.decoder import DecoderReplica
 from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
+from engine.telling import TELL_SECONDS, worth_telling
 
 
 class Replica(DecoderReplica):

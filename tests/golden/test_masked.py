@@ -88,7 +88,6 @@ def test_a_width_that_rounds_otherwise_is_not_used() -> None:
         decoder.step([lonely])
     np.testing.assert_array_equal(decoder.finish(together[1]), decoder.finish(lonely))
     assert decoder.trusted_widths == frozenset({1})
-    assert MaskedDecoder(model=tiny_model()).trusted_widths == frozenset({1})
 
 
 def test_a_restored_preview_is_the_uninterrupted_one_after_its_next_pass() -> None:

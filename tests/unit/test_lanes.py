@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from autoscaling.room import Reservation, Room, shortage
 from deployments.local import LocalCluster
-from deployments.room import Reservation, Room, shortage
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
 from serve_app.serve_file import load_serve_config, parse_serve_config
