@@ -1,27 +1,56 @@
-"""What heat means: a lane's load as one frozen snapshot, and the shape of every scaling policy."""
+"""A lane's load as one frozen snapshot, and the shape of every scaling policy.
+
+Work is counted in GPU-seconds: what one replica does in a second when its batch is full.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+ARRIVAL_WINDOW_SECONDS = 6.0
+"""Over which `LoadSnapshot.arrival_rate` is measured: short enough to see a burst begin, as
+Knative's panic window is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierLoad:
+    """What waits in one tier's queue. oldest_seconds: how long its first job has waited."""
+
+    jobs: int
+    seconds: float
+    oldest_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSnapshot:
-    """One lane at one moment.
+    """One lane at one moment: all that a policy may know.
 
-    waiting_seconds: GPU-seconds of work that wait in the ledger.
-    render_rate: GPU-seconds of work that one replica completes per second (its slots' speed-up).
+    at: seconds on one clock that never goes back; only differences mean something.
+    waiting: tiers in which somebody waits. running_seconds: GPU-seconds left of what is held by
+    dispatchers. arrival_rate: GPU-seconds of work accepted per second, over the last
+    ARRIVAL_WINDOW_SECONDS. replicas: that draw now. target: asked for last, with those that are
+    still starting. render_rate: GPU-seconds that one busy replica draws in a second; 1 once costs
+    are learned. cold_start_seconds: from asking for a replica until it draws, as lately measured.
     """
 
-    waiting_seconds: float
+    at: float
+    waiting: Mapping[str, TierLoad]
     running_seconds: float
+    arrival_rate: float
     replicas: int
-    render_rate: float
+    target: int
+    render_rate: float = 1.0
+    cold_start_seconds: float = 10.0
+
+    @property
+    def waiting_seconds(self) -> float:
+        """GPU-seconds of work that nobody has begun."""
+        return sum(tier.seconds for tier in self.waiting.values())
 
     @property
     def drain_seconds(self) -> float:
-        """How long today's replicas need for what waits and runs; infinite with none of them."""
+        """How long the replicas that draw now need for what waits and runs; infinite with none."""
         work = self.waiting_seconds + self.running_seconds
         if work <= 0:
             return 0.0
@@ -38,3 +67,5 @@ class Decision:
 
 
 Policy = Callable[[LoadSnapshot], Decision]
+"""A policy may remember the snapshots that it was shown, and nothing else: no clock, no I/O. The
+same snapshots in the same order give the same decisions, in Ray and in the simulator."""

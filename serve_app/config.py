@@ -6,294 +6,33 @@ paths count from the working directory.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from pydantic.functional_validators import AfterValidator, BeforeValidator
+from pydantic import Field, ValidationError, model_validator
 
 from jobs.fair_queue import LEAST_SHARE
-from jobs.job_ids import VIRTUAL_SHARDS, parse_virtual
-from jobs.open_ledger import Places, even_home
-from jobs.quota_days import QuotaDays
-from jobs.tiers import Tier, rollout_percent
+from jobs.tiers import Tier
 from serve_app.config_errors import ConfigError, first_problem
-from serve_app.sizes import MAX_PIXELS, parse_size
-
-T = TypeVar("T", bound="Section")
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-SECRET_BYTES = 32
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _virtual_shards(text: str) -> str:
-    parse_virtual(text)
-    return text
-
-
-def _a_size(text: str) -> str:
-    parse_size(text)
-    return text
-
-
-def _a_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"unknown time zone {name!r}, wanted one such as Europe/Berlin") from None
-    return name
-
-
-class Section(BaseModel):
-    """A part of the configuration: no coercion, no unknown keys, no changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ModelSection(Section):
-    """Which decoder family draws, and what the gateway must know about it.
-
-    options go to the family as they are. size: what `size: auto` means. guidance: classifier-free.
-    tokens_per_image: cells of the grid, reported as usage. pass_seconds: predicted GPU-seconds of
-    one pass of one image, the fair queue's currency.
-    """
-
-    name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
-    family: Literal["masked", "paced"] = "masked"
-    options: dict[str, JsonValue] = {}
-    guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
-    size: Annotated[str, AfterValidator(_a_size)] = "512x512"
-    tokens_per_image: Count = 64
-    pass_seconds: Seconds = 0.024
-
-
-class DecoderSection(Section):
-    """Decoder replicas; `slots` renders share a batch in each."""
-
-    slots: Count = 4
-    replicas: Count = 1
-    num_cpus: Share = 1.0
-    num_gpus: Share = 0.0
-    grace_seconds: Seconds = 30.0
-
-
-class EncoderSection(Section):
-    """Prompt encoder replicas and how long a batch waits to fill."""
-
-    replicas: Count = 1
-    num_cpus: Share = 0.1
-    max_batch: Count = 8
-    batch_wait_ms: Annotated[int, Field(ge=0)] = 2
-    threads: Count = 1
-
-
-class SafetySection(Section):
-    """screens: image classifiers that run on previews and finals. prompt: screen prompts too.
-    screen_at: shares of the passes after which a render is looked at though nobody asked for a
-    preview there, so that a bad one stops early; finals and previews are screened in any case."""
-
-    screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
-        "sexual",
-        "weapons",
-    )
-    prompt: bool = True
-    screen_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (
-        0.5,
-    )
-    threads: Count = 1
-    replicas: Count = 1
-    num_cpus: Share = 0.1
-
-
-class DispatcherSection(Section):
-    """Dispatchers: leases, heartbeats (which are the checkpoints), and the ready shelf.
-
-    attempts: decoder errors or losses without progress before an image fails.
-    """
-
-    replicas: Count = 1
-    num_cpus: Share = 0.1
-    lease_seconds: Seconds = 5.0
-    heartbeat_seconds: Seconds = 0.25
-    shelf: Count = 2
-    finishing_threads: Count = 1
-    attempts: Count = 5
-    pass_timeout_seconds: Seconds = 30.0
-
-    @model_validator(mode="after")
-    def _beats_within_a_lease(self) -> Self:
-        if self.heartbeat_seconds * 2 > self.lease_seconds:
-            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
-        return self
-
-
-class GatewaySection(Section):
-    """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
-    watch_grace_seconds: how long a synchronous job lives unwatched. url_seconds: how long a
-    signed picture URL opens. public_url: where clients reach this lane, when a load balancer maps
-    that to the route prefix; links in answers begin with it."""
-
-    replicas: Count = 1
-    num_cpus: Share = 0.1
-    sync_wait_seconds: Seconds = 540.0
-    watch_grace_seconds: Seconds = 120.0
-    keepalive_seconds: Seconds = 10.0
-    url_seconds: Count = 3600
-    public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
-
-
-def _dsn(dsn: str) -> str:
-    if not dsn.startswith(("sqlite:///", "postgresql://")) or dsn.endswith("//"):
-        raise ValueError("must begin with sqlite:/// or postgresql://, and name a database")
-    return dsn
-
-
-Dsn = Annotated[str, AfterValidator(_dsn), Field(repr=False)]
-
-
-class ShardSection(Section):
-    """One database of several. virtual: the virtual shards that it holds, such as "00-7f,c0"; where
-    no shard says so, each holds as many."""
-
-    dsn: Dsn
-    virtual: Annotated[str, AfterValidator(_virtual_shards)] | None = None
-
-
-class LedgerSection(Section):
-    """Where the truth lives: a file of one machine (sqlite:///var/ledger.db), or a server
-    (postgresql://user:password@host/database). shards: databases that share the jobs by tenant;
-    `dsn` then holds the accounts, and jobs only if it is among them."""
-
-    dsn: Dsn = "sqlite:///var/laptop/ledger.db"
-    shards: Annotated[tuple[ShardSection, ...], Field(strict=False)] = ()
-
-    @model_validator(mode="after")
-    def _every_virtual_shard_has_one_home(self) -> Self:
-        self.places()
-        return self
-
-    def places(self) -> Places:
-        """As `open_ledger` takes it. ValueError for virtual shards with no home or two."""
-        dsns = tuple(shard.dsn for shard in self.shards)
-        if not any(shard.virtual for shard in self.shards):
-            return Places(self.dsn, dsns, even_home(len(dsns)) if dsns else ())
-        homes: dict[int, int] = {}
-        for number, shard in enumerate(self.shards):
-            for virtual in parse_virtual(shard.virtual or ""):
-                if virtual in homes:
-                    raise ValueError(f"shards.{number}.virtual: {virtual:02x} is in another, too")
-                homes[virtual] = number
-        missing = [f"{v:02x}" for v in range(VIRTUAL_SHARDS) if v not in homes]
-        if missing:
-            raise ValueError(f"shards: no shard holds {', '.join(missing[:4])} ({len(missing)})")
-        return Places(self.dsn, dsns, tuple(homes[v] for v in range(VIRTUAL_SHARDS)))
-
-
-class BlobsSection(Section):
-    """Where pictures live."""
-
-    directory: Annotated[str, Field(min_length=1)] = "var/laptop/blobs"
-
-
-class TierSection(Section):
-    """How a class of tenants is served; a limit that is null or missing is none. See jobs.tiers.
-
-    rollout: off, on, or a percent of the tier's tenants: `paid first, free two days later` is an
-    edit of this number.
-    """
-
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    images_per_day: Count | None = None
-    concurrent_renders: Count | None = None
-    queued_jobs: Count | None = None
-    rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
-
-
-class KeySection(Section):
-    """An API key and who it belongs to."""
-
-    key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$", repr=False)]
-    tenant: Annotated[str, Field(min_length=1)]
-    tier: str = "free"
-
-
-class SigningSection(Section):
-    """A secret that signs tenants' tokens, given here or in a file. id: the tokens' `kid`.
-
-    The first one mints; all are believed, so that a new one is put in front of the old, and the
-    old one taken out when its tokens have expired.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False)] = None
-    file: Annotated[str, Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.secret is None) == (self.file is None):
-            raise ValueError("give either secret or file")
-        return self
-
-    def read(self, path: str) -> bytes:
-        """The secret. ConfigError, with the field's path; the secret itself is never repeated."""
-        if self.secret is not None:
-            return self.secret.encode()
-        try:
-            secret = Path(self.file or "").read_bytes().strip()
-        except OSError as error:
-            raise ConfigError(f"{path}.file: {self.file}: {error.strerror}") from None
-        if len(secret) < SECRET_BYTES:
-            raise ConfigError(f"{path}.file: must hold at least {SECRET_BYTES} bytes")
-        return secret
-
-
-class QuotaSection(Section):
-    """time_zone: an IANA name; where it is midnight, the day of `images_per_day` begins."""
-
-    time_zone: Annotated[str, AfterValidator(_a_zone)] = "UTC"
-
-    def days(self) -> QuotaDays:
-        """As the ledger takes it."""
-        return QuotaDays(ZoneInfo(self.time_zone))
-
-
-class RetentionSection(Section):
-    """How long what is kept after a job's end; idempotency keys count from its arrival."""
-
-    previews_seconds: Seconds = 3_600.0
-    images_seconds: Seconds = 604_800.0
-    rows_seconds: Seconds = 2_592_000.0
-    idempotency_seconds: Annotated[float, Field(gt=0, le=86_400)] = 86_400.0
-
-    @model_validator(mode="after")
-    def _rows_stay_longest(self) -> Self:
-        if not self.previews_seconds <= self.images_seconds <= self.rows_seconds:
-            raise ValueError("must be previews_seconds <= images_seconds <= rows_seconds")
-        if self.idempotency_seconds > self.rows_seconds:
-            raise ValueError("idempotency_seconds must be at most rows_seconds")
-        return self
-
-
-class LimitsSection(Section):
-    """What one request may ask for. deadline_seconds: then a queued job expires."""
-
-    prompt_characters: Annotated[int, Field(ge=1, le=32_000)] = 32_000
-    body_bytes: Count = 1_048_576
-    images: Annotated[int, Field(ge=1, le=10)] = 10
-    max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
-    deadline_seconds: Seconds = 86_400.0
-
-
-class QualitiesSection(Section):
-    """Passes per image for each quality; `auto` means medium."""
-
-    low: Count = 8
-    medium: Count = 12
-    high: Count = 16
-    xhigh: Count = 24
-    max: Count = 32
+from serve_app.sections import (
+    BlobsSection,
+    DecoderSection,
+    DispatcherSection,
+    EncoderSection,
+    GatewaySection,
+    KeySection,
+    LedgerSection,
+    LimitsSection,
+    ModelSection,
+    QualitiesSection,
+    QuotaSection,
+    RetentionSection,
+    SafetySection,
+    Section,
+    SigningSection,
+    TierSection,
+)
+
+T = TypeVar("T", bound=Section)
 
 
 class ClusterConfig(Section):

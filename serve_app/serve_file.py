@@ -12,8 +12,9 @@ import yaml
 from pydantic import Field, model_validator
 
 from jobs.open_ledger import Places
-from serve_app.config import ClusterConfig, LiveSection, Section, checked
+from serve_app.config import ClusterConfig, LiveSection, checked
 from serve_app.config_errors import ConfigError
+from serve_app.sections import Section
 
 
 class HttpOptions(Section):

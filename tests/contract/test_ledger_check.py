@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from jobs.open_ledger import Places, even_home
-from serve_app.config import LedgerSection
 from serve_app.config_errors import ConfigError
 from serve_app.ledger_check import check_ledger
+from serve_app.sections import LedgerSection
 from tests.contract.ledger_kit import Database
 
 
