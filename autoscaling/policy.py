@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-ARRIVAL_WINDOW_SECONDS = 6.0
-"""Over which `LoadSnapshot.arrival_rate` is measured: short enough to see a burst begin, as
-Knative's panic window is."""
+from jobs import ledger
+
+ARRIVAL_WINDOW_SECONDS = ledger.ARRIVAL_WINDOW_SECONDS
+"""Over which `LoadSnapshot.arrival_rate` is measured: as Knative's panic window."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,15 +148,53 @@ class Outcome:
     error: str | None = None
 
 
+ARRIVAL_WINDOW_SECONDS = 6.0
+"""Over which arrivals are measured: short enough to see a burst begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierWaiting:
+    """What waits in one tier; seconds are predicted GPU-seconds. Counted up to 500 jobs and
+    estimated above that.
+
+    oldest_seconds: how long the one of its next jobs has waited that came first. parked_jobs:
+    beside `jobs`, of tenants that render as much at once as they may: more decoders do not help
+    them, so their seconds are not counted.
+    """
+
+    jobs: int
+    seconds: float
+    oldest_seconds: float = 0.0
+    parked_jobs: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What waits and runs in a lane; seconds are predicted GPU-seconds. A tier's queue is counted
-    up to 500 jobs and estimated above that."""
+    """What waits and runs in a lane; seconds are predicted GPU-seconds.
 
-    queued_jobs: int
+    read_at: on the ledger's clock. waiting: tiers in which somebody waits. active_jobs: held by
+    dispatchers, with running_seconds left to draw. arrival_rate: GPU-seconds of work accepted per
+    second, over the last ARRIVAL_WINDOW_SECONDS or the newest thousands of jobs. drawn_rate:
+    GPU-seconds drawn per second of the last minute in which anybody was served; None when too
+    little has finished to say.
+    """
+
+    read_at: float
+    waiting: Mapping[str, TierWaiting]
     active_jobs: int
-    waiting_seconds: float
     running_seconds: float
+    arrival_rate: float
+    drawn_rate: float | None
+
+    @property
+    def queued_jobs(self) -> int:
+        """All that wait, also parked ones."""
+        return sum(tier.jobs + tier.parked_jobs for tier in self.waiting.values())
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Of all tiers."""
+        return sum(tier.seconds for tier in self.waiting.values())
 
 
 @dataclass(frozen=True, slots=True)

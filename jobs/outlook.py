@@ -30,6 +30,7 @@ class LanePace:
 
     read_at: float
     rate: float | None
+    held_jobs: int
     left: dict[str, tuple[float, ...]]
 
     @property
@@ -97,4 +98,5 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
     finished = [Stay(*row) for row in connection.execute(sql.FINISHED, where)]
     if len(finished) == _FINISHED_READ:
         since = finished[-1].ended_at
-    return LanePace(now, measured_rate(finished, list(active.values()), now, since), left)
+    rate = measured_rate(finished, list(active.values()), now, since)
+    return LanePace(now, rate, len(active), left)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue
-from jobs.job import SETTLED, JobState, RenderState
-from jobs.ledger import Depth
+from jobs.job import JobState
 from jobs.queue_sketch import HEAD, Key, Line, QueueSketch, Waiting
-from jobs.rows import request_from_json
 
 _FRESH_SECONDS = 1.0
 _REST = 20
@@ -92,24 +89,3 @@ def place_in_queue(
             jobs += min(theirs.jobs, int((ahead.jobs + 1) * ratio))
             seconds += min(theirs.seconds, (ahead.seconds + job.cost_seconds) * ratio)
     return Waiting(jobs, seconds)
-
-
-def lane_depth(connection: Connection, sketches: Iterable[QueueSketch], lane: str) -> Depth:
-    """Queued work whole; active work without the passes that are already drawn."""
-    queued = [sketch.whole() for sketch in sketches]
-    active: set[str] = set()
-    running_seconds = 0.0
-    for job_id, cost_seconds, stored, state, pass_no, _ in connection.execute(
-        sql.ACTIVE, {"lane": lane}
-    ):
-        active.add(job_id)
-        request = request_from_json(stored)
-        if RenderState(state) not in SETTLED:
-            left = max(0.0, 1 - pass_no / request.passes)
-            running_seconds += cost_seconds / request.n * left
-    return Depth(
-        queued_jobs=sum(waiting.jobs for waiting in queued),
-        active_jobs=len(active),
-        waiting_seconds=sum(waiting.seconds for waiting in queued),
-        running_seconds=running_seconds,
-    )

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from jobs.depth import merged
 from jobs.job import Job
 from jobs.job_ids import shard_of, virtual_shard
 from jobs.ledger import (
@@ -297,13 +298,7 @@ class ShardedLedger:
 
     def depth(self, lane: str) -> Depth:
         """See Ledger: of the shards that are there."""
-        depths = self._ask_all(lambda _: lambda ledger: ledger.depth(lane))
-        return Depth(
-            sum(depth.queued_jobs for depth in depths),
-            sum(depth.active_jobs for depth in depths),
-            sum(depth.waiting_seconds for depth in depths),
-            sum(depth.running_seconds for depth in depths),
-        )
+        return merged(self._ask_all(lambda _: lambda ledger: ledger.depth(lane)))
 
     def version(self) -> int:
         """See Ledger: of all shards; one that goes away or comes back counts as news."""

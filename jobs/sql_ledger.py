@@ -17,6 +17,7 @@ from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
 from jobs.database import open_database
+from jobs.depth import lane_depth
 from jobs.errors import again_if_overtaken
 from jobs.fair_queue import LEAST_SHARE, FairQueue
 from jobs.forgetting import (
@@ -46,7 +47,7 @@ from jobs.making_way import Asking, make_way, who_gives_way
 from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
 from jobs.outlook import Outlooks
 from jobs.parking import stray_tenants, unpark
-from jobs.queue_length import Queues, lane_depth
+from jobs.queue_length import Queues
 from jobs.quota_days import QuotaDays
 from jobs.records import load_job, load_jobs, load_to_move, lock_jobs, store_job, store_jobs
 from jobs.request import ImageRequest, Tenant
@@ -341,8 +342,7 @@ class SqlLedger:
     def depth(self, lane: str) -> Depth:
         """See Ledger."""
         with self._read() as connection:
-            queues = self._queues.lane(connection, lane, self._now(connection))
-            return lane_depth(connection, queues.values(), lane)
+            return lane_depth(connection, self._queues, lane, self._now(connection))
 
     def version(self) -> int:
         """See Ledger."""

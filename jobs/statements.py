@@ -208,6 +208,15 @@ FIRST_QUEUED = text("""select vft, seq, cost_seconds from jobs
     where lane = :lane and tier = :tier and state = 'queued' order by vft, seq limit :limit""")
 SAMPLED = text(f"""select vft, seq, cost_seconds from jobs
     where lane = :lane and tier = :tier and state = 'queued' and {IN_SAMPLE} order by vft, seq""")
+# The next ones of a tier: further back is who has asked for much, and waits for himself.
+FIRST_ARRIVAL = text(f"""select min(created_at) from (
+    select created_at from jobs
+    where lane = :lane and tier = :tier and state = 'queued' and vft < {PARKED_FROM}
+    order by vft, seq limit 100) ahead""")
+ARRIVED = text("""select count(*) as jobs, min(created_at) as first,
+        coalesce(sum(case when lane = :lane then cost_seconds end), 0.0) as seconds
+    from (select lane, cost_seconds, created_at from jobs order by seq desc limit :limit) newest
+    where created_at > :since""")
 # Cross joins, because SQLite then starts from the few leases instead of from a million jobs.
 ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no, j.started_at
     from leases l cross join jobs j cross join renders r

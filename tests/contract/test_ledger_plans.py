@@ -33,6 +33,7 @@ QUERIES = {
     "ANY_QUEUED": "jobs_ready",
     "FIRST_QUEUED": "jobs_ready",
     "SAMPLED": "jobs_sampled",
+    "FIRST_ARRIVAL": "jobs_ready",
     "ACTIVE": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
     "FINISHED": "jobs_finished",
     "OVERDUE": "jobs_overdue",
@@ -111,3 +112,14 @@ def test_queries_use_their_indexes(filled: Engine, database: Database) -> None:
         )
         assert "Seq Scan" not in others, f"{name} reads a whole table: {steps}"
         assert "SCAN" not in others, f"{name} reads a whole table: {steps}"
+
+
+def test_arrivals_are_read_from_the_newest_on(filled: Engine, database: Database) -> None:
+    """Backwards along the primary key, and no further than the limit."""
+    steps = plan(filled, sql.ARRIVED, {})
+    assert "TEMP B-TREE" not in steps, steps
+    assert "Sort" not in steps, steps
+    if database.kind == "postgresql":
+        assert "Index Scan Backward using jobs_pkey" in steps, steps
+    else:
+        assert "USING INDEX" not in steps, steps  # a plain scan of it is by seq

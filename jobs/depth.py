@@ -1,0 +1,75 @@
+"""What waits, runs, arrives and is drawn in a lane, in a handful of statements. Of SqlLedger; reads
+only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from jobs import statements as sql
+from jobs.ledger import ARRIVAL_WINDOW_SECONDS, Depth, TierWaiting
+from jobs.outlook import read_pace
+from jobs.queue_length import Queues
+from jobs.queue_sketch import Key
+from jobs.schema import PARKED_FROM
+
+_ARRIVALS_READ = 4096  # the newest of all lanes; in a flood they are the last second or so
+_PARKED: Key = (PARKED_FROM, 0)
+
+
+def lane_depth(connection: Connection, queues: Queues, lane: str, now: float) -> Depth:
+    """See Ledger.depth."""
+    waiting = {}
+    for tier, sketch in queues.lane(connection, lane, now).items():
+        ready = sketch.before(_PARKED)
+        first = connection.execute(sql.FIRST_ARRIVAL, {"lane": lane, "tier": tier}).scalar_one()
+        oldest = 0.0 if first is None else max(0.0, now - first)
+        parked = sketch.whole().jobs - ready.jobs
+        waiting[tier] = TierWaiting(ready.jobs, ready.seconds, oldest, parked)
+    pace = read_pace(connection, lane, now)
+    return Depth(
+        read_at=now,
+        waiting=waiting,
+        active_jobs=pace.held_jobs,
+        running_seconds=sum(pace.running),
+        arrival_rate=_arrival_rate(connection, lane, now),
+        drawn_rate=pace.rate,
+    )
+
+
+def _arrival_rate(connection: Connection, lane: str, now: float) -> float:
+    """By order of arrival, which is the primary key: no submit pays for it with an index."""
+    since = now - ARRIVAL_WINDOW_SECONDS
+    where = {"lane": lane, "since": since, "limit": _ARRIVALS_READ}
+    jobs, first, seconds = connection.execute(sql.ARRIVED, where).one()
+    if jobs < _ARRIVALS_READ:
+        return float(seconds) / ARRIVAL_WINDOW_SECONDS
+    return float(seconds / max(now - first, 0.1))
+
+
+def merged(depths: Sequence[Depth]) -> Depth:
+    """Of one lane's shares in several databases, at least one."""
+    tiers = {tier for depth in depths for tier in depth.waiting}
+    drawn = [depth.drawn_rate for depth in depths if depth.drawn_rate is not None]
+    return Depth(
+        read_at=max(depth.read_at for depth in depths),
+        waiting={
+            tier: _of_tier(depth.waiting[tier] for depth in depths if tier in depth.waiting)
+            for tier in sorted(tiers)
+        },
+        active_jobs=sum(depth.active_jobs for depth in depths),
+        running_seconds=sum(depth.running_seconds for depth in depths),
+        arrival_rate=sum(depth.arrival_rate for depth in depths),
+        drawn_rate=sum(drawn) if drawn else None,
+    )
+
+
+def _of_tier(parts: Iterable[TierWaiting]) -> TierWaiting:
+    known = list(parts)
+    return TierWaiting(
+        jobs=sum(part.jobs for part in known),
+        seconds=sum(part.seconds for part in known),
+        oldest_seconds=max(part.oldest_seconds for part in known),
+        parked_jobs=sum(part.parked_jobs for part in known),
+    )
