@@ -33,6 +33,7 @@ class Tier:
     weight: share of the lane beside other tiers. images_per_day: counted at submit.
     concurrent_renders: images in decoders at the same time; further ones wait in the queue and
     delay nobody. queued_jobs: jobs that wait in a lane; more are refused. rollout: see Rollout.
+    newcomers: the same, for tenants that never asked for anything; who has asked stays in.
     """
 
     weight: float = 1.0
@@ -40,6 +41,7 @@ class Tier:
     concurrent_renders: int | None = None
     queued_jobs: int | None = None
     rollout: Rollout = "on"
+    newcomers: Rollout = "on"
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
@@ -51,6 +53,7 @@ class Tier:
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} must be at least 1, not {limit}")
         rollout_percent(self.rollout)
+        rollout_percent(self.newcomers)
 
     @property
     def open_percent(self) -> float:
@@ -59,11 +62,18 @@ class Tier:
 
     def open_to(self, tenant: str) -> bool:
         """Whether the tenant is let in. By a stable hash: who was in at 10 % is in at 50 %."""
-        percent = self.open_percent
-        if percent in (0, 100):
-            return percent == 100
-        digest = hashlib.sha256(f"rollout/{tenant}".encode()).digest()
-        return int.from_bytes(digest[:8]) < percent / 100 * 2**64
+        return _among(tenant, self.open_percent)
+
+    def open_to_newcomer(self, tenant: str) -> bool:
+        """Whether it is let in although it never asked for anything. By the same hash."""
+        return _among(tenant, min(self.open_percent, rollout_percent(self.newcomers)))
+
+
+def _among(tenant: str, percent: float) -> bool:
+    if percent in (0, 100):
+        return percent == 100
+    digest = hashlib.sha256(f"rollout/{tenant}".encode()).digest()
+    return int.from_bytes(digest[:8]) < percent / 100 * 2**64
 
 
 DEFAULT_TIER = Tier()
