@@ -22,8 +22,6 @@ from jobs.tiers import Rollout, Tier, rollout_percent
 BROKEN_SECONDS = 15.0
 """Readings that are further apart do not show that anything has held between them."""
 
-_COUNTS = ("images_per_day", "concurrent_renders", "queued_jobs")
-
 
 @dataclass(frozen=True, slots=True)
 class Tightening:
@@ -37,9 +35,13 @@ class Tightening:
 
     def of(self, tier: Tier) -> Tier:
         """The tier under it: nothing is ever loosened."""
-        lower = {name: _least(getattr(tier, name), getattr(self, name)) for name in _COUNTS}
-        newcomers = min(rollout_percent(tier.newcomers), rollout_percent(self.rollout))
-        return replace(tier, newcomers=newcomers, **lower)
+        return replace(
+            tier,
+            images_per_day=_least(tier.images_per_day, self.images_per_day),
+            concurrent_renders=_least(tier.concurrent_renders, self.concurrent_renders),
+            queued_jobs=_least(tier.queued_jobs, self.queued_jobs),
+            newcomers=min(rollout_percent(tier.newcomers), rollout_percent(self.rollout)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
