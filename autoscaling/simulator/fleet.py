@@ -1,0 +1,159 @@
+"""The replicas of a lane: asked for, starting, drawing, draining, gone. Knows no jobs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from random import Random
+
+from autoscaling.simulator.replica import Life, Replica
+from autoscaling.simulator.work import Lane, Render
+
+MEASURED_STARTS = 5
+"""The mean of so many is what a policy is told of the cold start."""
+
+Later = Callable[[float, Callable[[float], None]], None]
+"""at, what: call that when the fake clock says so."""
+
+
+class Fleet:
+    """lost: what to do with the renders of a replica that leaves before they are done. roomier:
+    what to do when there may be a slot more."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        seed: int,
+        later: Later,
+        lost: Callable[[Replica, list[Render], float], None],
+        roomier: Callable[[float], None],
+    ) -> None:
+        self._lane, self._seed, self._later = lane, seed, later
+        self._lost, self._roomier = lost, roomier
+        self._free_nodes: list[int] = []
+        self._by_load: list[dict[Replica, None]] = [{} for _ in range(lane.slots + 1)]
+        self._starts: deque[float] = deque(maxlen=MEASURED_STARTS)
+        self.ever: list[Replica] = []
+        self.alive: dict[Replica, None] = {}
+        self.counts = dict.fromkeys(Life, 0)
+        self.target = lane.replicas
+        self.failed_starts = 0
+        self.failures = 0
+        for _ in range(lane.replicas):  # these are warm
+            self._ready(self._new(0.0), 0.0)
+
+    @property
+    def cold_start_seconds(self) -> float:
+        """As lately measured."""
+        starts = self._starts
+        return sum(starts) / len(starts) if starts else self._lane.cold_start.median_seconds
+
+    def scale(self, target: int, now: float) -> None:
+        """Ask for so many; those that are too many leave, newest first, as Ray Serve does it: first
+        those that do not draw yet, and whatever the others draw."""
+        self.target = target
+        surplus = self.counts[Life.STARTING] + self.counts[Life.DRAWING] - target
+        if surplus > 0:
+            newest_first = list(reversed(self.alive))
+            starting = [r for r in newest_first if r.life is Life.STARTING]
+            drawing = [r for r in newest_first if r.life is Life.DRAWING]
+            for replica in [*starting, *drawing][:surplus]:
+                self._drain(replica, now)
+        self._ask(now)
+
+    def roomiest(self) -> Replica | None:
+        """The drawing replica with the fewest renders; None when every slot is taken."""
+        for replicas in self._by_load[:-1]:
+            if replicas:
+                return next(iter(replicas))
+        return None
+
+    def moved(self, replica: Replica, taken_before: int) -> None:
+        """Its number of renders has changed."""
+        if replica.life is Life.DRAWING:
+            del self._by_load[taken_before][replica]
+            self._by_load[replica.taken][replica] = None
+
+    def left_empty(self, replica: Replica, now: float) -> None:
+        """A draining replica has drawn its last render."""
+        if replica.life is Life.DRAINING and not replica.taken:
+            self._remove(replica, now)
+
+    def _ask(self, now: float) -> None:
+        """Start what is missing, as far as there are nodes for it."""
+        room = float("inf") if self._lane.nodes is None else self._lane.nodes - len(self.alive)
+        missing = self.target - self.counts[Life.STARTING] - self.counts[Life.DRAWING]
+        for _ in range(int(max(0, min(missing, room)))):
+            self._start(self._new(now), now)
+
+    def _new(self, now: float) -> Replica:
+        node = heappop(self._free_nodes) if self._free_nodes else len(self.alive)
+        replica = Replica(len(self.ever), node, self._lane.slots, now)
+        self.ever.append(replica)
+        self.alive[replica] = None
+        self.counts[Life.STARTING] += 1
+        return replica
+
+    def _start(self, replica: Replica, now: float) -> None:
+        seconds = self._lane.cold_start.seconds(self._random("start", replica))
+        self._later(now + seconds, lambda at: self._started(replica, at))
+
+    def _random(self, what: str, replica: Replica) -> Random:
+        """The same for the n-th replica under every policy."""
+        return Random(f"{self._seed}/{what}/{replica.number}")
+
+    def _started(self, replica: Replica, now: float) -> None:
+        if replica.life is not Life.STARTING:
+            return
+        if self._random("fails", replica).random() < self._lane.start_failures:
+            self.failed_starts += 1
+            self._remove(replica, now)
+            self._ask(now)
+            return
+        self._starts.append(now - replica.asked_at)
+        self._ready(replica, now)
+
+    def _ready(self, replica: Replica, now: float) -> None:
+        self._turn(replica, Life.DRAWING)
+        replica.ready_at = now
+        self._by_load[0][replica] = None
+        if self._lane.failures_per_hour:
+            random = self._random("lives", replica)
+            lives = random.expovariate(self._lane.failures_per_hour / 3600)
+            self._later(now + lives, lambda at: self._fails(replica, at))
+        self._roomier(now)
+
+    def _fails(self, replica: Replica, now: float) -> None:
+        if replica.life not in (Life.DRAWING, Life.DRAINING):
+            return
+        self.failures += 1
+        self._remove(replica, now)
+        self._ask(now)
+
+    def _drain(self, replica: Replica, now: float) -> None:
+        if replica.life is Life.STARTING or not replica.taken:
+            self._remove(replica, now)
+            return
+        del self._by_load[replica.taken][replica]
+        self._turn(replica, Life.DRAINING)
+        self._later(now + self._lane.grace_seconds, lambda at: self._grace_ends(replica, at))
+
+    def _grace_ends(self, replica: Replica, now: float) -> None:
+        if replica.life is Life.DRAINING:
+            self._remove(replica, now)
+
+    def _remove(self, replica: Replica, now: float) -> None:
+        if replica.life is Life.DRAWING:
+            del self._by_load[replica.taken][replica]
+        self._turn(replica, Life.GONE)
+        replica.gone_at = now
+        del self.alive[replica]
+        heappush(self._free_nodes, replica.node)
+        if renders := replica.lose():
+            self._lost(replica, renders, now)
+
+    def _turn(self, replica: Replica, life: Life) -> None:
+        self.counts[replica.life] -= 1
+        self.counts[life] += 1
+        replica.life = life

@@ -1,0 +1,84 @@
+"""A simulated decoder replica: slots, and passes whose batch the engine's scheduler decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from autoscaling.simulator.work import Render
+from engine.cost import PassCost
+from engine.scheduler import Scheduler
+
+
+class Life(StrEnum):
+    """What a replica is doing; it costs money in each of these but the last."""
+
+    STARTING = "starting"
+    DRAWING = "drawing"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+class Replica:
+    """number: in the order of asking. node: the lowest that was free. Times are of the fake clock;
+    busy_seconds: of passes that were drawn to their end."""
+
+    def __init__(self, number: int, node: int, slots: int, asked_at: float) -> None:
+        self.number = number
+        self.node = node
+        self.asked_at = asked_at
+        self.ready_at: float | None = None
+        self.gone_at: float | None = None
+        self.life = Life.STARTING
+        self.busy_seconds = 0.0
+        self.drawn_passes = 0
+        self._scheduler: Scheduler[Render] = Scheduler(slots)
+        self._seats = list(range(slots - 1, -1, -1))
+        self._batch: tuple[Render, ...] = ()
+        self._pass_seconds = 0.0
+        self.taken = 0
+
+    @property
+    def drawing(self) -> bool:
+        """True while a pass is under way."""
+        return bool(self._batch)
+
+    def join(self, render: Render, now: float) -> None:
+        """Promise a slot; it rides from the next pass boundary on."""
+        render.seat, render.seated_at = self._seats.pop(), now
+        self.taken += 1
+        self._scheduler.join(render)
+
+    def begin_pass(self, now: float, cost: PassCost) -> float | None:
+        """When the pass that begins now will end; None when there is nobody to draw."""
+        self._batch = batch = self._scheduler.schedule()
+        if not batch:
+            return None
+        for render in batch:
+            if render.job.began_at is None:
+                render.job.began_at = now
+        self._pass_seconds = cost.seconds(len(batch))
+        return now + self._pass_seconds
+
+    def end_pass(self) -> Sequence[Render]:
+        """The pass is drawn: who has had the last one, and leaves."""
+        batch, self._batch = self._batch, ()
+        self.busy_seconds += self._pass_seconds
+        self.drawn_passes += len(batch)
+        leaving: list[Render] = []
+        for render in batch:
+            render.passes_left -= 1
+            if not render.passes_left:
+                render.leaving = True
+                leaving.append(render)
+                self._seats.append(render.seat)
+        self.taken -= len(leaving)
+        self._scheduler.settle(batch)
+        return leaving
+
+    def lose(self) -> list[Render]:
+        """Everybody on board, each at its last whole pass; the pass under way is lost."""
+        renders = [*self._scheduler.running, *self._scheduler.waiting]
+        self._scheduler = Scheduler(self._scheduler.slots_max)
+        self._batch, self.taken = (), 0
+        return renders

@@ -1,0 +1,269 @@
+"""One lane on a fake clock. What decides is production code; here is only what happens when."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+
+from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, Policy
+from autoscaling.simulator.fleet import Fleet
+from autoscaling.simulator.replica import Life, Replica
+from autoscaling.simulator.shares import WINDOW_SECONDS, Shares, indexes
+from autoscaling.simulator.waiting import Waiting
+from autoscaling.simulator.work import Arrival, Job, Lane, Render
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The lane at one tick. waiting_seconds: GPU-seconds in the queue."""
+
+    at: float
+    target: int
+    starting: int
+    drawing: int
+    draining: int
+    waiting_jobs: int
+    waiting_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """One render's stay in a slot; `done`: it left with its last pass."""
+
+    node: int
+    seat: int
+    began: float
+    ended: float
+    job: Job
+    done: bool
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything that happened until `ended_at`. decisions: when the number asked for changed, and
+    why. jain: by tier, see shares.py."""
+
+    lane: Lane
+    jobs: list[Job]
+    ended_at: float = 0.0
+    replicas: list[Replica] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    decisions: list[tuple[float, Decision]] = field(default_factory=list)
+    trips: list[Trip] = field(default_factory=list)
+    jain: dict[str, float | None] = field(default_factory=dict)
+    failed_starts: int = 0
+    failures: int = 0
+
+
+def simulate(
+    lane: Lane,
+    arrivals: Iterable[Arrival],
+    policy: Policy | None = None,
+    *,
+    duration_seconds: float = 0.0,
+    seed: int = 0,
+) -> Outcome:
+    """Run until everybody is served and the duration is over, or until those who wait have passed
+    the lane's deadline. policy: None leaves the number of replicas as it is."""
+    in_order = sorted(arrivals, key=lambda arrival: arrival.at)
+    return _Simulation(lane, in_order, policy, duration_seconds, seed).run()
+
+
+class _Simulation:
+    def __init__(
+        self,
+        lane: Lane,
+        arrivals: Sequence[Arrival],
+        policy: Policy | None,
+        duration_seconds: float,
+        seed: int,
+    ) -> None:
+        self._lane = lane
+        self._policy = policy
+        self._heap: list[tuple[float, int, Callable[[float], None]]] = []
+        self._numbers = count()
+        jobs = [Job(n, a, a.passes or lane.passes) for n, a in enumerate(arrivals)]
+        self._until = duration_seconds
+        if jobs:
+            self._until = max(duration_seconds, jobs[-1].arrival.at)
+        self._over = False
+        self._outcome = Outcome(lane, jobs)
+        self._coming = iter(jobs)
+        self._unended = len(jobs)
+        self._waiting = Waiting(lane.tiers, lane.least_share, lane.row_seconds)
+        self._shelf: deque[Render] = deque()
+        self._held_passes = 0
+        self._filling = False
+        self._lately: deque[tuple[float, int]] = deque()
+        self._lately_passes = 0
+        self._shares: defaultdict[str, Shares] = defaultdict(Shares)
+        self._window_ends = WINDOW_SECONDS
+        self._target = lane.replicas
+        self._fleet = Fleet(lane, seed, self._later, self._lost, self._nudge)
+
+    def _later(self, at: float, happen: Callable[[float], None]) -> None:
+        heappush(self._heap, (at, next(self._numbers), happen))
+
+    def run(self) -> Outcome:
+        self._next_arrival()
+        self._tick(0.0)
+        while self._heap and not self._over:
+            clock, _, happen = heappop(self._heap)
+            happen(clock)
+        outcome, fleet = self._outcome, self._fleet
+        outcome.replicas = fleet.ever
+        outcome.jain = indexes(self._shares)
+        outcome.failed_starts, outcome.failures = fleet.failed_starts, fleet.failures
+        return outcome
+
+    # Jobs
+
+    def _next_arrival(self) -> None:
+        job = next(self._coming, None)
+        if job is not None:
+            self._later(job.arrival.at, lambda now: self._arrives(job, now))
+
+    def _arrives(self, job: Job, now: float) -> None:
+        job.refused = self._waiting.submit(job, now)
+        if job.refused is None:
+            self._lately.append((now, job.all_passes))
+            self._lately_passes += job.all_passes
+            self._nudge(now)
+        else:
+            self._unended -= 1
+        self._next_arrival()
+
+    def _nudge(self, now: float) -> None:
+        """There may be a slot for somebody."""
+        if not self._filling:
+            self._filling = True
+            self._later(now + self._lane.dispatch_seconds, self._fill)
+
+    def _fill(self, now: float) -> None:
+        """Slots for the fairest, as long as there are both; idle replicas begin with them."""
+        self._filling = False
+        joined: dict[Replica, None] = {}
+        while (replica := self._fleet.roomiest()) is not None:
+            render = self._next_render(now)
+            if render is None:
+                break
+            replica.join(render, now)
+            self._fleet.moved(replica, replica.taken - 1)
+            joined[replica] = None
+        for replica in joined:
+            self._begin_pass(replica, now)
+
+    def _next_render(self, now: float) -> Render | None:
+        """Images of a job that was claimed come first; the next job is claimed at the last
+        moment."""
+        if not self._shelf:
+            job = self._waiting.claim(now)
+            if job is None:
+                return None
+            self._shares[job.arrival.tier].claimed(job.arrival.tenant, job.all_passes)
+            self._held_passes += job.all_passes
+            job.images_left = job.arrival.images
+            self._shelf.extend(Render(job, job.passes) for _ in range(job.images_left))
+        return self._shelf.popleft()
+
+    # Passes
+
+    def _begin_pass(self, replica: Replica, now: float) -> None:
+        """Unless one is under way, or there is nobody to draw."""
+        ends = None if replica.drawing else replica.begin_pass(now, self._lane.cost)
+        if ends is not None:
+            self._later(ends, lambda at: self._pass_ends(replica, at))
+
+    def _pass_ends(self, replica: Replica, now: float) -> None:
+        if not replica.drawing:
+            return  # it was lost meanwhile
+        before, drawn = replica.taken, replica.drawn_passes
+        leaving = replica.end_pass()
+        self._held_passes -= replica.drawn_passes - drawn
+        for render in leaving:
+            self._leaves(render, replica, now)
+        if leaving:
+            self._fleet.moved(replica, before)
+            self._fleet.left_empty(replica, now)
+            if self._lane.dispatch_seconds > 0:
+                self._nudge(now)
+            else:  # somebody joins at this very boundary
+                self._fill(now)
+        self._begin_pass(replica, now)
+
+    def _leaves(self, render: Render, replica: Replica, now: float) -> None:
+        self._trip(render, replica.node, now, done=True)
+        job = render.job
+        job.images_left -= 1
+        if not job.images_left:
+            job.finished_at = now
+            self._unended -= 1
+            self._waiting.ended(job)
+
+    def _lost(self, replica: Replica, renders: list[Render], now: float) -> None:
+        """They go on elsewhere before anybody new, from their last whole pass."""
+        for render in renders:
+            self._trip(render, replica.node, now, done=False)
+        self._shelf.extendleft(reversed(renders))
+        self._nudge(now)
+
+    def _trip(self, render: Render, node: int, now: float, *, done: bool) -> None:
+        trip = Trip(node, render.seat, render.seated_at, now, render.job, done)
+        self._outcome.trips.append(trip)
+
+    # Ticks
+
+    def _tick(self, now: float) -> None:
+        if now >= self._window_ends:
+            self._window_ends += WINDOW_SECONDS
+            for tier, shares in self._shares.items():
+                shares.window_ends(self._waiting.held_up(tier))
+        snapshot = self._snapshot(now)
+        if self._policy is not None:
+            self._decide(self._policy(snapshot), now)
+        self._sample(snapshot)
+        late = now >= self._until + self._lane.deadline_seconds
+        self._over = late or (now >= self._until and not self._unended)
+        self._outcome.ended_at = now
+        if not self._over:
+            self._later(now + self._lane.tick_seconds, self._tick)
+
+    def _snapshot(self, now: float) -> LoadSnapshot:
+        while self._lately and self._lately[0][0] <= now - ARRIVAL_WINDOW_SECONDS:
+            self._lately_passes -= self._lately.popleft()[1]
+        row_seconds = self._lane.row_seconds
+        return LoadSnapshot(
+            at=now,
+            waiting=self._waiting.load(now),
+            running_seconds=self._held_passes * row_seconds,
+            arrival_rate=self._lately_passes * row_seconds / ARRIVAL_WINDOW_SECONDS,
+            replicas=self._fleet.counts[Life.DRAWING],
+            target=self._target,
+            cold_start_seconds=self._fleet.cold_start_seconds,
+        )
+
+    def _decide(self, decision: Decision, now: float) -> None:
+        lane = self._lane
+        target = min(max(decision.replicas, lane.min_replicas), lane.max_replicas)
+        if target != self._target:
+            self._target = target
+            self._outcome.decisions.append((now, Decision(target, decision.reason)))
+        self._fleet.scale(target, now)
+
+    def _sample(self, snapshot: LoadSnapshot) -> None:
+        counts = self._fleet.counts
+        jobs = sum(tier.jobs for tier in snapshot.waiting.values())
+        self._outcome.samples.append(
+            Sample(
+                snapshot.at,
+                self._target,
+                counts[Life.STARTING],
+                counts[Life.DRAWING],
+                counts[Life.DRAINING],
+                jobs,
+                snapshot.waiting_seconds,
+            )
+        )

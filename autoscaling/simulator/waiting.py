@@ -1,0 +1,145 @@
+"""Who waits, and who is next: the ledger's queue without a ledger. Stamps, turns and limits are
+decided by the same pure code of `jobs`, only what SQL does for it is done by heaps."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from autoscaling.policy import TierLoad
+from autoscaling.simulator.work import Job
+from jobs.fair_queue import FairQueue, Head, Served, aged, stamp
+from jobs.tiers import DEFAULT_TIER, Tier
+
+DAY_SECONDS = 86_400.0
+UNPARKED = 2
+"""Jobs of a tenant that are looked at again when one of its jobs ends, as in the ledger."""
+
+_Queued = tuple[float, int, Job]
+
+
+@dataclass(slots=True)
+class _TierQueue:
+    """One tier's heap by (stamp, number), what it was given, its virtual time; and what waits in
+    it, parked jobs too."""
+
+    heap: list[_Queued] = field(default_factory=list)
+    served: Served = field(default_factory=Served)
+    vtime: float = 0.0
+    vtime_at: float = 0.0
+    jobs: int = 0
+    passes: int = 0
+
+
+class Waiting:
+    """Accepted jobs that nobody has claimed. tiers may be replaced at any time."""
+
+    def __init__(self, tiers: Mapping[str, Tier], least_share: float, row_seconds: float) -> None:
+        self.tiers = tiers
+        self._least_share = least_share
+        self._row_seconds = row_seconds
+        self._tiers: dict[str, _TierQueue] = {}
+        self._last_stamps: dict[tuple[str, str], float] = {}
+        self._parked: dict[str, list[_Queued]] = {}
+        self._images_today: Counter[tuple[str, int]] = Counter()
+        self._under_way: Counter[str] = Counter()
+        self.queued: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+    def submit(self, job: Job, now: float) -> str | None:
+        """Take it in; or why it is refused: `rollout`, `quota` or `queue_full`."""
+        arrival = job.arrival
+        tier = self.tiers.get(arrival.tier, DEFAULT_TIER)
+        if not tier.open_to(arrival.tenant):
+            return "rollout"
+        today = (arrival.tenant, int(now // DAY_SECONDS))
+        used = self._images_today[today] + arrival.images
+        if tier.images_per_day is not None and used > tier.images_per_day:
+            return "quota"
+        queued = self.queued[arrival.tier]
+        if tier.queued_jobs is not None and queued[arrival.tenant] >= tier.queued_jobs:
+            return "queue_full"
+        self._images_today[today] = used
+        queued[arrival.tenant] += 1
+        self._enter(job, now)
+        return None
+
+    def _enter(self, job: Job, now: float) -> None:
+        arrival, cost = job.arrival, job.all_passes * self._row_seconds
+        queue = self._tiers.setdefault(arrival.tier, _TierQueue(vtime_at=now))
+        flow = (arrival.tier, arrival.tenant)
+        vtime = aged(queue.vtime, now - queue.vtime_at)
+        job.stamp = self._last_stamps[flow] = stamp(vtime, self._last_stamps.get(flow), cost)
+        queue.jobs += 1
+        queue.passes += job.all_passes
+        heappush(queue.heap, (job.stamp, job.number, job))
+
+    def claim(self, now: float) -> Job | None:
+        """The next job, by turns between tiers and by stamp within one; None when nobody may."""
+        heads = {
+            tier: Head(str(job.number), job.stamp, job.all_passes * self._row_seconds)
+            for tier, queue in self._tiers.items()
+            if (job := self._head(tier, queue)) is not None
+        }
+        if not heads:
+            return None
+        fair = FairQueue(self.tiers, self._least_share)
+        served = {tier: queue.served for tier, queue in self._tiers.items()}
+        tier = fair.pick(heads, served)
+        queue = self._tiers[tier]
+        queue.served = fair.after(tier, heads, served)
+        queue.vtime = max(aged(queue.vtime, now - queue.vtime_at), heads[tier].vft)
+        queue.vtime_at = now
+        job = heappop(queue.heap)[2]
+        queue.jobs -= 1
+        queue.passes -= job.all_passes
+        self._under_way[job.arrival.tenant] += job.arrival.images
+        self._leave(tier, job.arrival.tenant)
+        job.claimed_at = now
+        return job
+
+    def _leave(self, tier: str, tenant: str) -> None:
+        queued = self.queued[tier]
+        queued[tenant] -= 1
+        if not queued[tenant]:
+            del queued[tenant]
+
+    def _head(self, tier: str, queue: _TierQueue) -> Job | None:
+        """Jobs of tenants that render as much as they may are parked on the way. A job larger than
+        the limit runs alone."""
+        limit = self.tiers.get(tier, DEFAULT_TIER).concurrent_renders
+        while queue.heap:
+            job = queue.heap[0][2]
+            under_way = self._under_way[job.arrival.tenant]
+            if limit is None or not under_way or under_way + job.arrival.images <= limit:
+                return job
+            heappush(self._parked.setdefault(job.arrival.tenant, []), heappop(queue.heap))
+        return None
+
+    def ended(self, job: Job) -> None:
+        """A claimed job is done: its tenant's parked ones take their places again."""
+        tenant = job.arrival.tenant
+        self._under_way[tenant] -= job.arrival.images
+        parked = self._parked.get(tenant, [])
+        for _ in range(min(UNPARKED, len(parked))):
+            queued = heappop(parked)
+            heappush(self._tiers[queued[2].arrival.tier].heap, queued)
+        if not parked:
+            self._parked.pop(tenant, None)
+
+    def held_up(self, tier: str) -> list[str]:
+        """Tenants of the tier who wait for nothing but their turn."""
+        return [tenant for tenant in self.queued[tier] if tenant not in self._parked]
+
+    def load(self, now: float) -> dict[str, TierLoad]:
+        """Tiers in which somebody waits, as the ledger tells it."""
+        return {
+            tier: TierLoad(
+                queue.jobs,
+                queue.passes * self._row_seconds,
+                now - queue.heap[0][2].arrival.at if queue.heap else 0.0,
+            )
+            for tier, queue in self._tiers.items()
+            if queue.jobs
+        }

@@ -1,0 +1,138 @@
+"""The simulator against arithmetic: waits, conservation, failures, drains, limits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from autoscaling.policy import Decision, LoadSnapshot
+from autoscaling.simulator.shares import jain
+from autoscaling.simulator.simulation import Outcome, simulate
+from autoscaling.simulator.work import Arrival, ColdStart, Lane
+from engine.cost import PassCost
+from jobs.tiers import Tier
+
+
+def one_slot(**changes: object) -> Lane:
+    """Every picture takes one second, alone."""
+    options = {"cost": PassCost(0.5, 0.0), "slots": 1, "passes": 2, "dispatch_seconds": 0.0}
+    return Lane(**{**options, **changes})  # type: ignore[arg-type]
+
+
+def crowd(seed: int, jobs: int, per_second: float) -> list[Arrival]:
+    random, at = Random(seed), 0.0
+    arrivals = []
+    for _ in range(jobs):
+        at += random.expovariate(per_second)
+        tier = random.choice(("free", "paid"))
+        arrivals.append(Arrival(at, f"{tier}{random.randrange(20)}", tier, random.choice((1, 4))))
+    return arrivals
+
+
+def waits(outcome: Outcome) -> list[float]:
+    return [job.wait_seconds for job in outcome.jobs if job.wait_seconds is not None]
+
+
+def test_regular_arrivals_wait_as_in_a_d_d_1_queue() -> None:
+    outcome = simulate(one_slot(), [Arrival(n * 0.8) for n in range(50)])
+    assert waits(outcome) == pytest.approx([n * 0.2 for n in range(50)])
+
+
+def test_random_arrivals_wait_as_in_an_m_d_1_queue() -> None:
+    random, at, arrivals = Random(7), 0.0, []
+    for _ in range(15_000):
+        at += random.expovariate(0.6)
+        arrivals.append(Arrival(at, f"tenant{random.randrange(1000)}"))
+    found = waits(simulate(one_slot(tick_seconds=100.0), arrivals))
+    assert sum(found) / len(found) == pytest.approx(0.6 / (2 * (1 - 0.6)), rel=0.1)
+
+
+def busy_lane(**changes: object) -> Lane:
+    options = {
+        "cost": PassCost(0.2, 0.4),
+        "tiers": {"free": Tier(concurrent_renders=4, images_per_day=40), "paid": Tier(weight=8)},
+        "min_replicas": 1,
+        "max_replicas": 12,
+        "cold_start": ColdStart(5.0, 9.0),
+        "grace_seconds": 3.0,
+    }
+    return Lane(**{**options, **changes})  # type: ignore[arg-type]
+
+
+def flapping(load: LoadSnapshot) -> Decision:
+    """A policy at its worst: every few seconds it wants something else."""
+    return Decision(1 + int(load.at / 7) * 5 % 12, "because")
+
+
+def test_everything_that_arrives_ends_exactly_once_whatever_fails() -> None:
+    lane = busy_lane(start_failures=0.3, failures_per_hour=60.0, nodes=8)
+    outcome = simulate(lane, crowd(3, 600, 1.0), flapping)
+    ends = Counter(
+        (job.finished_at is not None) + (job.refused is not None) for job in outcome.jobs
+    )
+    assert ends == {1: 600}
+    assert {job.refused for job in outcome.jobs} == {None, "quota"}
+    drawn = sum(job.all_passes for job in outcome.jobs if job.refused is None)
+    assert sum(replica.drawn_passes for replica in outcome.replicas) == drawn  # none twice
+    assert outcome.failures > 0
+    assert outcome.failed_starts > 0
+    assert any(not trip.done for trip in outcome.trips)
+    assert max(s.starting + s.drawing + s.draining for s in outcome.samples) <= 8
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_does_not() -> None:
+    def run(seed: int) -> list[float | None]:
+        lane = busy_lane(failures_per_hour=60.0)
+        arrivals = crowd(3, 200, 1.0)
+        return [job.finished_at for job in simulate(lane, arrivals, flapping, seed=seed).jobs]
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_replicas_come_a_cold_start_after_they_are_asked_for_and_nodes_are_what_there_is() -> None:
+    lane = one_slot(max_replicas=5, cold_start=ColdStart(10.0), nodes=3)
+    outcome = simulate(lane, [], lambda _: Decision(9, "more"), duration_seconds=20)
+    drawing = [sample.drawing for sample in outcome.samples]
+    assert drawing == [1] * 10 + [3] * 11
+    assert outcome.samples[-1].target == 5
+
+
+def test_a_drain_ends_its_renders_within_the_grace_and_hands_the_rest_over() -> None:
+    def fewer(load: LoadSnapshot) -> Decision:
+        return Decision(2 if load.at < 5 else 1, "fewer")
+
+    lane = one_slot(passes=20, replicas=2, max_replicas=2, grace_seconds=2.25)
+    outcome = simulate(lane, [Arrival(0.0, "a"), Arrival(0.0, "b")], fewer)
+    cut = [trip for trip in outcome.trips if not trip.done]
+    assert [(trip.began, trip.ended) for trip in cut] == [(0.0, 7.25)]
+    # The pass under way is lost; 14 of 20 were done, and it goes on when the other one is free.
+    assert sorted(job.finished_at or 0.0 for job in outcome.jobs) == pytest.approx([10.0, 13.0])
+
+
+def test_a_tier_with_a_large_share_is_drawn_first_but_not_only() -> None:
+    tiers = {"free": Tier(weight=1), "paid": Tier(weight=3)}
+    arrivals = [Arrival(0.0, f"{tier}{n}", tier) for n in range(40) for tier in tiers]
+    outcome = simulate(one_slot(tiers=tiers), arrivals)
+    early = [job.arrival.tier for job in outcome.jobs if (job.wait_seconds or 0.0) < 40]
+    assert Counter(early)["paid"] == pytest.approx(30, abs=1)
+
+
+def test_parked_tenants_take_no_more_slots_than_their_tier_allows() -> None:
+    lane = one_slot(slots=4, tiers={"free": Tier(concurrent_renders=1)})
+    outcome = simulate(lane, [Arrival(0.0, "one") for _ in range(5)])
+    assert waits(outcome) == pytest.approx([0, 1, 2, 3, 4])
+
+
+def test_equal_tenants_get_equal_shares() -> None:
+    arrivals = [Arrival(0.0, f"t{n}") for n in range(10) for _ in range(60)]
+    jain_of_free = simulate(one_slot(), arrivals).jain["free"]
+    assert jain_of_free is not None
+    assert jain_of_free > 0.99
+
+
+def test_jain_is_one_for_equals_and_one_over_n_for_a_hog() -> None:
+    assert jain([2.0, 2.0]) == 1.0
+    assert jain([1.0, 0.0, 0.0, 0.0]) == 0.25
