@@ -220,7 +220,7 @@ ARRIVED = text("""select count(*) as jobs, min(created_at) as first,
 # Cross joins, because SQLite then starts from the few leases instead of from a million jobs.
 ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no, j.started_at
     from leases l cross join jobs j cross join renders r
-    where j.id = l.job_id and r.job_id = l.job_id and j.lane = :lane""")
+    where j.id = l.job_id and r.job_id = l.job_id and l.lane = :lane""")
 FINISHED = text("""select started_at, finished_at, cost_seconds from jobs
     where lane = :lane and state = 'succeeded' and finished_at > :since
     order by finished_at desc limit :limit""")

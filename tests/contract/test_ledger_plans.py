@@ -4,6 +4,7 @@ thousands of jobs, of which it knows the statistics."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -123,3 +124,17 @@ def test_arrivals_are_read_from_the_newest_on(filled: Engine, database: Database
         assert "Index Scan Backward using jobs_pkey" in steps, steps
     else:
         assert "USING INDEX" not in steps, steps  # a plain scan of it is by seq
+
+
+def test_no_filter_is_made_of_all_jobs_to_find_a_few(database: Database) -> None:
+    """SQLite would read every job for that, where its statistics are of an idle moment."""
+    database.open()
+    opened = open_database(database.url)
+    with closing(opened):
+        with opened.durable.begin() as connection:
+            fill(connection)
+            connection.exec_driver_sql("delete from leases")
+            connection.exec_driver_sql("analyze")
+        opened.durable.dispose()  # statistics are read when a connection opens
+        for name in QUERIES:
+            assert "BLOOM" not in plan(opened.durable, getattr(sql, name), {}), name
