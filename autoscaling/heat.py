@@ -1,0 +1,105 @@
+"""Heat: how far a lane's demand exceeds what it draws. Pure; the ledger's Depth is all it reads.
+
+Work is in GPU-seconds; the one number is drain time: how long the lane needs for all it has.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autoscaling.policy import LoadSnapshot, TierLoad
+from jobs.ledger import Depth, TierWaiting
+
+TREND_SECONDS = 30.0
+"""Readings of so long make a trend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """One lane at one moment.
+
+    waiting: by tier, as the ledger tells it. running_seconds: GPU-seconds left of what dispatchers
+    hold. arrival_rate, render_rate: GPU-seconds accepted and drawn per second; render_rate is None
+    while too little was drawn to say. drain_seconds: until all of it is done at that rate; None
+    when nobody knows, or nobody draws. trend: seconds that drain_seconds grows per second, negative
+    when it shrinks; None with fewer than two readings.
+    """
+
+    read_at: float
+    waiting: Mapping[str, TierWaiting]
+    running_seconds: float
+    arrival_rate: float
+    render_rate: float | None
+    drain_seconds: float | None
+    trend: float | None = None
+
+
+class HeatMeter:
+    """Turns readings of one lane, one after the other, into its heat."""
+
+    def __init__(self) -> None:
+        self._drains: deque[tuple[float, float]] = deque()
+
+    def read(self, depth: Depth, replicas: int | None = None, rate: float = 1.0) -> Heat:
+        """replicas: that draw now, `rate` GPU-seconds a second each; None: the lane's render rate
+        is the one that was measured over the last minute."""
+        render_rate = depth.drawn_rate if replicas is None else replicas * rate
+        drain = drain_seconds(depth.waiting_seconds + depth.running_seconds, render_rate)
+        while self._drains and not 0 <= depth.read_at - self._drains[0][0] <= TREND_SECONDS:
+            self._drains.popleft()
+        if drain is not None:
+            self._drains.append((depth.read_at, drain))
+        return Heat(
+            read_at=depth.read_at,
+            waiting=depth.waiting,
+            running_seconds=depth.running_seconds,
+            arrival_rate=depth.arrival_rate,
+            render_rate=render_rate,
+            drain_seconds=drain,
+            trend=slope(self._drains),
+        )
+
+
+def drain_seconds(work_seconds: float, render_rate: float | None) -> float | None:
+    """How long so many GPU-seconds last; no work is done at once, whoever draws."""
+    if work_seconds <= 0:
+        return 0.0
+    return work_seconds / render_rate if render_rate else None
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """Of the straight line nearest to (time, value) points; None unless two times differ."""
+    if len(points) < 2:
+        return None
+    mean_at = sum(at for at, _ in points) / len(points)
+    mean = sum(value for _, value in points) / len(points)
+    spread = sum((at - mean_at) ** 2 for at, _ in points)
+    if spread <= 0:
+        return None
+    return sum((at - mean_at) * (value - mean) for at, value in points) / spread
+
+
+def load_snapshot(
+    depth: Depth,
+    replicas: int,
+    target: int,
+    cold_start_seconds: float = 10.0,
+    render_rate: float = 1.0,
+) -> LoadSnapshot:
+    """What a policy may know, of a reading of the ledger and of who draws; see LoadSnapshot."""
+    return LoadSnapshot(
+        at=depth.read_at,
+        waiting={
+            name: TierLoad(tier.jobs, tier.seconds, tier.oldest_seconds)
+            for name, tier in depth.waiting.items()
+            if tier.jobs
+        },
+        running_seconds=depth.running_seconds,
+        arrival_rate=depth.arrival_rate,
+        replicas=replicas,
+        target=target,
+        render_rate=render_rate,
+        cold_start_seconds=cold_start_seconds,
+    )
