@@ -29,6 +29,7 @@ ENVIRONMENT = (
     # Nothing of ours blocks an event loop, so a replica needs no thread more for it.
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP=0",
+    "FORWARDED_ALLOW_IPS=",  # gateways decide themselves whose X-Forwarded-For they believe
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.5",  # ten times a second costs an idle laptop
 )
 LOOPBACK = "127.0.0.1"

@@ -118,12 +118,6 @@ class AsyncLedger:
         result: list[Job] = await self._reads.ask(run)
         return result
 
-    async def position(self, job_id: str) -> int | None:
-        """See Ledger."""
-        run = partial(self._ledger.position, job_id)
-        result: int | None = await self._reads.ask(run)
-        return result
-
     async def outlook(self, job_id: str) -> Outlook:
         """One of `outlooks`, empty for a job that does not wait or run; together with others'."""
         result: Outlook = await self._reads.ask(_merged, outlook_of=job_id)

@@ -8,12 +8,14 @@
     ├── NotOpen                 403 not_yet_open: the tier's rollout has not reached this account
     ├── NotFound                404 not_found, unknown_url, model_not_found
     ├── MethodNotAllowed        405 method_not_allowed
+    ├── BodyTooSlow             408 request_timeout
     ├── JobEnded                410 job_cancelled, job_expired
     ├── ImageExpired            410 image_expired: it was drawn, and its time to be kept is over
     ├── BodyTooLarge            413 body_too_large
     ├── KeyReused               422 idempotency_mismatch
     ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
     ├── QueueIsFull             429 rate_limit_exceeded: too many of the tenant's jobs wait
+    ├── TooManyRequests         429 rate_limit_exceeded: too many polls, or too many wrong keys
     ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
     ├── RenderFailed            500 render_failed; the client must not retry
     └── Unavailable             503 ledger_unavailable; nothing was half accepted
@@ -142,6 +144,15 @@ class MethodNotAllowed(ApiError):
     code = "method_not_allowed"
 
 
+class BodyTooSlow(ApiError):
+    """The request body did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+    headers = {"connection": "close"}
+
+
 class JobEnded(ApiError):
     """The job was ended before it had an image."""
 
@@ -186,6 +197,14 @@ class QuotaUsedUp(ApiError):
 
 class QueueIsFull(ApiError):
     """As many of your jobs are waiting as may wait at the same time."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+
+
+class TooManyRequests(ApiError):
+    """You are asking too often."""
 
     status = 429
     type = "requests"
@@ -255,6 +274,13 @@ def queue_is_full(full: QueueFull, eta_seconds: float | None) -> QueueIsFull:
         headers |= NO_RETRY
     message = f"{full.limit} of your jobs are waiting, and no more may. Try again in {seconds} s."
     return QueueIsFull(message, headers=headers)
+
+
+def too_many(whose: str, per_second: float, wait_seconds: float) -> TooManyRequests:
+    """The refusal of one who asks without ordering anything, with when to ask again."""
+    seconds = math.ceil(wait_seconds)
+    message = f"Rate limit reached for {whose}: {per_second:g} a second. Try again in {seconds} s."
+    return TooManyRequests(message, headers={"retry-after": str(seconds)})
 
 
 def from_status(status: int, headers: Mapping[str, str] | None = None) -> ApiError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 from pydantic_core import to_json
@@ -13,9 +16,12 @@ from starlette.responses import Response
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.request import Tenant
+from serve_app.addresses import client_address
 from serve_app.auth import Keyring, UrlSigner
+from serve_app.buckets import Buckets
 from serve_app.config import ClusterConfig
-from serve_app.errors import ApiError, BodyTooLarge
+from serve_app.errors import ApiError, BodyTooLarge, BodyTooSlow, Unauthorized, too_many
+from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
 
 SEEDS = 2**53
@@ -25,7 +31,8 @@ DRAINED_BODIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here."""
+    """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. polls: of
+    each tenant. strangers: requests of each address that nobody vouched for."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -33,6 +40,8 @@ class Parts:
     keyring: Keyring
     signer: UrlSigner
     watch: JobWatch
+    polls: Buckets = field(default_factory=Buckets)
+    strangers: Buckets = field(default_factory=Buckets)
 
 
 def parts_of(request: Request) -> Parts:
@@ -42,8 +51,37 @@ def parts_of(request: Request) -> Parts:
 
 
 async def tenant_of(request: Request) -> Tenant:
-    """Who asks. Raises Unauthorized, LedgerUnavailable."""
-    return await parts_of(request).keyring.tenant(request.headers.get("authorization"))
+    """Who asks. Raises Unauthorized, LedgerUnavailable, and TooManyRequests for an address that
+    keeps asking without a valid key."""
+    try:
+        return await parts_of(request).keyring.tenant(request.headers.get("authorization"))
+    except Unauthorized:
+        stranger(request)
+        raise
+
+
+async def poller_of(request: Request) -> Tenant:
+    """Who asks without ordering anything. Raises TooManyRequests, too."""
+    tenant = await tenant_of(request)
+    parts = parts_of(request)
+    _take(parts.polls, tenant.id, "your account", parts.config.limits.polls_per_second)
+    return tenant
+
+
+def stranger(request: Request) -> None:
+    """Count a request that is about to be turned away. Raises TooManyRequests."""
+    parts = parts_of(request)
+    trusted = [ip_network(text) for text in parts.config.gateway.trusted_proxies]
+    peer = request.client.host if request.client else None
+    address = client_address(peer, request.headers.getlist("x-forwarded-for"), trusted)
+    per_second = parts.config.limits.unauthenticated_per_second
+    _take(parts.strangers, address, "requests without a valid key", per_second)
+
+
+def _take(buckets: Buckets, who: str, whose: str, per_second: float) -> None:
+    wait = buckets.take(who, per_second, time.monotonic())
+    if wait:
+        raise too_many(whose, per_second, wait)
 
 
 def fresh_seed() -> int:
@@ -63,11 +101,19 @@ def error_response(problem: ApiError, headers: dict[str, str] | None = None) -> 
     return json_response(problem.envelope(), problem.status, {**problem.headers, **(headers or {})})
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, or BodyTooLarge as soon as it is known to be too long.
+async def read_body(request: Request, limits: LimitsSection) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is known to be too long, and BodyTooSlow.
 
     What comes beyond is read and dropped for a while, so that the client gets to see the answer.
     """
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            return await _body(request, limits.body_bytes)
+    except TimeoutError:
+        raise BodyTooSlow from None
+
+
+async def _body(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     size, chunks = 0, []
     too_large = declared.isdigit() and int(declared) > limit

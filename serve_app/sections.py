@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -38,6 +39,11 @@ def _a_zone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"unknown time zone {name!r}, wanted one such as Europe/Berlin") from None
     return name
+
+
+def _a_network(text: str) -> str:
+    ip_network(text)
+    return text
 
 
 class Section(BaseModel):
@@ -127,7 +133,8 @@ class GatewaySection(Section):
     """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
     watch_grace_seconds: how long a synchronous job lives unwatched. url_seconds: how long a
     signed picture URL opens. public_url: where clients reach this lane, when a load balancer maps
-    that to the route prefix; links in answers begin with it."""
+    that to the route prefix; links in answers begin with it. trusted_proxies: addresses
+    or networks whose X-Forwarded-For is believed."""
 
     replicas: Count = 1
     num_cpus: Share = 0.1
@@ -136,6 +143,9 @@ class GatewaySection(Section):
     keepalive_seconds: Seconds = 10.0
     url_seconds: Count = 3600
     public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, AfterValidator(_a_network)], ...], Field(strict=False)
+    ] = ()
 
 
 def _dsn(dsn: str) -> str:
@@ -271,13 +281,21 @@ class RetentionSection(Section):
 
 
 class LimitsSection(Section):
-    """What one request may ask for. deadline_seconds: then a queued job expires."""
+    """What one request may ask for, and how often one may ask without ordering anything.
+
+    deadline_seconds: then a queued job expires. body_seconds: within which a body must have
+    arrived. polls_per_second: of one tenant; unauthenticated_per_second: of one address without a
+    valid key. Both for each gateway, four seconds' worth at once.
+    """
 
     prompt_characters: Annotated[int, Field(ge=1, le=32_000)] = 32_000
     body_bytes: Count = 1_048_576
     images: Annotated[int, Field(ge=1, le=10)] = 10
     max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
     deadline_seconds: Seconds = 86_400.0
+    body_seconds: Seconds = 30.0
+    polls_per_second: Seconds = 50.0
+    unauthenticated_per_second: Seconds = 10.0
 
 
 class QualitiesSection(Section):

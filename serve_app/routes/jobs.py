@@ -15,9 +15,9 @@ from starlette.responses import Response
 from jobs.blobs import BlobMissing
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outlook
-from serve_app.errors import ImageExpired, InvalidRequest, NotFound
+from serve_app.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
 from serve_app.job_wire import job_body, preview_event
-from serve_app.parts import Parts, json_response, parts_of, tenant_of
+from serve_app.parts import Parts, json_response, parts_of, poller_of, stranger
 from serve_app.pictures import MEDIA_TYPES, check_signature, picture, preview_b64, urls
 from serve_app.sse import EventStream, frame
 
@@ -32,7 +32,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 @router.get("/v1/jobs")
 async def recent(request: Request) -> Response:
     """The tenant's newest jobs."""
-    tenant = await tenant_of(request)
+    tenant = await poller_of(request)
     limit = request.query_params.get("limit", "20")
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_LISTED:
         raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
@@ -78,7 +78,11 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     """A finished picture's bytes, with the API key or with a signed URL."""
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
     if "signature" in request.query_params:
-        job = check_signature(request, await _any_job(request, job_id), number)
+        try:
+            job = check_signature(request, await _any_job(request, job_id), number)
+        except BadSignature:
+            stranger(request)
+            raise
     else:
         job = await _own_job(request, job_id)
     render = (
@@ -105,7 +109,7 @@ async def _any_job(request: Request, job_id: str) -> Job | None:
 
 async def _own_job(request: Request, job_id: str) -> Job:
     """The tenant's job; another tenant's does not exist. Raises Unauthorized, NotFound."""
-    tenant = await tenant_of(request)
+    tenant = await poller_of(request)
     job = await _any_job(request, job_id)
     if job is None or job.request.tenant != tenant.id:
         raise NotFound("There is no such job.", code="job_not_found")

@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from serve_app.errors import NotFound, Unavailable
 from serve_app.limits import limits_body, ratelimit_headers
-from serve_app.parts import json_response, parts_of, tenant_of
+from serve_app.parts import json_response, parts_of, poller_of
 
 router = APIRouter()
 
@@ -34,14 +34,14 @@ PAGE_HEADERS = {
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
     """The one model of this lane."""
-    await tenant_of(request)
+    await poller_of(request)
     return json_response({"object": "list", "data": [_model(request)]})
 
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
     """That model, if it is ours."""
-    await tenant_of(request)
+    await poller_of(request)
     found = _model(request)
     if name != found["id"]:
         message = f"The model '{name}' does not exist."
@@ -52,7 +52,7 @@ async def model(request: Request, name: str) -> Response:
 @router.get("/v1/limits")
 async def limits(request: Request) -> Response:
     """What the tenant's tier allows, and how much of it is used."""
-    tenant = await tenant_of(request)
+    tenant = await poller_of(request)
     parts = parts_of(request)
     standing = await parts.ledger.standing(tenant, parts.config.lane)
     tier = parts.config.tier_promises()[tenant.tier]

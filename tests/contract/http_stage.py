@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from PIL import Image
 
 from jobs.blobs import DirectoryBlobs, image_key, preview_key
@@ -135,6 +136,7 @@ class Stage:
     config: ClusterConfig
     gateway_ledger: AsyncLedger
     database: str
+    app: FastAPI
     headers: dict[str, str] = field(default_factory=lambda: {"authorization": "Bearer sk-local"})
 
     def jobs(self, tenant: str = "local") -> list[Job]:
@@ -162,8 +164,9 @@ def stage(directory: Path, settings: ClusterConfig, database: str | None = None)
     outside = SqlLedger(url)
     worker.start()
     try:
-        with _serving(create_app(gateway_ledger, blobs, settings)) as address:
-            yield Stage(address, outside, blobs, worker, settings, gateway_ledger, url)
+        app = create_app(gateway_ledger, blobs, settings)
+        with _serving(app) as address:
+            yield Stage(address, outside, blobs, worker, settings, gateway_ledger, url, app)
     finally:
         worker.stop()
         gateway_ledger.close()
@@ -173,7 +176,9 @@ def stage(directory: Path, settings: ClusterConfig, database: str | None = None)
 @contextmanager
 def _serving(app: Any) -> Iterator[str]:
     server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none")
+        uvicorn.Config(
+            app, host="127.0.0.1", port=0, log_level="warning", ws="none", proxy_headers=False
+        )
     )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()

@@ -40,7 +40,7 @@ async def opened(database: Database, **arguments: object) -> AsyncIterator[Async
 async def test_the_same_verbs_awaited(database: Database) -> None:
     async with opened(database) as ledger:
         submitted = (await ledger.submit(wish())).job
-        assert await ledger.position(submitted.id) == 0
+        assert (await ledger.outlook(submitted.id)).position == 0
         (job,) = await ledger.claim("chat", "w", 4, LEASE_SECONDS)
         assert (await ledger.depth("chat")).active_jobs == 1
         (renewal,) = await ledger.renew([beat(job, 2)], LEASE_SECONDS)

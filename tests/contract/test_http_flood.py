@@ -1,0 +1,114 @@
+"""What a crowd may do to the gateway: poll too often, guess keys, send or read too slowly."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from jobs.job import JobState
+from serve_app.gateway import adopt
+from tests.contract.http_stage import Stage, config, stage
+
+LIMITS = {
+    "body_bytes": 50_000,
+    "polls_per_second": 2.0,
+    "unauthenticated_per_second": 0.5,
+    "body_seconds": 0.3,
+}
+IMAGES = "/v1/images/generations"
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Stage]:
+    gateway = {"trusted_proxies": ["127.0.0.1"]}
+    with stage(tmp_path, config(limits=LIMITS, gateway=gateway)) as made:
+        yield made
+
+
+@pytest.fixture
+def http(running: Stage) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=running.url, headers=running.headers, timeout=20) as made:
+        yield made
+
+
+def refused(answers: list[httpx.Response]) -> httpx.Response:
+    """The first refusal, which is not the first answer."""
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[0] != 429
+    return answers[statuses.index(429)]
+
+
+def test_polls_have_a_limit_and_orders_have_none(running: Stage, http: httpx.Client) -> None:
+    paths = ["/v1/jobs", "/v1/limits", "/v1/models", "/v1/jobs/none", "/v1/jobs/none/events"]
+    answer = refused([http.get(path) for path in 6 * paths])
+    assert answer.json() == {
+        "error": {
+            "message": "Rate limit reached for your account: 2 a second. Try again in 1 s.",
+            "type": "requests",
+            "param": None,
+            "code": "rate_limit_exceeded",
+        }
+    }
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["x-request-id"]
+    orders = [http.post(IMAGES, json={"prompt": f"fox {i}"}) for i in range(10)]
+    assert {order.status_code for order in orders} == {200}
+    others = {"authorization": "Bearer sk-other"}
+    assert http.get("/v1/jobs", headers=others).status_code == 200
+    assert http.get("/healthz").status_code == 200
+
+
+def test_the_limit_can_be_edited_while_it_is_reached(running: Stage, http: httpx.Client) -> None:
+    refused([http.get("/v1/jobs") for _ in range(20)])
+    adopt(running.app, config(limits={**LIMITS, "polls_per_second": 1e9}))
+    assert http.get("/v1/jobs").status_code == 200
+
+
+def test_guessing_keys_is_slow_from_one_address(running: Stage, http: httpx.Client) -> None:
+    def guess(number: int, address: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer sk-{number}", "x-forwarded-for": address}
+        return http.post(IMAGES, json={"prompt": "fox"}, headers=headers)
+
+    answer = refused([guess(number, "1.2.3.4, 198.51.100.7") for number in range(5)])
+    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+    assert guess(6, "5.6.7.8, 198.51.100.7").status_code == 429  # only the nearest address counts
+    assert guess(7, "198.51.100.8").status_code == 401
+    mine = {"x-forwarded-for": "198.51.100.7"}
+    assert http.get("/v1/jobs", headers=mine).status_code == 200  # its owner's key still works
+
+
+def test_guessing_signatures_is_slow_too(http: httpx.Client) -> None:
+    path = "/v1/jobs/none/images/0?expires=9999999999&signature=00"
+    answers = [http.get(path, headers={"authorization": ""}) for _ in range(5)]
+    assert answers[0].status_code == 403
+    assert refused(answers).headers["retry-after"]
+
+
+def test_a_body_that_trickles_in_is_given_up(running: Stage) -> None:
+    where = urlsplit(running.url)
+    with socket.create_connection((where.hostname, where.port), timeout=20) as slow:
+        head = f"POST {IMAGES} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-local\r\n"
+        slow.sendall(f"{head}content-length: 40\r\n\r\n{{".encode())
+        answer = b""
+        while chunk := slow.recv(65_536):  # ends because the gateway closes
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"request_timeout"' in answer
+    assert running.jobs() == []
+
+
+def test_an_async_job_is_answered_before_its_place_is_known(
+    running: Stage, http: httpx.Client
+) -> None:
+    running.worker.working.clear()
+    answer = http.post(IMAGES, json={"prompt": "fox"}, headers={"prefer": "respond-async"})
+    assert answer.status_code == 202
+    job = running.ledger.get(answer.json()["id"])
+    assert job is not None
+    assert job.state in (JobState.QUEUED, JobState.LEASED)
+    assert answer.json()["queue_position"] is None
