@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
+from autoscaling.limits import next_level, tightened
 from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, Policy
 from autoscaling.simulator.fleet import Fleet
 from autoscaling.simulator.replica import Life, Replica
 from autoscaling.simulator.shares import WINDOW_SECONDS, Shares, indexes
 from autoscaling.simulator.waiting import Waiting
 from autoscaling.simulator.work import Arrival, Job, Lane, Render
+from jobs.limit_levels import LimitLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Trip:
 @dataclass(slots=True)
 class Outcome:
     """Everything that happened until `ended_at`. decisions: when the number asked for changed, and
-    why. jain: by tier, see shares.py."""
+    why. levels: of the adaptive limits, when they changed. jain: by tier, see shares.py."""
 
     lane: Lane
     jobs: list[Job]
@@ -52,6 +54,7 @@ class Outcome:
     replicas: list[Replica] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     decisions: list[tuple[float, Decision]] = field(default_factory=list)
+    levels: list[LimitLevel] = field(default_factory=list)
     trips: list[Trip] = field(default_factory=list)
     jain: dict[str, float | None] = field(default_factory=dict)
     failed_starts: int = 0
@@ -102,6 +105,7 @@ class _Simulation:
         self._shares: defaultdict[str, Shares] = defaultdict(Shares)
         self._window_ends = WINDOW_SECONDS
         self._target = lane.replicas
+        self._level = LimitLevel()
         self._fleet = Fleet(lane, seed, self._later, self._lost, self._nudge)
 
     def _later(self, at: float, happen: Callable[[float], None]) -> None:
@@ -222,6 +226,8 @@ class _Simulation:
             for tier, shares in self._shares.items():
                 shares.window_ends(self._waiting.held_up(tier))
         snapshot = self._snapshot(now)
+        if self._lane.marks:
+            self._tighten(snapshot)
         if self._policy is not None:
             self._decide(self._policy(snapshot), now)
         self._sample(snapshot)
@@ -244,6 +250,14 @@ class _Simulation:
             target=self._target,
             cold_start_seconds=self._fleet.cold_start_seconds,
         )
+
+    def _tighten(self, snapshot: LoadSnapshot) -> None:
+        """Adaptive limits, as the lane's keeper reads them."""
+        marks, before = self._lane.marks, self._level.level
+        self._level = next_level(marks, self._level, snapshot.drain_seconds, snapshot.at)
+        if self._level.level != before:
+            self._waiting.tiers = tightened(self._lane.tiers, marks, self._level.level)
+            self._outcome.levels.append(self._level)
 
     def _decide(self, decision: Decision, now: float) -> None:
         lane = self._lane

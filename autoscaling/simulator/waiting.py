@@ -16,21 +16,31 @@ from jobs.tiers import DEFAULT_TIER, Tier
 DAY_SECONDS = 86_400.0
 UNPARKED = 2
 """Jobs of a tenant that are looked at again when one of its jobs ends, as in the ledger."""
+NEXT_ONES = 100
+"""Of a tier's queue, near its front: among them the oldest is looked for, as in the ledger."""
 
 _Queued = tuple[float, int, Job]
 
 
 @dataclass(slots=True)
 class _TierQueue:
-    """One tier's heap by (stamp, number), what it was given, its virtual time; and what waits in
-    it, parked jobs too."""
+    """One tier's heap by (stamp, number), what it was given, its virtual time; and the passes in
+    the heap. Parked jobs are elsewhere."""
 
     heap: list[_Queued] = field(default_factory=list)
     served: Served = field(default_factory=Served)
     vtime: float = 0.0
     vtime_at: float = 0.0
-    jobs: int = 0
     passes: int = 0
+
+    def push(self, queued: _Queued) -> None:
+        heappush(self.heap, queued)
+        self.passes += queued[2].all_passes
+
+    def pop(self) -> _Queued:
+        queued = heappop(self.heap)
+        self.passes -= queued[2].all_passes
+        return queued
 
 
 class Waiting:
@@ -45,14 +55,18 @@ class Waiting:
         self._parked: dict[str, list[_Queued]] = {}
         self._images_today: Counter[tuple[str, int]] = Counter()
         self._under_way: Counter[str] = Counter()
+        self._let_in: set[str] = set()
         self.queued: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def submit(self, job: Job, now: float) -> str | None:
         """Take it in; or why it is refused: `rollout`, `quota` or `queue_full`."""
         arrival = job.arrival
         tier = self.tiers.get(arrival.tier, DEFAULT_TIER)
-        if not tier.open_to(arrival.tenant):
+        new = arrival.newcomer and arrival.tenant not in self._let_in
+        if not (tier.open_to_newcomer if new else tier.open_to)(arrival.tenant):
             return "rollout"
+        if new:
+            self._let_in.add(arrival.tenant)
         today = (arrival.tenant, int(now // DAY_SECONDS))
         used = self._images_today[today] + arrival.images
         if tier.images_per_day is not None and used > tier.images_per_day:
@@ -71,9 +85,7 @@ class Waiting:
         flow = (arrival.tier, arrival.tenant)
         vtime = aged(queue.vtime, now - queue.vtime_at)
         job.stamp = self._last_stamps[flow] = stamp(vtime, self._last_stamps.get(flow), cost)
-        queue.jobs += 1
-        queue.passes += job.all_passes
-        heappush(queue.heap, (job.stamp, job.number, job))
+        queue.push((job.stamp, job.number, job))
 
     def claim(self, now: float) -> Job | None:
         """The next job, by turns between tiers and by stamp within one; None when nobody may."""
@@ -91,9 +103,7 @@ class Waiting:
         queue.served = fair.after(tier, heads, served)
         queue.vtime = max(aged(queue.vtime, now - queue.vtime_at), heads[tier].vft)
         queue.vtime_at = now
-        job = heappop(queue.heap)[2]
-        queue.jobs -= 1
-        queue.passes -= job.all_passes
+        job = queue.pop()[2]
         self._under_way[job.arrival.tenant] += job.arrival.images
         self._leave(tier, job.arrival.tenant)
         job.claimed_at = now
@@ -114,7 +124,7 @@ class Waiting:
             under_way = self._under_way[job.arrival.tenant]
             if limit is None or not under_way or under_way + job.arrival.images <= limit:
                 return job
-            heappush(self._parked.setdefault(job.arrival.tenant, []), heappop(queue.heap))
+            heappush(self._parked.setdefault(job.arrival.tenant, []), queue.pop())
         return None
 
     def ended(self, job: Job) -> None:
@@ -124,7 +134,7 @@ class Waiting:
         parked = self._parked.get(tenant, [])
         for _ in range(min(UNPARKED, len(parked))):
             queued = heappop(parked)
-            heappush(self._tiers[queued[2].arrival.tier].heap, queued)
+            self._tiers[queued[2].arrival.tier].push(queued)
         if not parked:
             self._parked.pop(tenant, None)
 
@@ -133,13 +143,13 @@ class Waiting:
         return [tenant for tenant in self.queued[tier] if tenant not in self._parked]
 
     def load(self, now: float) -> dict[str, TierLoad]:
-        """Tiers in which somebody waits, as the ledger tells it."""
+        """Tiers in which somebody waits, as the ledger tells it: without parked jobs."""
         return {
             tier: TierLoad(
-                queue.jobs,
+                len(queue.heap),
                 queue.passes * self._row_seconds,
-                now - queue.heap[0][2].arrival.at if queue.heap else 0.0,
+                now - min(job.arrival.at for _, _, job in queue.heap[:NEXT_ONES]),
             )
             for tier, queue in self._tiers.items()
-            if queue.jobs
+            if queue.heap
         }

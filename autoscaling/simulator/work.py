@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from autoscaling.limits import Mark
 from engine.cost import PassCost
 from jobs.fair_queue import LEAST_SHARE
 from jobs.tiers import Tier
@@ -18,7 +19,7 @@ BATCH_KEY = "simulated"
 class Arrival:
     """A request at second `at` of the simulated clock, which begins at midnight.
 
-    passes: of each image; None: as many as the lane's own.
+    passes: of each image; None: as many as the lane's own. newcomer: the tenant never asked before.
     """
 
     at: float
@@ -26,6 +27,7 @@ class Arrival:
     tier: str = "free"
     images: int = 1
     passes: int | None = None
+    newcomer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class Lane:
     cost: of one pass. passes: of an image. replicas: that draw at the start. nodes: replicas that
     find room, whatever is asked for; None: all. start_failures: share of starts that fail, at their
     end, and are tried again. failures_per_hour: of one drawing replica. dispatch_seconds: from a
-    slot that is free, or a job that arrives, until the job has joined. deadline_seconds: how long
-    the simulation goes on after the last arrival for those who still wait.
+    slot that is free, or a job that arrives, until the job has joined. marks: what tightens the
+    tiers while the lane is hot. deadline_seconds: how long the simulation goes on after the last
+    arrival for those who still wait.
     """
 
     cost: PassCost
@@ -74,6 +77,7 @@ class Lane:
     failures_per_hour: float = 0.0
     dispatch_seconds: float = 0.005
     tick_seconds: float = 1.0
+    marks: Sequence[Mark] = ()
     deadline_seconds: float = 86_400.0
 
     @property
