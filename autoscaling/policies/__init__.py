@@ -1,0 +1,6 @@
+"""Scaling policies: small pure objects of the shape `Policy`, and wrappers that hold them back."""
+
+from autoscaling.policies.build import build_policy
+from autoscaling.policies.numbers import PolicyNumbers
+
+__all__ = ["PolicyNumbers", "build_policy"]

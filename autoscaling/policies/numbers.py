@@ -1,0 +1,83 @@
+"""The numbers of a scaling policy, as a config file gives them. Checked here, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+POLICIES = ("drain", "ongoing", "static")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNumbers:
+    """What an operator may say about one deployment's replicas. ValueError names the field.
+
+    policy: `drain` follows waiting work, `ongoing` follows requests in progress, `static` asks for
+    max_replicas at all times.
+    wait_seconds: so long may 95 % of the jobs wait. tier_wait_seconds: the same by tier, where a
+    tier differs. horizon_seconds: how far ahead arrivals count; at least one cold start always
+    does. smoothing_seconds: over which the arrival rate is averaged for that.
+    ongoing_per_replica: what `ongoing` aims at.
+    panic_factor: work that comes at so many times what the replicas draw is a burst; from then and
+    for panic_seconds replicas are asked for without a step limit, and none is given back.
+    idle_cold_starts: a replica that is not needed is kept for so many cold starts.
+    scale_down_seconds: and at least so long. step_up, step_down: replicas at most in step_seconds;
+    None: no limit.
+    """
+
+    policy: str = "drain"
+    min_replicas: int = 1
+    max_replicas: int = 1
+    wait_seconds: float = 60.0
+    tier_wait_seconds: Mapping[str, float] = field(default_factory=dict)
+    horizon_seconds: float = 0.0
+    smoothing_seconds: float = 30.0
+    ongoing_per_replica: float = 2.0
+    panic_factor: float = 2.0
+    panic_seconds: float = 6.0
+    idle_cold_starts: float = 1.0
+    scale_down_seconds: float = 0.0
+    step_up: int | None = None
+    step_down: int | None = None
+    step_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {self.policy!r}")
+        for name, value in self._floats():
+            _check(name, value)
+        for name in ("step_up", "step_down"):
+            step = getattr(self, name)
+            if step is not None and step < 1:
+                raise ValueError(f"{name} must be at least 1, not {step}")
+        if self.panic_factor < 1:
+            raise ValueError(f"panic_factor must be at least 1, not {self.panic_factor:g}")
+        if self.min_replicas < 0:
+            raise ValueError(f"min_replicas must not be negative: {self.min_replicas}")
+        if self.max_replicas < max(1, self.min_replicas):
+            raise ValueError(
+                f"max_replicas must be at least 1 and at least min_replicas "
+                f"({self.min_replicas}), not {self.max_replicas}"
+            )
+
+    def wait_of(self, tier: str) -> float:
+        """Seconds that 95 % of the tier's jobs may wait."""
+        return self.tier_wait_seconds.get(tier, self.wait_seconds)
+
+    def _floats(self) -> list[tuple[str, float]]:
+        own = [(f.name, getattr(self, f.name)) for f in fields(self) if f.type == "float"]
+        tiers = self.tier_wait_seconds.items()
+        return own + [(f"tier_wait_seconds.{tier}", seconds) for tier, seconds in tiers]
+
+
+def _check(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a number, not {value}")
+    if value < 0:
+        raise ValueError(f"{name} must not be negative: {value:g}")
+    if value == 0 and name.split(".")[0] in _ABOVE_ZERO:
+        raise ValueError(f"{name} must be above 0")
+
+
+_ABOVE_ZERO = ("wait_seconds", "tier_wait_seconds", "ongoing_per_replica", "step_seconds")
