@@ -11,6 +11,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from autoscaling.ray_policy import Scaling, publish
 from deployments.decoder import DecoderReplica
 from deployments.dispatcher import DispatcherOptions, DispatcherReplica
 from deployments.encoder import EncoderReplica
@@ -86,10 +87,23 @@ class GatewayReplica:
         return self._gateway
 
     def reconfigure(self, live: dict[str, Any]) -> None:
-        """Tiers, keys, limits and qualities of an edited config file, without a restart."""
+        """Tiers, keys, limits, qualities and what decoders scale by, of an edited config file,
+        without a restart. Serve calls this at the start, too."""
         config = with_live(self._args, live)
         self._ledger.tiers = config.tier_promises()
         adopt(self._gateway, config)
+        publish(serve.get_replica_context().app_name, _scaling(config))
+
+
+def _scaling(config: ClusterConfig) -> Scaling:
+    return Scaling(
+        lane=config.lane,
+        places=config.ledger.places(),
+        weights={name: tier.weight for name, tier in config.tiers.items()},
+        least_share=config.least_share,
+        late_seconds=config.scaling.late_seconds,
+        numbers=config.scaling.numbers(1, 1),
+    )
 
 
 def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:

@@ -27,6 +27,7 @@ from serve_app.sections import (
     QuotaSection,
     RetentionSection,
     SafetySection,
+    ScalingSection,
     Section,
     SigningSection,
     TierSection,
@@ -58,6 +59,7 @@ class ClusterConfig(Section):
     limits: LimitsSection = LimitsSection()
     qualities: QualitiesSection = QualitiesSection()
     retention: RetentionSection = RetentionSection()
+    scaling: ScalingSection = ScalingSection()
 
     def tier_promises(self) -> dict[str, Tier]:
         """The tiers as the ledger takes them."""
@@ -72,6 +74,16 @@ class ClusterConfig(Section):
         if len(self.tiers) * self.least_share > 1:
             promised = f"{len(self.tiers)} tiers with {self.least_share:.0%} each"
             raise ValueError(f"least_share: {promised} are over 100 %")
+        return self
+
+    @model_validator(mode="after")
+    def _waits_are_of_tiers(self) -> Self:
+        for tier in self.scaling.tier_wait_seconds or {}:
+            if tier not in self.tiers:
+                known = ", ".join(sorted(self.tiers))
+                raise ValueError(
+                    f"scaling.tier_wait_seconds.{tier}: unknown tier {tier!r}, known: {known}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -100,6 +112,7 @@ class LiveSection(Section):
     signing: Annotated[tuple[SigningSection, ...] | None, Field(strict=False, repr=False)] = None
     limits: LimitsSection | None = None
     qualities: QualitiesSection | None = None
+    scaling: ScalingSection | None = None
 
 
 def with_live(config: ClusterConfig, user_config: dict[str, Any]) -> ClusterConfig:

@@ -34,7 +34,11 @@ def _sentence(root: type[BaseModel], problem: ErrorDetails) -> str:
     if kind == "value_error":
         path = ".".join(str(part) for part in loc)
         text = str(problem["ctx"]["error"])
-        return f"{path}.{text}" if path and text.startswith(("keys.", "signing.")) else text
+        return (
+            f"{path}.{text}"
+            if path and text.startswith(("keys.", "signing.", "scaling."))
+            else text
+        )
     message = problem["msg"]
     return message[0].lower() + message[1:]
 

@@ -48,6 +48,8 @@ def _least(override: DeploymentOptions | None, replicas: int) -> int:
     """Ray checks the values of these options, so anything strange passes here as one replica."""
     if override is None:
         return replicas
-    if override.autoscaling_config or override.num_replicas == "auto":
-        return int((override.autoscaling_config or {}).get("min_replicas", 1))
+    if override.autoscaling_config is not None:
+        return override.autoscaling_config.min_replicas
+    if override.num_replicas == "auto":
+        return 1
     return int(override.num_replicas or replicas)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
+from autoscaling.policies import PolicyNumbers
 from jobs.job_ids import VIRTUAL_SHARDS, parse_virtual
 from jobs.open_ledger import Places, even_home
 from jobs.quota_days import QuotaDays
@@ -193,6 +194,37 @@ class LedgerSection(Section):
         if missing:
             raise ValueError(f"shards: no shard holds {', '.join(missing[:4])} ({len(missing)})")
         return Places(self.dsn, dsns, tuple(homes[v] for v in range(VIRTUAL_SHARDS)))
+
+
+class ScalingSection(Section):
+    """What decoders scale by, where the Decoder's `autoscaling_config` names our policy; what is
+    left out is as in autoscaling.policies.PolicyNumbers, which says what each number means. Bounds
+    stand in `autoscaling_config`. late_seconds: with no replica more for so long while some are
+    missing, no more are asked for."""
+
+    policy: Literal["drain", "static"] | None = None
+    wait_seconds: float | None = None
+    tier_wait_seconds: dict[str, float] | None = None
+    horizon_seconds: float | None = None
+    smoothing_seconds: float | None = None
+    panic_factor: float | None = None
+    panic_seconds: float | None = None
+    idle_cold_starts: float | None = None
+    scale_down_seconds: float | None = None
+    step_up: int | None = None
+    step_down: int | None = None
+    step_seconds: float | None = None
+    late_seconds: Seconds = 120.0
+
+    @model_validator(mode="after")
+    def _numbers_make_sense(self) -> Self:
+        self.numbers(1, 1)
+        return self
+
+    def numbers(self, min_replicas: int, max_replicas: int) -> PolicyNumbers:
+        """As policies take them. ValueError."""
+        given = self.model_dump(exclude_none=True, exclude={"late_seconds"})
+        return PolicyNumbers(**given, min_replicas=min_replicas, max_replicas=max_replicas)
 
 
 class BlobsSection(Section):

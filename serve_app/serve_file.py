@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from jobs.open_ledger import Places
 from serve_app.config import ClusterConfig, LiveSection, checked
 from serve_app.config_errors import ConfigError
+from serve_app.scaling_options import AutoscalingOptions
 from serve_app.sections import Section
 
 
@@ -40,7 +41,7 @@ class DeploymentOptions(Section):
     max_queued_requests: Any = None
     backpressure_config: Any = None
     user_config: LiveSection | None = None
-    autoscaling_config: Any = None
+    autoscaling_config: AutoscalingOptions | None = None
     graceful_shutdown_wait_loop_s: Any = None
     graceful_shutdown_timeout_s: Any = None
     health_check_period_s: Any = None
@@ -56,6 +57,17 @@ class DeploymentOptions(Section):
     deployment_actors: Any = None
     rolling_update_percentage: Any = None
     max_surge_percent: Any = None
+
+    @model_validator(mode="after")
+    def _one_number_of_replicas(self) -> Self:
+        scaling = self.autoscaling_config
+        if scaling is None:
+            return self
+        if self.num_replicas not in (None, "auto"):
+            raise ValueError("num_replicas: leave it out, autoscaling_config says how many")
+        if scaling.ours and self.name != "Decoder":
+            raise ValueError("autoscaling_config.policy: DecoderPolicy is for Decoder only")
+        return self
 
 
 class Application(Section):

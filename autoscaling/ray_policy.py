@@ -1,0 +1,171 @@
+"""Scaling policies inside Ray Serve: the only file of this folder that knows Ray.
+
+Serve calls a policy on the controller's own loop, several times a second and for all applications
+in turn. One that raises or waits would freeze all of them, so this one does neither: a thread
+reads, and whatever goes wrong, the answer is the target that Serve has.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+from ray.util.metrics import Counter, Gauge
+
+from autoscaling.cold_start import ColdStarts
+from autoscaling.heat import load_snapshot
+from autoscaling.latest import Latest
+from autoscaling.policies import PolicyNumbers, build_policy
+from autoscaling.policy import Decision, Policy
+from jobs.fair_queue import FairQueue
+from jobs.ledger import Depth
+from jobs.open_ledger import Places, open_ledger
+from jobs.tiers import Tier
+
+log = logging.getLogger("ray.serve")
+
+POLL_SECONDS = 0.5
+FRESH_SECONDS = 5.0
+"""A reading of the load that is older says nothing about a burst."""
+SAY_SECONDS = 60.0
+GUESS_SECONDS = 10.0
+"""Of a cold start, until one was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What a policy has to know of its lane, and where the lane's ledger is.
+
+    weights: of the tiers. late_seconds: see ColdStarts. numbers: Serve's bounds replace theirs.
+    """
+
+    lane: str
+    places: Places
+    weights: dict[str, float]
+    least_share: float
+    late_seconds: float
+    numbers: PolicyNumbers
+
+    @property
+    def fair_queue(self) -> FairQueue:
+        """Who gets which share of the lane."""
+        return FairQueue({t: Tier(weight=w) for t, w in self.weights.items()}, self.least_share)
+
+
+def publish(application: str, scaling: Scaling) -> None:
+    """Tell the policies of an application, wherever the controller is. Called by its gateways."""
+    _internal_kv_put(application, json.dumps(asdict(scaling)), namespace=_NAMESPACE)
+
+
+def published(application: str) -> Scaling:
+    """What its gateways told last. LookupError while they start."""
+    stored = _internal_kv_get(application, namespace=_NAMESPACE)
+    if stored is None:
+        raise LookupError("no gateway of the application runs yet")
+    found = json.loads(stored)
+    dsn, shards, home = found["places"].values()
+    places = Places(dsn, tuple(shards), tuple(home))
+    return Scaling(**{**found, "places": places, "numbers": PolicyNumbers(**found["numbers"])})
+
+
+_NAMESPACE = "meltproof-scaling"
+
+Reading = tuple[Depth, Scaling]
+
+
+@contextmanager
+def _reader(application: str) -> Iterator[Callable[[], Reading]]:
+    """Reads the load of the lane; raises when its ledger is another one now."""
+    places = published(application).places
+    with closing(open_ledger(places)) as ledger:
+
+        def read() -> Reading:
+            scaling = published(application)
+            if scaling.places != places:
+                raise LookupError("the ledger has moved")
+            return ledger.depth(scaling.lane), scaling
+
+        yield read
+
+
+class DecoderPolicy:
+    """An AutoscalingPolicy class for `Decoder`: replicas by what waits in the ledger."""
+
+    def __init__(self) -> None:
+        self._latest: Latest[Reading] | None = None
+        self._read_at = 0.0
+        self._scaling: Scaling | None = None
+        self._policy: Policy | None = None
+        self._cold_starts = ColdStarts(GUESS_SECONDS, 0.0)
+        self._decision: Decision | None = None
+        self._said = ""
+        self._said_at = 0.0
+        tags = ("application", "deployment")
+        self._wanted = Gauge("meltproof_scaling_wanted", "Replicas that the policy wants", tags)
+        self._held = Counter("meltproof_scaling_held", "Decisions not to decide", tags)
+
+    def __call__(self, ctx: Any) -> tuple[float, dict[str, Any]]:
+        """Replicas wanted, and no state. Never raises, never waits."""
+        try:
+            return self._decide(ctx), {}
+        except Exception as error:  # noqa: BLE001 - a policy that raises freezes the whole cluster
+            return self._hold(ctx, f"{type(error).__name__}: {error}"), {}
+
+    def _decide(self, ctx: Any) -> int:
+        now, running = time.monotonic(), len(ctx.running_replicas)
+        if self._latest is None:
+            self._latest = Latest(partial(_reader, ctx.app_name), POLL_SECONDS, FRESH_SECONDS)
+        self._cold_starts.look(now, ctx.target_num_replicas, running)
+        if (answer := self._latest.answer) is None:
+            return self._hold(ctx, self._latest.problem)
+        at, (depth, scaling) = answer
+        if at != self._read_at or self._decision is None:
+            self._read_at = at
+            self._decision = self._ask(ctx, depth, scaling)
+        decision = self._decision
+        if decision.replicas > ctx.target_num_replicas and self._cold_starts.late(now):
+            missing = ctx.target_num_replicas - running
+            since = self._cold_starts.missing_seconds(now)
+            return self._hold(ctx, f"{missing} asked for did not come for {since:.0f} s")
+        self._wanted.set(decision.replicas, tags=_tags(ctx))
+        if decision.replicas != ctx.target_num_replicas:
+            self._say(ctx, f"{decision.replicas}", decision.reason)
+        return decision.replicas
+
+    def _ask(self, ctx: Any, depth: Depth, scaling: Scaling) -> Decision:
+        numbers = replace(
+            scaling.numbers,
+            min_replicas=ctx.capacity_adjusted_min_replicas,
+            max_replicas=ctx.capacity_adjusted_max_replicas,
+        )
+        scaling = replace(scaling, numbers=numbers)
+        if self._policy is None or scaling != self._scaling:
+            self._scaling, self._policy = scaling, build_policy(numbers, scaling.fair_queue)
+            self._cold_starts.late_seconds = scaling.late_seconds
+        seen = load_snapshot(
+            depth, len(ctx.running_replicas), ctx.target_num_replicas, self._cold_starts.seconds
+        )
+        return self._policy(seen)
+
+    def _hold(self, ctx: Any, why: str) -> int:
+        self._held.inc(tags=_tags(ctx))
+        self._say(ctx, f"holds {ctx.target_num_replicas}", why)
+        return int(ctx.target_num_replicas)
+
+    def _say(self, ctx: Any, what: str, why: str) -> None:
+        """Once when it is news, and now and then while it lasts."""
+        now = time.monotonic()
+        if what != self._said or now - self._said_at > SAY_SECONDS:
+            self._said, self._said_at = what, now
+            log.info("scaling %s/%s: %s: %s", ctx.app_name, ctx.deployment_name, what, why)
+
+
+def _tags(ctx: Any) -> dict[str, str]:
+    return {"application": ctx.app_name, "deployment": ctx.deployment_name}
