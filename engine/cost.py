@@ -30,6 +30,29 @@ PRIOR = PassCost(fixed_seconds=0.005, row_seconds=0.03)
 
 
 @dataclass(slots=True)
+class Fare:
+    """What one render's passes have cost so far: of each its share, the batch's seconds over its
+    width."""
+
+    seconds: float = 0.0
+    passes: int = 0
+    widths: int = 0
+
+    def ride(self, pass_seconds: float, width: int) -> None:
+        """One more pass, in a batch of `width` renders."""
+        self.seconds += pass_seconds / width
+        self.passes += 1
+        self.widths += width
+
+    def whole(self, passes: int, slots: int) -> float:
+        """GPU-seconds of all `passes`; 0.0 when that cannot be said: some were done elsewhere, or
+        its batches were on average less than half full, in which a render costs more than it does
+        when there is a queue."""
+        typical = 2 * self.widths >= slots * self.passes
+        return self.seconds if self.passes == passes and typical else 0.0
+
+
+@dataclass(slots=True)
 class CostTable:
     """Seconds per pass of each (family, batch width), learned as an exponential moving average.
 

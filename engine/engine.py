@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from engine.cost import Fare
 from engine.decoder import Decoder, Plan, Render, RenderRejected
 from engine.render import Checkpoint, Pixels, RenderSpec, RenderUpdate, UpdateKind
 from engine.scheduler import Scheduler
@@ -34,6 +35,7 @@ class Flight:
     ended: bool = False
     pass_seconds: float = 0.0
     batch_width: int = 0
+    fare: Fare = field(default_factory=Fare)
 
     @property
     def batch_key(self) -> str:
@@ -296,6 +298,7 @@ class DecoderEngine:
         took = self._clock() - began
         for flight in flights:
             flight.pass_seconds, flight.batch_width = took, len(flights)
+            flight.fare.ride(took, len(flights))
 
     def _report(self, flight: Flight) -> None:
         """After a pass: checkpoint and preview out; after the last one, on to the pixels."""
@@ -360,7 +363,8 @@ class DecoderEngine:
         error: str | None = None,
         rejected: bool = False,
     ) -> None:
-        passed = kind is UpdateKind.PASS
+        passed, done = kind is UpdateKind.PASS, kind is UpdateKind.DONE
+        cost_seconds = flight.fare.whole(flight.plan.passes, self._scheduler.slots_max)
         update = RenderUpdate(
             flight.spec.render_id,
             kind,
@@ -371,6 +375,7 @@ class DecoderEngine:
             error=error,
             pass_seconds=flight.pass_seconds if passed else 0.0,
             batch_width=flight.batch_width if passed else 0,
+            cost_seconds=cost_seconds if done else 0.0,
             rejected=rejected,
         )
         with self._changed:

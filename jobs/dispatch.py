@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from jobs.costs import CostNotes
 from jobs.finishing import blocked, finish, store_preview
 from jobs.flight import Flight, Hold, Shelf
 from jobs.group_commit import AsyncLedger
@@ -77,6 +78,7 @@ class Dispatcher:
         self._room = asyncio.Event()
         self._holds = Holds(ledger, settings.lease_seconds, self._left)
         self._finishing = 0
+        self._costs = CostNotes()
         self._beat_now = asyncio.Event()
         self._claiming = asyncio.Lock()
         self._stopping = False
@@ -216,6 +218,7 @@ class Dispatcher:
             if pixels is None:
                 self._shelve(flight, self._settings.full_pause_seconds, first=True)
             elif self._holds.moves(flight):
+                self._costs.note(flight.hold.job.request, flight.cost_seconds)
                 self._holds.move(flight, self._finish(flight, pixels))
 
     def _lost(self, flight: Flight, error: StageUnavailable) -> None:
@@ -325,3 +328,5 @@ class Dispatcher:
     async def _rescue(self) -> None:
         await asyncio.sleep(self._settings.lease_seconds / 3)
         await self._ledger.expire()
+        if measured := self._costs.take():
+            await self._ledger.learn(measured)

@@ -27,7 +27,8 @@ class Flight:
     """One image of a held job. While it flies it is on the shelf, or `task` moves it on.
 
     furthest: most passes ever done; new ground wipes out earlier `attempts`. accepted, moved: this
-    trip has a slot, and has done a pass. told: previews that the ledger knows of. screens: previews
+    trip has a slot, and has done a pass. cost_seconds: GPU-seconds of all its passes, once they are
+    known. told: previews that the ledger knows of. screens: previews
     being looked at.
     """
 
@@ -42,6 +43,7 @@ class Flight:
     dispatches: int = 0
     accepted: bool = False
     moved: bool = False
+    cost_seconds: float = 0.0
     told: set[int] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
     screens: set[asyncio.Task[None]] = field(default_factory=set)

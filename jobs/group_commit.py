@@ -5,10 +5,12 @@ Writes share a thread and their fsyncs; reads have a thread of their own and nev
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from jobs.changes import Changes
+from jobs.costs import ImageCost
 from jobs.job import Job
 from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
 from jobs.ledger_thread import SUBMITS, LedgerThread, read_batch, write_batch
@@ -148,6 +150,16 @@ class AsyncLedger:
         """See Ledger."""
         run = partial(self._ledger.depth, lane)
         result: Depth = await self._reads.ask(run)
+        return result
+
+    async def learn(self, costs: Sequence[ImageCost]) -> None:
+        """See Ledger. In a transaction and on a thread of its own: many processes write the same
+        few rows, and nobody's jobs shall wait for that."""
+        await asyncio.to_thread(self._ledger.learn, costs)
+
+    async def costs(self, model: str) -> list[ImageCost]:
+        """See Ledger."""
+        result: list[ImageCost] = await self._reads.ask(partial(self._ledger.costs, model))
         return result
 
     async def version(self) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from jobs.costs import ImageCost
 from jobs.job import Job, RenderState
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
@@ -326,6 +327,13 @@ class Ledger(Protocol):
 
     def depth(self, lane: str) -> Depth:
         """What waits and runs now."""
+
+    def learn(self, costs: Sequence[ImageCost]) -> None:
+        """Images have cost so much: moves the averages of their kinds. Not fsynced. Call it seldom,
+        with what has gathered."""
+
+    def costs(self, model: str) -> list[ImageCost]:
+        """What the model's images cost lately, by kind; those that are drawn most often."""
 
     def version(self) -> int:
         """Changes whenever any process has written; cheap enough to poll at 100 Hz."""

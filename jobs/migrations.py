@@ -57,6 +57,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """create index jobs_parked on jobs (tenant, vft)
             where state = 'queued' and vft >= 1099511627776.0""",
     ),
+    (  # 7: what images have cost
+        """create table costs (model text not null, pixels bigint not null,
+            passes integer not null, seconds double precision not null, renders bigint not null,
+            primary key (model, pixels, passes))""",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""

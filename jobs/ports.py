@@ -56,7 +56,8 @@ class RenderOrder:
 
 
 class Update(Protocol):
-    """What a decoder says; kinds are accepted, full, pass, done, failed."""
+    """What a decoder says; kinds are accepted, full, pass, done, failed. cost_seconds: with done,
+    the GPU-seconds of the whole render; 0.0 for unknown."""
 
     @property
     def kind(self) -> str: ...
@@ -72,6 +73,8 @@ class Update(Protocol):
     def error(self) -> str | None: ...
     @property
     def rejected(self) -> bool: ...
+    @property
+    def cost_seconds(self) -> float: ...
 
 
 class Slot(Protocol):

@@ -173,3 +173,15 @@ retention = Table(
     Column("until", Double, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# What an image has cost, in GPU-seconds: an average of the newest, of so many renders in all.
+costs = Table(
+    "costs",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("pixels", BigInteger, primary_key=True),  # of the picture, width times height
+    Column("passes", Integer, primary_key=True),
+    Column("seconds", Double, nullable=False),
+    Column("renders", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from jobs.costs import ImageCost
 from jobs.depth import merged
 from jobs.job import Job
 from jobs.job_ids import shard_of, virtual_shard
@@ -299,6 +300,14 @@ class ShardedLedger:
     def depth(self, lane: str) -> Depth:
         """See Ledger: of the shards that are there."""
         return merged(self._ask_all(lambda _: lambda ledger: ledger.depth(lane)))
+
+    def learn(self, costs: Sequence[ImageCost]) -> None:
+        """See Ledger: beside the accounts."""
+        self._accounts.ask(lambda ledger: ledger.learn(costs))
+
+    def costs(self, model: str) -> list[ImageCost]:
+        """See Ledger."""
+        return self._accounts.ask(lambda ledger: ledger.costs(model))
 
     def version(self) -> int:
         """See Ledger: of all shards; one that goes away or comes back counts as news."""

@@ -16,6 +16,7 @@ from jobs import statements as sql
 from jobs.accounts import Accounts, open_accounts
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
+from jobs.costs import KINDS_READ, ImageCost
 from jobs.database import open_database
 from jobs.depth import lane_depth
 from jobs.errors import again_if_overtaken
@@ -343,6 +344,18 @@ class SqlLedger:
         """See Ledger."""
         with self._read() as connection:
             return lane_depth(connection, self._queues, lane, self._now(connection))
+
+    def learn(self, costs: Sequence[ImageCost]) -> None:
+        """See Ledger. In one order, so that of two who learn neither waits for both."""
+        rows = sorted(costs, key=lambda cost: cost.kind)
+        with self._write(self._database.relaxed) as connection:
+            connection.execute(sql.LEARN, [cost.row() for cost in rows])
+
+    def costs(self, model: str) -> list[ImageCost]:
+        """See Ledger."""
+        with self._read() as connection:
+            rows = connection.execute(sql.COSTS, {"model": model, "limit": KINDS_READ})
+            return [ImageCost(*row) for row in rows]
 
     def version(self) -> int:
         """See Ledger."""

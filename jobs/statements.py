@@ -225,6 +225,19 @@ FINISHED = text("""select started_at, finished_at, cost_seconds from jobs
     where lane = :lane and state = 'succeeded' and finished_at > :since
     order by finished_at desc limit :limit""")
 
+# -- costs
+# An average of the newest; a measurement far off moves it by no more than one four times off.
+LEARN = text("""insert into costs (model, pixels, passes, seconds, renders)
+    values (:model, :pixels, :passes, :seconds, :renders)
+    on conflict (model, pixels, passes) do update set
+        seconds = costs.seconds + :weight * (
+            case when excluded.seconds > 4 * costs.seconds then 4 * costs.seconds
+                when excluded.seconds < costs.seconds / 4 then costs.seconds / 4
+                else excluded.seconds end - costs.seconds),
+        renders = costs.renders + excluded.renders""")
+COSTS = text("""select model, pixels, passes, seconds, renders from costs
+    where model = :model order by renders desc limit :limit""")
+
 # -- retention
 RETENTION_AT = text("select seq, until from retention where lane = :lane and step = :step")
 TAKE_RETENTION = text("""insert into retention (lane, step, seq, until)

@@ -39,6 +39,7 @@ async def take_trip(
                 if update.preview is not None:
                     show(flight, update.pass_no, update.preview)
                 if update.pixels is not None:
+                    flight.cost_seconds = update.cost_seconds
                     return update.pixels
     raise StageUnavailable("the stream ended before the picture was done")
 

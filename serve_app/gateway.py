@@ -23,6 +23,7 @@ from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, from_domain, from_status
 from serve_app.links import root_path
 from serve_app.parts import Parts, error_response
+from serve_app.prices import Prices
 from serve_app.routes import images, jobs, ops
 from serve_app.watch import JobWatch
 
@@ -42,7 +43,7 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         lifespan=_lifespan,
     )
     keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
-    app.state.parts = Parts(config, ledger, blobs, keyring, signer, watch)
+    app.state.parts = Parts(config, ledger, blobs, keyring, signer, watch, Prices(ledger))
     for router in (images.router, jobs.router, ops.router):
         app.include_router(router)
     ops.mount_studio(app)

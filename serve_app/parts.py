@@ -21,6 +21,7 @@ from serve_app.auth import Keyring, UrlSigner
 from serve_app.buckets import Buckets
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, BodyTooLarge, BodyTooSlow, Unauthorized, too_many
+from serve_app.prices import Prices
 from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
 
@@ -31,8 +32,9 @@ DRAINED_BODIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. polls: of
-    each tenant. strangers: requests of each address that nobody vouched for."""
+    """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
+    a request will cost. polls: of each tenant. strangers: requests of each address that nobody
+    vouched for."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -40,6 +42,7 @@ class Parts:
     keyring: Keyring
     signer: UrlSigner
     watch: JobWatch
+    prices: Prices
     polls: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
 

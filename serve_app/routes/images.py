@@ -46,7 +46,7 @@ async def generations(request: Request) -> Response:
     raw = await read_body(request, parts.config.limits)
     wishes = wire.parse_wishes(request.headers)
     order = wire.parse_generation(raw, wishes, tenant, parts.config, fresh_seed())
-    submission = await _submit(parts, order.request)
+    submission = await _submit(parts, await parts.prices.priced(order.request))
     headers = {"x-job-id": submission.job.id, **ratelimit_headers(submission.usage)}
     if wishes.respond_async:
         return _accepted(parts, request, submission.job, headers)

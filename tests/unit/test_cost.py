@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.cost import PRIOR, CostTable, PassCost
+from engine.cost import PRIOR, CostTable, Fare, PassCost
 
 
 def test_an_unmeasured_family_costs_its_prior() -> None:
@@ -65,3 +65,22 @@ def test_nonsense_is_not_learned(width: int, seconds: float) -> None:
 def test_a_negative_cost_is_refused() -> None:
     with pytest.raises(ValueError, match="less than nothing"):
         PassCost(-1, 0)
+
+
+def test_a_render_pays_its_share_of_every_pass() -> None:
+    fare = Fare()
+    fare.ride(0.4, 4)
+    fare.ride(0.3, 2)
+    assert fare.whole(passes=2, slots=4) == pytest.approx(0.1 + 0.15)
+
+
+@pytest.mark.parametrize(
+    ("rides", "passes"), [([(0.4, 4)], 2), ([(0.2, 1), (0.2, 2)], 2), ([], 0), ([], 3)]
+)
+def test_a_render_that_went_on_from_elsewhere_or_rode_alone_says_nothing(
+    rides: list[tuple[float, int]], passes: int
+) -> None:
+    fare = Fare()
+    for seconds, width in rides:
+        fare.ride(seconds, width)
+    assert fare.whole(passes, slots=4) == 0.0

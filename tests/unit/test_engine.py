@@ -320,6 +320,30 @@ def test_many_threads_add_and_abort(build: Build, heard: Heard) -> None:
     assert set(done) | aborted == {f"{name}-{n}" for name in range(4) for n in range(30)}
 
 
+def test_a_whole_render_tells_what_it_cost() -> None:
+    clock, heard = Clock(), Heard()
+    engine = DecoderEngine(PacedDecoder(20, 5, sleep=clock.sleep), 2, heard, clock)
+    engine.add(spec("a", passes=2))
+    engine.add(spec("b", passes=3))
+    assert engine.drain()
+    assert heard.last("a").cost_seconds == pytest.approx(2 * 0.030 / 2)
+    assert heard.last("b").cost_seconds == pytest.approx(2 * 0.030 / 2 + 0.025)
+    assert [u.cost_seconds for u in heard.updates if u.kind is not UpdateKind.DONE] == [0.0] * 7
+
+
+def test_a_render_that_went_on_from_a_checkpoint_tells_no_cost() -> None:
+    heard = Heard()
+    first = DecoderEngine(PacedDecoder(0, 0), 1, heard)
+    first.add(spec("a", passes=2))
+    first.step()
+    second = DecoderEngine(PacedDecoder(20, 5), 1, heard, Clock())
+    second.add(spec("b", passes=2, checkpoint=heard.last("a").checkpoint))
+    assert second.drain()
+    assert heard.last("b").kind is UpdateKind.DONE
+    assert heard.last("b").cost_seconds == 0.0
+    first.stop()
+
+
 def test_the_clock_measures_passes_and_idleness() -> None:
     clock, heard = Clock(), Heard()
     engine = DecoderEngine(PacedDecoder(20, 5, sleep=clock.sleep), 4, heard, clock)
