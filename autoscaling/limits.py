@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from jobs.limit_levels import LimitLevel
 from jobs.tiers import Rollout, Tier, rollout_percent
@@ -77,6 +78,14 @@ def check_marks(marks: Sequence[Mark]) -> None:
                     f"{number}.{name}: marks must rise, and {getattr(mark, name):g} comes after "
                     f"{getattr(lower, name):g}"
                 )
+
+
+def marks_of(documents: Sequence[Mapping[str, Any]]) -> tuple[Mark, ...]:
+    """From a config's `temporary_limits`. Raises what Mark does."""
+    return tuple(
+        Mark(**{**mark, "tiers": {name: Tightening(**t) for name, t in mark["tiers"].items()}})
+        for mark in documents
+    )
 
 
 def tightened(tiers: Mapping[str, Tier], marks: Sequence[Mark], level: int) -> dict[str, Tier]:

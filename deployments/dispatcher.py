@@ -11,6 +11,8 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
+from autoscaling.limits import Mark, marks_of
+from autoscaling.temporary_limits import TemporaryLimits
 from deployments import loopback
 from deployments.nodes import alive_nodes
 from deployments.ports import LocalPress, RemoteClassifier, RemoteEncoder
@@ -39,6 +41,7 @@ class DispatcherOptions:
     places: Places
     blobs_directory: str
     tiers: dict[str, Tier]
+    marks: tuple[Mark, ...]
     least_share: float
     retention: Retention
     finishing_threads: int = 1
@@ -67,8 +70,7 @@ class DispatcherReplica:
             least_share=options.least_share,
             attempts_max=settings.attempts,
         )
-        self._sql = ledger
-        self._tiers = options.tiers
+        self._options = options
         self._ledger = AsyncLedger(ledger)
         blobs = DirectoryBlobs(options.blobs_directory)
         self._dispatcher = Dispatcher(
@@ -85,12 +87,18 @@ class DispatcherReplica:
         self._task = asyncio.create_task(self._dispatcher.run())
         collector = Collector(self._ledger, blobs, settings.lane, options.retention)
         self._collecting = asyncio.create_task(collector.run())
+        self._limits = TemporaryLimits(self._ledger, settings.lane, options.tiers, options.marks)
+        self._deciding = asyncio.create_task(self._limits.decide())
 
     def reconfigure(self, live: dict[str, Any]) -> None:
-        """Tiers of an edited config file, without a restart; those of the start where it names
-        none."""
+        """Tiers and temporary limits of an edited config file, without a restart; those of the
+        start where it names none."""
         tiers = {name: Tier(**tier) for name, tier in (live.get("tiers") or {}).items()}
-        self._sql.tiers = tiers or self._tiers
+        marks = live.get("temporary_limits")
+        self._limits.adopt(
+            tiers or self._options.tiers,
+            self._options.marks if marks is None else marks_of(marks),
+        )
 
     async def check_health(self) -> None:
         """Raises when the dispatcher's loops have ended, so that Serve replaces this replica."""
@@ -100,6 +108,8 @@ class DispatcherReplica:
     async def __del__(self) -> None:
         """Give every job back at its place with its checkpoints."""
         self._collecting.cancel()
+        self._deciding.cancel()
         await self._dispatcher.stop()
         self._task.cancel()
-        await asyncio.gather(self._task, self._collecting, return_exceptions=True)
+        tasks = (self._task, self._collecting, self._deciding)
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -14,9 +14,11 @@ from jobs.costs import ImageCost
 from jobs.job import Job
 from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
 from jobs.ledger_thread import SUBMITS, LedgerThread, read_batch, write_batch
+from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.settling import Finish
+from jobs.tiers import Tier
 
 
 def _merged() -> None:
@@ -161,6 +163,22 @@ class AsyncLedger:
         """See Ledger."""
         result: list[ImageCost] = await self._reads.ask(partial(self._ledger.costs, model))
         return result
+
+    async def limit_level(self, lane: str) -> tuple[LimitLevel, float]:
+        """See Ledger."""
+        run = partial(self._ledger.limit_level, lane)
+        result: tuple[LimitLevel, float] = await self._reads.ask(run)
+        return result
+
+    async def move_limits(self, lane: str, before: LimitLevel, after: LimitLevel) -> bool:
+        """See Ledger."""
+        run = partial(self._ledger.move_limits, lane, before, after)
+        result: bool = await self._writes.ask(run, durable=after.level != before.level)
+        return result
+
+    def promise(self, tiers: Mapping[str, Tier]) -> None:
+        """See Ledger.tiers."""
+        self._ledger.tiers = tiers
 
     async def version(self) -> int:
         """See Ledger. Take it before a read and pass it to `changed` after it."""

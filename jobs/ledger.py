@@ -19,8 +19,10 @@ from typing import Protocol, TypeVar
 
 from jobs.costs import ImageCost
 from jobs.job import Job, RenderState
+from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
+from jobs.tiers import Tier
 
 T = TypeVar("T")
 
@@ -210,11 +212,12 @@ class Outlook:
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How a tenant stands against its tier's limits. queued_jobs: in that lane. renders: images
-    that dispatchers hold, in any lane."""
+    that dispatchers hold, in any lane. newcomer: it never asked for anything."""
 
     usage: Usage
     queued_jobs: int
     renders: int
+    newcomer: bool
 
 
 class Keys(Protocol):
@@ -232,6 +235,9 @@ class Keys(Protocol):
 
 class Ledger(Protocol):
     """The durable truth. When `submit` has returned, a crash of anything loses nothing."""
+
+    tiers: Mapping[str, Tier]
+    """What each tier promises. May be replaced at any time."""
 
     @property
     def accounts(self) -> Keys:
@@ -334,6 +340,13 @@ class Ledger(Protocol):
 
     def costs(self, model: str) -> list[ImageCost]:
         """What the model's images cost lately, by kind; those that are drawn most often."""
+
+    def limit_level(self, lane: str) -> tuple[LimitLevel, float]:
+        """How far the lane's limits are tightened, and the time."""
+
+    def move_limits(self, lane: str, before: LimitLevel, after: LimitLevel) -> bool:
+        """Keep a reading; another level goes into the audit log with it. False, and nothing is
+        written, when somebody has taken a reading since `before`."""
 
     def version(self) -> int:
         """Changes whenever any process has written; cheap enough to poll at 100 Hz."""

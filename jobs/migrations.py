@@ -62,6 +62,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             passes integer not null, seconds double precision not null, renders bigint not null,
             primary key (model, pixels, passes))""",
     ),
+    (  # 8: temporary limits, and when they changed
+        """create table limit_levels (lane text not null primary key, level integer not null,
+            since double precision not null, reason text not null,
+            drain_seconds double precision not null, read_at double precision not null,
+            held_since double precision not null)""",
+        """create table limit_changes (lane text not null, at double precision not null,
+            from_level integer not null, to_level integer not null, reason text not null,
+            drain_seconds double precision not null, primary key (lane, at))""",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""

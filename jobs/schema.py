@@ -162,6 +162,33 @@ quota = Table(
     sqlite_with_rowid=False,
 )
 
+# How far heat tightens the limits of each lane; see limit_levels.py.
+limit_levels = Table(
+    "limit_levels",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("level", Integer, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("drain_seconds", Double, nullable=False),
+    Column("read_at", Double, nullable=False),
+    Column("held_since", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Every change of that level, for ever.
+limit_changes = Table(
+    "limit_changes",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("from_level", Integer, nullable=False),
+    Column("to_level", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("drain_seconds", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # How far the collector of each lane has come in each step of forgetting, and until when one has
 # the turn.
 retention = Table(

@@ -28,6 +28,7 @@ from jobs.ledger import (
     Standing,
     Submission,
 )
+from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rotation import Rotation
@@ -308,6 +309,14 @@ class ShardedLedger:
     def costs(self, model: str) -> list[ImageCost]:
         """See Ledger."""
         return self._accounts.ask(lambda ledger: ledger.costs(model))
+
+    def limit_level(self, lane: str) -> tuple[LimitLevel, float]:
+        """See Ledger. Beside the accounts, one for all shards."""
+        return self._accounts.ask(lambda ledger: ledger.limit_level(lane))
+
+    def move_limits(self, lane: str, before: LimitLevel, after: LimitLevel) -> bool:
+        """See Ledger."""
+        return self._accounts.ask(lambda ledger: ledger.move_limits(lane, before, after))
 
     def version(self) -> int:
         """See Ledger: of all shards; one that goes away or comes back counts as news."""

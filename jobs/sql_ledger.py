@@ -44,6 +44,7 @@ from jobs.ledger import (
     Standing,
     Submission,
 )
+from jobs.limit_levels import LimitChange, LimitLevel, load_changes, load_level, store_level
 from jobs.making_way import Asking, make_way, who_gives_way
 from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
 from jobs.outlook import Outlooks
@@ -55,7 +56,14 @@ from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
 from jobs.settling import Finish
-from jobs.submitting import NewJobs, enter_tenant, insert_job, job_to_reattach, usage_of
+from jobs.submitting import (
+    NewJobs,
+    enter_tenant,
+    insert_job,
+    is_newcomer,
+    job_to_reattach,
+    usage_of,
+)
 from jobs.tiers import DEFAULT_TIER, Tier
 from jobs.transactions import Transactions
 
@@ -141,6 +149,8 @@ class SqlLedger:
         tenant = Tenant(request.tenant, request.tier)
         if not tier.open_to(tenant.id):
             raise NotYetOpen(tenant.tier, tier.open_percent)
+        if not tier.open_to_newcomer(tenant.id) and self._newcomer(tenant):
+            raise NotYetOpen(tenant.tier, tier.newcomers_percent)
         with self._write(tenant=request.tenant) as connection:
             now = self._now(connection)
             enter_tenant(connection, request, now)
@@ -338,7 +348,12 @@ class SqlLedger:
             where = {"tenant": tenant.id, "lane": lane}
             queued = connection.execute(sql.WAITING, where).scalar_one()
             renders = connection.execute(sql.RENDERS_OF, where).scalar_one()
-            return Standing(usage, int(queued), int(renders))
+            newcomer = is_newcomer(connection, tenant)
+            return Standing(usage, int(queued), int(renders), newcomer)
+
+    def _newcomer(self, tenant: Tenant) -> bool:
+        with self._read() as connection:
+            return is_newcomer(connection, tenant)
 
     def depth(self, lane: str) -> Depth:
         """See Ledger."""
@@ -356,6 +371,23 @@ class SqlLedger:
         with self._read() as connection:
             rows = connection.execute(sql.COSTS, {"model": model, "limit": KINDS_READ})
             return [ImageCost(*row) for row in rows]
+
+    def limit_level(self, lane: str) -> tuple[LimitLevel, float]:
+        """See Ledger."""
+        with self._read() as connection:
+            return load_level(connection, lane), self._now(connection)
+
+    @again_if_overtaken
+    def move_limits(self, lane: str, before: LimitLevel, after: LimitLevel) -> bool:
+        """See Ledger. A reading is not fsynced, a change is."""
+        changed = after.level != before.level
+        with self._write(None if changed else self._database.relaxed) as connection:
+            return store_level(connection, lane, before, after)
+
+    def limit_changes(self, lane: str, limit: int) -> list[LimitChange]:
+        """The audit log, newest first."""
+        with self._read() as connection:
+            return load_changes(connection, lane, limit)
 
     def version(self) -> int:
         """See Ledger."""

@@ -38,6 +38,7 @@ RECENT = text("select id from jobs where tenant = :tenant order by seq desc limi
 # row even where there is nothing to update. So keys, quota and limits are exact.
 TENANT = text("""insert into tenants (id, tier, created_at) values (:tenant, :tier, :now)
     on conflict (id) do update set tier = excluded.tier where tenants.tier <> excluded.tier""")
+KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
     where tenant = :tenant and idempotency_key = :key""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")

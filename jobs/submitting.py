@@ -77,6 +77,11 @@ def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | 
     return None
 
 
+def is_newcomer(connection: Connection, tenant: Tenant) -> bool:
+    """Whether the tenant never asked for anything, and nobody made a key for it."""
+    return connection.execute(sql.KNOWN_TENANT, {"tenant": tenant.id}).first() is None
+
+
 def enter_tenant(connection: Connection, request: ImageRequest, now: float) -> None:
     """Know the tenant, and make its other submits wait until this one has ended."""
     tenant = {"tenant": request.tenant, "tier": request.tier, "now": now}

@@ -64,9 +64,14 @@ class Tier:
         """Whether the tenant is let in. By a stable hash: who was in at 10 % is in at 50 %."""
         return _among(tenant, self.open_percent)
 
+    @property
+    def newcomers_percent(self) -> float:
+        """How much of those that never asked for anything."""
+        return min(self.open_percent, rollout_percent(self.newcomers))
+
     def open_to_newcomer(self, tenant: str) -> bool:
         """Whether it is let in although it never asked for anything. By the same hash."""
-        return _among(tenant, min(self.open_percent, rollout_percent(self.newcomers)))
+        return _among(tenant, self.newcomers_percent)
 
 
 def _among(tenant: str, percent: float) -> bool:

@@ -70,16 +70,14 @@ class GatewayReplica:
         places = args.ledger.places()
         for url in places.urls:
             check_place(url, alive_nodes())  # nodes may have come since
-        self._ledger = open_ledger(
+        ledger = open_ledger(
             places,
             tiers=args.tier_promises(),
             least_share=args.least_share,
             watch_grace_seconds=args.gateway.watch_grace_seconds,
             days=args.quota.days(),
         )
-        self._gateway = create_app(
-            AsyncLedger(self._ledger), DirectoryBlobs(args.blobs.directory), args
-        )
+        self._gateway = create_app(AsyncLedger(ledger), DirectoryBlobs(args.blobs.directory), args)
         self._dispatcher = dispatcher
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name
@@ -90,7 +88,6 @@ class GatewayReplica:
         """Tiers, keys, limits, qualities and what decoders scale by, of an edited config file,
         without a restart. Serve calls this at the start, too."""
         config = with_live(self._args, live)
-        self._ledger.tiers = config.tier_promises()
         adopt(self._gateway, config)
         publish(serve.get_replica_context().app_name, _scaling(config))
 
@@ -120,6 +117,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         places=args.ledger.places(),
         blobs_directory=args.blobs.directory,
         tiers=args.tier_promises(),
+        marks=args.marks(),
         least_share=args.least_share,
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from autoscaling.limits import Mark, check_marks, marks_of
 from jobs.fair_queue import LEAST_SHARE
 from jobs.tiers import Tier
 from serve_app.config_errors import ConfigError, first_problem
@@ -22,6 +23,7 @@ from serve_app.sections import (
     KeySection,
     LedgerSection,
     LimitsSection,
+    MarkSection,
     ModelSection,
     QualitiesSection,
     QuotaSection,
@@ -52,6 +54,7 @@ class ClusterConfig(Section):
     ledger: LedgerSection = LedgerSection()
     blobs: BlobsSection = BlobsSection()
     tiers: dict[str, TierSection] = {"free": TierSection(images_per_day=3)}
+    temporary_limits: Annotated[tuple[MarkSection, ...], Field(strict=False)] = ()
     least_share: Annotated[float, Field(gt=0, le=1)] = LEAST_SHARE
     keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
     signing: Annotated[tuple[SigningSection, ...], Field(strict=False, repr=False)] = ()
@@ -64,6 +67,10 @@ class ClusterConfig(Section):
     def tier_promises(self) -> dict[str, Tier]:
         """The tiers as the ledger takes them."""
         return {name: Tier(**section.model_dump()) for name, section in self.tiers.items()}
+
+    def marks(self) -> tuple[Mark, ...]:
+        """When limits are tightened, and how."""
+        return marks_of([section.model_dump() for section in self.temporary_limits])
 
     def signing_secrets(self) -> dict[str, bytes]:
         """By key id, the minting one first. Reads files. ConfigError, naming the field."""
@@ -87,6 +94,18 @@ class ClusterConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _marks_rise(self) -> Self:
+        for number, mark in enumerate(self.temporary_limits):
+            if unknown := sorted(mark.tiers.keys() - self.tiers.keys()):
+                where = f"temporary_limits.{number}.tiers.{unknown[0]}"
+                raise ValueError(f"{where}: unknown tier, known: {', '.join(sorted(self.tiers))}")
+        try:
+            check_marks(self.marks())
+        except ValueError as error:
+            raise ValueError(f"temporary_limits.{error}") from None
+        return self
+
+    @model_validator(mode="after")
     def _keys_make_sense(self) -> Self:
         seen: set[str] = set()
         for number, key in enumerate(self.keys):
@@ -105,9 +124,11 @@ class ClusterConfig(Section):
 
 class LiveSection(Section):
     """What a deployment's `user_config` may change without restarting anything: whole sections of
-    the args, in place of those of the start. Gateways read all of them, dispatchers the tiers."""
+    the args, in place of those of the start. Gateways read all of them, dispatchers the tiers and
+    the temporary limits."""
 
     tiers: dict[str, TierSection] | None = None
+    temporary_limits: Annotated[tuple[MarkSection, ...] | None, Field(strict=False)] = None
     keys: Annotated[tuple[KeySection, ...] | None, Field(strict=False, repr=False)] = None
     signing: Annotated[tuple[SigningSection, ...] | None, Field(strict=False, repr=False)] = None
     limits: LimitsSection | None = None

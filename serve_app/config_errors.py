@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+_A_FIELD = re.compile(r"[a-z_]+(\.[A-Za-z0-9_-]+)*: ")
+"""What a sentence about a field further in begins with."""
 
 
 class ConfigError(Exception):
@@ -34,11 +38,7 @@ def _sentence(root: type[BaseModel], problem: ErrorDetails) -> str:
     if kind == "value_error":
         path = ".".join(str(part) for part in loc)
         text = str(problem["ctx"]["error"])
-        return (
-            f"{path}.{text}"
-            if path and text.startswith(("keys.", "signing.", "scaling."))
-            else text
-        )
+        return f"{path}.{text}" if path and _A_FIELD.match(text) else text
     message = problem["msg"]
     return message[0].lower() + message[1:]
 

@@ -16,6 +16,8 @@
     ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
     ├── QueueIsFull             429 rate_limit_exceeded: too many of the tenant's jobs wait
     ├── TooManyRequests         429 rate_limit_exceeded: too many polls, or too many wrong keys
+    ├── TemporaryLimit          429 rate_limit_exceeded: only temporary limits refuse it, see
+    │                           temporary_refusal.py
     ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
     ├── RenderFailed            500 render_failed; the client must not retry
     └── Unavailable             503 ledger_unavailable; nothing was half accepted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from autoscaling.temporary_limits import TemporaryLimits
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.ledger import LedgerError
@@ -43,7 +45,8 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         lifespan=_lifespan,
     )
     keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
-    app.state.parts = Parts(config, ledger, blobs, keyring, signer, watch, Prices(ledger))
+    limits = TemporaryLimits(ledger, config.lane, config.tier_promises(), config.marks())
+    app.state.parts = Parts(config, ledger, blobs, keyring, signer, watch, Prices(ledger), limits)
     for router in (images.router, jobs.router, ops.router):
         app.include_router(router)
     ops.mount_studio(app)
@@ -58,12 +61,16 @@ def adopt(app: FastAPI, config: ClusterConfig) -> None:
     """Serve by other numbers from the next request on: keys, tiers, limits, qualities, times. The
     ledger and the store stay those of the start."""
     parts = app.state.parts
+    parts.limits.adopt(config.tier_promises(), config.marks())
     app.state.parts = replace(parts, config=config, keyring=Keyring(config, parts.ledger))
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    following = asyncio.create_task(app.state.parts.limits.follow())
     yield
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     await app.state.parts.watch.close()
 
 

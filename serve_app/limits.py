@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from autoscaling.temporary_limits import Temporary
 from jobs.ledger import Standing, Usage
 from jobs.request import Tenant
 from jobs.tiers import Tier
@@ -21,6 +22,11 @@ def ratelimit_headers(usage: Usage) -> dict[str, str]:
     }
 
 
+def whole_seconds(seconds: float) -> int:
+    """Rounded up, and nothing beyond an hour, which nobody can foresee."""
+    return max(1, math.ceil(min(seconds, 3600)))
+
+
 def duration(seconds: float) -> str:
     """Whole seconds, rounded up, in OpenAI's spelling: 1s, 6m0s, 11h5m0s."""
     minutes, rest = divmod(math.ceil(seconds), 60)
@@ -30,14 +36,40 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def limits_body(tenant: Tenant, tier: Tier, standing: Standing) -> dict[str, Any]:
-    """GET /v1/limits. A limit of null is none."""
+def temporary_headers(temporary: Temporary | None) -> dict[str, str]:
+    """Says that the limits of this answer are not the usual ones."""
+    return {} if temporary is None else {"x-meltproof-limits": "temporary"}
+
+
+def limits_body(
+    tenant: Tenant, tier: Tier, standing: Standing, temporary: Temporary | None
+) -> dict[str, Any]:
+    """GET /v1/limits: what holds now, `tier` being the usual. A limit of null is none."""
+    body = _limits(tenant, tier if temporary is None else temporary.now, standing)
+    if temporary is None:
+        return {**body, "temporary": False}
+    return {
+        **body,
+        "temporary": True,
+        "since": math.floor(temporary.since),
+        "reason": temporary.reason,
+        "eases_in_seconds": whole_seconds(temporary.eases_in_seconds),
+        "usual": {
+            "images_per_day": tier.images_per_day,
+            "queued_jobs": tier.queued_jobs,
+            "concurrent_renders": tier.concurrent_renders,
+        },
+    }
+
+
+def _limits(tenant: Tenant, tier: Tier, standing: Standing) -> dict[str, Any]:
     usage = standing.usage
     return {
         "object": "limits",
         "tenant": tenant.id,
         "tier": tenant.tier,
-        "open": tier.open_to(tenant.id),
+        "open": tier.open_to(tenant.id)
+        and (not standing.newcomer or tier.open_to_newcomer(tenant.id)),
         "images_per_day": {
             **_left(usage.limit, usage.used),
             "resets_at": math.ceil(usage.resets_at),

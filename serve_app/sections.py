@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
+from autoscaling.limits import marks_of
 from autoscaling.policies import PolicyNumbers
 from jobs.job_ids import VIRTUAL_SHARDS, parse_virtual
 from jobs.open_ledger import Places, even_home
@@ -245,6 +246,31 @@ class TierSection(Section):
     concurrent_renders: Count | None = None
     queued_jobs: Count | None = None
     rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
+
+
+class TighteningSection(Section):
+    """What a tier promises at most while a mark is passed. rollout: of tenants that never asked
+    for anything. See autoscaling.limits."""
+
+    images_per_day: Count | None = None
+    concurrent_renders: Count | None = None
+    queued_jobs: Count | None = None
+    rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
+
+
+class MarkSection(Section):
+    """A degree of heat, in seconds that the lane needs for what waits and runs: passed over
+    above_seconds, left under below_seconds, each once it was so for hold_seconds."""
+
+    above_seconds: float
+    below_seconds: float
+    hold_seconds: float = 10.0
+    tiers: Annotated[dict[str, TighteningSection], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        marks_of([self.model_dump()])
+        return self
 
 
 class KeySection(Section):

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.job import Job, Render, RenderState
-from jobs.ledger import QueueFull, Submission
+from jobs.ledger import NotYetOpen, QueueFull, QuotaExceeded, Submission
 from jobs.request import ImageRequest
 from serve_app import wire
 from serve_app.errors import StillQueued, job_problem, queue_is_full, render_problem
 from serve_app.job_wire import job_body
-from serve_app.limits import ratelimit_headers
+from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
 from serve_app.parts import (
     Parts,
@@ -34,6 +34,7 @@ from serve_app.parts import (
 )
 from serve_app.pictures import finished, picture_b64, preview_b64, urls
 from serve_app.sse import EventStream, disconnected, frame
+from serve_app.temporary_refusal import temporary_refusal
 
 router = APIRouter()
 CLIENT_CLOSED = 499
@@ -47,7 +48,11 @@ async def generations(request: Request) -> Response:
     wishes = wire.parse_wishes(request.headers)
     order = wire.parse_generation(raw, wishes, tenant, parts.config, fresh_seed())
     submission = await _submit(parts, await parts.prices.priced(order.request))
-    headers = {"x-job-id": submission.job.id, **ratelimit_headers(submission.usage)}
+    headers = {
+        "x-job-id": submission.job.id,
+        **ratelimit_headers(submission.usage),
+        **temporary_headers(parts.limits.of(tenant.tier)),
+    }
     if wishes.respond_async:
         return _accepted(parts, request, submission.job, headers)
     if order.stream:
@@ -66,12 +71,18 @@ router.add_route("/v1/images/generations", generations, methods=["POST"])
 
 
 async def _submit(parts: Parts, request: ImageRequest) -> Submission:
-    """Raises what Ledger.submit does, and QueueIsFull, which says when a place will be free."""
+    """Raises what Ledger.submit does, QueueIsFull, which says when a place will be free, and the
+    refusals of temporary limits."""
     try:
         return await parts.ledger.submit(request)
-    except QueueFull as full:
-        outlook = await parts.ledger.outlook(full.first_job_id)
-        raise queue_is_full(full, outlook.eta_seconds) from None
+    except (QuotaExceeded, QueueFull, NotYetOpen) as error:
+        refusal = temporary_refusal(error, request, parts.limits.of(request.tier))
+        if refusal is not None:
+            raise refusal from None
+        if not isinstance(error, QueueFull):
+            raise
+        outlook = await parts.ledger.outlook(error.first_job_id)
+        raise queue_is_full(error, outlook.eta_seconds) from None
 
 
 def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str]) -> Response:

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from serve_app.errors import NotFound, Unavailable
-from serve_app.limits import limits_body, ratelimit_headers
+from serve_app.limits import limits_body, ratelimit_headers, temporary_headers
 from serve_app.parts import json_response, parts_of, poller_of
 
 router = APIRouter()
@@ -56,9 +56,9 @@ async def limits(request: Request) -> Response:
     parts = parts_of(request)
     standing = await parts.ledger.standing(tenant, parts.config.lane)
     tier = parts.config.tier_promises()[tenant.tier]
-    return json_response(
-        limits_body(tenant, tier, standing), headers=ratelimit_headers(standing.usage)
-    )
+    temporary = parts.limits.of(tenant.tier)
+    headers = ratelimit_headers(standing.usage) | temporary_headers(temporary)
+    return json_response(limits_body(tenant, tier, standing, temporary), headers=headers)
 
 
 @router.get("/healthz")

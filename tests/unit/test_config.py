@@ -27,6 +27,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LAPTOP = yaml.safe_load((ROOT / "configs/laptop.yaml").read_text())
 ARGS = "applications.0.args"
 
+MARKS = f"{ARGS}.temporary_limits"
+
+
+def marks(*given: tuple[float, float, dict[str, Any]]) -> Callable[[Any, dict[str, Any]], object]:
+    """A change of the file that adds such marks."""
+    sections = [
+        {"above_seconds": above, "below_seconds": below, "tiers": {"free": {}}, **more}
+        for above, below, more in given
+    ]
+    return lambda file, args: args.update(temporary_limits=sections)
+
+
 WRONG = [
     (lambda file, args: args["decoder"].update(slotz=4), f"{ARGS}.decoder.slotz", "mean slots?"),
     (lambda file, args: args["decoder"].update(slots="4"), f"{ARGS}.decoder.slots", "integer"),
@@ -42,8 +54,19 @@ WRONG = [
     (lambda file, args: args.update(least_share=0.0), f"{ARGS}.least_share", "greater"),
     (
         lambda file, args: args.update(least_share=0.4, tiers={"a": {}, "b": {}, "free": {}}),
-        f"{ARGS}: least_share",
+        f"{ARGS}.least_share",
         "over 100 %",
+    ),
+    (marks((60, 60, {})), f"{MARKS}.0.below_seconds", r"under above_seconds (60), not 60"),
+    (marks((60, 30, {}), (60, 30, {})), f"{MARKS}.1.above_seconds", "60 comes after 60"),
+    (marks((60, 30, {"hold_seconds": -1.0})), f"{MARKS}.0.hold_seconds", "not be negative"),
+    (marks((60, 30, {"hold": 1})), f"{MARKS}.0.hold", "unknown key"),
+    (marks((60, 30, {"tiers": {"fre": {}}})), f"{MARKS}.0.tiers.fre", "known: free"),
+    (marks((60, 30, {"tiers": {}})), f"{MARKS}.0.tiers", "at least 1"),
+    (
+        marks((60, 30, {"tiers": {"free": {"image_per_day": 1}}})),
+        f"{MARKS}.0.tiers.free.image_per_day",
+        "did you mean images_per_day?",
     ),
     (
         lambda file, args: args["tiers"]["free"].update(rollout=101),

@@ -71,7 +71,9 @@ def test_a_wrong_number_is_named(spoil: Spoil, path: str, hint: str) -> None:
     spoil(document["applications"][0])
     with pytest.raises(ConfigError) as refused:
         parse_serve_config(document, "a.yaml")
-    assert str(refused.value).startswith(f"a.yaml: applications.0.{path}: ")
+    assert str(refused.value).startswith(
+        (f"a.yaml: applications.0.{path}: ", f"a.yaml: applications.0.{path}.")
+    )
     assert hint in str(refused.value)
 
 

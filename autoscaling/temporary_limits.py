@@ -1,0 +1,124 @@
+"""Temporary limits at work: dispatchers take readings and decide, everybody applies what is kept.
+
+The level lives in the ledger, so that every gateway and dispatcher has the same, and a restart
+changes nothing. Whatever is away, the level holds. Decisions: limits.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from autoscaling.heat import drain_seconds
+from autoscaling.limits import Mark, eases_in_seconds, next_level, tightened
+from jobs.group_commit import AsyncLedger
+from jobs.ledger import LedgerUnavailable
+from jobs.limit_levels import LimitLevel
+from jobs.tiers import Tier
+
+log = logging.getLogger(__name__)
+READING_SECONDS = 2.0
+"""Between two readings of a lane, however many dispatchers it has: whoever finds the last one
+older takes the next."""
+FOLLOW_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """What a tier promises now instead of its usual. since: on the ledger's clock."""
+
+    usual: Tier
+    now: Tier
+    since: float
+    reason: str
+    eases_in_seconds: float
+
+
+class TemporaryLimits:
+    """One lane's limits in one process. Owns the ledger's `tiers`. Used on one event loop."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        lane: str,
+        tiers: Mapping[str, Tier],
+        marks: Sequence[Mark] = (),
+    ) -> None:
+        self._ledger = ledger
+        self._lane = lane
+        self._level, self._at, self._seen_at = LimitLevel(), 0.0, time.monotonic()
+        self._drawn_rate: float | None = None
+        self.adopt(tiers, marks)
+
+    def adopt(self, tiers: Mapping[str, Tier], marks: Sequence[Mark]) -> None:
+        """Go by other numbers from now on."""
+        self._usual, self._marks = tiers, marks
+        self._apply()
+
+    def of(self, tier: str) -> Temporary | None:
+        """What is tighter than usual for that tier; None: nothing."""
+        usual, now = self._usual.get(tier), self._now.get(tier)
+        if usual is None or now is None or usual == now:
+            return None
+        at = self._at + time.monotonic() - self._seen_at
+        eases = eases_in_seconds(self._marks, self._level, at)
+        return Temporary(usual, now, self._level.since, self._level.reason, eases)
+
+    async def follow(self) -> None:
+        """Until cancelled: apply what is decided elsewhere."""
+        await self._forever(self.look, FOLLOW_SECONDS)
+
+    async def decide(self) -> None:
+        """Until cancelled: take readings, decide and apply."""
+        await self._forever(self.turn, READING_SECONDS)
+
+    async def look(self) -> None:
+        """Apply the level that is kept now. Raises LedgerUnavailable."""
+        if self._marks:
+            self._see(*await self._ledger.limit_level(self._lane))
+
+    async def turn(self) -> None:
+        """Take the next reading, unless somebody just did. Raises LedgerUnavailable."""
+        before, now = await self._ledger.limit_level(self._lane)
+        self._see(before, now)
+        if 0 <= now - before.read_at < READING_SECONDS or not (self._marks or before.level):
+            return
+        depth = await self._ledger.depth(self._lane)
+        self._drawn_rate = depth.drawn_rate or self._drawn_rate
+        work = depth.waiting_seconds + depth.running_seconds
+        drain = drain_seconds(work, self._drawn_rate)
+        if before.level == before.drain_seconds == drain == 0:
+            return  # an idle lane writes nothing
+        if drain is None:
+            if before.level <= len(self._marks):
+                return  # nobody knows how hot it is
+            drain = before.drain_seconds
+        after = next_level(self._marks, before, drain, now)
+        if await self._ledger.move_limits(self._lane, before, after):
+            self._see(after, now)
+            if after.level != before.level:
+                levels = f"{before.level} to {after.level} of {len(self._marks)}"
+                log.warning("lane %s: limits from %s: %s", self._lane, levels, after.reason)
+
+    def _see(self, level: LimitLevel, now: float) -> None:
+        moved = level.level != self._level.level
+        self._level, self._at, self._seen_at = level, now, time.monotonic()
+        if moved:
+            self._apply()
+
+    def _apply(self) -> None:
+        self._now = tightened(self._usual, self._marks, self._level.level)
+        self._ledger.promise(self._now)
+
+    async def _forever(self, turn: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
+        while True:
+            try:
+                await turn()
+            except LedgerUnavailable as error:
+                log.warning("lane %s: limits stay as they are: %s", self._lane, error)
+            except Exception:
+                log.exception("lane %s: limits stay as they are", self._lane)
+            await asyncio.sleep(pause_seconds)
