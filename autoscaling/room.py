@@ -1,4 +1,4 @@
-"""Do the replicas that a config file promises fit on this machine? Pure arithmetic.
+"""Do the replicas that a config file promises fit on these machines? Pure arithmetic.
 
 Serve itself would start what fits and let the rest wait for ever without a word.
 """
@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one deployment holds at all times: its least number of replicas, each with so much."""
+    """What one deployment holds at all times: its least number of replicas, each with so much.
+    most: replicas that autoscaling may ask for."""
 
     application: str
     deployment: str
     replicas: int
     num_cpus: float
     num_gpus: float
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +30,52 @@ class Room:
     num_gpus: float
 
 
-def shortage(reservations: Sequence[Reservation], room: Room) -> str | None:
-    """What does not fit, by name and with the sum; None when all of it does."""
-    return _shortage(reservations, "num_cpus", room.num_cpus) or _shortage(
-        reservations, "num_gpus", room.num_gpus
+def shortage(reservations: Sequence[Reservation], nodes: Sequence[Room]) -> str | None:
+    """What does not fit, by name and with the sum; None when all of it does. Only CPUs and GPUs
+    are counted: labels and resources of other names are between the file and the nodes."""
+    return (
+        _shortage(reservations, "num_cpus", nodes)
+        or _shortage(reservations, "num_gpus", nodes)
+        or _in_pieces(reservations, nodes)
     )
 
 
-def _shortage(reservations: Sequence[Reservation], what: str, offered: float) -> str | None:
+def needed(reservations: Sequence[Reservation], what: str, *, most: bool = False) -> float:
+    """The sum of `num_cpus` or `num_gpus`, at the least or the most number of replicas."""
+    counts = [max(r.replicas, r.most) if most else r.replicas for r in reservations]
+    each: list[float] = [getattr(r, what) for r in reservations]
+    return round(sum(n * amount for n, amount in zip(counts, each, strict=True)), 4)
+
+
+def _shortage(reservations: Sequence[Reservation], what: str, nodes: Sequence[Room]) -> str | None:
+    total, offered = needed(reservations, what), sum(getattr(node, what) for node in nodes)
+    if total <= offered:
+        return None
     terms = [
-        (f"{r.application}/{r.deployment} {r.replicas} x {each:g}", r.replicas * each)
+        f"{r.application}/{r.deployment} {r.replicas} x {each:g}"
         for r in reservations
         if (each := getattr(r, what))
     ]
-    needed = round(sum(amount for _, amount in terms), 4)
-    if needed <= offered:
-        return None
-    sum_of_terms = " + ".join(text for text, _ in terms)
+    who = "this machine offers" if len(nodes) == 1 else f"{len(nodes)} nodes offer"
     return (
-        f"{what}: {sum_of_terms} = {needed:g}, but this machine offers {offered:g}; "
-        f"lower replicas or {what} by {needed - offered:.4g}"
+        f"{what}: {' + '.join(terms)} = {total:g}, but {who} {offered:g}; "
+        f"lower replicas or {what} by {total - offered:.4g}"
     )
+
+
+def _in_pieces(reservations: Sequence[Reservation], nodes: Sequence[Room]) -> str | None:
+    """A replica never spans nodes. The largest first, each on the node that it fills best."""
+    left = [[node.num_gpus, node.num_cpus] for node in nodes]
+    for r in sorted(reservations, key=lambda r: (r.num_gpus, r.num_cpus), reverse=True):
+        for placed in range(r.replicas):
+            fitting = [n for n in left if n[0] >= r.num_gpus - 1e-6 and n[1] >= r.num_cpus - 1e-6]
+            if not fitting:
+                return (
+                    f"{r.application}/{r.deployment}: {placed} of {r.replicas} replicas with "
+                    f"{r.num_cpus:g} CPUs and {r.num_gpus:g} GPUs fit; the sums do, but a replica "
+                    "never spans nodes: make replicas smaller or nodes larger"
+                )
+            node = min(fitting)
+            node[0] -= r.num_gpus
+            node[1] -= r.num_cpus
+    return None

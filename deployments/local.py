@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from typing import Any
 import httpx
 import psutil
 
-from autoscaling.room import Reservation, Room, shortage
+from autoscaling.room import Reservation, shortage
+from deployments.serve_api import APPLICATIONS, ClusterFailed, Say, ServeApi
 
 ENVIRONMENT = (
     # With "clusters" off, Ray takes 127.0.0.1 as the node's address and binds only there.
@@ -38,12 +39,6 @@ STOP_SECONDS = 15.0
 RETIRE_SECONDS = 10.0
 OBJECT_STORE_BYTES = 200_000_000
 """Pictures pass by value; the store only carries what is larger than a message."""
-
-Say = Callable[[str], None]
-
-
-class ClusterFailed(RuntimeError):
-    """The local cluster did not come up; the message says which part, and where its log is."""
 
 
 class LocalCluster:
@@ -74,6 +69,11 @@ class LocalCluster:
         return f"http://{LOOPBACK}:{self._dashboard_port}"
 
     @property
+    def serve(self) -> ServeApi:
+        """Its Serve."""
+        return ServeApi(self.dashboard_url)
+
+    @property
     def address(self) -> str:
         """What `ray.init(address=...)` takes."""
         return f"{LOOPBACK}:{self._gcs_port}"
@@ -101,7 +101,7 @@ class LocalCluster:
             self._require_room()
             say("deploying")
             self.deploy(self._config)
-            self._await_running(say)
+            self.serve.await_running(self._config, say)
         except BaseException:
             self._failed = True  # its logs are worth keeping
             self.stop()
@@ -110,9 +110,7 @@ class LocalCluster:
     def deploy(self, config: dict[str, Any]) -> None:
         """What `serve deploy` does: put the whole config, numbers take effect in place."""
         self._config = config
-        answer = httpx.put(f"{self.dashboard_url}/api/serve/applications/", json=config, timeout=60)
-        if answer.is_error:
-            raise ClusterFailed(f"Ray Serve refused the config: {answer.text.strip()}")
+        self.serve.put(config)
 
     def wait(self) -> int:
         """Until the head process ends; its exit status."""
@@ -139,7 +137,7 @@ class LocalCluster:
     def _retire_applications(self) -> None:
         """Let Serve stop its replicas, so that dispatchers give their jobs back at once."""
         try:
-            httpx.delete(f"{self.dashboard_url}/api/serve/applications/", timeout=RETIRE_SECONDS)
+            httpx.delete(f"{self.dashboard_url}{APPLICATIONS}", timeout=RETIRE_SECONDS)
         except httpx.HTTPError:
             return  # leases and checkpoints are for exactly this
 
@@ -163,17 +161,14 @@ class LocalCluster:
                 preexec_fn=_hear_interrupts,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers("/api/serve/applications/"):
+        while not self._answers(APPLICATIONS):
             if self._head.poll() is not None or time.monotonic() > deadline:
                 raise ClusterFailed(f"Ray did not start:\n{tail(log)}")
             time.sleep(0.2)
 
     def _require_room(self) -> None:
         """Ray itself knows best what it found here."""
-        answer = httpx.get(f"{self.dashboard_url}/api/v0/nodes", params={"detail": 1}, timeout=30)
-        offered = answer.json()["data"]["result"]["result"][0]["resources_total"]
-        room = Room(offered.get("CPU", 0.0), offered.get("GPU", 0.0))
-        if (short := shortage(self._reserved, room)) is not None:
+        if (short := shortage(self._reserved, self.serve.nodes())) is not None:
             raise ClusterFailed(short)
 
     def _answers(self, path: str) -> bool:
@@ -182,45 +177,10 @@ class LocalCluster:
         except httpx.HTTPError:
             return False
 
-    def _await_running(self, say: Say) -> None:
-        said = ""
-        while True:
-            answer = httpx.get(f"{self.dashboard_url}/api/serve/applications/", timeout=30)
-            applications = answer.json().get("applications", {})
-            states = {name: app["status"] for name, app in applications.items()}
-            failed = [n for n, s in states.items() if s in ("DEPLOY_FAILED", "UNHEALTHY")]
-            if failed:
-                raise ClusterFailed("\n".join(explain(applications[name]) for name in failed))
-            wanted = {app["name"] for app in self._config["applications"]}
-            if wanted <= states.keys() and all(states[n] == "RUNNING" for n in wanted):
-                return
-            if (now := progress(applications)) != said:
-                said = now
-                say(now)
-            time.sleep(0.25)
-
 
 def _hear_interrupts() -> None:
     """In the child: shells start background jobs with SIGINT ignored, and that is inherited."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def progress(applications: dict[str, Any]) -> str:
-    """Which deployments are up, in one line."""
-    deployments = [d for app in applications.values() for d in app["deployments"].values()]
-    up = sorted(d["name"] for d in deployments if d["status"] == "HEALTHY")
-    return f"{len(up)} of {len(deployments)} deployments are up: {', '.join(up)}"
-
-
-def explain(application: dict[str, Any]) -> str:
-    """Why an application failed, as far as Serve knows."""
-    lines = [f"application {application['name']}: {application['message']}"]
-    lines += [
-        f"  {name}: {d['message']}"
-        for name, d in application["deployments"].items()
-        if d["status"] != "HEALTHY" and d["message"]
-    ]
-    return "\n".join(lines)
 
 
 def free_port() -> int:

@@ -14,6 +14,9 @@ COMMANDS = {
     "keys": "make, list, rotate and revoke API keys; mint signed tokens",
     "erase": "delete everything about a tenant",
     "status": "say what the service is and what it is doing",
+    "check": "check config files strictly, and that their replicas fit",
+    "diff": "explain what deploying an edited config file would do",
+    "apply": "check, explain and deploy an edited config file",
 }
 
 

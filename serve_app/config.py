@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from autoscaling.limits import Mark, check_marks, marks_of
 from jobs.fair_queue import LEAST_SHARE
 from jobs.tiers import Tier
-from serve_app.config_errors import ConfigError, first_problem
+from serve_app.config_errors import ConfigError, problems
 from serve_app.sections import (
     BlobsSection,
     DecoderSection,
@@ -153,4 +153,4 @@ def checked(section: type[T], document: object, source: str) -> T:
     try:
         return section.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {first_problem(section, error)}") from None
+        raise ConfigError(*(f"{source}: {one}" for one in problems(section, error))) from None

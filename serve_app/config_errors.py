@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -15,14 +15,29 @@ _A_FIELD = re.compile(r"[a-z_]+(\.[A-Za-z0-9_-]+)*: ")
 
 
 class ConfigError(Exception):
-    """The configuration is wrong; the message names the file and the field."""
+    """The configuration is wrong; the message, which is the first problem, names the file and the
+    field. problems: all of them."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(problems[0])
+        self.problems = problems
 
 
-def first_problem(root: type[BaseModel], error: ValidationError) -> str:
+def problems(root: type[BaseModel], error: ValidationError) -> list[str]:
     """`decoder.slotz: unknown key, did you mean slots?`; unknown keys are named first, because
     they explain missing ones. The value itself is not repeated: it may be a secret."""
-    problems = error.errors(include_url=False, include_input=False)
-    problem = min(problems, key=lambda found: found["type"] != "extra_forbidden")
+    found = error.errors(include_url=False, include_input=False)
+    found.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    return list(dict.fromkeys(_line(root, problem) for problem in found))
+
+
+def unknown(name: str, known: Iterable[str], what: str = "key") -> str:
+    """That nobody knows this name, and what was perhaps meant."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"unknown {what}" + (f", did you mean {close[0]}?" if close else "")
+
+
+def _line(root: type[BaseModel], problem: ErrorDetails) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     sentence = _sentence(root, problem)
     return f"{path}: {sentence}" if path and not sentence.startswith(path) else sentence
@@ -31,8 +46,7 @@ def first_problem(root: type[BaseModel], error: ValidationError) -> str:
 def _sentence(root: type[BaseModel], problem: ErrorDetails) -> str:
     kind, loc = problem["type"], problem["loc"]
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(loc[-1]), _known(root, loc[:-1]), n=1)
-        return "unknown key" + (f", did you mean {close[0]}?" if close else "")
+        return unknown(str(loc[-1]), _known(root, loc[:-1]))
     if kind == "missing":
         return "is missing"
     if kind == "value_error":

@@ -8,7 +8,7 @@ from typing import Any
 from autoscaling.room import Reservation
 from serve_app.serve_file import Application, DeploymentOptions, ServeFile
 
-_SECTIONS = {
+SECTIONS = {
     "Gateway": "gateway",
     "Dispatcher": "dispatcher",
     "PromptEncoder": "encoder",
@@ -25,7 +25,7 @@ def reservations(file: ServeFile) -> list[Reservation]:
 
 def _of_application(application: Application) -> Iterator[Reservation]:
     overrides = {options.name: options for options in application.deployments}
-    for name, section_name in _SECTIONS.items():
+    for name, section_name in SECTIONS.items():
         section = getattr(application.args, section_name)
         override = overrides.get(name)
         each = _each(override, section)
@@ -35,6 +35,7 @@ def _of_application(application: Application) -> Iterator[Reservation]:
             _least(override, section.replicas),
             float(each.get("num_cpus", 1)),  # Serve's own default
             float(each.get("num_gpus", 0)),
+            _most(override),
         )
 
 
@@ -53,3 +54,9 @@ def _least(override: DeploymentOptions | None, replicas: int) -> int:
     if override.num_replicas == "auto":
         return 1
     return int(override.num_replicas or replicas)
+
+
+def _most(override: DeploymentOptions | None) -> int:
+    if override is None or override.autoscaling_config is None:
+        return 0
+    return override.autoscaling_config.max_replicas

@@ -117,7 +117,7 @@ def load_serve_config(path: str | Path) -> dict[str, Any]:
 
     Raises ConfigError naming the file and the field.
     """
-    document = _read_yaml(Path(path))
+    document = read_yaml(Path(path))
     parse_serve_config(document, str(path))
     return document
 
@@ -127,7 +127,8 @@ def parse_serve_config(document: object, source: str) -> ServeFile:
     return checked(ServeFile, document, source)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The document, not checked yet. Raises ConfigError."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

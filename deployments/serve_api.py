@@ -1,0 +1,99 @@
+"""What the dashboard of a Ray cluster answers about Serve: REST, so that no process joins Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from autoscaling.room import Room
+
+APPLICATIONS = "/api/serve/applications/"
+POLL_SECONDS = 0.25
+BROKEN = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+
+Say = Callable[[str], None]
+
+
+class ClusterFailed(RuntimeError):
+    """A cluster does not answer, refused a config, or could not start it; the message says which
+    part, and where to look."""
+
+
+class NoCluster(ClusterFailed):
+    """Nothing answers at the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeApi:
+    """The Serve of the cluster whose dashboard is at `address`."""
+
+    address: str
+
+    def status(self) -> dict[str, Any]:
+        """Everything that Serve says about itself. Raises ClusterFailed."""
+        status: dict[str, Any] = self._call("GET", APPLICATIONS).json()
+        return status
+
+    def put(self, config: dict[str, Any]) -> None:
+        """What `serve deploy` does: the whole config; numbers take effect in place, applications
+        that it does not name are deleted. Raises ClusterFailed."""
+        self._call("PUT", APPLICATIONS, config)
+
+    def nodes(self) -> list[Room]:
+        """What each living node offers. Raises ClusterFailed."""
+        answer = self._call("GET", "/api/v0/nodes?detail=1&limit=10000").json()
+        return [
+            Room(offered.get("CPU", 0.0), offered.get("GPU", 0.0))
+            for node in answer["data"]["result"]["result"]
+            if node["state"] == "ALIVE" and (offered := node["resources_total"]) is not None
+        ]
+
+    def await_running(self, config: dict[str, Any], say: Say) -> None:
+        """Until every application runs as `config`, which was just put, says: Serve calls it
+        DEPLOYING from the put on. Raises ClusterFailed with the reason."""
+        wanted, said = {app["name"] for app in config["applications"]}, ""
+        while True:
+            applications = self.status()["applications"]
+            ours = {name: app for name, app in applications.items() if name in wanted}
+            if failed := [app for app in ours.values() if app["status"] in BROKEN]:
+                raise ClusterFailed("\n".join(explain(app) for app in failed))
+            if ours.keys() == wanted and all(app["status"] == "RUNNING" for app in ours.values()):
+                return
+            if (now := progress(ours)) != said:
+                said = now
+                say(now)
+            time.sleep(POLL_SECONDS)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        try:
+            answer = httpx.request(method, f"{self.address}{path}", json=body, timeout=60)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoCluster(
+                f"no Ray dashboard answers at {self.address} ({error or type(error).__name__}); "
+                "name it with --address"
+            ) from None
+        if answer.is_error:
+            raise ClusterFailed(f"Ray Serve refused {method} {path}: {answer.text.strip()}")
+        return answer
+
+
+def progress(applications: dict[str, Any]) -> str:
+    """Which deployments are up, in one line."""
+    deployments = [d for app in applications.values() for d in app["deployments"].values()]
+    up = sorted(d["name"] for d in deployments if d["status"] == "HEALTHY")
+    return f"{len(up)} of {len(deployments)} deployments are up: {', '.join(up)}"
+
+
+def explain(application: dict[str, Any]) -> str:
+    """Why an application failed, as far as Serve knows."""
+    lines = [f"application {application['name']}: {application['message']}"]
+    lines += [
+        f"  {name}: {d['message']}"
+        for name, d in application["deployments"].items()
+        if d["status"] != "HEALTHY" and d["message"]
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""A whole config file, checked as far as it can be without deploying it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from serve_app.config import with_live
+from serve_app.config_errors import ConfigError, unknown
+from serve_app.reserved import SECTIONS
+from serve_app.serve_file import Application, ServeFile, parse_serve_config, read_yaml
+from serve_app.yaml_lines import line_of, repeated_keys
+
+_FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
+
+
+def check_file(path: str) -> tuple[dict[str, Any], ServeFile]:
+    """The file as Serve takes it, and as we read it. Raises ConfigError with every problem, each
+    `FILE:LINE: path.to.field: what is wrong`."""
+    text = Path(path).read_text(encoding="utf-8") if Path(path).is_file() else ""
+    document = read_yaml(Path(path))
+    try:
+        file = parse_serve_config(document, path)
+    except ConfigError as error:
+        problems = [problem.removeprefix(f"{path}: ") for problem in error.problems]
+        raise _numbered(path, text, problems) from None
+    if problems := [*repeated_keys(text), *_applications(file), *_of_ray(document)]:
+        raise _numbered(path, text, problems)
+    return document, file
+
+
+def _numbered(path: str, text: str, problems: list[str]) -> ConfigError:
+    return ConfigError(*(f"{path}:{line_of(text, _field(one))}: {one}" for one in problems))
+
+
+def _field(problem: str) -> str:
+    """`a.b: c: wrong` is about a.b.c."""
+    match = _FIELD.match(problem)
+    return match[0].rstrip(": ").replace(": ", ".") if match else ""
+
+
+def _applications(file: ServeFile) -> list[str]:
+    return [
+        f"applications.{number}.{problem}"
+        for number, application in enumerate(file.applications)
+        for problem in _application(application)
+    ]
+
+
+def _application(application: Application) -> list[str]:
+    """What only shows when the args and the deployments are read together."""
+    found, tiers = [], {}
+    for number, options in enumerate(application.deployments):
+        path = f"deployments.{number}"
+        if options.name not in SECTIONS:
+            found.append(f"{path}.name: {unknown(options.name, SECTIONS, 'deployment')}")
+        live = options.user_config
+        if live is None:
+            continue
+        if options.name not in ("Gateway", "Dispatcher"):
+            found.append(f"{path}.user_config: {options.name} reads none; Gateway, Dispatcher do")
+            continue
+        try:
+            tiers[options.name] = with_live(application.args, live.model_dump()).tiers
+        except ConfigError as error:
+            found.append(f"{path}.{error}")
+    if (
+        len({str(tiers.get(name, application.args.tiers)) for name in ("Gateway", "Dispatcher")})
+        > 1
+    ):
+        found.append(
+            "deployments: Gateway and Dispatcher have different tiers; give both the same "
+            "user_config, best through a YAML anchor"
+        )
+    return found
+
+
+def _of_ray(document: dict[str, Any]) -> list[str]:
+    from deployments.serve_schema import ray_problems  # Ray takes two seconds to import
+
+    return [
+        f"{path}: {what or unknown(path.rpartition('.')[2], known)}"
+        for path, what, known in ray_problems(document)
+    ]

@@ -1,0 +1,140 @@
+"""`meltproof check`: every problem with its line, and the proof that replicas fit."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from autoscaling.room import Reservation, Room, shortage
+from serve_app.__main__ import main
+from serve_app.yaml_lines import line_of, repeated_keys
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own, at import
+    import deployments.serve_schema  # noqa: F401
+
+ROOT = Path(__file__).resolve().parents[2]
+LAPTOP = (ROOT / "configs/laptop.yaml").read_text()
+DEPLOYMENTS = "    deployments:\n      - name: {}\n    args:\n"
+
+WRONG = [
+    (
+        "        slots: 2",
+        "        slotz: 2",
+        "args.decoder.slotz: unknown key, did you mean slots?",
+    ),
+    ("  port: 8000", "  prot: 8000", "http_options.prot: unknown key, did you mean port?"),
+    ("        slots: 2", "        slots: two", "args.decoder.slots: input should be a valid int"),
+    ("          tier: free", "          tier: pro", "args.keys.0.tier: unknown tier 'pro'"),
+    ("  port: 8000", "  port: 8000\n  port: 8001", "http_options.port: given twice"),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Decodr"),
+        "deployments.0.name: unknown deployment, did you mean Decoder?",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Decoder\n        autoscaling_config: {policy: {policy_function: a:B}}"),
+        "applications: No module named 'a'",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Decoder\n        autoscaling_config: {max_replica: 2}"),
+        "deployments.0.autoscaling_config.max_replica: unknown key, did you mean max_replicas?",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Decoder\n        autoscaling_config: {min_replicas: 4}"),
+        "deployments.0.autoscaling_config: min_replicas (4) is above max_replicas (1)",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Decoder\n        ray_actor_options: {num_gpu: 1}"),
+        "deployments.0.ray_actor_options.num_gpu: unknown key, did you mean num_gpus?",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Decoder\n        max_ongoing_requests: many"),
+        "deployments.0.max_ongoing_requests: input should be a valid integer",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Decoder\n        user_config: {}"),
+        "deployments.0.user_config: Decoder reads none",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Gateway\n        user_config: {tiers: {plus: {}}}"),
+        "deployments.0.user_config: keys.0.tier: unknown tier 'free'",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Gateway\n        user_config: {tiers: {free: {weight: 3}}}"),
+        "deployments: Gateway and Dispatcher have different tiers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), WRONG, ids=[p for _, _, p in WRONG])
+def test_a_problem_has_its_line(
+    old: str, new: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    assert old in LAPTOP
+    file.write_text(LAPTOP.replace(old, new, 1))
+    assert main(["check", str(file)]) == 1
+    [line] = capsys.readouterr().out.splitlines()
+    place, _, said = line.partition(": ")
+    assert problem in said
+    assert place.startswith(f"{file}:")
+    there = file.read_text().splitlines()[int(place.rpartition(":")[2]) - 1]
+    assert there.strip(" -{").partition(":")[0] in problem
+
+
+def test_all_files_and_all_problems_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(LAPTOP.replace("slots: 2", "slotz: 2").replace("replicas: 2", "replicas: 0"))
+    assert main(["check", str(file), "configs/none.yaml", str(ROOT / "configs/laptop.yaml")]) == 1
+    told = capsys.readouterr().out
+    assert [part in told for part in ("slotz", "replicas", "none.yaml", "laptop.yaml: ok")] == (
+        [True] * 4
+    )
+
+
+def test_what_does_not_fit_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    laptop = str(ROOT / "configs/laptop.yaml")
+    assert main(["check", laptop, "--cpus", "0.5", "--nodes", "4"]) == 0
+    assert "fits: 4 nodes have 2 CPUs" in capsys.readouterr().out
+    assert main(["check", laptop, "--cpus", "0.5", "--nodes", "2"]) == 1
+    assert "= 1.4, but 2 nodes offer 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [["--cpus", "-1"], ["--cpus", "nan"], ["--nodes", "0"]])
+def test_a_wrong_argument_is_named(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "configs/laptop.yaml", *wrong])
+    assert ended.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
+
+
+def test_a_replica_never_spans_nodes() -> None:
+    decoders = [Reservation("a", "Decoder", 3, num_cpus=1, num_gpus=2)]
+    assert shortage(decoders, [Room(4, 2)] * 3) is None
+    assert "2 of 3 replicas" in (shortage(decoders, [Room(4, 3)] * 2) or "")
+    small = [*decoders, Reservation("a", "Gateway", 4, num_cpus=1, num_gpus=0)]
+    assert shortage(small, [Room(1, 2)] * 3 + [Room(4, 0)]) is None
+
+
+def test_a_line_is_found_behind_anchors_and_merges() -> None:
+    text = "a: &a\n  x: 1\nb:\n  - <<: *a\n    y: 2\nc: *a\n"
+    assert [line_of(text, path) for path in ("a.x", "b.0.y", "b.0.x", "c", "c.x", "b.7")] == [
+        *(2, 5, 2, 6, 2, 3)
+    ]
+    assert repeated_keys("a: {x: 1, x: 2}\nb: [{y: 1, y: 1}]") == [
+        "a.x: given twice, keep one",
+        "b.0.y: given twice, keep one",
+    ]
