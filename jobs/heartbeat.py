@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.job import (
@@ -33,6 +32,7 @@ _EVENTS = {RenderState.RENDERING: RenderEvent.START, RenderState.FINISHING: Rend
 class _Stored:
     """What the ledger knows of one held job before this beat."""
 
+    renewal: Renewal
     state: JobState
     renders: dict[int, RenderState] = field(default_factory=dict)
     previews: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -44,52 +44,56 @@ def write_beats(
     """One Renewal per beat, in order. `cancelled` here means that a cancel is wanted: the caller
     settles it, with the progress that this beat has brought."""
     lock_jobs(connection, [beat.job_id for beat in beats])
-    renewals = _renewed(connection, beats, lease_seconds, now)
-    held = [beat for beat, renewal in zip(beats, renewals, strict=True) if renewal.held]
-    stored = _load(connection, [beat.job_id for beat in held])
+    stored = _renewed(connection, beats, lease_seconds, now)
+    held = [beat for beat in beats if (beat.job_id, beat.fence) in stored]
     rows: list[dict[str, object]] = []
-    moves: list[dict[str, object]] = []
+    moves: dict[tuple[JobState, JobState], list[str]] = {}
     for beat in held:
-        job = stored[beat.job_id]
+        job = stored[beat.job_id, beat.fence]
         rows += [_row(beat.job_id, r, job) for r in beat.renders if _moves(r, job)]
         state = job_state(job.renders.values(), leased=True)
         if state is not job.state:
-            move = {"id": beat.job_id, "fence": beat.fence, "was": job.state, "state": state}
-            moves.append(move)
-    if moves:
-        connection.execute(sql.JOB_STATE, moves)
+            moves.setdefault((job.state, state), []).append(beat.job_id)
+    for (was, state), ids in moves.items():
+        connection.execute(sql.JOB_STATE, {"ids": ids, "was": was, "state": state})
     if rows:
         connection.execute(sql.BEAT, rows)
-    return renewals
+    return [_renewal(beat, stored.get((beat.job_id, beat.fence))) for beat in beats]
+
+
+def _renewal(beat: Beat, job: _Stored | None) -> Renewal:
+    return Renewal(beat.job_id, held=False) if job is None else job.renewal
 
 
 def _renewed(
     connection: Connection, beats: Sequence[Beat], lease_seconds: float, now: float
-) -> list[Renewal]:
+) -> Mapping[tuple[str, int], _Stored]:
+    """Extend the leases that are still held: jobs by id and fence."""
     leases = {
         "held": [(beat.job_id, beat.fence) for beat in beats],
         "lease_until": now + lease_seconds,
         "lease_seconds": lease_seconds,
     }
-    rows = connection.execute(sql.RENEW, leases)
-    found = {(row.job_id, row.fence): row for row in rows}
-    return [_renewal(beat, found.get((beat.job_id, beat.fence))) for beat in beats]
-
-
-def _renewal(beat: Beat, lease: Row[Any] | None) -> Renewal:
-    if lease is None:
-        return Renewal(beat.job_id, held=False)
-    return Renewal(beat.job_id, True, bool(lease.cancel_requested), lease.yield_to)
-
-
-def _load(connection: Connection, job_ids: Sequence[str]) -> Mapping[str, _Stored]:
-    stored: dict[str, _Stored] = {}
-    if job_ids:
-        rows = connection.execute(sql.RENDER_STATES, {"ids": list(job_ids)})
-        for job_id, index, render_state, previews, state in rows:
-            job = stored.setdefault(job_id, _Stored(JobState(state)))
-            job.renders[index] = RenderState(render_state)
-            job.previews[index] = load(previews)
+    statement = sql.RENEW_AT_ONCE
+    if connection.dialect.name == "sqlite":
+        connection.execute(sql.RENEW, leases)
+        statement = sql.RENEWED
+    stored: dict[tuple[str, int], _Stored] = {}
+    for (
+        job_id,
+        fence,
+        cancelled,
+        yield_to,
+        state,
+        index,
+        render_state,
+        previews,
+    ) in connection.execute(statement, leases):
+        if (job := stored.get((job_id, fence))) is None:
+            renewal = Renewal(job_id, True, bool(cancelled), yield_to)
+            job = stored[job_id, fence] = _Stored(renewal, JobState(state))
+        job.renders[index] = RenderState(render_state)
+        job.previews[index] = load(previews)
     return stored
 
 

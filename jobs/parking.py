@@ -63,7 +63,13 @@ class Limits:
 
 def unpark(connection: Connection, tenants: Iterable[str]) -> None:
     """A job of each has ended: its next ones take their places again."""
-    connection.execute(sql.UNPARK, [{"tenant": tenant} for tenant in sorted(set(tenants))])
+    if rows := [{"tenant": tenant} for tenant in sorted(set(tenants))]:
+        connection.execute(sql.UNPARK, rows)
+
+
+def tenants_with_parked(connection: Connection, job_ids: Sequence[str]) -> Sequence[str]:
+    """Those of these jobs' tenants that have parked ones."""
+    return connection.execute(sql.TENANTS_WITH_PARKED, {"ids": job_ids}).scalars().all()
 
 
 def stray_tenants(connection: Connection) -> Sequence[str]:

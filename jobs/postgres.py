@@ -9,14 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from jobs.errors import translated
+from jobs.ledger import LedgerUnavailable
 from jobs.wakeups import Wakeups
 
 _SCHEMA_LOCK = 0x6D656C74  # any number that nobody else locks
-_NOW = text("select cast(extract(epoch from clock_timestamp()) as double precision)")
+_WRITE = "begin isolation level read committed"
+_READ = "begin isolation level repeatable read read only"
+_NOW = "select cast(extract(epoch from clock_timestamp()) as double precision)"
 # A client that was stopped in the middle of a transaction must not hold up all others for long.
 _OPTIONS = {
     "statement_timeout": "15s",
@@ -31,18 +34,18 @@ _POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 5.0}
 
 
 class PostgresDatabase:
-    """See SqlDatabase. At most four connections a door and one that listens."""
+    """See SqlDatabase. At most four connections a door, one that listens and one that tells."""
 
     def __init__(self, url: URL) -> None:
         self._url = url.set(drivername="postgresql+psycopg")
-        self.durable = self._engine()
-        self.relaxed = self._engine(synchronous_commit="off")
-        self.reader = self._engine("REPEATABLE READ", default_transaction_read_only="on")
-        self._wakeups = Wakeups(self._listen, self.relaxed)
+        self.durable = self._engine(_WRITE)
+        self.relaxed = self._engine(_WRITE, synchronous_commit="off")
+        self.reader = self._engine(_READ)
+        self._wakeups = Wakeups(self._connect)
 
     def now(self, connection: Connection) -> float:
-        """See SqlDatabase: the server's clock, not the transaction's beginning."""
-        return float(connection.execute(_NOW).scalar_one())
+        """See SqlDatabase: the server's clock when the transaction began, which it told us then."""
+        return float(connection.info["now"])
 
     def lock_schema(self, connection: Connection) -> None:
         """See SqlDatabase. An upgrade may take its time."""
@@ -62,14 +65,11 @@ class PostgresDatabase:
         """See SqlDatabase: VACUUM, after which the rows are gone and their place is written anew.
         The write-ahead log and backups keep them for as long as the server is told to."""
         try:
-            with self.durable.execution_options(
-                isolation_level="AUTOCOMMIT"
-            ).connect() as all_of_it:
-                all_of_it.exec_driver_sql("set statement_timeout = 0")
-                all_of_it.exec_driver_sql("vacuum")
-                all_of_it.invalidate()  # with its settings
-        except SQLAlchemyError as error:
-            raise translated(error) or error from error
+            with self._connect() as connection:
+                connection.execute("set statement_timeout = 0")
+                connection.execute("vacuum")
+        except psycopg.Error as error:
+            raise LedgerUnavailable(str(error)) from error
 
     def close(self) -> None:
         """See SqlDatabase."""
@@ -77,14 +77,31 @@ class PostgresDatabase:
         for engine in (self.durable, self.relaxed, self.reader):
             engine.dispose()
 
-    def _engine(self, isolation: str = "READ COMMITTED", **options: str) -> Engine:
-        return create_engine(
+    def _engine(self, begin: str, **options: str) -> Engine:
+        """Its connections leave the pool in a transaction; SQLAlchemy ends it."""
+        engine = create_engine(
             self._url,
-            isolation_level=isolation,
-            pool_pre_ping=True,  # after a restart of the server nobody gets a dead connection
-            connect_args=self._connect_arguments(options),
+            connect_args={**self._connect_arguments(options), "autocommit": True},
             **_POOL,
         )
+        query = f"{begin}; {_NOW}".encode()
+
+        @event.listens_for(engine, "checkout")
+        def _begin(
+            connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object
+        ) -> None:
+            """One round trip begins the transaction, reads the clock, and finds out whether a
+            connection has outlived its server: then the pool opens another."""
+            try:
+                cursor = connection.execute(query, prepare=False)
+            except psycopg.OperationalError as error:
+                if "now" not in record.info:  # a new one
+                    raise
+                raise InvalidatePoolError from error
+            cursor.nextset()
+            (record.info["now"],) = cursor.fetchall()[0]
+
+        return engine
 
     def _connect_arguments(self, options: dict[str, str]) -> dict[str, Any]:
         ours = {"application_name": "meltproof", **_CONNECT}
@@ -96,7 +113,8 @@ class PostgresDatabase:
             "options": f"{settings} {given}".strip(),
         }
 
-    def _listen(self) -> psycopg.Connection[Any]:
+    def _connect(self) -> psycopg.Connection[Any]:
+        """Outside of the pools; every statement is a transaction."""
         arguments, named = self.reader.dialect.create_connect_args(self._url)
         settings = {**named, **self._connect_arguments({}), "autocommit": True}
         return psycopg.connect(*arguments, **settings)

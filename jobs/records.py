@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from jobs import statements as sql
 from jobs.job import HELD, Job, Render, RenderState
 from jobs.ledger import LeaseLost
-from jobs.parking import unpark
+from jobs.parking import tenants_with_parked, unpark
 from jobs.rows import dump, job_from_row, render_from_row, storable
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
 
@@ -61,9 +61,9 @@ def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None
     if rows := [_render_row(job_id, b, a) for job_id, (b, a) in renders if b != a]:
         connection.execute(sql.STORE_RENDER, rows)
     if let_go := [b for b, a in moves if b.state in HELD and a.state not in HELD]:
-        leases = [{"job_id": job.id, "fence": job.fence} for job in let_go]
-        connection.execute(sql.DROP_LEASE, leases)
-        unpark(connection, (job.request.tenant for job in let_go))
+        leases = [(job.id, job.fence) for job in let_go]
+        connection.execute(sql.DROP_LEASES, {"held": leases})
+        unpark(connection, tenants_with_parked(connection, [job.id for job in let_go]))
     for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
         _refund(connection, before, after)  # in an order that is the same for everybody
 

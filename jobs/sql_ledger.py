@@ -56,14 +56,7 @@ from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
 from jobs.settling import Finish
-from jobs.submitting import (
-    NewJobs,
-    enter_tenant,
-    insert_job,
-    is_newcomer,
-    job_to_reattach,
-    usage_of,
-)
+from jobs.submitting import NewJobs, insert_job, is_newcomer, job_to_reattach, usage_of
 from jobs.tiers import DEFAULT_TIER, Tier
 from jobs.transactions import Transactions
 
@@ -107,6 +100,7 @@ class SqlLedger:
         self._write, self._read = self._transactions.write, self._transactions.read
         self._now, self._outage = self._transactions.now, self._transactions.outage
         self._queues = Queues()
+        self._busy_lanes: set[str] = set()
         self._outlooks = Outlooks(self._queues)
         self._accounts = Accounts(self._write, self._read, self._now)
         try:
@@ -153,7 +147,6 @@ class SqlLedger:
             raise NotYetOpen(tenant.tier, tier.newcomers_percent)
         with self._write(tenant=request.tenant) as connection:
             now = self._now(connection)
-            enter_tenant(connection, request, now)
             found = job_to_reattach(connection, request, now)
             if found is not None:
                 locked = lock_jobs(connection, [found])
@@ -208,13 +201,19 @@ class SqlLedger:
 
     @again_if_overtaken
     def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
-        """See Ledger. An empty lane is seen without taking the write lock."""
-        with self._read() as connection:
-            if limit < 1 or connection.execute(sql.ANY_QUEUED, {"lane": lane}).first() is None:
-                return []
+        """See Ledger. An empty lane is seen without taking the write lock; one that just gave all
+        that was asked for has more."""
+        if limit < 1 or (lane not in self._busy_lanes and not self._any_queued(lane)):
+            return []
         with self._write() as connection:
             wanted = Claim(lane, worker, limit, lease_seconds)
-            return claim_jobs(connection, self._fair_queue, wanted, self._now(connection))
+            jobs = claim_jobs(connection, self._fair_queue, wanted, self._now(connection))
+        (self._busy_lanes.add if len(jobs) == limit else self._busy_lanes.discard)(lane)
+        return jobs
+
+    def _any_queued(self, lane: str) -> bool:
+        with self._read() as connection:
+            return connection.execute(sql.ANY_QUEUED, {"lane": lane}).first() is not None
 
     @again_if_overtaken
     def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:

@@ -14,6 +14,11 @@ def _many(sql: str) -> TextClause:
     return text(sql).bindparams(bindparam("ids", expanding=True, type_=Text))
 
 
+def _held(sql: str) -> TextClause:
+    """`held`: pairs of a job's id and its fence."""
+    return text(sql).bindparams(bindparam("held", expanding=True))
+
+
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
     j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request,
     (select worker from leases where job_id = j.id) as worker"""
@@ -36,8 +41,9 @@ RECENT = text("select id from jobs where tenant = :tenant order by seq desc limi
 # -- submit
 # Submits of one tenant take turns from here to their commit: on PostgreSQL a conflict locks the
 # row even where there is nothing to update. So keys, quota and limits are exact.
-TENANT = text("""insert into tenants (id, tier, created_at) values (:tenant, :tier, :now)
-    on conflict (id) do update set tier = excluded.tier where tenants.tier <> excluded.tier""")
+_TENANT = """insert into tenants (id, tier, created_at) values (:tenant, :tier, :now)
+    on conflict (id) do update set tier = excluded.tier where tenants.tier <> excluded.tier"""
+TENANT = text(_TENANT)
 KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
     where tenant = :tenant and idempotency_key = :key""")
@@ -48,10 +54,10 @@ BY_BODY = text("""select id from jobs
       and created_at > :since and answered_at is null and not cancel_requested
       and state not in ('cancelled', 'expired', 'failed')
     order by seq desc limit 1""")
-TAKE_QUOTA = text("""insert into quota (tenant, day, used) values (:tenant, :day, :n)
-    on conflict (tenant, day) do update set used = quota.used + excluded.used
+_ADD_QUOTA = """on conflict (tenant, day) do update set used = quota.used + excluded.used
     where quota.used + excluded.used <= :limit
-    returning used""")
+    returning used"""
+TAKE_QUOTA = text(f"insert into quota (tenant, day, used) values (:tenant, :day, :n) {_ADD_QUOTA}")
 _REFUNDABLE_BLOCKS = """case when refunded_blocks >= :most then 0
     when refunded_blocks + :blocks > :most then :most - refunded_blocks else :blocks end"""
 GIVE_QUOTA = text(f"""update quota set used = used - :n - {_REFUNDABLE_BLOCKS},
@@ -69,13 +75,22 @@ NEW_LANE = text("""insert into lanes (lane, tier, vtime, vtime_at, began, ended)
     values (:lane, :tier, 0.0, :now, 0.0, 0.0) on conflict (lane, tier) do nothing""")
 # fair_queue.stamp and fair_queue.aged. A busy tenant's next stamp follows its last one; an idle one
 # starts at the tier's virtual time, so that idling earns no credit. No row: the lane is new.
-STAMP = text("""insert into flows (lane, tier, tenant, vft)
+_STAMP = """insert into flows (lane, tier, tenant, vft)
     select lane, tier, :tenant, :cost + vtime + :ageing *
         (case when :now > vtime_at then :now - vtime_at else 0.0 end)
-    from lanes where lane = :lane and tier = :tier
+    from {lanes} where lane = :lane and tier = :tier
     on conflict (lane, tier, tenant) do update set vft =
         case when flows.vft + :cost > excluded.vft then flows.vft + :cost else excluded.vft end
-    returning vft""")
+    returning vft"""
+STAMP = text(_STAMP.format(lanes="lanes"))
+# TENANT, TAKE_QUOTA and STAMP in this order and in one round trip, on PostgreSQL. No row: the quota
+# is used up or the lane is new, and nothing but the tenant was written.
+ADMIT = text(f"""with entered as ({_TENANT} returning 1),
+    taken as (insert into quota (tenant, day, used) select :tenant, :day, cast(:n as integer)
+        from lanes where lane = :lane and tier = :tier and (select count(*) from entered) < 2
+        {_ADD_QUOTA}),
+    stamped as ({_STAMP.format(lanes="lanes cross join taken")})
+    select used, vft from taken cross join stamped""")
 NEW_JOB = text("""insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence,
         attempts, cancel_requested, created_at, deadline_at, watched_until, day, idempotency_key,
         body_hash, errors, request)
@@ -117,6 +132,8 @@ RENDERS_OF = text("""select cast(coalesce(sum(images), 0) as integer) from lease
 UNDER_WAY = text("select tenant, sum(images) as images from leases group by tenant")
 _PARKED = f"state = 'queued' and vft >= {PARKED_FROM}"
 PARK = _many(f"update jobs set vft = vft + {PARKED_FROM} where id in :ids")
+TENANTS_WITH_PARKED = _many(f"""select distinct tenant from jobs j where id in :ids
+    and exists (select 1 from jobs where tenant = j.tenant and {_PARKED})""")
 UNPARK = text(f"""update jobs set vft = vft - {PARKED_FROM} where seq in
     (select seq from jobs where tenant = :tenant and {_PARKED} order by vft limit 2)""")
 # Steps from tenant to tenant, because one may have very many jobs parked.
@@ -160,16 +177,21 @@ PREEMPTED = _many("update jobs set preemptions = preemptions + 1 where id in :id
 WAY_MADE = _many("update jobs set way_made = :yes where id in :ids")
 
 # -- renew
-RENEW = text("""update leases set lease_until = :lease_until, lease_seconds = :lease_seconds
-    where (job_id, fence) in :held returning job_id, fence, cancel_requested,
-        yield_to""").bindparams(bindparam("held", expanding=True))
-RENDER_STATES = _many("""select r.job_id, r.idx, r.state, r.previews, j.state
-    from renders r join jobs j on j.id = r.job_id where r.job_id in :ids""")
+_RENEW = """update leases set lease_until = :lease_until, lease_seconds = :lease_seconds
+    where (job_id, fence) in :held"""
+_RENEWED = """select l.job_id, l.fence, l.cancel_requested, l.yield_to, j.state,
+        r.idx, r.state as render_state, r.previews
+    from {} l join jobs j on j.id = l.job_id join renders r on r.job_id = l.job_id"""
+RENEW = _held(_RENEW)
+RENEWED = _held(f"{_RENEWED.format('leases')} where (l.job_id, l.fence) in :held")
+RENEW_AT_ONCE = _held(  # both, on PostgreSQL
+    f"with renewed as ({_RENEW} returning *) {_RENEWED.format('renewed')}"
+)
 BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews = :previews,
         checkpoint = coalesce(:checkpoint, checkpoint)
     where job_id = :job_id and idx = :idx""")
-JOB_STATE = text("""update jobs set state = :state
-    where id = :id and state = :was and fence = :fence""")
+# Of jobs whose lock and lease, which carries the fence, are held.
+JOB_STATE = _many("update jobs set state = :state where id in :ids and state = :was")
 
 # -- every other move of a job
 STORE_JOB = text("""update jobs set state = :state, fence = :fence, attempts = :attempts,
@@ -180,7 +202,7 @@ STORE_RENDER = text("""update renders set state = :state, pass_no = :pass_no,
         attempts = :attempts, previews = :previews, blob = :blob, stage = :stage,
         categories = :categories, error = :error, checkpoint = :checkpoint
     where job_id = :job_id and idx = :idx and state = :was""")
-DROP_LEASE = text("delete from leases where job_id = :job_id and fence = :fence")
+DROP_LEASES = _held("delete from leases where (job_id, fence) in :held")
 LEASE_PROGRESS = text("select progress from leases where job_id = :job_id")
 CANCEL_LEASE = text("update leases set cancel_requested = :yes where job_id = :job_id")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection
 
 from jobs import statements as sql
@@ -15,6 +17,14 @@ from jobs.tiers import Tier
 _RETRY_SECONDS = 900.0  # a retry re-attaches to a job that is at most this old
 _KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long
 _NO_LIMIT = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """What a new job has got: images of the day, and a place in the fair queue."""
+
+    usage: Usage
+    vft: float
 
 
 class NewJobs:
@@ -44,19 +54,24 @@ class NewJobs:
 
 def job_to_reattach(connection: Connection, request: ImageRequest, now: float) -> str | None:
     """The unanswered job that this request is a retry of. IdempotencyMismatch for another body."""
+    if not _may_reattach(request):
+        return None
+    _enter_tenant(connection, request, now)
     if request.idempotency_key is not None:
         return _by_key(connection, request, now)
-    if request.retry_count > 0:
-        found = connection.execute(
-            sql.BY_BODY,
-            {
-                "tenant": request.tenant,
-                "body_hash": request.body_hash,
-                "since": now - _RETRY_SECONDS,
-            },
-        ).scalar()
-        return None if found is None else str(found)
-    return None
+    found = connection.execute(
+        sql.BY_BODY,
+        {
+            "tenant": request.tenant,
+            "body_hash": request.body_hash,
+            "since": now - _RETRY_SECONDS,
+        },
+    ).scalar()
+    return None if found is None else str(found)
+
+
+def _may_reattach(request: ImageRequest) -> bool:
+    return request.idempotency_key is not None or request.retry_count > 0
 
 
 def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | None:
@@ -82,7 +97,7 @@ def is_newcomer(connection: Connection, tenant: Tenant) -> bool:
     return connection.execute(sql.KNOWN_TENANT, {"tenant": tenant.id}).first() is None
 
 
-def enter_tenant(connection: Connection, request: ImageRequest, now: float) -> None:
+def _enter_tenant(connection: Connection, request: ImageRequest, now: float) -> None:
     """Know the tenant, and make its other submits wait until this one has ended."""
     tenant = {"tenant": request.tenant, "tier": request.tier, "now": now}
     connection.execute(sql.TENANT, tenant)
@@ -94,15 +109,14 @@ def insert_job(
     """Take the quota, stamp the place in the fair queue, hand the job and its renders to `new`. The
     tenant's usage with it. Raises QuotaExceeded, QueueFull."""
     request = job.request
-    usage = _take_quota(connection, request, tier, days, job.created_at)
-    _check_queue(connection, request, tier.queued_jobs)
+    admitted = _admit(connection, job, tier, days) or _admit_slowly(connection, job, tier, days)
     new.add(
         {
             "id": job.id,
             "lane": request.lane,
             "tier": request.tier,
             "tenant": request.tenant,
-            "vft": _stamp(connection, request, job.created_at),
+            "vft": admitted.vft,
             "cost": request.cost_seconds,
             "no": False,
             "now": job.created_at,
@@ -115,7 +129,28 @@ def insert_job(
         },
         [{"job_id": job.id, "idx": r.index} for r in job.renders],
     )
-    return usage
+    return admitted.usage
+
+
+def _admit(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> _Admitted | None:
+    """What `_admit_slowly` does, where one statement can; None: it did nothing."""
+    request, limit = job.request, _limit(tier)
+    limited = tier.queued_jobs is not None
+    if connection.dialect.name != "postgresql" or limited or request.n > limit:
+        return None
+    row = connection.execute(sql.ADMIT, _taken(job, days, limit) | _stamped(job)).first()
+    if row is None:
+        return None
+    usage = Usage(row.used, tier.images_per_day, job.created_at, days.end_of(job.created_at))
+    return _Admitted(usage, row.vft)
+
+
+def _admit_slowly(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> _Admitted:
+    if not _may_reattach(job.request):
+        _enter_tenant(connection, job.request, job.created_at)
+    usage = _take_quota(connection, job, tier, days)
+    _check_queue(connection, job.request, tier.queued_jobs)
+    return _Admitted(usage, _stamp(connection, job))
 
 
 def usage_of(
@@ -127,18 +162,25 @@ def usage_of(
     return Usage(int(used), tier.images_per_day, now, days.end_of(now))
 
 
-def _take_quota(
-    connection: Connection, request: ImageRequest, tier: Tier, days: QuotaDays, now: float
-) -> Usage:
-    limit = _NO_LIMIT if tier.images_per_day is None else tier.images_per_day
+def _take_quota(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> Usage:
+    request, limit, now = job.request, _limit(tier), job.created_at
     used = None
     if request.n <= limit:
-        taken = {"tenant": request.tenant, "day": days.of(now), "n": request.n, "limit": limit}
-        used = connection.execute(sql.TAKE_QUOTA, taken).scalar()
+        used = connection.execute(sql.TAKE_QUOTA, _taken(job, days, limit)).scalar()
     if used is None:
         tenant = Tenant(request.tenant, request.tier)
         raise QuotaExceeded(request.n, usage_of(connection, tenant, tier, days, now))
     return Usage(int(used), tier.images_per_day, now, days.end_of(now))
+
+
+def _limit(tier: Tier) -> int:
+    return _NO_LIMIT if tier.images_per_day is None else tier.images_per_day
+
+
+def _taken(job: Job, days: QuotaDays, limit: int) -> dict[str, object]:
+    request = job.request
+    day = days.of(job.created_at)
+    return {"tenant": request.tenant, "day": day, "n": request.n, "limit": limit}
 
 
 def _check_queue(connection: Connection, request: ImageRequest, queued_jobs: int | None) -> None:
@@ -151,11 +193,16 @@ def _check_queue(connection: Connection, request: ImageRequest, queued_jobs: int
         raise QueueFull(queued_jobs, str(first))
 
 
-def _stamp(connection: Connection, request: ImageRequest, now: float) -> float:
-    where = {"lane": request.lane, "tier": request.tier, "now": now}
-    mine = {"tenant": request.tenant, "cost": request.cost_seconds, "ageing": AGEING}
-    stamp = connection.execute(sql.STAMP, where | mine).scalar()
+def _stamp(connection: Connection, job: Job) -> float:
+    stamp = connection.execute(sql.STAMP, _stamped(job)).scalar()
     if stamp is None:
-        connection.execute(sql.NEW_LANE, where)
-        stamp = connection.execute(sql.STAMP, where | mine).scalar_one()
+        connection.execute(sql.NEW_LANE, _stamped(job))
+        stamp = connection.execute(sql.STAMP, _stamped(job)).scalar_one()
     return float(stamp)
+
+
+def _stamped(job: Job) -> dict[str, object]:
+    request = job.request
+    where = {"lane": request.lane, "tier": request.tier, "now": job.created_at}
+    mine = {"tenant": request.tenant, "cost": request.cost_seconds, "ageing": AGEING}
+    return where | mine

@@ -17,12 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 _log = logging.getLogger(__name__)
 _CHANNEL = "meltproof"
-_NOTIFY = text("select pg_notify(:channel, :sender)")
+_NOTIFY = "select pg_notify(%s, %s)"
 _SNAPSHOT = "select pg_current_snapshot()::text"
 _NOTIFY_PAUSE_SECONDS = 0.03
 _SAFETY_SECONDS = 0.25
@@ -32,12 +30,11 @@ Connect = Callable[[], psycopg.Connection[Any]]
 
 
 class Wakeups:
-    """Counts what it sees of everybody's commits. `connect` opens the connection that listens;
-    `notify` is the engine through which our own commits are told."""
+    """Counts what it sees of everybody's commits. `connect` opens a connection outside of pools:
+    one listens, and one tells of our own commits."""
 
-    def __init__(self, connect: Connect, notify: Engine) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._engine = notify
         self._sender = secrets.token_hex(8)
         self._count = 0
         self._counting = threading.Lock()
@@ -87,21 +84,25 @@ class Wakeups:
                 self._threads[name].start()
 
     def _tell(self) -> None:
-        while True:
+        while not self._closed.is_set():
+            try:
+                with self._connect() as connection:
+                    connection.execute("set synchronous_commit = off")
+                    self._tell_by(connection)
+            except psycopg.Error as error:
+                _log.debug("a wake-up was not sent, the others look for themselves: %s", error)
+                self._closed.wait(_SAFETY_SECONDS)
+
+    def _tell_by(self, connection: psycopg.Connection[Any]) -> None:
+        last = False
+        while not last:
             self._news.wait()
             self._news.clear()
+            last = self._closed.is_set()
             if self._untold:
                 self._untold = False
-                self._notify()
-            if self._closed.wait(_NOTIFY_PAUSE_SECONDS) and not self._untold:
-                return
-
-    def _notify(self) -> None:
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(_NOTIFY, {"channel": _CHANNEL, "sender": self._sender})
-        except SQLAlchemyError as error:
-            _log.debug("a wake-up was not sent, the others look for themselves: %s", error)
+                connection.execute(_NOTIFY, (_CHANNEL, self._sender))
+            self._closed.wait(_NOTIFY_PAUSE_SECONDS)
 
     def _listen(self) -> None:
         while not self._closed.is_set():

@@ -15,12 +15,14 @@ import pytest
 from jobs.database import open_database
 from jobs.group_commit import AsyncLedger
 from jobs.job import JobState
-from jobs.ledger import LeaseLost, LedgerUnavailable
+from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded
 from jobs.sql_ledger import SqlLedger
+from jobs.tiers import Tier
 from scripts.postgres import FAST, LocalPostgres
 from tests.contract.databases import PostgresServer
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
+    Clock,
     beat,
     claim_one,
     final_beat,
@@ -192,3 +194,24 @@ async def test_gateways_with_the_same_tenants_do_not_lock_each_other_out(url: st
             "select deadlocks from pg_stat_database where datname = current_database()"
         ).fetchone()
     assert found == (0,)
+
+
+def test_one_statement_admits_as_its_parts_do(postgres: PostgresServer) -> None:
+    """A tier with a limit of queued jobs takes the parts, one that has none the whole."""
+    clock = Clock()
+    told: list[list[object]] = []
+    for limit in (None, 1000):
+        tiers = {"free": Tier(images_per_day=7, queued_jobs=limit)}
+        with postgres.database() as url, closing(SqlLedger(url, tiers=tiers, clock=clock)) as it:
+            said: list[object] = []
+            for tenant, n in [("ada", 2), ("bob", 1), ("ada", 4), ("ada", 3), ("ada", 1)]:
+                try:
+                    usage = it.submit(wish(tenant=tenant, n=n, cost_seconds=n / 3)).usage
+                    said.append(usage.used)
+                except QuotaExceeded as refused:
+                    said.append(refused.usage.used)
+            with psycopg.connect(url) as door:
+                said += door.execute("select tenant, vft from jobs order by seq").fetchall()
+            told.append(said)
+    assert told[0] == told[1]
+    assert told[0][:5] == [2, 1, 6, 6, 7]
