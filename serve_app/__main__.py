@@ -13,6 +13,7 @@ COMMANDS = {
     "generate": "draw a picture from a prompt",
     "keys": "make, list, rotate and revoke API keys; mint signed tokens",
     "erase": "delete everything about a tenant",
+    "simulate": "try a config file against a crowd, on a fake clock",
     "status": "say what the service is and what it is doing",
     "check": "check config files strictly, and that their replicas fit",
     "diff": "explain what deploying an edited config file would do",

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
 
 from autoscaling.simulator.replica import Life, Replica
 from autoscaling.simulator.work import Lane, Render
-
-MEASURED_STARTS = 5
-"""The mean of so many is what a policy is told of the cold start."""
 
 Later = Callable[[float, Callable[[float], None]], None]
 """at, what: call that when the fake clock says so."""
@@ -33,7 +29,6 @@ class Fleet:
         self._lost, self._roomier = lost, roomier
         self._free_nodes: list[int] = []
         self._by_load: list[dict[Replica, None]] = [{} for _ in range(lane.slots + 1)]
-        self._starts: deque[float] = deque(maxlen=MEASURED_STARTS)
         self.ever: list[Replica] = []
         self.alive: dict[Replica, None] = {}
         self.counts = dict.fromkeys(Life, 0)
@@ -42,12 +37,6 @@ class Fleet:
         self.failures = 0
         for _ in range(lane.replicas):  # these are warm
             self._ready(self._new(0.0), 0.0)
-
-    @property
-    def cold_start_seconds(self) -> float:
-        """As lately measured."""
-        starts = self._starts
-        return sum(starts) / len(starts) if starts else self._lane.cold_start.median_seconds
 
     def scale(self, target: int, now: float) -> None:
         """Ask for so many; those that are too many leave, newest first, as Ray Serve does it: first
@@ -111,7 +100,6 @@ class Fleet:
             self._remove(replica, now)
             self._ask(now)
             return
-        self._starts.append(now - replica.asked_at)
         self._ready(replica, now)
 
     def _ready(self, replica: Replica, now: float) -> None:

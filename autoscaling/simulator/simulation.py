@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
+from autoscaling.cold_start import ColdStarts
 from autoscaling.limits import next_level, tightened
 from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, Policy
 from autoscaling.simulator.fleet import Fleet
@@ -105,6 +106,7 @@ class _Simulation:
         self._shares: defaultdict[str, Shares] = defaultdict(Shares)
         self._window_ends = WINDOW_SECONDS
         self._target = lane.replicas
+        self._cold_starts = ColdStarts(lane.cold_start.median_seconds, lane.late_seconds)
         self._level = LimitLevel()
         self._fleet = Fleet(lane, seed, self._later, self._lost, self._nudge)
 
@@ -240,15 +242,16 @@ class _Simulation:
     def _snapshot(self, now: float) -> LoadSnapshot:
         while self._lately and self._lately[0][0] <= now - ARRIVAL_WINDOW_SECONDS:
             self._lately_passes -= self._lately.popleft()[1]
-        row_seconds = self._lane.row_seconds
+        row_seconds, drawing = self._lane.row_seconds, self._fleet.counts[Life.DRAWING]
+        self._cold_starts.look(now, self._target, drawing)
         return LoadSnapshot(
             at=now,
             waiting=self._waiting.load(now),
             running_seconds=self._held_passes * row_seconds,
             arrival_rate=self._lately_passes * row_seconds / ARRIVAL_WINDOW_SECONDS,
-            replicas=self._fleet.counts[Life.DRAWING],
+            replicas=drawing,
             target=self._target,
-            cold_start_seconds=self._fleet.cold_start_seconds,
+            cold_start_seconds=self._cold_starts.seconds,
         )
 
     def _tighten(self, snapshot: LoadSnapshot) -> None:
@@ -260,8 +263,12 @@ class _Simulation:
             self._outcome.levels.append(self._level)
 
     def _decide(self, decision: Decision, now: float) -> None:
+        """Within the bounds; like the adapter in Ray, not for more while none of those that are
+        missing comes."""
         lane = self._lane
         target = min(max(decision.replicas, lane.min_replicas), lane.max_replicas)
+        if target > self._target and self._cold_starts.late(now):
+            target = self._target
         if target != self._target:
             self._target = target
             self._outcome.decisions.append((now, Decision(target, decision.reason)))

@@ -58,8 +58,8 @@ class Lane:
     find room, whatever is asked for; None: all. start_failures: share of starts that fail, at their
     end, and are tried again. failures_per_hour: of one drawing replica. dispatch_seconds: from a
     slot that is free, or a job that arrives, until the job has joined. marks: what tightens the
-    tiers while the lane is hot. deadline_seconds: how long the simulation goes on after the last
-    arrival for those who still wait.
+    tiers while the lane is hot. late_seconds: see ColdStarts. deadline_seconds: how long the
+    simulation goes on after the last arrival for those who still wait.
     """
 
     cost: PassCost
@@ -78,6 +78,7 @@ class Lane:
     dispatch_seconds: float = 0.005
     tick_seconds: float = 1.0
     marks: Sequence[Mark] = ()
+    late_seconds: float = 120.0
     deadline_seconds: float = 86_400.0
 
     @property
@@ -115,6 +116,11 @@ class Job:
     def wait_seconds(self) -> float | None:
         """From its arrival until a decoder began with it."""
         return None if self.began_at is None else self.began_at - self.arrival.at
+
+    @property
+    def turnaround_seconds(self) -> float | None:
+        """From its arrival until its last image was drawn."""
+        return None if self.finished_at is None else self.finished_at - self.arrival.at
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,85 @@
+"""`meltproof simulate` as an operator runs it."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from serve_app.__main__ import main
+
+PACED = "configs/paced.yaml"
+
+
+def crowd(folder: Path) -> Path:
+    """A hundred requests in twenty seconds."""
+    path = folder / "crowd.csv"
+    rows = "".join(f"{n / 5},tenant-{n % 7},free,{1 + n % 4}\n" for n in range(100))
+    path.write_text("seconds,tenant,tier,images\n" + rows, encoding="utf-8")
+    return path
+
+
+def test_the_same_seed_writes_the_same_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = []
+    for run in ("one", "two"):
+        folder = tmp_path / run
+        folder.mkdir()
+        given = ["simulate", PACED, "--trace", str(crowd(tmp_path)), "--failures-per-hour", "200"]
+        assert main([*given, "--json", str(folder / "f"), "--chrome-trace", str(folder / "t")]) == 0
+        written.append(
+            (capsys.readouterr().out, *(p.read_bytes() for p in sorted(folder.iterdir())))
+        )
+    assert written[0] == written[1]
+
+
+def test_a_run_is_told_as_table_json_plot_and_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"--json": "f.json", "--plot": "p.png", "--chrome-trace": "t.json"}
+    files = [text for option, name in names.items() for text in (option, str(tmp_path / name))]
+    given = ["simulate", PACED, "--trace", str(crowd(tmp_path)), "--compare", PACED]
+    assert main([*given, *files]) == 0
+    assert "wait p50 / p95 / p99, s" in capsys.readouterr().out
+
+    ours, other = json.loads((tmp_path / "f.json").read_text())["runs"]
+    assert ours == other
+    assert ours["tiers"]["free"]["jobs"] == 100
+    assert ours["all"]["pictures"] == 250
+    assert ours["all"]["unfinished"] == 0
+    with Image.open(tmp_path / "p.png") as plot:
+        assert plot.size[0] > 1000
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    drawn = [event for event in events if event["name"].startswith("job ")]
+    assert len(drawn) == 250
+    slots = sorted((e["pid"], e["tid"], e["ts"], e["ts"] + e["dur"]) for e in drawn)
+    for one, after in pairwise(slots):
+        assert one[:2] != after[:2] or one[3] <= after[2], "two renders in one slot"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([PACED, "--trace", "no.csv"], "no.csv: cannot be read"),
+        (["configs/two-lanes.yaml", "--scenario", "step"], "has the lanes chat, api; say which"),
+        (["configs/two-lanes.yaml", "--scenario", "step", "--lane", "x"], "has no lane 'x'"),
+        (["no.yaml", "--scenario", "step"], "no.yaml: cannot be read"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_in_a_line(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["simulate", *given]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("bad", ["-1", "9:8", "nan", "soon"])
+def test_a_cold_start_must_make_sense(bad: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", PACED, "--scenario", "step", f"--cold-start={bad}"])
