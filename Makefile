@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -73,6 +73,9 @@ bench-ledger: setup ## Fill the ledger with a million jobs and measure it; besid
 
 bench-fairness: setup ## Measure who waits for whom: equal tenants, paid under a flood, two lanes
 	$(BIN)/python -m scripts.fairness
+
+bench-overload: setup ## Ask ten times what the lane can do for ten minutes; count what it still does
+	$(BIN)/python -m scripts.overload
 
 chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
 	$(BIN)/python -m scripts.chaos

@@ -31,7 +31,7 @@ HEADROOM = 2
 """Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
 waits for the next slot."""
 
-WATCHERS_PER_GATEWAY = 10_000
+WATCHERS_PER_GATEWAY = 20_000
 """Open requests of one gateway: they only wait, so this is a guard against leaks, not a limit."""
 
 HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}

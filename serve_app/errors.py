@@ -18,6 +18,7 @@
     ├── TooManyRequests         429 rate_limit_exceeded: too many polls, or too many wrong keys
     ├── TemporaryLimit          429 rate_limit_exceeded: only temporary limits refuse it, see
     │                           temporary_refusal.py
+    ├── LineIsFull              429 too_many_waiting: the gateway has no memory for one more
     ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
     ├── RenderFailed            500 render_failed; the client must not retry
     └── Unavailable             503 ledger_unavailable; nothing was half accepted
@@ -211,6 +212,15 @@ class TooManyRequests(ApiError):
     status = 429
     type = "requests"
     code = "rate_limit_exceeded"
+
+
+class LineIsFull(ApiError):
+    """Too many requests are waiting to be written down. Nothing was accepted; please try again."""
+
+    status = 429
+    type = "requests"
+    code = "too_many_waiting"
+    headers = {"retry-after": "2", "x-should-retry": "true"}
 
 
 class StillQueued(ApiError):

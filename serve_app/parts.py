@@ -17,11 +17,13 @@ from autoscaling.temporary_limits import TemporaryLimits
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.request import Tenant
+from serve_app.accept_line import AcceptLine
 from serve_app.addresses import client_address
 from serve_app.auth import Keyring, UrlSigner
 from serve_app.buckets import Buckets
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, BodyTooLarge, BodyTooSlow, Unauthorized, too_many
+from serve_app.outbox import Outbox
 from serve_app.prices import Prices
 from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
@@ -35,7 +37,8 @@ DRAINED_BODIES = 8
 class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
     a request will cost. limits: what heat does to the tiers. polls: of each tenant. strangers:
-    requests of each address that nobody vouched for."""
+    requests of each address that nobody vouched for. line: before the ledger. outbox: answers on
+    their way."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -47,6 +50,8 @@ class Parts:
     limits: TemporaryLimits
     polls: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
+    line: AcceptLine = field(default_factory=AcceptLine)
+    outbox: Outbox = field(default_factory=Outbox)
 
 
 def parts_of(request: Request) -> Parts:

@@ -19,7 +19,8 @@ from jobs.job import Job, Render, RenderState
 from jobs.ledger import NotYetOpen, QueueFull, QuotaExceeded, Submission
 from jobs.request import ImageRequest
 from serve_app import wire
-from serve_app.errors import StillQueued, job_problem, queue_is_full, render_problem
+from serve_app.accept_line import LineFull
+from serve_app.errors import LineIsFull, StillQueued, job_problem, queue_is_full, render_problem
 from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
@@ -71,10 +72,14 @@ router.add_route("/v1/images/generations", generations, methods=["POST"])
 
 
 async def _submit(parts: Parts, request: ImageRequest) -> Submission:
-    """Raises what Ledger.submit does, QueueIsFull, which says when a place will be free, and the
-    refusals of temporary limits."""
+    """Raises what Ledger.submit does, LineIsFull, QueueIsFull, which says when a place will be
+    free, and the refusals of temporary limits."""
+    weight = parts.config.tiers[request.tier].weight
     try:
-        return await parts.ledger.submit(request)
+        async with parts.line.place(request.tenant, weight, len(request.prompt)):
+            return await parts.ledger.submit(request)
+    except LineFull:
+        raise LineIsFull from None
     except (QuotaExceeded, QueueFull, NotYetOpen) as error:
         refusal = temporary_refusal(error, request, parts.limits.of(request.tier))
         if refusal is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +12,9 @@ import httpx
 import pytest
 
 from jobs.job import JobState
+from serve_app.accept_line import AcceptLine
 from serve_app.gateway import adopt
+from serve_app.vegas import Vegas
 from tests.contract.http_stage import Stage, config, stage
 
 LIMITS = {
@@ -112,3 +115,17 @@ def test_an_async_job_is_answered_before_its_place_is_known(
     assert job is not None
     assert job.state in (JobState.QUEUED, JobState.LEASED)
     assert answer.json()["queue_position"] is None
+
+
+def test_a_gateway_without_room_for_one_more_says_when_to_come_back(
+    running: Stage, http: httpx.Client
+) -> None:
+    full = AcceptLine(nobody := Vegas(), most=0)
+    nobody.limit = 0
+    running.app.state.parts = replace(running.app.state.parts, line=full)
+    answer = http.post(IMAGES, json={"prompt": "fox"})
+    assert answer.status_code == 429
+    assert answer.json()["error"]["code"] == "too_many_waiting"
+    assert answer.headers["retry-after"] == "2"
+    assert answer.headers["x-should-retry"] == "true"
+    assert running.jobs() == []

@@ -1,0 +1,74 @@
+"""What clients have been sent and not read yet: bounded, and given up when nobody reads.
+
+A job never waits for its reader. A client that was cut off asks again and gets the state of then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from starlette.types import Message, Send
+
+MOST_BYTES = 256 * 2**20
+STALL_SECONDS = 30.0
+PIECE_BYTES = 64 * 2**10
+"""As much as the web server buffers for a connection before `send` waits for the client."""
+
+
+class ClientStalled(ConnectionError):
+    """The client does not read, or not as fast as others need the memory."""
+
+
+class Outbox:
+    """One gateway's unread answers. Over `most_bytes` the one that moved longest ago is cut off."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES, stall_seconds: float = STALL_SECONDS) -> None:
+        self._most_bytes = most_bytes
+        self._stall_seconds = stall_seconds
+        self._unread: OrderedDict[asyncio.Timeout, int] = OrderedDict()
+        self.bytes = 0
+
+    async def send(self, send: Send, message: Message) -> None:
+        """Send one message of an answer, piece by piece. Raises ClientStalled."""
+        body = message.get("body", b"")
+        try:
+            async with asyncio.timeout(None) as patience:
+                self._enter(patience, len(body))
+                try:
+                    for piece in _pieces(message):
+                        self._moves(patience)
+                        await send(piece)
+                finally:
+                    self._drop(patience)
+        except TimeoutError:
+            raise ClientStalled from None
+
+    def _enter(self, patience: asyncio.Timeout, size_bytes: int) -> None:
+        while self._unread and self.bytes + size_bytes > self._most_bytes:
+            slowest = next(iter(self._unread))
+            self._drop(slowest)
+            if not slowest.expired():
+                slowest.reschedule(asyncio.get_running_loop().time())
+        self._unread[patience] = size_bytes
+        self.bytes += size_bytes
+
+    def _drop(self, patience: asyncio.Timeout) -> None:
+        self.bytes -= self._unread.pop(patience, 0)
+
+    def _moves(self, patience: asyncio.Timeout) -> None:
+        if patience in self._unread and not patience.expired():
+            patience.reschedule(asyncio.get_running_loop().time() + self._stall_seconds)
+            self._unread.move_to_end(patience)
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    """The message in pieces; the last one only when the web server's buffer has room again."""
+    body = message.get("body", b"")
+    if len(body) <= PIECE_BYTES:
+        yield message
+        return
+    for at in range(0, len(body), PIECE_BYTES):
+        yield {**message, "body": body[at : at + PIECE_BYTES], "more_body": True}
+    yield {**message, "body": b""}

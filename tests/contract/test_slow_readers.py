@@ -1,0 +1,196 @@
+"""Clients that do not read what they asked for hold little memory, and not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from starlette.types import Message, Send
+
+from jobs.blobs import preview_key
+from jobs.flight import preview_passes
+from jobs.job import Job
+from serve_app.outbox import PIECE_BYTES, ClientStalled, Outbox
+from tests.contract.http_stage import Stage, config, stage
+
+PICTURE_BYTES = 8 * 2**20
+"""More than the kernel keeps for a client on this machine."""
+READERS = 6
+BUDGET_BYTES = 20 * 2**20
+SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with stage(tmp_path_factory.mktemp("slow"), config()) as made:
+        yield made
+
+
+def outbox_of(running: Stage, outbox: Outbox) -> Outbox:
+    running.app.state.parts = replace(running.app.state.parts, outbox=outbox)
+    return outbox
+
+
+def finished_job(running: Stage, **wish: Any) -> Job:
+    with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:
+        answer = http.post("/v1/images/generations", json={"prompt": "fox", **wish})
+    job = running.ledger.get(answer.headers["x-job-id"])
+    assert job is not None
+    return job
+
+
+def stalled_reader(running: Stage, path: str) -> socket.socket:
+    """Asks for it, and never reads."""
+    where = urlsplit(running.url)
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect((where.hostname, where.port))
+    head = "host: x\r\nconnection: close\r\nauthorization: Bearer sk-local\r\n\r\n"
+    reader.sendall(f"GET {path} HTTP/1.1\r\n{head}".encode())
+    return reader
+
+
+def cut_off(reader: socket.socket, whole_bytes: int) -> bool:
+    """Whether the gateway has closed it before the end. Reads all that was sent."""
+    reader.settimeout(SECONDS)
+    size = 0
+    while chunk := reader.recv(2**20):
+        size += len(chunk)
+    return 0 < size < whole_bytes
+
+
+def until_empty(outbox: Outbox) -> int:
+    """The most bytes that were in it until nothing was."""
+    most, deadline = 0, time.monotonic() + SECONDS
+    while outbox.bytes or not most:
+        assert time.monotonic() < deadline, "somebody is still waited for"
+        most = max(most, outbox.bytes)
+        time.sleep(0.001)
+    return most
+
+
+class Counting(Outbox):
+    """Knows how many pictures were ever put in."""
+
+    pictures = 0
+
+    async def send(self, send: Send, message: Message) -> None:
+        self.pictures += len(message.get("body", b"")) == PICTURE_BYTES
+        await super().send(send, message)
+
+
+def large_picture(running: Stage) -> str:
+    """The path of a picture of PICTURE_BYTES."""
+    job = finished_job(running)
+    assert job.renders[0].blob is not None
+    running.blobs.put(job.renders[0].blob, os.urandom(PICTURE_BYTES), durable=False)
+    return f"/v1/jobs/{job.id}/images/0"
+
+
+def test_pictures_that_nobody_reads_are_given_up(running: Stage) -> None:
+    outbox = outbox_of(running, Outbox(stall_seconds=0.5))
+    path = large_picture(running)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
+        until_empty(outbox)
+        assert [cut_off(reader, PICTURE_BYTES) for reader in readers] == [True] * READERS
+    with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:
+        assert len(http.get(path).content) == PICTURE_BYTES
+    assert outbox.bytes == 0
+
+
+def test_more_unread_pictures_than_fit_are_cut_off_at_once(running: Stage) -> None:
+    counting = Counting(BUDGET_BYTES, stall_seconds=3600)
+    outbox_of(running, counting)
+    path = large_picture(running)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
+        deadline = time.monotonic() + SECONDS
+        while counting.pictures < READERS:
+            assert counting.bytes <= BUDGET_BYTES
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        cut = sorted(cut_off(reader, PICTURE_BYTES) for reader in readers)
+    assert cut == [False] * 2 + [True] * (READERS - 2)
+
+
+def test_a_stream_that_nobody_reads_holds_one_event(running: Stage) -> None:
+    outbox = outbox_of(running, Outbox(stall_seconds=0.5))
+    job = finished_job(running, stream=True, partial_images=3)
+    for pass_no in preview_passes(job.request.passes, 3):
+        key = preview_key(job.id, 0, pass_no, job.request.output_format)
+        running.blobs.put(key, os.urandom(PICTURE_BYTES), durable=False)
+    event_bytes = PICTURE_BYTES * 4 / 3 + 1000
+    with stalled_reader(running, f"/v1/jobs/{job.id}/events") as reader:
+        assert until_empty(outbox) < event_bytes
+        assert cut_off(reader, int(3 * event_bytes))
+    assert running.ledger.get(job.id) == job  # its job does not care
+    with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:
+        events = http.get(f"/v1/jobs/{job.id}/events").text.strip().split("\n\n")
+    assert len(events) == 4
+    assert json.loads(events[-1].split("data: ")[1])["state"] == "succeeded"
+
+
+class Client:
+    """Takes `reads` pieces at once, then no more."""
+
+    def __init__(self, reads: int = 10**9) -> None:
+        self.got: list[Message] = []
+        self._reads = reads
+
+    async def send(self, message: Message) -> None:
+        if len(self.got) >= self._reads:
+            await asyncio.sleep(3600)
+        self.got.append(message)
+
+
+def body(size: int, *, more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": bytes(size), "more_body": more}
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES])
+@pytest.mark.parametrize("more", [True, False])
+async def test_pieces_are_the_whole(size: int, more: bool) -> None:
+    client, outbox = Client(), Outbox()
+    await outbox.send(client.send, body(size, more=more))
+    assert b"".join(message["body"] for message in client.got) == bytes(size)
+    assert [message["more_body"] for message in client.got] == [True] * (len(client.got) - 1) + [
+        more
+    ]
+    assert all(len(message["body"]) <= PIECE_BYTES for message in client.got)
+    assert outbox.bytes == 0
+
+
+async def test_who_moved_longest_ago_makes_room() -> None:
+    outbox = Outbox(most_bytes=10 * PIECE_BYTES)
+    clients = [Client(reads=1), Client(reads=2), Client(reads=1)]
+    sending = []
+    for client in clients:
+        sending.append(asyncio.create_task(outbox.send(client.send, body(4 * PIECE_BYTES))))
+        await asyncio.sleep(0)
+    with pytest.raises(ClientStalled):
+        await sending[0]
+    assert outbox.bytes == 8 * PIECE_BYTES
+    for task in sending[1:]:
+        task.cancel()
+    await asyncio.wait(sending[1:])
+    assert outbox.bytes == 0
+
+
+async def test_our_own_cancellation_is_not_a_stalled_client() -> None:
+    outbox = Outbox()
+    sending = asyncio.create_task(outbox.send(Client(reads=0).send, body(10)))
+    await asyncio.sleep(0)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending

@@ -1,0 +1,192 @@
+"""The limit on who is inside, against simulated services; and the line before it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+
+import pytest
+
+from serve_app.accept_line import MOST_BYTES, AcceptLine, LineFull
+from serve_app.vegas import FEW, LEAST, MOST, Vegas
+
+
+def flooded(
+    vegas: Vegas, stay: Callable[[int], float], requests: int, begin: float = 0.0
+) -> list[float]:
+    """Keep a service full: as many inside as may be. stay(inside): seconds that the next one will
+    be inside. The limit after each request."""
+    clock, leaving, limits = begin, [], []
+    for _ in range(requests):
+        while len(leaving) < int(vegas.limit):
+            heapq.heappush(leaving, (clock + stay(len(leaving) + 1), clock))
+        clock, entered = heapq.heappop(leaving)
+        vegas.stayed(clock - entered, len(leaving))
+        limits.append(vegas.limit)
+    return limits
+
+
+def servers(count: int, seconds: float) -> Callable[[int], float]:
+    """So many that each serve one at a time."""
+    return lambda inside: seconds * max(1.0, inside / count)
+
+
+@pytest.mark.parametrize("count", [40, 100, 300])
+def test_the_limit_finds_what_the_service_can_do_at_once(count: int) -> None:
+    limits = flooded(Vegas(), servers(count, 0.02), 300 * count)[150 * count :]
+    typical = sorted(limits)[len(limits) // 2]
+    assert count * 0.9 <= typical <= count + 2 * FEW
+
+
+def test_batches_that_share_a_commit_are_let_in_together() -> None:
+    """A commit of 8 ms and 0.1 ms for each that shares it: alone, 16 inside give a third of it."""
+    limits = flooded(Vegas(), lambda inside: 0.008 + 0.0001 * inside, 20_000)
+    assert 20 <= limits[-1] < 150
+
+
+def test_a_slow_minute_is_forgotten() -> None:
+    vegas = Vegas()
+    flooded(vegas, servers(100, 0.02), 20_000)
+    slow = flooded(vegas, lambda inside: 0.2 + 0.02 * inside, 2_000)
+    after = flooded(vegas, servers(100, 0.02), 20_000)
+    assert slow[-1] < 50
+    assert 90 < sorted(after[10_000:])[5_000] < 100 + 2 * FEW
+
+
+def test_a_service_that_is_slower_for_good_is_learnt() -> None:
+    """Ten times the stay, and no fewer at once: there is no reason to let in fewer."""
+    vegas = Vegas()
+    flooded(vegas, servers(100, 0.02), 20_000)
+    after = flooded(vegas, servers(100, 0.2), 40_000)
+    assert 90 < sorted(after[20_000:])[10_000] < 100 + 2 * FEW
+
+
+def test_the_limit_stays_between_its_bounds() -> None:
+    assert min(flooded(Vegas(), lambda inside: 0.01 * inside**2, 5_000)) == LEAST
+    assert max(flooded(Vegas(), lambda inside: 0.01, 40_000)) == MOST
+
+
+def test_a_service_that_is_not_full_teaches_nothing() -> None:
+    vegas = Vegas()
+    for _ in range(1_000):
+        vegas.stayed(0.01, 1)
+    assert vegas.limit == 32.0
+
+
+class Service:
+    """What the line guards: everybody stays until let out."""
+
+    def __init__(self, limit: int, most: int = 100) -> None:
+        vegas = Vegas()
+        vegas.limit = limit
+        self.line = AcceptLine(vegas, most)
+        self.served: list[str] = []
+        self._exits: list[asyncio.Event] = []
+
+    async def visit(self, name: str, weight: float = 1.0) -> None:
+        async with self.line.place(tenant_of(name), weight, 10):
+            self.served.append(name)
+            self._exits.append(leave := asyncio.Event())
+            await leave.wait()
+
+    async def arrive(self, names: list[str], **weights: float) -> list[asyncio.Task[None]]:
+        """`ada0`, `ada1` are ada's; her requests weigh what `weights` says."""
+        tasks = [
+            asyncio.create_task(self.visit(name, weights.get(tenant_of(name), 1.0)))
+            for name in names
+        ]
+        await settled()
+        return tasks
+
+    async def let_out(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._exits.pop(0).set()
+            await settled()
+
+
+def tenant_of(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_tenants_take_turns_and_heavier_tiers_come_more_often() -> None:
+    service = Service(limit=1)
+    crowd = [f"free{i}" for i in range(20)]
+    others = [f"paid{i}" for i in range(4)] + ["other0", "other1"]
+    tasks = await service.arrive([*crowd, *others], paid=4.0)
+    await service.let_out(26)
+    await asyncio.gather(*tasks)
+    assert service.served[0] == "free0"  # nobody waited then
+    assert set(service.served[1:7]) == {"paid0", "paid1", "paid2", "paid3", "free1", "other0"}
+    for name in ("free", "paid", "other"):  # each in order of arrival
+        own = [n for n in service.served if tenant_of(n) == name]
+        assert own == sorted(own, key=lambda n: int(n.removeprefix(name)))
+
+
+async def test_no_more_inside_than_the_limit() -> None:
+    service = Service(limit=3)
+    tasks = await service.arrive([f"free{i}" for i in range(10)])
+    assert len(service.served) == 3
+    await service.let_out()
+    assert len(service.served) == 4
+    await service.let_out(9)
+    await asyncio.gather(*tasks)
+
+
+async def test_who_leaves_the_line_is_passed_over() -> None:
+    service = Service(limit=1)
+    tasks = await service.arrive(["free0", "free1", "free2"])
+    tasks[1].cancel()
+    await settled()
+    await service.let_out(2)
+    assert service.served == ["free0", "free2"]
+    assert len(service.line) == 0
+
+
+async def test_who_is_cancelled_inside_makes_room() -> None:
+    service = Service(limit=1)
+    tasks = await service.arrive(["free0", "free1"])
+    tasks[0].cancel()
+    await settled()
+    assert service.served == ["free0", "free1"]
+
+
+async def test_leaving_at_the_moment_of_ones_turn_passes_it_on() -> None:
+    service = Service(limit=1)
+    tasks = await service.arrive(["free0", "free1", "free2"])
+    tasks[0].cancel()
+    await asyncio.sleep(0)  # free0 leaves and lets free1 in, who has not run yet
+    tasks[1].cancel()
+    await settled()
+    assert service.served == ["free0", "free2"]
+
+
+async def test_a_full_line_says_so() -> None:
+    service = Service(limit=1, most=2)
+    await service.arrive(["free0", "free1", "free2"])
+    with pytest.raises(LineFull):
+        await service.visit("free3")
+    await service.let_out()
+    await service.arrive(["free4"])
+    assert len(service.line) == 2
+
+
+async def test_what_waits_is_bounded_in_bytes_too() -> None:
+    line = Service(limit=0).line
+    with pytest.raises(LineFull):
+        async with line.place("free", 1.0, MOST_BYTES + 1):
+            pass
+
+
+async def test_an_error_inside_frees_the_place() -> None:
+    service = Service(limit=1)
+    with pytest.raises(ValueError, match="inside"):
+        async with service.line.place("free", 1.0, 10):
+            raise ValueError("inside")
+    await service.arrive(["other0"])
+    assert service.served == ["other0"]
