@@ -62,6 +62,7 @@ def simulated(
         grace_seconds=config.decoder.grace_seconds,
         start_failures=assumptions.start_failures,
         failures_per_hour=assumptions.failures_per_hour,
+        marks=config.marks(),
         late_seconds=config.scaling.late_seconds,
         deadline_seconds=config.limits.deadline_seconds,
     )

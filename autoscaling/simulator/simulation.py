@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from autoscaling.cold_start import ColdStarts
+from autoscaling.heat import drain_seconds
 from autoscaling.limits import next_level, tightened
 from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, Policy
 from autoscaling.simulator.fleet import Fleet
@@ -108,6 +109,8 @@ class _Simulation:
         self._target = lane.replicas
         self._cold_starts = ColdStarts(lane.cold_start.median_seconds, lane.late_seconds)
         self._level = LimitLevel()
+        self._drawn_passes = 0
+        self._drawn: deque[tuple[float, int]] = deque(maxlen=1 + round(60 / lane.tick_seconds))
         self._fleet = Fleet(lane, seed, self._later, self._lost, self._nudge)
 
     def _later(self, at: float, happen: Callable[[float], None]) -> None:
@@ -189,6 +192,7 @@ class _Simulation:
         before, drawn = replica.taken, replica.drawn_passes
         leaving = replica.end_pass()
         self._held_passes -= replica.drawn_passes - drawn
+        self._drawn_passes += replica.drawn_passes - drawn
         for render in leaving:
             self._leaves(render, replica, now)
         if leaving:
@@ -255,9 +259,16 @@ class _Simulation:
         )
 
     def _tighten(self, snapshot: LoadSnapshot) -> None:
-        """Adaptive limits, as the lane's keeper reads them."""
-        marks, before = self._lane.marks, self._level.level
-        self._level = next_level(marks, self._level, snapshot.drain_seconds, snapshot.at)
+        """Temporary limits, by what was drawn within the last minute."""
+        marks, before, now = self._lane.marks, self._level.level, snapshot.at
+        self._drawn.append((now, self._drawn_passes))
+        since, drawn = self._drawn[0]
+        work = snapshot.waiting_seconds + snapshot.running_seconds
+        rate = (self._drawn_passes - drawn) * self._lane.row_seconds / max(now - since, 1.0)
+        drain = drain_seconds(work, rate)
+        if drain is None:
+            return  # nobody knows how hot it is
+        self._level = next_level(marks, self._level, drain, now)
         if self._level.level != before:
             self._waiting.tiers = tightened(self._lane.tiers, marks, self._level.level)
             self._outcome.levels.append(self._level)

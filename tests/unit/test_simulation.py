@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from random import Random
 
+import numpy as np
 import pytest
 
+from autoscaling.limits import Mark, Tightening
 from autoscaling.policy import Decision, LoadSnapshot
 from autoscaling.simulator.shares import jain
 from autoscaling.simulator.simulation import Outcome, simulate
 from autoscaling.simulator.work import Arrival, ColdStart, Lane
 from engine.cost import PassCost
+from engine.decoders.paced import PacedDecoder
+from engine.engine import DecoderEngine
+from engine.render import Conditioning, RenderSpec, RenderUpdate, UpdateKind
 from jobs.tiers import Tier
+
+NOTHING = Conditioning(np.zeros((1, 384), np.float16), np.zeros(384, np.float16))
 
 
 def one_slot(**changes: object) -> Lane:
@@ -136,3 +143,44 @@ def test_equal_tenants_get_equal_shares() -> None:
 def test_jain_is_one_for_equals_and_one_over_n_for_a_hog() -> None:
     assert jain([2.0, 2.0]) == 1.0
     assert jain([1.0, 0.0, 0.0, 0.0]) == 0.25
+
+
+def test_heat_over_a_mark_keeps_newcomers_out_until_it_has_cooled() -> None:
+    mark = Mark(20, 5, hold_seconds=2, tiers={"free": Tightening(rollout="off")})
+    flood = [Arrival(n / 4, f"known{n}") for n in range(160)]  # four times what is drawn
+    new = [Arrival(at, f"new{at}", newcomer=True) for at in (1.0, 35.0, 200.0)]
+    outcome = simulate(one_slot(marks=[mark]), [*flood, *new], duration_seconds=210)
+    assert [level.level for level in outcome.levels] == [1, 0]
+    refused = {job.arrival.tenant: job.refused for job in outcome.jobs if job.arrival.newcomer}
+    assert refused == {"new1.0": None, "new35.0": "rollout", "new200.0": None}
+    assert not any(job.refused for job in outcome.jobs if not job.arrival.newcomer)
+
+
+def test_a_simulated_replica_draws_as_the_real_engine_does() -> None:
+    """The engine itself, with the paced family, on the same fake clock."""
+    random, at, arrivals = Random(5), 0.0, []
+    for _ in range(40):
+        at += random.expovariate(4.0)
+        arrivals.append(Arrival(at, passes=random.randint(1, 9)))
+    clock, ended = [0.0], {}
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    def emit(update: RenderUpdate) -> None:
+        if update.kind is UpdateKind.PASS:
+            ended[int(update.render_id)] = clock[0]
+
+    engine = DecoderEngine(decoder := PacedDecoder(200, 50, sleep), 3, emit, lambda: clock[0])
+    waiting = deque(enumerate(arrivals))
+    while waiting:
+        while waiting and waiting[0][1].at <= clock[0] and engine.free_slots:
+            number, arrival = waiting.popleft()
+            engine.add(RenderSpec(str(number), NOTHING, 1, arrival.passes or 0))
+        if not engine.step():
+            clock[0] = waiting[0][1].at
+    engine.drain()
+    outcome = simulate(Lane(decoder.cost, slots=3, dispatch_seconds=0.0), arrivals)
+    assert [job.finished_at for job in outcome.jobs] == pytest.approx(
+        [ended[number] for number in range(40)]
+    )
