@@ -6,6 +6,7 @@ listens on loopback only.
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import signal
 import socket
@@ -39,6 +40,9 @@ STOP_SECONDS = 15.0
 RETIRE_SECONDS = 10.0
 OBJECT_STORE_BYTES = 200_000_000
 """Pictures pass by value; the store only carries what is larger than a message."""
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 class LocalCluster:
@@ -158,7 +162,7 @@ class LocalCluster:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_hear_interrupts,
+                preexec_fn=end_with_parent,
             )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers(APPLICATIONS):
@@ -178,9 +182,12 @@ class LocalCluster:
             return False
 
 
-def _hear_interrupts() -> None:
-    """In the child: shells start background jobs with SIGINT ignored, and that is inherited."""
+def end_with_parent() -> None:
+    """In the child: it gets a SIGINT when its parent dies, of whatever (Linux only), and hears it:
+    shells start background jobs with SIGINT ignored, and that is inherited."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
 
 
 def free_port() -> int:
