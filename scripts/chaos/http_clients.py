@@ -100,9 +100,11 @@ class HttpClients:
         return None
 
     def _note_refusal(self, answer: httpx.Response) -> None:
-        """Our own 503 says that the ledger cannot write; others come from a proxy whose gateway was
-        just killed."""
+        """503 is documented: the ledger cannot write, or the gateway and the one after it were
+        killed. Any other is wrong."""
         self.errors[f"{answer.status_code} {answer.text[:40]}"] += 1
+        if answer.status_code != 503:
+            self._log.note("wrong", error=f"{answer.status_code} {answer.text[:200]}")
         if "ledger" in answer.text:
             self._log.note("unavailable", error=answer.text[:200])
 

@@ -7,8 +7,10 @@ import base64
 import hashlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -109,6 +111,22 @@ def test_a_killed_dispatcher_costs_no_job(cluster: Running) -> None:
 
     pictures = asyncio.run(draw_all(cluster.api, range(8), 0.6, kill))
     assert pictures == asyncio.run(draw_all(cluster.api, range(8)))
+
+
+def test_a_killed_gateway_costs_neither_an_answer_nor_a_second_job(cluster: Running) -> None:
+    def kill() -> None:
+        os.kill(cluster.pids("ServeReplica:meltproof:Gateway")[0], signal.SIGKILL)
+
+    before = count_jobs(cluster)
+    pictures = asyncio.run(draw_all(cluster.api, range(8), 0.6, kill))
+    assert count_jobs(cluster) == before + 8
+    assert pictures == asyncio.run(draw_all(cluster.api, range(8)))
+
+
+def count_jobs(cluster: Running) -> int:
+    dsn = yaml.safe_load(cluster.config.read_text())["applications"][0]["args"]["ledger"]["dsn"]
+    with closing(sqlite3.connect(dsn.removeprefix("sqlite:///"))) as ledger:
+        return int(ledger.execute("select count(*) from jobs").fetchone()[0])
 
 
 def test_slots_reserved_by_killed_dispatchers_come_back(cluster: Running) -> None:
