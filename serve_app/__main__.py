@@ -16,6 +16,7 @@ COMMANDS = {
     "simulate": "try a config file against a crowd, on a fake clock",
     "status": "say what the service is and what it is doing",
     "check": "check config files strictly, and that their replicas fit",
+    "plan": "how many GPUs, nodes and databases so many images take, and why",
     "diff": "explain what deploying an edited config file would do",
     "apply": "check, explain and deploy an edited config file",
 }

@@ -1,0 +1,112 @@
+"""From images a week to GPUs, databases and kilowatt-hours, line by line. Pure."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from autoscaling.planning.figures import Figure, Figures, pick
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked for. peak_factor: images a second at the peak over the week's mean. given: the
+    operator's own figures, by name, before ours."""
+
+    images_per_week: float
+    peak_factor: float
+    model: str
+    gpu: str
+    p95_wait: float
+    images_per_job: float = 1.0
+    given: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One step: what it comes to, the formula with its numbers, and the figures new in it."""
+
+    name: str
+    value: float
+    unit: str
+    arithmetic: str
+    figures: Mapping[str, Figure]
+
+
+def plan(wishes: Wishes, figures: Figures) -> dict[str, Line]:
+    """Everything that the wishes come to, by name, in order. Raises UnknownFigure."""
+    known = _known(wishes, figures)
+    values, lines = {name: figure.value for name, figure in known.items()}, {}
+    told = {name for name, figure in known.items() if figure.kind == "asked"}
+    for name, unit, formula in figures.steps:
+        used = re.findall(r"[a-z_]\w+", formula)
+        if "dollars_per_hour" in used and "dollars_per_hour" not in known:
+            continue
+        values[name] = _value(ast.parse(formula, mode="eval").body, values)
+        new = {one: known[one] for one in used if one in known and one not in told}
+        told |= new.keys()
+        lines[name] = Line(name, values[name], unit, _shown(formula, values), new)
+    return lines
+
+
+def _known(wishes: Wishes, figures: Figures) -> dict[str, Figure]:
+    known = {**figures.service, **figures.gpu(wishes.gpu)}
+    names = {*known, "images_per_gpu_second", "dollars_per_hour"}
+    for name, value in wishes.given.items():
+        pick(dict.fromkeys(names), name, "--set")
+        known[name] = Figure(value, "given", "by you")
+    if "images_per_gpu_second" not in known:
+        known["images_per_gpu_second"] = figures.rate(wishes.model, wishes.gpu)
+    for name in ("images_per_week", "peak_factor", "p95_wait", "images_per_job"):
+        known[name] = Figure(getattr(wishes, name), "asked", "")
+    return known
+
+
+_OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Gt: operator.gt,
+}
+
+
+def _value(node: ast.expr, known: Mapping[str, float]) -> float:
+    """A formula of +, *, /, >, if-else and ceil."""
+    match node:
+        case ast.Name(id=name):
+            return known[name]
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.BinOp(left=left, op=op, right=right):
+            return _OPERATORS[type(op)](_value(left, known), _value(right, known))
+        case ast.Compare(left=left, ops=[op], comparators=[right]):
+            return _OPERATORS[type(op)](_value(left, known), _value(right, known))
+        case ast.IfExp(test=test, body=body, orelse=other):
+            return _value(body if _value(test, known) else other, known)
+        case ast.Call(func=ast.Name(id="ceil"), args=[inner]):
+            return math.ceil(_value(inner, known))
+        case _:
+            raise ValueError(f"not a formula: {ast.unparse(node)}")
+
+
+def _shown(formula: str, values: Mapping[str, float]) -> str:
+    """The formula with numbers: `10,417 / 2.19, rounded up`."""
+    numbers = re.sub(
+        r"[a-z_]\w+|\d+",
+        lambda m: (
+            m[0] if m[0] in ("ceil", "if", "else") else number(values.get(m[0]) or float(m[0]))
+        ),
+        formula,
+    )
+    return re.sub(r"ceil(\((?:[^()]|\([^()]*\))*\))", r"\1 rounded up", numbers).replace("*", "x")
+
+
+def number(value: float) -> str:
+    """As people read it: 1,157 and 0.0012."""
+    if value >= 100 or value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"

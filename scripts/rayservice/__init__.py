@@ -1,0 +1,1 @@
+"""The RayService of k8s/: its serve config is configs/cluster.yaml, and it is checked strictly."""

@@ -1,0 +1,129 @@
+"""k8s/rayservice.yaml: made from configs/cluster.yaml, strictly a RayService, without secrets."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts.rayservice.__main__ import CONFIG, MANIFEST, generated
+from scripts.rayservice.crd import load_schema, problems
+from serve_app.__main__ import main
+from serve_app.serve_file import parse_serve_config
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own, at import
+    import deployments.serve_schema  # noqa: F401
+
+SCHEMA = load_schema()
+RAYSERVICE: dict[str, Any] = json.loads(json.dumps(yaml.safe_load(MANIFEST.read_text())))
+CLUSTER: dict[str, Any] = RAYSERVICE["spec"]["rayClusterConfig"]
+PODS = [CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]]
+CONTAINERS = [container for pod in PODS for container in pod["template"]["spec"]["containers"]]
+
+
+def test_it_is_made_from_the_cluster_file() -> None:
+    assert generated(MANIFEST.read_text(), CONFIG.read_text()) == MANIFEST.read_text()
+    assert yaml.safe_load(RAYSERVICE["spec"]["serveConfigV2"]) == yaml.safe_load(CONFIG.read_text())
+
+
+def test_it_is_strictly_a_rayservice() -> None:
+    assert problems(RAYSERVICE, SCHEMA) == []
+
+
+WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda spec: spec.update(serveConfigV3="x"), "'serveConfigV3' was unexpected"),
+    (lambda spec: spec["rayClusterConfig"].pop("headGroupSpec"), "'headGroupSpec' is a required"),
+    (lambda spec: spec["rayClusterConfig"].update(rayVersion=2.6), "is not of type 'string'"),
+    (
+        lambda spec: spec["rayClusterConfig"]["autoscalerOptions"].update(version="v3"),
+        "is not one of ['v1', 'v2']",
+    ),
+    (
+        lambda spec: spec["rayClusterConfig"]["workerGroupSpecs"][0].update(maxReplica=1),
+        "'maxReplica' was unexpected",
+    ),
+    (
+        lambda spec: spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][
+            0
+        ].update(securityContex={}),
+        "'securityContex' was unexpected",
+    ),
+    (
+        lambda spec: spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0][
+            "resources"
+        ]["limits"].update(cpu=[1]),
+        "is not of type 'integer', 'string'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), WRONG, ids=[said for _, said in WRONG])
+def test_what_the_crd_does_not_know_is_refused(
+    spoil: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    manifest = copy.deepcopy(RAYSERVICE)
+    spoil(manifest["spec"])
+    assert said in " ".join(problems(manifest, SCHEMA))
+
+
+def test_a_crd_of_yaml_serves_as_well(tmp_path: Path) -> None:
+    version = {"name": "v1", "schema": {"openAPIV3Schema": {**SCHEMA, "description": "long"}}}
+    file = tmp_path / "crd.yaml"
+    file.write_text(yaml.safe_dump({"spec": {"versions": [version]}}))
+    assert load_schema(file) == SCHEMA
+
+
+def test_nobody_is_root_and_secrets_are_references() -> None:
+    for pod in PODS:
+        spec = pod["template"]["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["restartPolicy"] == "Never"  # what autoscaler v2 wants
+    for container in CONTAINERS:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert {"livenessProbe", "readinessProbe"} <= container.keys()
+        env = {entry["name"]: entry for entry in container["env"]}
+        assert env["RAY_SERVE_ENABLE_HA_PROXY"]["value"] == "1"
+        assert env["RAY_SERVE_THROUGHPUT_OPTIMIZED"]["value"] == "1"
+        assert "secretKeyRef" in env.get("PGPASSWORD", {"valueFrom": "secretKeyRef"})["valueFrom"]
+    assert ["PGPASSWORD" in str(container) for container in CONTAINERS] == [True, True, False]
+    assert "secretKeyRef" in str(CLUSTER["gcsFaultToleranceOptions"]["redisPassword"])
+
+
+def test_the_groups_are_what_the_serve_config_asks_for() -> None:
+    config = yaml.safe_load(RAYSERVICE["spec"]["serveConfigV2"])
+    [application] = parse_serve_config(config, "serveConfigV2").applications
+    options = {deployment.name: deployment for deployment in application.deployments}
+    cpu, gpu = CLUSTER["workerGroupSpecs"]
+    for name in ("Gateway", "Dispatcher"):
+        assert options[name].ray_actor_options["label_selector"] == cpu["labels"]
+    scaling = options["Decoder"].autoscaling_config
+    assert scaling is not None
+    limits = gpu["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == application.args.decoder.num_gpus == 1
+    assert (gpu["minReplicas"], gpu["maxReplicas"]) == (scaling.min_replicas, scaling.max_replicas)
+    grace = gpu["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > application.args.decoder.grace_seconds + 10  # the preStop's pause comes first
+
+
+def test_apply_on_kuberay_prints_the_patch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "edited.yaml"
+    file.write_text(CONFIG.read_text().replace("images_per_day: 3,", "images_per_day: 5,"))
+    assert main(["apply", str(file), "--kuberay", "meltproof"]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    patch = json.loads(told.out)
+    assert patch.keys() == {"spec"}
+    merged = {**RAYSERVICE, "spec": {**RAYSERVICE["spec"], **patch["spec"]}}
+    assert problems(merged, SCHEMA) == []
+    file.write_text(CONFIG.read_text().replace("meltproof@ledger", "meltproof:sesame@ledger"))
+    assert main(["apply", str(file), "--kuberay", "meltproof"]) == 0
+    assert "ledger.dsn is a secret" in capsys.readouterr().err
