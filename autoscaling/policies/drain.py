@@ -22,6 +22,10 @@ EASE = 0.6
 """Replicas are given back once they would not be missed even if everybody had only this share of
 the wait target. Between that and the target nothing changes, so that noise moves nothing."""
 
+GRACE_SECONDS = 30.0
+"""So long a replica that is given back may go on with what it holds; while more is held than all
+replicas draw in that, none is."""
+
 
 class DrainTarget:
     """wait_of: seconds that 95 % of a tier's jobs may wait. fair_queue: the tiers' shares.
@@ -45,8 +49,10 @@ class DrainTarget:
         if wanted.replicas > snapshot.target:
             return wanted
         enough = self.need(snapshot, EASE)
-        if enough.replicas < snapshot.target:
-            return Decision(enough.replicas, f"{enough.replicas} are enough {enough.reason}")
+        busy = math.ceil(snapshot.running_seconds / snapshot.render_rate / GRACE_SECONDS)
+        replicas = max(enough.replicas, busy)
+        if replicas < snapshot.target:
+            return Decision(replicas, f"{replicas} are enough {enough.reason}")
         return Decision(snapshot.target, f"enough {wanted.reason}")
 
     def need(self, snapshot: LoadSnapshot, ease: float = 1.0) -> Decision:
