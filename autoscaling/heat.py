@@ -40,12 +40,16 @@ class HeatMeter:
     """Turns readings of one lane, one after the other, into its heat."""
 
     def __init__(self) -> None:
+        self._drawn_rate: float | None = None
         self._drains: deque[tuple[float, float]] = deque()
 
     def read(self, depth: Depth, replicas: int | None = None, rate: float = 1.0) -> Heat:
         """replicas: that draw now, `rate` GPU-seconds a second each; None: the lane's render rate
-        is the one that was measured over the last minute."""
-        render_rate = depth.drawn_rate if replicas is None else replicas * rate
+        is the one that was last measured, also when that is a while ago: an idle lane has not
+        become slower."""
+        if depth.drawn_rate is not None:
+            self._drawn_rate = depth.drawn_rate
+        render_rate = self._drawn_rate if replicas is None else replicas * rate
         drain = drain_seconds(depth.waiting_seconds + depth.running_seconds, render_rate)
         while self._drains and not 0 <= depth.read_at - self._drains[0][0] <= TREND_SECONDS:
             self._drains.popleft()

@@ -11,9 +11,11 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
+from autoscaling.lane_heat import LaneHeat
 from autoscaling.limits import Mark, marks_of
 from autoscaling.temporary_limits import TemporaryLimits
 from deployments import loopback
+from deployments.heat_gauges import HeatGauges
 from deployments.nodes import alive_nodes
 from deployments.ports import LocalPress, RemoteClassifier, RemoteEncoder
 from deployments.slots import DecoderSlots
@@ -89,6 +91,8 @@ class DispatcherReplica:
         self._collecting = asyncio.create_task(collector.run())
         self._limits = TemporaryLimits(self._ledger, settings.lane, options.tiers, options.marks)
         self._deciding = asyncio.create_task(self._limits.decide())
+        gauges = HeatGauges(LaneHeat(self._ledger, settings.lane), settings.lane)
+        self._showing = asyncio.create_task(gauges.run())
 
     def reconfigure(self, live: dict[str, Any]) -> None:
         """Tiers and temporary limits of an edited config file, without a restart; those of the
@@ -109,7 +113,8 @@ class DispatcherReplica:
         """Give every job back at its place with its checkpoints."""
         self._collecting.cancel()
         self._deciding.cancel()
+        self._showing.cancel()
         await self._dispatcher.stop()
         self._task.cancel()
-        tasks = (self._task, self._collecting, self._deciding)
+        tasks = (self._task, self._collecting, self._deciding, self._showing)
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from autoscaling.lane_heat import LaneHeat
 from autoscaling.temporary_limits import TemporaryLimits
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
@@ -47,7 +48,10 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     )
     keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
     limits = TemporaryLimits(ledger, config.lane, config.tier_promises(), config.marks())
-    app.state.parts = Parts(config, ledger, blobs, keyring, signer, watch, Prices(ledger), limits)
+    heat = LaneHeat(ledger, config.lane)
+    app.state.parts = Parts(
+        config, ledger, blobs, keyring, signer, watch, Prices(ledger), heat, limits
+    )
     for router in (images.router, jobs.router, ops.router):
         app.include_router(router)
     ops.mount_studio(app)

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from autoscaling.lane_heat import LaneHeat
 from autoscaling.temporary_limits import TemporaryLimits
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
@@ -36,9 +37,9 @@ DRAINED_BODIES = 8
 @dataclass(frozen=True, slots=True)
 class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
-    a request will cost. limits: what heat does to the tiers. polls: of each tenant. strangers:
-    requests of each address that nobody vouched for. line: before the ledger. outbox: answers on
-    their way."""
+    a request will cost. heat: of the lane. limits: what heat does to the tiers. polls: of each
+    tenant. strangers: requests of each address that nobody vouched for. line: before the ledger.
+    outbox: answers on their way."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -47,6 +48,7 @@ class Parts:
     signer: UrlSigner
     watch: JobWatch
     prices: Prices
+    heat: LaneHeat
     limits: TemporaryLimits
     polls: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)

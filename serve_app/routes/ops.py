@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 from serve_app.errors import NotFound, Unavailable
 from serve_app.limits import limits_body, ratelimit_headers, temporary_headers
 from serve_app.parts import json_response, parts_of, poller_of
+from serve_app.status_wire import status_body
 
 router = APIRouter()
 
@@ -59,6 +60,14 @@ async def limits(request: Request) -> Response:
     temporary = parts.limits.of(tenant.tier)
     headers = ratelimit_headers(standing.usage) | temporary_headers(temporary)
     return json_response(limits_body(tenant, tier, standing, temporary), headers=headers)
+
+
+@router.get("/v1/status")
+async def status(request: Request) -> Response:
+    """The lane's heat, at most a second old."""
+    await poller_of(request)
+    parts = parts_of(request)
+    return json_response(status_body(parts.config.lane, await parts.heat.now()))
 
 
 @router.get("/healthz")

@@ -21,6 +21,7 @@ import yaml
 from openai import AsyncOpenAI, OpenAI
 from PIL import Image
 
+from autoscaling.heat_metrics import OF_LANE
 from deployments.local import descendants
 from tests.cluster.conftest import KEY, Running, wait_until
 
@@ -192,6 +193,18 @@ def test_the_dashboard_shows_readable_deployments(cluster: Running) -> None:
         "PromptEncoder",
         "SafetyClassifier",
     ]
+
+
+def test_heat_is_in_the_metrics(cluster: Running) -> None:
+    """Where Prometheus would find them."""
+
+    def shown() -> bool:
+        found = httpx.get(f"{cluster.dashboard}/api/prometheus/sd").json()
+        targets = {target for group in found for target in group["targets"]}
+        pages = [httpx.get(f"http://{target}/metrics").text for target in targets]
+        return any(f"ray_{name}{{" in page for name in OF_LANE for page in pages)
+
+    wait_until(shown, 60, "heat is exported")
 
 
 def test_edited_numbers_take_effect_without_a_restart(cluster: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -96,6 +97,21 @@ def test_status_shows_model_and_jobs(
     assert "meltproof-paced" in said
     assert "succeeded" in said
     assert "a red fox" in said
+    assert "lane default: all that waits and runs is drawn in 0.0 s" in said
+    assert "nobody waits" in said
+
+
+def test_status_shows_who_waits(service: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    service.pace.hold()
+    with Service(service.url, "sk-local") as client:
+        for _ in range(30):
+            client.submit({"prompt": "a red fox"})
+    assert main(["status", "--base-url", service.url]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"tier +waiting +at their limit +GPU-seconds +oldest", said)
+    (waiting,) = re.findall(r"^free +(\d+) +0 ", said, re.MULTILINE)
+    assert 0 < int(waiting) <= 30
+    assert "is drawn in unknown as yet" in said
 
 
 def test_status_refuses_a_wrong_key(service: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:

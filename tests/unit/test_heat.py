@@ -30,6 +30,14 @@ def test_replicas_say_the_rate_where_they_are_known() -> None:
     assert HeatMeter().read(BUSY, replicas=8, rate=0.5).drain_seconds == 12.0
 
 
+def test_an_idle_lane_has_not_become_slower() -> None:
+    meter = HeatMeter()
+    idle = replace(BUSY, drawn_rate=None)
+    assert meter.read(idle).drain_seconds is None
+    meter.read(BUSY)
+    assert meter.read(replace(idle, read_at=500.0)).drain_seconds == 12.0
+
+
 @pytest.mark.parametrize(("work", "rate", "drain"), [(0, None, 0.0), (5, None, None), (5, 0, None)])
 def test_nobody_knows_how_long_work_lasts_that_nobody_draws(
     work: float, rate: float | None, drain: float | None

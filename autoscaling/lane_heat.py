@@ -1,0 +1,40 @@
+"""A lane's heat for whoever asks, however many and however often: one reading a second."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from autoscaling.heat import Heat, HeatMeter
+from jobs.group_commit import AsyncLedger
+from jobs.ledger import LedgerUnavailable
+
+FRESH_SECONDS = 1.0
+
+
+class LaneHeat:
+    """The heat of one lane, by its ledger. For one event loop."""
+
+    def __init__(self, ledger: AsyncLedger, lane: str) -> None:
+        self._ledger = ledger
+        self._lane = lane
+        self._meter = HeatMeter()
+        self._reading = asyncio.Lock()
+        self._answer: Heat | LedgerUnavailable | None = None
+        self._read_at = 0.0
+
+    async def now(self) -> Heat:
+        """At most FRESH_SECONDS old. LedgerUnavailable, also for so long to everybody."""
+        async with self._reading:
+            if self._answer is None or time.monotonic() - self._read_at >= FRESH_SECONDS:
+                self._answer = await self._read()
+                self._read_at = time.monotonic()
+        if isinstance(self._answer, LedgerUnavailable):
+            raise LedgerUnavailable(str(self._answer))
+        return self._answer
+
+    async def _read(self) -> Heat | LedgerUnavailable:
+        try:
+            return self._meter.read(await self._ledger.depth(self._lane))
+        except LedgerUnavailable as error:
+            return error
