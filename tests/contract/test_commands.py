@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from jobs.sql_ledger import SqlLedger
 from serve_app.__main__ import main
 from serve_app.commands.api import Service, Unreachable, read_events
+from tests.contract.ledger_kit import wish
 from tests.page.pipeline import Pipeline
 
 
@@ -101,16 +103,19 @@ def test_status_shows_model_and_jobs(
     assert "nobody waits" in said
 
 
-def test_status_shows_who_waits(service: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_who_waits(
+    service: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     service.pace.hold()
-    with Service(service.url, "sk-local") as client:
-        for _ in range(30):
-            client.submit({"prompt": "a red fox"})
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
+    for number in range(20):
+        ledger.submit(wish(lane="default", tenant=f"t{number}", watched=False))
+    ledger.close()
     assert main(["status", "--base-url", service.url]) == 0
     said = capsys.readouterr().out
     assert re.search(r"tier +waiting +at their limit +GPU-seconds +oldest", said)
     (waiting,) = re.findall(r"^free +(\d+) +0 ", said, re.MULTILINE)
-    assert 0 < int(waiting) <= 30
+    assert 0 < int(waiting) <= 20
     assert "is drawn in unknown as yet" in said
 
 
