@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "--peak-gpus",
         type=_above_zero,
         metavar="N",
-        help=f"work at a scenario's busiest moment (default: {BUSY_SHARE:.0%} of max_replicas)",
+        help=f"work at a scenario's busiest moment (default: {BUSY_SHARE:.0%}% of max_replicas)",
     )
     parser.add_argument(
         "--gpu-seconds-per-picture", type=_above_zero, metavar="S", help="instead of the model's"
