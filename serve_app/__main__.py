@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "start the service on this machine and stay up",
     "generate": "draw a picture from a prompt",
     "keys": "make, list, rotate and revoke API keys; mint signed tokens",
+    "limits": "say how far heat tightens limits, and every change of it",
     "erase": "delete everything about a tenant",
     "simulate": "try a config file against a crowd, on a fake clock",
     "status": "say what the service is and what it is doing",

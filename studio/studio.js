@@ -107,6 +107,7 @@ async function refresh() {
     const { data } = await (await api(`v1/jobs?limit=${LISTED}`)).json();
     if (signal.aborted) return;
     data.reverse().forEach(place);
+    showLimits(await (await api("v1/limits")).json());
     $("empty").hidden = data.length > 0;
     serviceIs("good", `${model} is ready`);
     watchNext();
@@ -114,6 +115,27 @@ async function refresh() {
     if (signal.aborted) return;
     serviceIs("bad", error.status === 401 ? "this key is not known" : "not answering, trying again");
   }
+}
+
+function showLimits(limits) {
+  const words = limits.temporary ? limitWords(limits) : "";
+  if ($("limits").textContent !== words) $("limits").textContent = words;
+  $("limits").hidden = !words;
+}
+
+function limitWords(limits) {
+  const words = {
+    images_per_day: (n) => `${n} picture${n === 1 ? "" : "s"} a day`,
+    concurrent_renders: (n) => `${n} drawn at a time`,
+    queued_jobs: (n) => `${n} waiting`,
+  };
+  const tighter = Object.keys(words)
+    .filter((name) => limits[name].limit !== limits.usual[name])
+    .map((name) => `${words[name](limits[name].limit)} (usually ${limits.usual[name] ?? "any number"})`);
+  if (!limits.open) tighter.unshift("new accounts come in step by step");
+  if (!tighter.length) return "";
+  const since = new Date(limits.since * 1000).toLocaleTimeString([], { timeStyle: "short" });
+  return `Temporary limits: ${tighter.join(", ")}, since ${since}. They end by themselves when the rush is over.`;
 }
 
 function place(job) {

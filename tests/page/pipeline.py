@@ -22,6 +22,7 @@ from engine.render import Conditioning, RenderSpec, RenderUpdate
 from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
+from jobs.limit_levels import LimitLevel
 from jobs.ports import RenderOrder, Screening
 from jobs.request import ImageRequest
 from jobs.sql_ledger import SqlLedger
@@ -34,6 +35,14 @@ CONFIG = {
     "decoder": {"slots": SLOTS},
     "gateway": {"keepalive_seconds": 1.0},
     "keys": [{"key": "sk-local", "tenant": "local"}],
+    "tiers": {"free": {"images_per_day": 100}},
+    "temporary_limits": [
+        {
+            "above_seconds": 60,
+            "below_seconds": 30,
+            "tiers": {"free": {"images_per_day": 1, "concurrent_renders": 1}},
+        }
+    ],
 }
 
 
@@ -178,6 +187,12 @@ class Pipeline:
         """Where the page is."""
         return f"http://127.0.0.1:{self._port}/"
 
+    def limit(self, level: int) -> None:
+        """As a dispatcher decides that heats or cools the lane."""
+        before, now = self._call(self._ledger.limit_level("default"))
+        after = LimitLevel(level, now, "as the test wishes", read_at=now)
+        assert self._call(self._ledger.move_limits("default", before, after))
+
     def drop_connections(self) -> None:
         """The gateway goes, and another one comes up at the same address; the rest goes on."""
         self._call(self._stop_http())
@@ -191,8 +206,8 @@ class Pipeline:
         self._thread.join()
         self._loop.close()
 
-    def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+    def _call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _start(self) -> None:
         self._blobs = DirectoryBlobs(self._directory / "blobs")

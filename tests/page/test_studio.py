@@ -181,3 +181,17 @@ def test_every_control_has_a_name(page: Chrome, service: Pipeline) -> None:
     for control in all_of(page, "button, input, select, textarea, [role=progressbar]"):
         if control.is_displayed():
             assert control.accessible_name, control.get_attribute("outerHTML")
+
+
+def test_temporary_limits_are_told_calmly_and_go_away(page: Chrome, service: Pipeline) -> None:
+    notice = page.find_element(By.ID, "limits")
+    until(page, lambda _: "ready" in text_of(page, "#service"))
+    assert not notice.is_displayed()
+    service.limit(1)
+    until(page, lambda _: notice.is_displayed())
+    assert notice.text.startswith(
+        "Temporary limits: 1 picture a day (usually 100), 1 drawn at a time (usually any number), "
+    )
+    assert page.find_element(By.ID, "draw").is_enabled()
+    service.limit(0)
+    until(page, lambda _: not notice.is_displayed())
