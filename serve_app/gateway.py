@@ -25,7 +25,7 @@ from serve_app.auth import Keyring, UrlSigner
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, from_domain, from_status
 from serve_app.links import root_path
-from serve_app.outbox import ClientStalled, Outbox
+from serve_app.outbox import CutOff, Outbox
 from serve_app.parts import Parts, error_response
 from serve_app.prices import Prices
 from serve_app.routes import images, jobs, ops
@@ -59,6 +59,8 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(HTTPException, _on_refusal)
     app.add_middleware(Envelope)
+    app.state.outbox = Outbox()
+    app.add_middleware(CutOff, outbox=app.state.outbox)
     return app
 
 
@@ -110,7 +112,6 @@ class Envelope:
         known_id = Headers(scope=scope).get("x-request-id")
         request_id = known_id or f"req_{secrets.token_hex(12)}"
         started = False
-        outbox: Outbox = scope["app"].state.parts.outbox
 
         async def stamped(message: Message) -> None:
             nonlocal started
@@ -120,12 +121,10 @@ class Envelope:
                 if known_id is None:
                     headers["x-request-id"] = request_id
                 headers["x-content-type-options"] = "nosniff"
-            await outbox.send(send, message)
+            await send(message)
 
         try:
             await self._app(scope, receive, stamped)
-        except ClientStalled:
-            log.info("request %s: its client does not read, and was dropped", request_id)
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if not started:

@@ -1,15 +1,19 @@
 """What clients have been sent and not read yet: bounded, and given up when nobody reads.
 
 A job never waits for its reader. A client that was cut off asks again and gets the state of then.
+For gateways and for Serve's proxies, which is where the client's connection may end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from starlette.types import Message, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
 
 MOST_BYTES = 256 * 2**20
 STALL_SECONDS = 30.0
@@ -22,17 +26,20 @@ class ClientStalled(ConnectionError):
 
 
 class Outbox:
-    """One gateway's unread answers. Over `most_bytes` the one that moved longest ago is cut off."""
+    """One process's unread answers. Over `most_bytes` the one that moved longest ago is cut off."""
 
     def __init__(self, most_bytes: int = MOST_BYTES, stall_seconds: float = STALL_SECONDS) -> None:
-        self._most_bytes = most_bytes
-        self._stall_seconds = stall_seconds
+        self.most_bytes = most_bytes
+        self.stall_seconds = stall_seconds
         self._unread: OrderedDict[asyncio.Timeout, int] = OrderedDict()
         self.bytes = 0
 
     async def send(self, send: Send, message: Message) -> None:
         """Send one message of an answer, piece by piece. Raises ClientStalled."""
         body = message.get("body", b"")
+        if not body:
+            await send(message)
+            return
         try:
             async with asyncio.timeout(None) as patience:
                 self._enter(patience, len(body))
@@ -46,7 +53,7 @@ class Outbox:
             raise ClientStalled from None
 
     def _enter(self, patience: asyncio.Timeout, size_bytes: int) -> None:
-        while self._unread and self.bytes + size_bytes > self._most_bytes:
+        while self._unread and self.bytes + size_bytes > self.most_bytes:
             slowest = next(iter(self._unread))
             self._drop(slowest)
             if not slowest.expired():
@@ -59,8 +66,48 @@ class Outbox:
 
     def _moves(self, patience: asyncio.Timeout) -> None:
         if patience in self._unread and not patience.expired():
-            patience.reschedule(asyncio.get_running_loop().time() + self._stall_seconds)
+            patience.reschedule(asyncio.get_running_loop().time() + self.stall_seconds)
             self._unread.move_to_end(patience)
+
+
+class CutOff:
+    """ASGI middleware: a client that does not read has gone, as far as the app can see."""
+
+    def __init__(self, app: ASGIApp, outbox: Outbox | None = None) -> None:
+        self._app = app
+        self._outbox = outbox or Outbox()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        stalled = asyncio.get_running_loop().create_future()
+        heard_all = False
+
+        async def send_on(message: Message) -> None:
+            if stalled.done():
+                return
+            try:
+                await self._outbox.send(send, message)
+            except ClientStalled:
+                log.info("a client does not read %s and is cut off", scope["path"])
+                stalled.set_result(None)
+
+        async def hear() -> Message:
+            nonlocal heard_all
+            if not heard_all:
+                message = await receive()
+                heard_all = not message.get("more_body", False)
+                return message
+            hearing = asyncio.ensure_future(receive())
+            try:
+                await asyncio.wait({hearing, stalled}, return_when=asyncio.FIRST_COMPLETED)
+                return hearing.result() if hearing.done() else {"type": "http.disconnect"}
+            finally:
+                hearing.cancel()
+
+        await self._app(scope, hear, send_on)
 
 
 def _pieces(message: Message) -> Iterator[Message]:

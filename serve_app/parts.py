@@ -24,7 +24,6 @@ from serve_app.auth import Keyring, UrlSigner
 from serve_app.buckets import Buckets
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, BodyTooLarge, BodyTooSlow, Unauthorized, too_many
-from serve_app.outbox import Outbox
 from serve_app.prices import Prices
 from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
@@ -38,8 +37,7 @@ DRAINED_BODIES = 8
 class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
     a request will cost. heat: of the lane. limits: what heat does to the tiers. polls: of each
-    tenant. strangers: requests of each address that nobody vouched for. line: before the ledger.
-    outbox: answers on their way."""
+    tenant. strangers: requests of each address that nobody vouched for. line: before the ledger."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -53,7 +51,6 @@ class Parts:
     polls: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
     line: AcceptLine = field(default_factory=AcceptLine)
-    outbox: Outbox = field(default_factory=Outbox)
 
 
 def parts_of(request: Request) -> Parts:

@@ -15,6 +15,8 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.outbox import CutOff
+
 TRIES = 2
 """Not more: a request that kills whoever reads it must not go round."""
 PAUSE_SECONDS = 0.2
@@ -33,7 +35,7 @@ _UNAVAILABLE = {
 
 def middlewares() -> list[Middleware]:
     """As Serve wants them."""
-    return [Middleware(AskAgain)]
+    return [Middleware(CutOff), Middleware(AskAgain)]
 
 
 class AskAgain:

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serve_app.errors import from_domain
-from serve_app.outbox import ClientStalled
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +91,6 @@ class EventStream(Response):
             try:
                 async for chunk in chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except ClientStalled:
-                raise
             except Exception as error:
                 log.exception("an event stream failed")
                 last = frame(from_domain(error).envelope(), "error")

@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 20.0
 """Then somebody who waits, or watches a stream, leaves."""
 WAITING_SHARE = 0.04
 STREAMING_SHARE = 0.04
-PAID_SHARE = 0.06
+PAID_SHARE = 0.04
 POLLS_PER_SECOND = 10.0
 PROMPTS = ("a red apple on a table", "a koala in a tree", "a rocket at night, watercolour")
 

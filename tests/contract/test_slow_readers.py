@@ -9,18 +9,17 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from jobs.blobs import preview_key
 from jobs.flight import preview_passes
 from jobs.job import Job
-from serve_app.outbox import PIECE_BYTES, ClientStalled, Outbox
+from serve_app.outbox import MOST_BYTES, PIECE_BYTES, ClientStalled, CutOff, Outbox
 from tests.contract.http_stage import Stage, config, stage
 
 PICTURE_BYTES = 8 * 2**20
@@ -36,8 +35,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield made
 
 
-def outbox_of(running: Stage, outbox: Outbox) -> Outbox:
-    running.app.state.parts = replace(running.app.state.parts, outbox=outbox)
+def outbox_of(running: Stage, *, most_bytes: int, stall_seconds: float) -> Outbox:
+    outbox: Outbox = running.app.state.outbox
+    outbox.most_bytes, outbox.stall_seconds = most_bytes, stall_seconds
     return outbox
 
 
@@ -79,16 +79,6 @@ def until_empty(outbox: Outbox) -> int:
     return most
 
 
-class Counting(Outbox):
-    """Knows how many pictures were ever put in."""
-
-    pictures = 0
-
-    async def send(self, send: Send, message: Message) -> None:
-        self.pictures += len(message.get("body", b"")) == PICTURE_BYTES
-        await super().send(send, message)
-
-
 def large_picture(running: Stage) -> str:
     """The path of a picture of PICTURE_BYTES."""
     job = finished_job(running)
@@ -98,7 +88,7 @@ def large_picture(running: Stage) -> str:
 
 
 def test_pictures_that_nobody_reads_are_given_up(running: Stage) -> None:
-    outbox = outbox_of(running, Outbox(stall_seconds=0.5))
+    outbox = outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
@@ -109,15 +99,23 @@ def test_pictures_that_nobody_reads_are_given_up(running: Stage) -> None:
     assert outbox.bytes == 0
 
 
-def test_more_unread_pictures_than_fit_are_cut_off_at_once(running: Stage) -> None:
-    counting = Counting(BUDGET_BYTES, stall_seconds=3600)
-    outbox_of(running, counting)
+def test_more_unread_pictures_than_fit_are_cut_off_at_once(
+    running: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = outbox_of(running, most_bytes=BUDGET_BYTES, stall_seconds=3600)
+    send, pictures = outbox.send, []
+
+    async def counted(to: Send, message: Message) -> None:
+        pictures.extend([message] if len(message.get("body", b"")) == PICTURE_BYTES else [])
+        await send(to, message)
+
+    monkeypatch.setattr(outbox, "send", counted)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
         deadline = time.monotonic() + SECONDS
-        while counting.pictures < READERS:
-            assert counting.bytes <= BUDGET_BYTES
+        while len(pictures) < READERS:
+            assert outbox.bytes <= BUDGET_BYTES
             assert time.monotonic() < deadline
             time.sleep(0.001)
         cut = sorted(cut_off(reader, PICTURE_BYTES) for reader in readers)
@@ -125,7 +123,7 @@ def test_more_unread_pictures_than_fit_are_cut_off_at_once(running: Stage) -> No
 
 
 def test_a_stream_that_nobody_reads_holds_one_event(running: Stage) -> None:
-    outbox = outbox_of(running, Outbox(stall_seconds=0.5))
+    outbox = outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     job = finished_job(running, stream=True, partial_images=3)
     for pass_no in preview_passes(job.request.passes, 3):
         key = preview_key(job.id, 0, pass_no, job.request.output_format)
@@ -194,3 +192,28 @@ async def test_our_own_cancellation_is_not_a_stalled_client() -> None:
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
+
+
+async def test_an_app_sees_a_stalled_client_as_gone() -> None:
+    """As Serve's proxy is written: it listens beside sending, and ends when the client leaves."""
+    heard: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append(await receive())
+        leaving = asyncio.ensure_future(receive())
+        for _ in range(3):
+            await send(body(10, more=True))
+        heard.append(await leaving)
+        heard.append(await receive())
+
+    requests: asyncio.Queue[Message] = asyncio.Queue()
+    requests.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+    client = Client(reads=1)
+    scope = {"type": "http", "path": "/"}
+    await CutOff(app, Outbox(stall_seconds=0.01))(scope, requests.get, client.send)
+    assert [message["type"] for message in heard] == [
+        "http.request",
+        "http.disconnect",
+        "http.disconnect",
+    ]
+    assert len(client.got) == 1
