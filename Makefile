@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -76,6 +76,9 @@ bench-fairness: setup ## Measure who waits for whom: equal tenants, paid under a
 
 bench-overload: setup ## Ask ten times what the lane can do for ten minutes; count what it still does
 	$(BIN)/python -m scripts.overload
+
+bench-autoscaling: setup ## Play four crowds to a live lane whose decoders come and go, and to the simulator
+	$(BIN)/python -m scripts.autoscaling
 
 chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
 	$(BIN)/python -m scripts.chaos

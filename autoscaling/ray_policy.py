@@ -23,7 +23,7 @@ from autoscaling.cold_start import ColdStarts
 from autoscaling.heat import load_snapshot
 from autoscaling.latest import Latest
 from autoscaling.policies import PolicyNumbers, build_policy
-from autoscaling.policy import Decision, Policy
+from autoscaling.policy import Decision, LoadSnapshot, Policy
 from jobs.fair_queue import FairQueue
 from jobs.ledger import Depth
 from jobs.open_ledger import Places, open_ledger
@@ -34,6 +34,7 @@ log = logging.getLogger("ray.serve")
 POLL_SECONDS = 0.5
 FRESH_SECONDS = 5.0
 """A reading of the load that is older says nothing about a burst."""
+LATE_SECONDS = 120.0
 SAY_SECONDS = 60.0
 GUESS_SECONDS = 10.0
 """Of a cold start, until one was seen."""
@@ -43,7 +44,8 @@ GUESS_SECONDS = 10.0
 class Scaling:
     """What a policy has to know of its lane, and where the lane's ledger is.
 
-    weights: of the tiers. late_seconds: see ColdStarts. numbers: Serve's bounds replace theirs.
+    weights: of the tiers. late_seconds: see ColdStarts. numbers: Serve's bounds replace those in
+    it.
     """
 
     lane: str
@@ -95,64 +97,80 @@ def _reader(application: str) -> Iterator[Callable[[], Reading]]:
         yield read
 
 
-class DecoderPolicy:
-    """An AutoscalingPolicy class for `Decoder`: replicas by what waits in the ledger."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a policy decides upon: the load, and the numbers to look at it with."""
+
+    load: LoadSnapshot
+    numbers: PolicyNumbers
+    fair_queue: FairQueue | None = None
+    late_seconds: float = LATE_SECONDS
+
+
+class RequestsPolicy:
+    """An AutoscalingPolicy class for encoder, classifier and gateway: replicas by the requests that
+    they have, `target_ongoing_requests` each."""
 
     def __init__(self) -> None:
-        self._latest: Latest[Reading] | None = None
-        self._read_at = 0.0
-        self._scaling: Scaling | None = None
+        self._seen: Seen | None = None
         self._policy: Policy | None = None
-        self._cold_starts = ColdStarts(GUESS_SECONDS, 0.0)
+        self._cold_starts = ColdStarts(GUESS_SECONDS, LATE_SECONDS)
         self._decision: Decision | None = None
-        self._said = ""
+        self._said = ("", "")
         self._said_at = 0.0
         tags = ("application", "deployment")
         self._wanted = Gauge("meltproof_scaling_wanted", "Replicas that the policy wants", tags)
         self._held = Counter("meltproof_scaling_held", "Decisions not to decide", tags)
 
-    def __call__(self, ctx: Any) -> tuple[float, dict[str, Any]]:
+    def __call__(self, ctx: Any) -> tuple[int, dict[str, Any]]:
         """Replicas wanted, and no state. Never raises, never waits."""
         try:
             return self._decide(ctx), {}
         except Exception as error:  # noqa: BLE001 - a policy that raises freezes the whole cluster
             return self._hold(ctx, f"{type(error).__name__}: {error}"), {}
 
+    def _look(self, ctx: Any) -> Seen | str:
+        """What there is to see now, or why there is nothing."""
+        load = LoadSnapshot(
+            at=time.monotonic(),
+            waiting={},
+            running_seconds=ctx.total_num_requests,
+            arrival_rate=0.0,
+            replicas=len(ctx.running_replicas),
+            target=ctx.target_num_replicas,
+            cold_start_seconds=self._cold_starts.seconds,
+        )
+        each = ctx.config.get_target_ongoing_requests()
+        return Seen(load, PolicyNumbers(policy="ongoing", ongoing_per_replica=each))
+
     def _decide(self, ctx: Any) -> int:
         now, running = time.monotonic(), len(ctx.running_replicas)
-        if self._latest is None:
-            self._latest = Latest(partial(_reader, ctx.app_name), POLL_SECONDS, FRESH_SECONDS)
         self._cold_starts.look(now, ctx.target_num_replicas, running)
-        if (answer := self._latest.answer) is None:
-            return self._hold(ctx, self._latest.problem)
-        at, (depth, scaling) = answer
-        if at != self._read_at or self._decision is None:
-            self._read_at = at
-            self._decision = self._ask(ctx, depth, scaling)
-        decision = self._decision
-        if decision.replicas > ctx.target_num_replicas and self._cold_starts.late(now):
+        seen = self._look(ctx)
+        if isinstance(seen, str):
+            return self._hold(ctx, seen)
+        decision = self._ask(ctx, seen)
+        if decision.replicas >= ctx.target_num_replicas and self._cold_starts.late(now):
             missing = ctx.target_num_replicas - running
-            since = self._cold_starts.missing_seconds(now)
-            return self._hold(ctx, f"{missing} asked for did not come for {since:.0f} s")
+            return self._hold(ctx, f"{missing} of them were asked for long ago and do not come")
         self._wanted.set(decision.replicas, tags=_tags(ctx))
         if decision.replicas != ctx.target_num_replicas:
-            self._say(ctx, f"{decision.replicas}", decision.reason)
+            self._say(ctx, str(decision.replicas), decision.reason)
         return decision.replicas
 
-    def _ask(self, ctx: Any, depth: Depth, scaling: Scaling) -> Decision:
-        numbers = replace(
-            scaling.numbers,
-            min_replicas=ctx.capacity_adjusted_min_replicas,
-            max_replicas=ctx.capacity_adjusted_max_replicas,
-        )
-        scaling = replace(scaling, numbers=numbers)
-        if self._policy is None or scaling != self._scaling:
-            self._scaling, self._policy = scaling, build_policy(numbers, scaling.fair_queue)
-            self._cold_starts.late_seconds = scaling.late_seconds
-        seen = load_snapshot(
-            depth, len(ctx.running_replicas), ctx.target_num_replicas, self._cold_starts.seconds
-        )
-        return self._policy(seen)
+    def _ask(self, ctx: Any, seen: Seen) -> Decision:
+        """The policy sees every reading once; one with new numbers begins anew."""
+        bounds = ctx.capacity_adjusted_min_replicas, ctx.capacity_adjusted_max_replicas
+        numbers = replace(seen.numbers, min_replicas=bounds[0], max_replicas=bounds[1])
+        seen = replace(seen, numbers=numbers)
+        before, self._seen = self._seen, seen
+        if self._policy is None or before is None or _terms(before) != _terms(seen):
+            self._policy = build_policy(numbers, seen.fair_queue)
+            self._cold_starts.late_seconds = seen.late_seconds
+        elif self._decision is not None and before.load.at == seen.load.at:
+            return self._decision
+        self._decision = self._policy(seen.load)
+        return self._decision
 
     def _hold(self, ctx: Any, why: str) -> int:
         self._held.inc(tags=_tags(ctx))
@@ -162,10 +180,33 @@ class DecoderPolicy:
     def _say(self, ctx: Any, what: str, why: str) -> None:
         """Once when it is news, and now and then while it lasts."""
         now = time.monotonic()
-        if what != self._said or now - self._said_at > SAY_SECONDS:
-            self._said, self._said_at = what, now
+        if (what, why) != self._said or now - self._said_at > SAY_SECONDS:
+            self._said, self._said_at = (what, why), now
             log.info("scaling %s/%s: %s: %s", ctx.app_name, ctx.deployment_name, what, why)
+
+
+def _terms(seen: Seen) -> tuple[object, ...]:
+    return seen.numbers, seen.fair_queue, seen.late_seconds
 
 
 def _tags(ctx: Any) -> dict[str, str]:
     return {"application": ctx.app_name, "deployment": ctx.deployment_name}
+
+
+class DecoderPolicy(RequestsPolicy):
+    """An AutoscalingPolicy class for `Decoder`: replicas by what waits in the ledger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._latest: Latest[Reading] | None = None
+
+    def _look(self, ctx: Any) -> Seen | str:
+        if self._latest is None:
+            self._latest = Latest(partial(_reader, ctx.app_name), POLL_SECONDS, FRESH_SECONDS)
+        if (answer := self._latest.answer) is None:
+            return self._latest.problem
+        depth, scaling = answer[1]
+        load = load_snapshot(
+            depth, len(ctx.running_replicas), ctx.target_num_replicas, self._cold_starts.seconds
+        )
+        return Seen(load, scaling.numbers, scaling.fair_queue, scaling.late_seconds)

@@ -7,6 +7,7 @@ listens on loopback only.
 from __future__ import annotations
 
 import ctypes
+import json
 import shutil
 import signal
 import socket
@@ -36,6 +37,15 @@ ENVIRONMENT = (
     # An entry point by name, as the import_path of a config file is.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.proxy:middlewares",
 )
+HEAD_ID = 51 * "f" + "00000"  # Ray's name for it
+LOGICAL_NODES = (
+    "RAY_FAKE_CLUSTER=1",
+    "RAY_enable_autoscaler_v2=1",
+    "AUTOSCALER_UPDATE_INTERVAL_S=1",
+    f"RAY_CLOUD_INSTANCE_ID={HEAD_ID}",
+    f"RAY_OVERRIDE_NODE_ID_FOR_TESTING={HEAD_ID}",
+)
+"""What Ray's fake node provider wants to find; it adds raylets instead of machines."""
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -51,7 +61,8 @@ class LocalCluster:
     """One Ray head on loopback with one set of Serve applications.
 
     config: a Serve config file as a dict, already checked. dashboard_port: 0 picks a free one.
-    reserved: what its replicas hold, which must fit on this machine.
+    reserved: what its replicas hold, which must fit on this machine. nodes: a cluster.yaml of
+    Ray's for what its own autoscaler may add to the head: logical nodes on this machine.
     """
 
     def __init__(
@@ -59,13 +70,15 @@ class LocalCluster:
         config: dict[str, Any],
         dashboard_port: int = 8265,
         reserved: Sequence[Reservation] = (),
+        nodes: dict[str, Any] | None = None,
     ) -> None:
         self._config = config
         self._reserved = reserved
+        self._nodes = nodes
         self._dashboard_port = dashboard_port or free_port()
         self._gcs_port = free_port()
         # Short, because Ray puts unix sockets below it and their paths are limited to 107 bytes.
-        self._temp_dir = Path(tempfile.mkdtemp(prefix="mp-"))
+        self.temp_dir = Path(tempfile.mkdtemp(prefix="mp-"))
         self._failed = False
         self._head: subprocess.Popen[bytes] | None = None
 
@@ -138,7 +151,7 @@ class LocalCluster:
             head.wait()
         end_leftovers(children, STOP_SECONDS)
         if not self._failed:
-            shutil.rmtree(self._temp_dir, ignore_errors=True)
+            shutil.rmtree(self.temp_dir, ignore_errors=True)
 
     def _retire_applications(self) -> None:
         """Let Serve stop its replicas, so that dispatchers give their jobs back at once."""
@@ -148,12 +161,13 @@ class LocalCluster:
             return  # leases and checkpoints are for exactly this
 
     def _start_head(self) -> None:
-        log = self._temp_dir / "head.log"
+        log = self.temp_dir / "head.log"
         command = [
-            *("env", *ENVIRONMENT),
+            *("env", *ENVIRONMENT, *(LOGICAL_NODES if self._nodes else ())),
             *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+            *self._node_options(),
             *("--disable-usage-stats", "--node-ip-address", LOOPBACK),
-            *("--port", str(self._gcs_port), "--temp-dir", str(self._temp_dir)),
+            *("--port", str(self._gcs_port), "--temp-dir", str(self.temp_dir)),
             *("--include-dashboard", "true", "--dashboard-host", LOOPBACK),
             *("--dashboard-port", str(self._dashboard_port)),
             *("--object-store-memory", str(OBJECT_STORE_BYTES)),
@@ -171,6 +185,16 @@ class LocalCluster:
             if self._head.poll() is not None or time.monotonic() > deadline:
                 raise ClusterFailed(f"Ray did not start:\n{tail(log)}")
             time.sleep(0.2)
+
+    def _node_options(self) -> list[str]:
+        if self._nodes is None:
+            return []
+        self._nodes["provider"]["gcs_address"] = self.address
+        path = self.temp_dir / "nodes.json"
+        path.write_text(json.dumps(self._nodes))
+        head = self._nodes["available_node_types"][self._nodes["head_node_type"]]["resources"]
+        options = [f"--num-{kind.lower()}s={head.get(kind, 0)}" for kind in ("CPU", "GPU")]
+        return [f"--autoscaling-config={path}", *options]
 
     def _require_room(self) -> None:
         """Ray itself knows best what it found here."""

@@ -12,6 +12,12 @@ from pydantic import Field, JsonValue, model_validator
 from serve_app.sections import Count, Seconds, Section
 
 DECODER_POLICY = "autoscaling.ray_policy:DecoderPolicy"
+REQUESTS_POLICY = "autoscaling.ray_policy:RequestsPolicy"
+DEPLOYMENTS = {
+    DECODER_POLICY: ("Decoder",),
+    REQUESTS_POLICY: ("Gateway", "PromptEncoder", "SafetyClassifier"),
+}
+"""Our policies, and whom they can scale."""
 
 Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -27,12 +33,13 @@ class PolicyOptions(Section):
     def _ours_exist(self) -> Self:
         if not self.policy_function.startswith("autoscaling."):
             return self
-        if self.policy_function != DECODER_POLICY:
+        if self.policy_function not in DEPLOYMENTS:
+            known = ", ".join(DEPLOYMENTS)
             raise ValueError(
-                f"policy_function: unknown policy {self.policy_function!r}, known: {DECODER_POLICY}"
+                f"policy_function: unknown policy {self.policy_function!r}, known: {known}"
             )
         if self.policy_kwargs:
-            raise ValueError("policy_kwargs: write the numbers under args.scaling instead")
+            raise ValueError("policy_kwargs: leave them out; DecoderPolicy reads args.scaling")
         return self
 
 
@@ -54,9 +61,9 @@ class AutoscalingOptions(Section):
     policy: PolicyOptions | None = None
 
     @property
-    def ours(self) -> bool:
-        """Whether DecoderPolicy decides."""
-        return self.policy is not None and self.policy.policy_function == DECODER_POLICY
+    def ours(self) -> tuple[str, ...]:
+        """Deployments that the policy can scale, where it is one of ours."""
+        return DEPLOYMENTS.get(self.policy.policy_function, ()) if self.policy else ()
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> Self:
@@ -78,10 +85,10 @@ class AutoscalingOptions(Section):
             return self
         for name in ("upscale_delay_s", "downscale_delay_s", "downscale_to_zero_delay_s"):
             if getattr(self, name):
-                raise ValueError(f"{name} must be 0 (say so): DecoderPolicy does its own waiting")
+                raise ValueError(f"{name} must be 0 (say so): this policy does its own waiting")
         for name in ("upscaling_factor", "downscaling_factor"):
             if getattr(self, name) not in (None, 1):
-                raise ValueError(f"{name}: leave it out, use step_up and step_down of args.scaling")
+                raise ValueError(f"{name}: leave it out, this policy decides alone")
         if self.initial_replicas is not None:
             raise ValueError("initial_replicas: leave it out, every edit would jump back to it")
         return self

@@ -65,8 +65,8 @@ class DeploymentOptions(Section):
             return self
         if self.num_replicas not in (None, "auto"):
             raise ValueError("num_replicas: leave it out, autoscaling_config says how many")
-        if scaling.ours and self.name != "Decoder":
-            raise ValueError("autoscaling_config.policy: DecoderPolicy is for Decoder only")
+        if scaling.ours and self.name not in scaling.ours:
+            raise ValueError(f"autoscaling_config.policy is for {', '.join(scaling.ours)} only")
         return self
 
 

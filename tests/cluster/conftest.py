@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from deployments.local import alive, descendants, free_port
+from deployments.serve_api import ServeApi
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-local"
@@ -30,6 +33,12 @@ class Running:
     pid: int
     log: Path
     config: Path
+
+    @property
+    def ray_folder(self) -> Path:
+        """Where Ray keeps its logs and sockets."""
+        lines = (command_line(pid) for pid in descendants(self.pid))
+        return Path(next(re.search(r"--temp-dir (\S+)", s)[1] for s in lines if "--temp-dir" in s))  # type: ignore[index]
 
     def pids(self, name: str) -> list[int]:
         """Processes of this cluster whose command line carries `name`."""
@@ -50,6 +59,25 @@ def wait_until(met: object, seconds: float, what: str) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds} s: {what}")
         time.sleep(0.1)
+
+
+@contextmanager
+def beside(cluster: Running, second: dict[str, Any]) -> Iterator[ServeApi]:
+    """A second application while the cluster's own goes on."""
+    serve, before = ServeApi(cluster.dashboard), yaml.safe_load(cluster.config.read_text())
+    both = {**before, "applications": [*before["applications"], second]}
+    serve.put(both)
+    serve.await_running(both, lambda _: None)
+    yield serve
+    serve.put(before)
+    gone = second["name"]
+    wait_until(lambda: gone not in serve.status()["applications"], 60, f"{gone} is gone")
+
+
+def own_application(cluster: Running) -> dict[str, Any]:
+    """That of the cluster's config file, to be changed and put beside it."""
+    found: dict[str, Any] = yaml.safe_load(cluster.config.read_text())["applications"][0]
+    return found
 
 
 @pytest.fixture(scope="session")

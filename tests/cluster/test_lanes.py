@@ -4,18 +4,15 @@ what happens to one does not touch the other."""
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from tests.cluster.conftest import Running, wait_until
+from tests.cluster.conftest import Running, beside, own_application, wait_until
 from tests.cluster.test_cluster import draw_all, headers
 
 pytestmark = pytest.mark.cluster
@@ -24,27 +21,12 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module")
 def api_lane(cluster: Running) -> Iterator[str]:
     """A second lane beside the cluster's own; its base URL."""
-    before = yaml.safe_load(cluster.config.read_text())
-    deploy = f"{cluster.dashboard}/api/serve/applications/"
-    assert httpx.put(deploy, json=with_second_lane(before), timeout=60).is_success
-
-    def status() -> str:
-        found = httpx.get(deploy, timeout=30).json()["applications"]
-        return str(found.get("api", {}).get("status"))
-
-    wait_until(lambda: status() == "RUNNING", 120, "the second lane is up")
-    yield f"{cluster.api}/api"
-    httpx.put(deploy, json=before, timeout=60)
-    wait_until(lambda: status() == "None", 60, "the second lane is gone")
-
-
-def with_second_lane(config: dict[str, Any]) -> dict[str, Any]:
-    first = config["applications"][0]
-    second = copy.deepcopy(first)
+    second = own_application(cluster)
     second.update(name="api", route_prefix="/api")
     second["args"].update(lane="api")
     second["args"]["decoder"].update(replicas=1, num_cpus=0.1)
-    return {**config, "applications": [first, second]}
+    with beside(cluster, second):
+        yield f"{cluster.api}/api"
 
 
 @contextmanager

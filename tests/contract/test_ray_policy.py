@@ -15,7 +15,7 @@ import pytest
 
 from autoscaling import ray_policy
 from autoscaling.policies import PolicyNumbers
-from autoscaling.ray_policy import DecoderPolicy, Scaling, publish, published
+from autoscaling.ray_policy import DecoderPolicy, RequestsPolicy, Scaling, publish, published
 from jobs.open_ledger import Places
 from jobs.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import wish
@@ -150,7 +150,7 @@ def test_it_asks_for_no_more_while_what_it_asked_for_does_not_come(
     policy._cold_starts.seconds = 0.0
     settled(policy, context(), lambda wanted: wanted > 1)
     caplog.set_level("INFO", "ray.serve")
-    settled(policy, context(target=3, running=1), lambda _: "did not come" in caplog.text)
+    settled(policy, context(target=3, running=1), lambda _: "do not come" in caplog.text)
     fill(ledger, 200, seconds=4.0)
     assert policy(context(target=3, running=1))[0] == 3
     assert policy(context(target=3, running=3))[0] > 3  # they came
@@ -166,3 +166,13 @@ def test_whatever_is_wrong_it_answers_the_target(ledger: SqlLedger) -> None:
 def test_the_controller_needs_no_tensors_for_it() -> None:
     code = "import sys, autoscaling.ray_policy; assert not {'torch', 'PIL'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_stages_without_a_backlog_follow_their_requests() -> None:
+    policy = RequestsPolicy()
+    aim = SimpleNamespace(get_target_ongoing_requests=lambda: 8.0)
+    assert policy(context(total_num_requests=30.0, config=aim))[0] == 4
+    assert policy(context(4, total_num_requests=27.0, config=aim))[0] == 4  # not worth a change
+    assert policy(context(4, total_num_requests=400.0, config=aim))[0] == 8
+    del aim.get_target_ongoing_requests
+    assert policy(context(5, total_num_requests=1.0, config=aim))[0] == 5

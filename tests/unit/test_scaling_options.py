@@ -34,7 +34,7 @@ WRONG: list[tuple[Spoil, str, str]] = [
     (lambda app: options(app).update(mx_replicas=1), f"{OPTIONS}.mx_replicas", "max_replicas?"),
     (lambda app: options(app).update(downscale_delay_s=-1), f"{OPTIONS}.downscale_delay_s", "0"),
     (lambda app: options(app).pop("upscale_delay_s"), OPTIONS, "upscale_delay_s must be 0"),
-    (lambda app: options(app).update(downscaling_factor=0.5), OPTIONS, "step_down"),
+    (lambda app: options(app).update(downscaling_factor=0.5), OPTIONS, "leave it out"),
     (lambda app: options(app).update(initial_replicas=2), OPTIONS, "initial_replicas: leave it"),
     (
         lambda app: options(app)["policy"].update(policy_function="autoscaling.ray_policy:Decoder"),
@@ -44,10 +44,21 @@ WRONG: list[tuple[Spoil, str, str]] = [
     (
         lambda app: options(app)["policy"].update(policy_kwargs={"lane": "x"}),
         f"{OPTIONS}.policy",
-        "under args.scaling",
+        "reads args.scaling",
     ),
     (lambda app: app["deployments"][0].update(num_replicas=2), "deployments.0", "num_replicas: "),
-    (lambda app: app["deployments"][0].update(name="Gateway"), "deployments.0", "for Decoder only"),
+    (
+        lambda app: app["deployments"][0].update(name="Gateway"),
+        "deployments.0",
+        "is for Decoder only",
+    ),
+    (
+        lambda app: options(app)["policy"].update(
+            policy_function="autoscaling.ray_policy:RequestsPolicy"
+        ),
+        "deployments.0",
+        "is for Gateway, PromptEncoder, SafetyClassifier only",
+    ),
     (lambda app: scaling(app, wait_seconds=-2), "args.scaling", "wait_seconds must not be neg"),
     (lambda app: scaling(app, wait_second=2), "args.scaling.wait_second", "mean wait_seconds?"),
     (lambda app: scaling(app, panic_factor=0.5), "args.scaling", "panic_factor must be at least 1"),
@@ -82,7 +93,7 @@ def test_serves_own_policy_and_those_of_others_keep_their_delays() -> None:
     deployments = document["applications"][0]["deployments"]
     own = {"min_replicas": 2, "max_replicas": 3, "target_ongoing_requests": 8}
     others = {"max_replicas": 2, "policy": {"policy_function": "theirs.scaling:Policy"}}
-    deployments += [
+    deployments[1:] = [
         {"name": "PromptEncoder", "autoscaling_config": own},
         {"name": "SafetyClassifier", "autoscaling_config": others},
     ]

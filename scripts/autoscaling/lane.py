@@ -1,0 +1,84 @@
+"""One lane of a running cluster from outside: ask it for pictures, look at its decoders and its
+ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from deployments.serve_api import ServeApi
+from jobs.job import Job
+from jobs.sql_ledger import SqlLedger
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Decoders:
+    """At one look: how many are asked for, and how many run."""
+
+    at: float
+    target: int
+    running: int
+
+
+@dataclass(frozen=True)
+class LiveLane:
+    """api: its base URL. dsn: of its ledger. key, tenant: who asks."""
+
+    serve: ServeApi
+    application: str
+    api: str
+    dsn: str
+    key: str = "sk-local"
+    tenant: str = "local"
+
+    def decoders(self) -> Decoders:
+        """Now. ClusterFailed when Serve does not answer."""
+        found = self.deployment("Decoder")
+        running = sum(replica["state"] == "RUNNING" for replica in found["replicas"])
+        return Decoders(time.monotonic(), found["target_num_replicas"], running)
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """What Serve says about it."""
+        application = self.serve.status()["applications"][self.application]
+        found: dict[str, Any] = application["deployments"][name]
+        return found
+
+    def jobs(self) -> list[Job]:
+        """Of this tenant, newest first."""
+        with closing(SqlLedger(self.dsn)) as ledger:
+            return ledger.recent(self.tenant, 100_000)
+
+    async def submit(self, due: Sequence[float]) -> float:
+        """An async job at each of these seconds from now; when that was (monotonic). Raises
+        httpx.HTTPStatusError for one that is refused."""
+        began = time.monotonic()
+        headers = {"authorization": f"Bearer {self.key}", "prefer": "respond-async"}
+        async with (
+            httpx.AsyncClient(base_url=self.api, headers=headers, timeout=60) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for number, at in enumerate(due):
+                await asyncio.sleep(began + at - time.monotonic())
+                group.create_task(_order(client, number))
+        return began
+
+    async def watch(self, seen: list[Decoders]) -> None:
+        """Note every change of the decoders until cancelled."""
+        while True:
+            now = await asyncio.to_thread(self.decoders)
+            if not seen or (now.target, now.running) != (seen[-1].target, seen[-1].running):
+                seen.append(now)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _order(client: httpx.AsyncClient, number: int) -> None:
+    body = {"prompt": f"a red fox number {number}"}
+    (await client.post("/v1/images/generations", json=body)).raise_for_status()
