@@ -48,12 +48,16 @@ def main(arguments: Sequence[str]) -> int:
 def _heat(status: Body) -> list[str]:
     """The lane in two lines. A trend too small to matter is none."""
     drain, rate, trend = status["drain_seconds"], status["render_rate"], status["trend"]
-    drains = "unknown as yet" if drain is None else _duration(drain)
-    if trend is not None and abs(trend) >= STEADY:
+    drains = "nothing to draw"
+    if drain is None:
+        drains = "too little was drawn to say how long the work lasts"
+    elif drain > 0:
+        drains = f"all that waits and runs is drawn in {_duration(drain)}"
+    if drain and abs(trend or 0.0) >= STEADY:
         drains += f", {'growing' if trend > 0 else 'shrinking'} by {abs(trend):.1f} s a second"
     drawn = "unknown" if rate is None else f"{rate:.1f}"
     return [
-        f"lane {status['lane']}: all that waits and runs is drawn in {drains}",
+        f"lane {status['lane']}: {drains}",
         f"GPU-seconds a second: {status['arrival_rate']:.1f} come in, {drawn} drawn while busy",
     ]
 
