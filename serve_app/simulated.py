@@ -8,6 +8,7 @@ from pathlib import Path
 
 from autoscaling.policies import build_policy
 from autoscaling.policy import Policy
+from autoscaling.rivals import Requests, rival
 from autoscaling.simulator.work import ColdStart, Lane
 from engine.cost import PRIOR, PassCost
 from engine.decoders.paced import PacedDecoder
@@ -34,11 +35,23 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """One lane and a fresh policy for each run; None: as many replicas as there are."""
+    """One lane and a fresh policy for each run; None: as many replicas as there are.
+    wait_seconds: that its policy aims at."""
 
     name: str
     lane: Lane
+    wait_seconds: float
     new_policy: Callable[[], Policy] | None
+
+    def scaled_by(self, name: str) -> Simulated:
+        """The same lane, scaled by that rival."""
+        lane = self.lane
+        requests = Requests(lane.picture_seconds, lane.slots)
+        return replace(
+            self,
+            name=name,
+            new_policy=lambda: rival(name, requests, lane.min_replicas, lane.max_replicas),
+        )
 
 
 def simulated(
@@ -62,6 +75,7 @@ def simulated(
         grace_seconds=config.decoder.grace_seconds,
         start_failures=assumptions.start_failures,
         failures_per_hour=assumptions.failures_per_hour,
+        shelf=config.dispatcher.shelf * config.dispatcher.replicas,
         marks=config.marks(),
         late_seconds=config.scaling.late_seconds,
         deadline_seconds=config.limits.deadline_seconds,
@@ -71,7 +85,7 @@ def simulated(
         FairQueue(lane.tiers, lane.least_share),
     )
     new_policy = (lambda: build_policy(numbers, fair_queue)) if ours else None
-    return Simulated(path.stem, lane, new_policy)
+    return Simulated(path.stem, lane, numbers.wait_seconds, new_policy)
 
 
 def _config(application: Application) -> ClusterConfig:
@@ -123,8 +137,3 @@ def _cost(path: Path, config: ClusterConfig, picture_seconds: float | None) -> P
         row_seconds = picture_seconds / config.qualities.medium
     height = row_seconds * slots / shape.seconds(slots)
     return PassCost(shape.fixed_seconds * height, shape.row_seconds * height)
-
-
-def with_policy(run: Simulated, name: str, new_policy: Callable[[], Policy]) -> Simulated:
-    """The same lane, scaled by somebody else."""
-    return replace(run, name=name, new_policy=new_policy)

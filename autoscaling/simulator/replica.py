@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 
 from autoscaling.simulator.work import Render
@@ -43,11 +42,17 @@ class Replica:
         """True while a pass is under way."""
         return bool(self._batch)
 
-    def join(self, render: Render, now: float) -> None:
+    def join(self, render: Render) -> None:
         """Promise a slot; it rides from the next pass boundary on."""
-        render.seat, render.seated_at = self._seats.pop(), now
-        self.taken += 1
+        render.seated = True
         self._scheduler.join(render)
+        self.taken += 1
+
+    def abort(self, render: Render) -> None:
+        """It leaves at the next pass boundary, without the pass that is under way; its slot may be
+        promised now."""
+        render.leaving = True
+        self.taken -= 1
 
     def begin_pass(self, now: float, cost: PassCost) -> float | None:
         """When the pass that begins now will end; None when there is nobody to draw."""
@@ -55,30 +60,34 @@ class Replica:
         if not batch:
             return None
         for render in batch:
-            if render.job.began_at is None:
-                render.job.began_at = now
+            if render.seat is None:
+                render.seat, render.began_at = self._seats.pop(), now
+                if render.job.began_at is None:
+                    render.job.began_at = now
         self._pass_seconds = cost.seconds(len(batch))
         return now + self._pass_seconds
 
-    def end_pass(self) -> Sequence[Render]:
-        """The pass is drawn: who has had the last one, and leaves."""
+    def end_pass(self) -> tuple[list[Render], list[Render]]:
+        """The pass is drawn: who had the last one, and who was aborted meanwhile. Both leave."""
         batch, self._batch = self._batch, ()
         self.busy_seconds += self._pass_seconds
-        self.drawn_passes += len(batch)
-        leaving: list[Render] = []
+        aborted = [render for render in batch if render.leaving]
+        done: list[Render] = []
         for render in batch:
-            render.passes_left -= 1
-            if not render.passes_left:
-                render.leaving = True
-                leaving.append(render)
-                self._seats.append(render.seat)
-        self.taken -= len(leaving)
+            if not render.leaving:
+                self.drawn_passes += 1
+                render.passes_left -= 1
+                if not render.passes_left:
+                    render.leaving = True
+                    done.append(render)
+        self._seats += [render.seat for render in (*done, *aborted) if render.seat is not None]
+        self.taken -= len(done)
         self._scheduler.settle(batch)
-        return leaving
+        return done, aborted
 
     def lose(self) -> list[Render]:
         """Everybody on board, each at its last whole pass; the pass under way is lost."""
-        renders = [*self._scheduler.running, *self._scheduler.waiting]
+        on_board = [*self._scheduler.running, *self._scheduler.waiting]
         self._scheduler = Scheduler(self._scheduler.slots_max)
         self._batch, self.taken = (), 0
-        return renders
+        return on_board

@@ -16,6 +16,8 @@ Value = Callable[[Figures], str]
 def table(runs: Sequence[Figures]) -> Table:
     """A column for each run, the first one is what was asked about."""
     shown = Table("", *(run.name for run in runs), box=None, pad_edge=False, highlight=False)
+    for column in shown.columns:
+        column.no_wrap = True
     for column in shown.columns[1:]:
         column.justify = "right"
     for tier in runs[0].tiers:
@@ -34,8 +36,8 @@ def _add(shown: Table, runs: Sequence[Figures], name: str, value: Value) -> None
         shown.add_row(f"  {name}", *cells)
 
 
-def _seconds(values: tuple[float, ...]) -> str:
-    return " / ".join(f"{value:.{0 if value >= 100 else 1}f}" for value in values) or "-"
+def _at(values: tuple[float, ...], place: int) -> str:
+    return f"{values[place]:,.{0 if values[place] >= 100 else 1}f}" if values else "-"
 
 
 def _refused(tier: TierFigures) -> str:
@@ -46,11 +48,12 @@ def _over_optimum(run: Figures) -> str:
     return "" if run.over_optimum is None else f"{run.over_optimum:.2f}"
 
 
-_SHARES = " / ".join(f"p{100 * share:.0f}" for share in QUANTILES)
 _TIER_ROWS: tuple[tuple[str, Callable[[TierFigures], str]], ...] = (
     ("jobs", lambda tier: f"{tier.jobs:,}"),
-    (f"wait {_SHARES}, s", lambda tier: _seconds(tier.waits)),
-    (f"done after {_SHARES}, s", lambda tier: _seconds(tier.turnarounds)),
+    ("wait p50, s", lambda tier: _at(tier.waits, 0)),
+    ("wait p95, s", lambda tier: _at(tier.waits, 1)),
+    ("wait p99, s", lambda tier: _at(tier.waits, 2)),
+    ("done after p95, s", lambda tier: _at(tier.turnarounds, 1)),
     ("refused", _refused),
     ("unfinished", lambda tier: f"{tier.unfinished:,}" if tier.unfinished else ""),
     ("Jain index", lambda tier: "" if tier.jain is None else f"{tier.jain:.3f}"),
@@ -58,17 +61,17 @@ _TIER_ROWS: tuple[tuple[str, Callable[[TierFigures], str]], ...] = (
 _ROWS: tuple[tuple[str, Value], ...] = (
     ("simulated hours", lambda run: f"{run.hours:.2f}"),
     ("pictures", lambda run: f"{run.all.pictures:,}"),
-    (f"wait {_SHARES}, s", lambda run: _seconds(run.all.waits)),
-    ("GPU-hours", lambda run: f"{run.gpu_hours:.2f}"),
-    ("  drawing", lambda run: f"{run.drawing_gpu_hours:.2f}"),
-    ("  starting", lambda run: f"{run.starting_gpu_hours:.2f}"),
-    ("  idle", lambda run: f"{run.idle_gpu_hours:.2f}"),
-    ("over the best in hindsight", _over_optimum),
+    ("wait p95, s", lambda run: _at(run.all.waits, 1)),
+    ("GPU-hours", lambda run: f"{run.gpu_hours:,.2f}"),
+    ("  drawing", lambda run: f"{run.drawing_gpu_hours:,.2f}"),
+    ("  starting", lambda run: f"{run.starting_gpu_hours:,.2f}"),
+    ("  idle", lambda run: f"{run.idle_gpu_hours:,.2f}"),
+    ("over the optimum", _over_optimum),
     ("GPUs at most", lambda run: f"{run.peak_gpus}"),
-    ("changes of direction", lambda run: f"{run.direction_changes}"),
+    ("direction changes", lambda run: f"{run.direction_changes}"),
     ("replicas lost", lambda run: f"{run.failures}" if run.failures else ""),
-    ("starts that failed", lambda run: f"{run.failed_starts}" if run.failed_starts else ""),
-    ("energy, kWh (estimate)", lambda run: f"{run.kwh:.2f}"),
+    ("failed starts", lambda run: f"{run.failed_starts}" if run.failed_starts else ""),
+    ("kWh (estimate)", lambda run: f"{run.kwh:,.2f}"),
 )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-WINDOW_SECONDS = 60.0
-LEAST_JOBS = 2.0
+LEAST_JOBS = 8.0
 """Tenants whose equal share came to less than so many jobs tell nothing: a job is indivisible."""
 
 
@@ -17,42 +16,41 @@ def jain(values: Sequence[float]) -> float:
 
 
 class Shares:
-    """For every tenant of one tier: what it was given while it waited, over an equal share of what
-    all who waited then were given."""
+    """For every tenant of one tier: what it was given while it waited beside others, over an equal
+    share of what all who waited then were given."""
 
     def __init__(self) -> None:
-        self._before: set[str] = set()
-        self._given_now: Counter[str] = Counter()
         self._jobs = 0
         self._work = 0
-        self._given: defaultdict[str, float] = defaultdict(float)
+        self._each = 0.0  # what everybody would have who has waited beside others from the start
+        self._entered: dict[str, float] = {}
         self._due: defaultdict[str, float] = defaultdict(float)
+        self._given: Counter[str] = Counter()
+
+    def enters(self, tenant: str) -> None:
+        """It waits for its turn from now on."""
+        self._entered.setdefault(tenant, self._each)
+
+    def leaves(self, tenant: str) -> None:
+        """It has nothing more, or is at its own limit."""
+        entered = self._entered.pop(tenant, None)
+        if entered is not None:
+            self._due[tenant] += self._each - entered
 
     def claimed(self, tenant: str, work: int) -> None:
-        """A job of the tenant is taken out of the queue."""
-        self._given_now[tenant] += work
-        self._jobs += 1
+        """Somebody who waits gets so much; or gives it back, when it is negative."""
+        self._jobs += 1 if work > 0 else -1
         self._work += work
-
-    def window_ends(self, waiting: Iterable[str]) -> None:
-        """Count the window for those who waited at its beginning and wait now."""
-        now = set(waiting)
-        if throughout := sorted(self._before & now):
-            given = {tenant: self._given_now[tenant] for tenant in throughout}
-            due = sum(given.values()) / len(given)
-            for tenant, work in given.items():
-                self._given[tenant] += work
-                self._due[tenant] += due
-        self._before = now
-        self._given_now.clear()
+        if len(self._entered) > 1:
+            self._each += work / len(self._entered)
+            self._given[tenant] += work
 
     def index(self) -> float | None:
         """Jain's index of the shares; None when nobody waited for long enough beside another."""
+        for tenant in list(self._entered):
+            self.leaves(tenant)
         least = LEAST_JOBS * self._work / max(1, self._jobs)
-        ratios = [self._given[tenant] / due for tenant, due in self._due.items() if due >= least]
+        ratios = [
+            max(0, self._given[tenant]) / due for tenant, due in self._due.items() if due >= least
+        ]
         return jain(ratios) if len(ratios) > 1 else None
-
-
-def indexes(shares: Mapping[str, Shares]) -> dict[str, float | None]:
-    """By tier."""
-    return {tier: theirs.index() for tier, theirs in sorted(shares.items())}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -13,11 +13,14 @@ from autoscaling.heat import drain_seconds
 from autoscaling.limits import next_level, tightened
 from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, Policy
 from autoscaling.simulator.fleet import Fleet
+from autoscaling.simulator.making_way import who_leaves
 from autoscaling.simulator.replica import Life, Replica
-from autoscaling.simulator.shares import WINDOW_SECONDS, Shares, indexes
 from autoscaling.simulator.waiting import Waiting
 from autoscaling.simulator.work import Arrival, Job, Lane, Render
 from jobs.limit_levels import LimitLevel
+
+NO_SLOT_SECONDS = 0.03
+"""A job that has found no slot in so long asks others to leave theirs, as in dispatchers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,15 @@ class _Simulation:
         self._unended = len(jobs)
         self._waiting = Waiting(lane.tiers, lane.least_share, lane.row_seconds)
         self._shelf: deque[Render] = deque()
+        self._where: dict[Render, Replica] = {}
+        self._held: dict[Job, None] = {}
         self._held_passes = 0
+        self._wanting: dict[Job, None] = {}
+        shares = self._waiting.fair_queue.shares({a.tier for a in arrivals})
+        self._larger = {tier for tier in shares if shares[tier] > min(shares.values())}
         self._filling = False
         self._lately: deque[tuple[float, int]] = deque()
         self._lately_passes = 0
-        self._shares: defaultdict[str, Shares] = defaultdict(Shares)
-        self._window_ends = WINDOW_SECONDS
         self._target = lane.replicas
         self._cold_starts = ColdStarts(lane.cold_start.median_seconds, lane.late_seconds)
         self._level = LimitLevel()
@@ -124,7 +130,8 @@ class _Simulation:
             happen(clock)
         outcome, fleet = self._outcome, self._fleet
         outcome.replicas = fleet.ever
-        outcome.jain = indexes(self._shares)
+        shares = self._waiting.shares
+        outcome.jain = {tier: shares[tier].index() for tier in sorted(shares)}
         outcome.failed_starts, outcome.failures = fleet.failed_starts, fleet.failures
         return outcome
 
@@ -141,6 +148,8 @@ class _Simulation:
             self._lately.append((now, job.all_passes))
             self._lately_passes += job.all_passes
             self._nudge(now)
+            if job.arrival.tier in self._larger:
+                self._want_way(job, now)
         else:
             self._unended -= 1
         self._next_arrival()
@@ -155,28 +164,55 @@ class _Simulation:
         """Slots for the fairest, as long as there are both; idle replicas begin with them."""
         self._filling = False
         joined: dict[Replica, None] = {}
-        while (replica := self._fleet.roomiest()) is not None:
-            render = self._next_render(now)
-            if render is None:
-                break
-            replica.join(render, now)
+        self._claim(now)
+        while self._shelf and (replica := self._fleet.roomiest()) is not None:
+            render = self._shelf.popleft()
+            replica.join(render)
+            self._where[render] = replica
             self._fleet.moved(replica, replica.taken - 1)
             joined[replica] = None
+            self._claim(now)
         for replica in joined:
             self._begin_pass(replica, now)
 
-    def _next_render(self, now: float) -> Render | None:
-        """Images of a job that was claimed come first; the next job is claimed at the last
-        moment."""
-        if not self._shelf:
+    def _claim(self, now: float) -> None:
+        """Keep the shelf filled."""
+        while len(self._shelf) < self._lane.shelf:
             job = self._waiting.claim(now)
             if job is None:
-                return None
-            self._shares[job.arrival.tier].claimed(job.arrival.tenant, job.all_passes)
-            self._held_passes += job.all_passes
-            job.images_left = job.arrival.images
-            self._shelf.extend(Render(job, job.passes) for _ in range(job.images_left))
-        return self._shelf.popleft()
+                return
+            job.leased_at = now
+            job.claimed_at = now if job.claimed_at is None else job.claimed_at
+            job.renders = [Render(job, passes) for passes in job.left]
+            self._held[job] = None
+            self._held_passes += sum(job.left)
+            self._shelf.extend(job.renders)
+
+    def _want_way(self, job: Job, now: float) -> None:
+        """If it has found no slot in a moment, others are asked to leave theirs."""
+        self._wanting[job] = None
+        if len(self._wanting) == 1:
+            self._later(now + self._lane.dispatch_seconds + NO_SLOT_SECONDS, self._make_way)
+
+    def _make_way(self, now: float) -> None:
+        wanting, self._wanting = list(self._wanting), {}
+        leaving = who_leaves(self._waiting.fair_queue, wanting, self._held) if self._shelf else ()
+        for job in leaving:
+            self._give_back(job, now)
+        if leaving:
+            self._nudge(now)
+
+    def _give_back(self, job: Job, now: float) -> None:
+        """At its place in the queue, from its last whole passes."""
+        for render in job.renders:
+            if (replica := self._where.pop(render, None)) is not None:
+                replica.abort(render)
+                self._fleet.moved(replica, replica.taken + 1)
+        self._shelf = deque(render for render in self._shelf if render.job is not job)
+        self._waiting.put_back(job)
+        job.renders = []
+        self._held_passes -= sum(job.left)
+        del self._held[job]
 
     # Passes
 
@@ -189,48 +225,53 @@ class _Simulation:
     def _pass_ends(self, replica: Replica, now: float) -> None:
         if not replica.drawing:
             return  # it was lost meanwhile
-        before, drawn = replica.taken, replica.drawn_passes
-        leaving = replica.end_pass()
+        taken, drawn = replica.taken, replica.drawn_passes
+        done, aborted = replica.end_pass()
         self._held_passes -= replica.drawn_passes - drawn
         self._drawn_passes += replica.drawn_passes - drawn
-        for render in leaving:
-            self._leaves(render, replica, now)
-        if leaving:
-            self._fleet.moved(replica, before)
-            self._fleet.left_empty(replica, now)
-            if self._lane.dispatch_seconds > 0:
-                self._nudge(now)
-            else:  # somebody joins at this very boundary
-                self._fill(now)
+        for render in aborted:
+            self._trip(render, replica, now)
+        for render in done:
+            self._done(render, replica, now)
+        self._fleet.moved(replica, taken)
+        self._fleet.left_empty(replica, now)
+        if done and self._lane.dispatch_seconds > 0:
+            self._nudge(now)
+        elif done:  # somebody joins at this very boundary
+            self._fill(now)
         self._begin_pass(replica, now)
 
-    def _leaves(self, render: Render, replica: Replica, now: float) -> None:
-        self._trip(render, replica.node, now, done=True)
+    def _done(self, render: Render, replica: Replica, now: float) -> None:
+        self._trip(render, replica, now)
+        del self._where[render]
         job = render.job
-        job.images_left -= 1
-        if not job.images_left:
+        job.renders.remove(render)
+        if not job.renders:
             job.finished_at = now
             self._unended -= 1
+            del self._held[job]
             self._waiting.ended(job)
 
     def _lost(self, replica: Replica, renders: list[Render], now: float) -> None:
         """They go on elsewhere before anybody new, from their last whole pass."""
         for render in renders:
-            self._trip(render, replica.node, now, done=False)
-        self._shelf.extendleft(reversed(renders))
+            self._trip(render, replica, now)
+        mine = [render for render in renders if not render.leaving]
+        for render in mine:
+            del self._where[render]
+            render.seated, render.seat = False, None
+        self._shelf.extendleft(reversed(mine))
         self._nudge(now)
 
-    def _trip(self, render: Render, node: int, now: float, *, done: bool) -> None:
-        trip = Trip(node, render.seat, render.seated_at, now, render.job, done)
-        self._outcome.trips.append(trip)
+    def _trip(self, render: Render, replica: Replica, now: float) -> None:
+        if render.seat is not None:
+            done = not render.passes_left
+            trip = Trip(replica.node, render.seat, render.began_at, now, render.job, done)
+            self._outcome.trips.append(trip)
 
     # Ticks
 
     def _tick(self, now: float) -> None:
-        if now >= self._window_ends:
-            self._window_ends += WINDOW_SECONDS
-            for tier, shares in self._shares.items():
-                shares.window_ends(self._waiting.held_up(tier))
         snapshot = self._snapshot(now)
         if self._lane.marks:
             self._tighten(snapshot)

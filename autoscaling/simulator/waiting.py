@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from autoscaling.policy import TierLoad
+from autoscaling.simulator.shares import Shares
 from autoscaling.simulator.work import Job
 from jobs.fair_queue import FairQueue, Head, Served, aged, stamp
 from jobs.tiers import DEFAULT_TIER, Tier
@@ -56,7 +57,13 @@ class Waiting:
         self._images_today: Counter[tuple[str, int]] = Counter()
         self._under_way: Counter[str] = Counter()
         self._let_in: set[str] = set()
-        self.queued: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._queued: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.shares: defaultdict[str, Shares] = defaultdict(Shares)
+
+    @property
+    def fair_queue(self) -> FairQueue:
+        """Who gets which share now."""
+        return FairQueue(self.tiers, self._least_share)
 
     def submit(self, job: Job, now: float) -> str | None:
         """Take it in; or why it is refused: `rollout`, `quota` or `queue_full`."""
@@ -71,11 +78,12 @@ class Waiting:
         used = self._images_today[today] + arrival.images
         if tier.images_per_day is not None and used > tier.images_per_day:
             return "quota"
-        queued = self.queued[arrival.tier]
+        queued = self._queued[arrival.tier]
         if tier.queued_jobs is not None and queued[arrival.tenant] >= tier.queued_jobs:
             return "queue_full"
         self._images_today[today] = used
         queued[arrival.tenant] += 1
+        job.left = [job.passes] * arrival.images
         self._enter(job, now)
         return None
 
@@ -85,7 +93,13 @@ class Waiting:
         flow = (arrival.tier, arrival.tenant)
         vtime = aged(queue.vtime, now - queue.vtime_at)
         job.stamp = self._last_stamps[flow] = stamp(vtime, self._last_stamps.get(flow), cost)
-        queue.push((job.stamp, job.number, job))
+        self._push(job)
+
+    def _push(self, job: Job) -> None:
+        tier, tenant = job.arrival.tier, job.arrival.tenant
+        self._tiers[tier].push((job.stamp, job.number, job))
+        if tenant not in self._parked:
+            self.shares[tier].enters(tenant)
 
     def claim(self, now: float) -> Job | None:
         """The next job, by turns between tiers and by stamp within one; None when nobody may."""
@@ -96,7 +110,7 @@ class Waiting:
         }
         if not heads:
             return None
-        fair = FairQueue(self.tiers, self._least_share)
+        fair = self.fair_queue
         served = {tier: queue.served for tier, queue in self._tiers.items()}
         tier = fair.pick(heads, served)
         queue = self._tiers[tier]
@@ -104,16 +118,23 @@ class Waiting:
         queue.vtime = max(aged(queue.vtime, now - queue.vtime_at), heads[tier].vft)
         queue.vtime_at = now
         job = queue.pop()[2]
-        self._under_way[job.arrival.tenant] += job.arrival.images
-        self._leave(tier, job.arrival.tenant)
-        job.claimed_at = now
-        return job
-
-    def _leave(self, tier: str, tenant: str) -> None:
-        queued = self.queued[tier]
+        tenant, queued = job.arrival.tenant, self._queued[tier]
+        self._under_way[tenant] += len(job.left)
+        self.shares[tier].claimed(tenant, sum(job.left))
         queued[tenant] -= 1
         if not queued[tenant]:
             del queued[tenant]
+            self.shares[tier].leaves(tenant)
+        return job
+
+    def put_back(self, job: Job) -> None:
+        """A claimed job gives way: it waits again, at its place, for what is left of it."""
+        tier, tenant = job.arrival.tier, job.arrival.tenant
+        self.ended(job)
+        self._queued[tier][tenant] += 1
+        self._push(job)
+        job.left = [render.passes_left for render in job.renders]
+        self.shares[tier].claimed(tenant, -sum(job.left))
 
     def _head(self, tier: str, queue: _TierQueue) -> Job | None:
         """Jobs of tenants that render as much as they may are parked on the way. A job larger than
@@ -122,25 +143,22 @@ class Waiting:
         while queue.heap:
             job = queue.heap[0][2]
             under_way = self._under_way[job.arrival.tenant]
-            if limit is None or not under_way or under_way + job.arrival.images <= limit:
+            if limit is None or not under_way or under_way + len(job.left) <= limit:
                 return job
             heappush(self._parked.setdefault(job.arrival.tenant, []), queue.pop())
+            self.shares[tier].leaves(job.arrival.tenant)
         return None
 
     def ended(self, job: Job) -> None:
-        """A claimed job is done: its tenant's parked ones take their places again."""
+        """A claimed job is held no more: its tenant's parked ones take their places again."""
         tenant = job.arrival.tenant
-        self._under_way[tenant] -= job.arrival.images
+        self._under_way[tenant] -= len(job.left)
         parked = self._parked.get(tenant, [])
-        for _ in range(min(UNPARKED, len(parked))):
-            queued = heappop(parked)
-            self._tiers[queued[2].arrival.tier].push(queued)
+        unparked = [heappop(parked)[2] for _ in range(min(UNPARKED, len(parked)))]
         if not parked:
             self._parked.pop(tenant, None)
-
-    def held_up(self, tier: str) -> list[str]:
-        """Tenants of the tier who wait for nothing but their turn."""
-        return [tenant for tenant in self.queued[tier] if tenant not in self._parked]
+        for next_one in unparked:
+            self._push(next_one)
 
     def load(self, now: float) -> dict[str, TierLoad]:
         """Tiers in which somebody waits, as the ledger tells it: without parked jobs."""

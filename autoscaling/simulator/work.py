@@ -57,7 +57,8 @@ class Lane:
     cost: of one pass. passes: of an image. replicas: that draw at the start. nodes: replicas that
     find room, whatever is asked for; None: all. start_failures: share of starts that fail, at their
     end, and are tried again. failures_per_hour: of one drawing replica. dispatch_seconds: from a
-    slot that is free, or a job that arrives, until the job has joined. marks: what tightens the
+    slot that is free, or a job that arrives, until the job has joined. shelf: images that are
+    claimed ahead of a slot. marks: what tightens the
     tiers while the lane is hot. late_seconds: see ColdStarts. deadline_seconds: how long the
     simulation goes on after the last arrival for those who still wait.
     """
@@ -76,6 +77,7 @@ class Lane:
     start_failures: float = 0.0
     failures_per_hour: float = 0.0
     dispatch_seconds: float = 0.005
+    shelf: int = 2
     tick_seconds: float = 1.0
     marks: Sequence[Mark] = ()
     late_seconds: float = 120.0
@@ -94,23 +96,37 @@ class Lane:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way. stamp: its place in the fair queue. began_at: its first image's first
-    pass. refused: why it was not accepted. Times are None until they come."""
+    """A request on its way. Times are None until they come.
+
+    stamp: its place in the fair queue. left: passes left of each image when it was last in the
+    queue; renders: its images while it is held. claimed_at: taken out of the queue for the first
+    time; leased_at: for the last. began_at: its first image's first pass. refused: why it was not
+    accepted. way_made: slots were cleared for it; preemptions: it left its own for others.
+    """
 
     number: int
     arrival: Arrival
     passes: int
     stamp: float = 0.0
-    images_left: int = 0
+    left: list[int] = field(default_factory=list)
+    renders: list[Render] = field(default_factory=list)
     claimed_at: float | None = None
+    leased_at: float = 0.0
     began_at: float | None = None
     finished_at: float | None = None
     refused: str | None = None
+    way_made: bool = False
+    preemptions: int = 0
 
     @property
     def all_passes(self) -> int:
-        """Of all its images."""
+        """Of all its images, from their beginning."""
         return self.arrival.images * self.passes
+
+    @property
+    def furthest(self) -> float:
+        """Share of the passes that its furthest image has had."""
+        return 1 - min((render.passes_left for render in self.renders), default=0) / self.passes
 
     @property
     def wait_seconds(self) -> float | None:
@@ -125,12 +141,13 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Render:
-    """One image of a claimed job; a rider of the engine's scheduler. seat: which of the replica's
-    slots; seated_at: when it got it."""
+    """One image of a held job; a rider of the engine's scheduler. seated: it has a slot, or is
+    promised one. seat: which one, from began_at on, None before its first pass there."""
 
     job: Job
     passes_left: int
     leaving: bool = False
+    seated: bool = False
     batch_key: str = BATCH_KEY
-    seat: int = 0
-    seated_at: float = 0.0
+    seat: int | None = None
+    began_at: float = 0.0

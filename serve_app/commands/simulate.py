@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from autoscaling.clairvoyant import clairvoyant, gpu_seconds
+from autoscaling.rivals import RIVALS
 from autoscaling.simulator.chrome_trace import chrome_trace
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import figures
@@ -44,7 +46,8 @@ def _run(options: argparse.Namespace) -> int:
         policy = None if run.new_policy is None else run.new_policy()
         outcome = simulate(run.lane, coming, policy, duration_seconds=length, seed=options.seed)
         outcomes.append((run.name, outcome))
-    found = [figures(name, outcome, WATTS[options.gpu]) for name, outcome in outcomes]
+    optimum = _optimum_hours(options, runs[0], coming)
+    found = [figures(name, outcome, WATTS[options.gpu], optimum) for name, outcome in outcomes]
     Console(highlight=False).print(table(found))
     if options.json:
         options.json.write_text(as_json(found), encoding="utf-8")
@@ -57,6 +60,16 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _optimum_hours(
+    options: argparse.Namespace, run: Simulated, coming: Sequence[Arrival]
+) -> float | None:
+    """GPU-hours of the best schedule in hindsight with the same lane and wait target."""
+    if not options.optimum:
+        return None
+    best = clairvoyant(run.lane, coming, run.wait_seconds, seed=options.seed)
+    return None if best is None else gpu_seconds(best) / 3600
+
+
 def _runs(options: argparse.Namespace) -> list[Simulated]:
     assumptions = Assumptions(
         picture_seconds=options.gpu_seconds_per_picture,
@@ -65,12 +78,14 @@ def _runs(options: argparse.Namespace) -> list[Simulated]:
         start_failures=options.start_failures,
         failures_per_hour=options.failures_per_hour,
     )
-    return [
-        simulated(
-            path, parse_serve_config(load_serve_config(path), str(path)), options.lane, assumptions
-        )
-        for path in (options.config, *map(Path, options.compare))
-    ]
+
+    def load(path: Path) -> Simulated:
+        file = parse_serve_config(load_serve_config(path), str(path))
+        return simulated(path, file, options.lane, assumptions)
+
+    asked = load(options.config)
+    others = [asked.scaled_by(o) if o in RIVALS else load(Path(o)) for o in options.compare]
+    return [asked, *others]
 
 
 def _arrivals(options: argparse.Namespace, run: Simulated) -> list[Arrival]:
@@ -101,7 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--scenario", choices=SCENARIOS, metavar="NAME", help="one of those below")
     source.add_argument("--trace", type=Path, metavar="FILE", help="a CSV file with arrival times")
     parser.add_argument(
-        "--compare", nargs="+", default=(), metavar="OTHER", help="other config files beside it"
+        "--compare",
+        nargs="+",
+        default=(),
+        metavar="OTHER",
+        help=f"beside it: other config files, or other policies ({', '.join(RIVALS)})",
+    )
+    parser.add_argument(
+        "--optimum", action="store_true", help="find the best schedule in hindsight: a dozen runs"
     )
     parser.add_argument("--lane", help="which lane of the config file, if it has several")
     parser.add_argument("--seed", type=int, default=0)

@@ -44,7 +44,7 @@ def test_a_run_is_told_as_table_json_plot_and_trace(
     files = [text for option, name in names.items() for text in (option, str(tmp_path / name))]
     given = ["simulate", PACED, "--trace", str(crowd(tmp_path)), "--compare", PACED]
     assert main([*given, *files]) == 0
-    assert "wait p50 / p95 / p99, s" in capsys.readouterr().out
+    assert "wait p95, s" in capsys.readouterr().out
 
     ours, other = json.loads((tmp_path / "f.json").read_text())["runs"]
     assert ours == other
@@ -83,3 +83,15 @@ def test_what_cannot_be_simulated_is_refused_in_a_line(
 def test_a_cold_start_must_make_sense(bad: str) -> None:
     with pytest.raises(SystemExit):
         main(["simulate", PACED, "--scenario", "step", f"--cold-start={bad}"])
+
+
+def test_rivals_and_the_optimum_stand_beside_the_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["simulate", "configs/paced-autoscaling.yaml", "--trace", str(crowd(tmp_path))]
+    assert main([*given, "--compare", "knative", "static", "--optimum", "--cold-start", "2"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["paced-autoscaling", "knative", "static"]
+    over = next(row.split()[-3:] for row in rows if "over the optimum" in row)
+    assert all(float(ratio) > 0 for ratio in over)
+    assert float(over[0]) <= float(over[2])

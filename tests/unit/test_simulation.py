@@ -184,3 +184,20 @@ def test_a_simulated_replica_draws_as_the_real_engine_does() -> None:
     assert [job.finished_at for job in outcome.jobs] == pytest.approx(
         [ended[number] for number in range(40)]
     )
+
+
+def test_a_paid_job_takes_the_slot_of_a_free_one_which_goes_on_from_its_last_pass() -> None:
+    tiers = {"free": Tier(weight=1), "paid": Tier(weight=9)}
+    free = [Arrival(0.0, f"f{n}") for n in range(2)]
+    lane = one_slot(slots=2, passes=20, tiers=tiers)
+    outcome = simulate(lane, [*free, Arrival(3.0, "p", "paid")])
+    paid = outcome.jobs[-1]
+    assert paid.wait_seconds == pytest.approx(0.5)  # the pass under way, which is given up
+    assert paid.finished_at == pytest.approx(13.5)
+    assert [(trip.ended, trip.job.arrival.tier) for trip in outcome.trips] == [
+        (3.5, "free"),
+        (10.0, "free"),
+        (13.5, "paid"),
+        (17.5, "free"),
+    ]
+    assert sum(job.preemptions for job in outcome.jobs) == 1
