@@ -36,7 +36,8 @@ class Schedule:
         second = int(snapshot.at)
         if second < len(self.targets):
             return Decision(self.targets[second], "known beforehand")
-        return Decision(min(1, len(snapshot.waiting)), "what is left")
+        left = snapshot.waiting_seconds + snapshot.running_seconds
+        return Decision(int(left > 0), "what is left")
 
 
 def clairvoyant(
