@@ -62,9 +62,22 @@ def submitted(cluster: Running, **wishes: Any) -> httpx.Response:
     )
 
 
+def limits(cluster: Running) -> dict[str, Any]:
+    body: dict[str, Any] = httpx.get(
+        f"{cluster.api}/v1/limits", headers=headers(), timeout=60
+    ).json()
+    return body
+
+
 def images_a_day(cluster: Running) -> object:
-    answer = httpx.get(f"{cluster.api}/v1/limits", headers=headers(), timeout=60).json()
-    return answer["images_per_day"]["limit"]
+    return limits(cluster)["images_per_day"]["limit"]
+
+
+def temporary_under_load(cluster: Running) -> bool:
+    return submitted(cluster).status_code == 202 and bool(limits(cluster)["temporary"])
+
+
+ANY_WORK = {"above_seconds": 0.001, "below_seconds": 0.0005, "hold_seconds": 0.0}
 
 
 def code(answer: httpx.Response) -> object:
@@ -83,6 +96,10 @@ EDITS: dict[str, tuple[list[Edit], Callable[[Running], bool]]] = {
     "rollout": (
         live(tiers={"free": {**FREE, "rollout": "off"}}),
         lambda cluster: submitted(cluster).status_code == 403,
+    ),
+    "temporary_limits": (
+        live(temporary_limits=[{**ANY_WORK, "tiers": {"free": {"images_per_day": 10_000}}}]),
+        temporary_under_load,
     ),
 }
 
