@@ -180,7 +180,7 @@ def _milliseconds(seconds: list[float], q: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Ask ten times what the lane can do, and count.")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the flood")
-    parser.add_argument("--quick", action="store_true", help="about a minute in all")
+    parser.add_argument("--quick", action="store_true", help="a minute and a half in all")
     options = parser.parse_args()
     phases = Phases(25.0, 35.0) if options.quick else Phases(110.0, 60 * options.minutes)
     print(json.dumps(run(phases)))
