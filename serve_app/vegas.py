@@ -12,7 +12,7 @@ import math
 LEAST, MOST = 16, 512
 WINDOW = 32
 """Stays of which the mean is taken, at least: one alone says more of the machine than of us."""
-FEW = 6.0
+FEW = 12.0
 """That wait inside is right: fewer leave the service idle at times, more only wait."""
 PROBE_WINDOWS = 100
 """Then the shortest stay is forgotten and half as many let in, to measure it again: a service may
