@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,12 @@ def check_file(path: str) -> tuple[dict[str, Any], ServeFile]:
     except ConfigError as error:
         problems = [problem.removeprefix(f"{path}: ") for problem in error.problems]
         raise _numbered(path, text, problems) from None
-    if problems := [*repeated_keys(text), *_applications(file), *_of_ray(document)]:
+    if problems := [
+        *_not_json(document),
+        *repeated_keys(text),
+        *_applications(file),
+        *_of_ray(document),
+    ]:
         raise _numbered(path, text, problems)
     return document, file
 
@@ -74,6 +80,15 @@ def _application(application: Application) -> list[str]:
             "user_config, best through a YAML anchor"
         )
     return found
+
+
+def _not_json(document: dict[str, Any]) -> list[str]:
+    """YAML can say more than can be sent to Serve: dates, .nan, an alias inside of its anchor."""
+    try:
+        json.dumps(document, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return [f"applications: cannot be sent as JSON: {error}"]
+    return []
 
 
 def _of_ray(document: dict[str, Any]) -> list[str]:

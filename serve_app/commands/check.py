@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import psutil
 from autoscaling.room import Reservation, Room, needed, shortage
 from deployments.serve_api import ClusterFailed, ServeApi
 from serve_app.checking import check_file
-from serve_app.commands.cluster import add_address, add_file, speaker
+from serve_app.commands.operating import a_number, add_address, add_file, speaker
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
 from serve_app.serve_file import ServeFile
@@ -80,27 +79,11 @@ def _room(file: ServeFile, options: argparse.Namespace) -> Sequence[Room] | None
     if options.address:
         return ServeApi(options.address.rstrip("/")).nodes()
     if options.cpus is not None:
-        return [Room(options.cpus, options.gpus)] * (options.nodes or 1)
+        return [Room(options.cpus, options.gpus)] * int(options.nodes or 1)
     if file.http_options.host == "127.0.0.1":
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         return [Room(psutil.cpu_count() or 1, gpus)]
     return None
-
-
-def _amount(text: str) -> float:
-    try:
-        amount = float(text)
-    except ValueError:
-        amount = math.nan
-    if not 0 <= amount < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 up, not {text!r}")
-    return amount
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, not {text!r}")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,8 +94,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_file(parser, "+")
-    parser.add_argument("--cpus", type=_amount, metavar="N", help="CPUs of each node")
-    parser.add_argument("--gpus", type=_amount, default=0.0, metavar="N", help="GPUs of each node")
-    parser.add_argument("--nodes", type=_count, metavar="N", help="nodes of that size (1)")
+    parser.add_argument("--cpus", type=a_number(0), metavar="N", help="CPUs of each node")
+    parser.add_argument(
+        "--gpus", type=a_number(0), default=0.0, metavar="N", help="GPUs of each node"
+    )
+    parser.add_argument("--nodes", type=a_number(1), metavar="N", help="nodes of that size (1)")
     add_address(parser, default=None)
     return parser

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from deployments.serve_api import ClusterFailed, ServeApi
 from serve_app.checking import check_file
-from serve_app.commands.cluster import add_address, add_file, speaker
+from serve_app.commands.operating import add_address, add_file, speaker
 from serve_app.config_diff import Change, Effect, changes
 from serve_app.config_errors import ConfigError
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoscaling.planning.figures import Figures, UnknownFigure, load_figures
 from autoscaling.planning.plan import Line, Wishes, number, plan
-from serve_app.commands.cluster import speaker
+from serve_app.commands.operating import a_number, speaker
 from serve_app.planned_config import planned_config
 
 EPILOG = """\
@@ -61,25 +60,9 @@ def _show(wishes: Wishes, lines: dict[str, Line]) -> None:
         console.print(said, style="yellow" if figure.kind == "estimate" else "green")
 
 
-def _number(least: float, *, above: bool = False) -> Callable[[str], float]:
-    """From `least` up, or above it."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (least < value < math.inf or (value == least and not above)):
-            wanted = f"{'above' if above else 'from'} {least:g}{'' if above else ' up'}"
-            raise argparse.ArgumentTypeError(f"must be a number {wanted}, not {text!r}")
-        return value
-
-    return parse
-
-
 def _figure(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
-    return name.strip().replace(" ", "_"), _number(0, above=True)(value)
+    return name.strip().replace(" ", "_"), a_number(0, above=True)(value)
 
 
 def _parser(figures: Figures) -> argparse.ArgumentParser:
@@ -89,14 +72,14 @@ def _parser(figures: Figures) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    positive, models = _number(0, above=True), ", ".join(figures.models)
+    positive, models = a_number(0, above=True), ", ".join(figures.models)
     add = parser.add_argument
     add("--images-per-week", type=positive, required=True, metavar="N", help="such as 700e6")
-    add("--peak-factor", type=_number(1), required=True, metavar="X", help="peak over the mean")
+    add("--peak-factor", type=a_number(1), required=True, metavar="X", help="peak over the mean")
     add("--model", required=True, help=f"one of {models}; any with --set images_per_gpu_second=R")
     add("--gpu", required=True, help=f"one of {', '.join(figures.gpus)}")
     add("--p95-wait", type=positive, required=True, metavar="SECONDS", help="95 %% begin by then")
-    add("--images-per-job", type=_number(1), default=1.0, metavar="N", help="mean n (1)")
+    add("--images-per-job", type=a_number(1), default=1.0, metavar="N", help="mean n (1)")
     add(
         "--set",
         type=_figure,

@@ -138,3 +138,21 @@ def test_a_line_is_found_behind_anchors_and_merges() -> None:
         "a.x: given twice, keep one",
         "b.0.y: given twice, keep one",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\n\tb: 2\n", ":2: not YAML: found character"),
+        (f"{LAPTOP}    runtime_env: {{a: 2026-01-01}}\n", "cannot be sent as JSON: Object of type"),
+        (f"{LAPTOP}    runtime_env: {{a: .nan}}\n", "cannot be sent as JSON: Out of range"),
+        (f"{LAPTOP}    runtime_env: &a {{a: *a}}\n", "cannot be sent as JSON: Circular"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    assert main(["check", str(file)]) == 1
+    assert said in capsys.readouterr().out

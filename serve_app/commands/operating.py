@@ -1,8 +1,10 @@
-"""What the commands that talk to a Ray cluster share: its address, its room, how they speak."""
+"""What the commands of an operator share: how arguments are read, and how they speak."""
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -22,6 +24,22 @@ def add_address(parser: argparse.ArgumentParser, default: str | None = ADDRESS) 
 def add_file(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """The config file, or files."""
     parser.add_argument("file", nargs=nargs, metavar="FILE", help="a Serve config file")
+
+
+def a_number(least: float, *, above: bool = False) -> Callable[[str], float]:
+    """An argument's type: from `least` up, or above it."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (least < value < math.inf or (value == least and not above)):
+            wanted = f"{'above' if above else 'from'} {least:g}{'' if above else ' up'}"
+            raise argparse.ArgumentTypeError(f"must be a number {wanted}, not {text!r}")
+        return value
+
+    return parse
 
 
 def speaker(*, stderr: bool = False) -> Console:
