@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -79,6 +79,9 @@ bench-overload: setup ## Ask ten times what the lane can do for ten minutes; cou
 
 bench-autoscaling: setup ## Play four crowds to a live lane whose decoders come and go, and to the simulator
 	$(BIN)/python -m scripts.autoscaling
+
+bench-policies: setup ## Measure what scaling policies cost beside hindsight and beside each other
+	$(BIN)/python -m scripts.policies
 
 chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
 	$(BIN)/python -m scripts.chaos

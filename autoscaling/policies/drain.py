@@ -15,10 +15,10 @@ from autoscaling.policies.forecast import Forecast
 from autoscaling.policy import Decision, LoadSnapshot
 from jobs.fair_queue import FairQueue
 
-LEAST_LEFT = 0.5
+LEAST_LEFT = 0.6
 """Of a wait target is always left: one job that is late already, or came back to the queue, is no
 reason to ask for any number of replicas."""
-EASE = 0.6
+EASE = 0.45
 """Replicas are given back once they would not be missed even if everybody had only this share of
 the wait target. Between that and the target nothing changes, so that noise moves nothing."""
 

@@ -151,7 +151,7 @@ def test_a_queue_is_drawn_while_its_first_job_is_still_patient():
     policy = DrainTarget(lambda _: 60.0, FairQueue({}), forecast)
     assert policy.need(snapshot(0, {"free": queue(600, 0)}, target=100)).replicas == 9
     assert policy.need(snapshot(0, {"free": queue(600, 20)}, target=100)).replicas == 12
-    assert policy.need(snapshot(0, {"free": queue(600, 500)}, target=100)).replicas == 15
+    assert policy.need(snapshot(0, {"free": queue(600, 500)}, target=100)).replicas == 14
 
 
 def test_what_starts_now_misses_a_cold_start():

@@ -1,0 +1,108 @@
+"""What is measured of a policy, each in one simulated run or a few."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from autoscaling.clairvoyant import clairvoyant, gpu_seconds
+from autoscaling.policies import PolicyNumbers, build_policy
+from autoscaling.rivals import RIVALS, Requests, rival
+from autoscaling.simulator.energy import WATTS
+from autoscaling.simulator.figures import direction_changes, figures
+from autoscaling.simulator.simulation import Outcome, simulate
+from autoscaling.simulator.work import Arrival, ColdStart, Lane
+from engine.cost import PassCost
+from jobs.fair_queue import FairQueue
+from scripts.policies.loads import ONE_TIER, PICTURE_SECONDS, TIERS, launch_day, pulse
+
+MOST = 400
+MINUTE = PolicyNumbers(min_replicas=0, max_replicas=MOST)
+"""The defaults, for a p95 wait of a minute."""
+SECONDS = replace(MINUTE, wait_seconds=5.0, horizon_seconds=60.0, scale_down_seconds=45.0)
+"""For five seconds, as docs/autoscaling.md advises."""
+LADDER = (60.0, 50.0, 40.0, 30.0, 20.0, 15.0, 10.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """gpu_hours paid; p95: seconds that 95 % of the jobs waited at most."""
+
+    gpu_hours: float
+    p95: float
+    work_hours: float
+    optimum_hours: float | None = None
+
+    @property
+    def over_optimum(self) -> float:
+        """inf when there is none."""
+        return self.gpu_hours / self.optimum_hours if self.optimum_hours else float("inf")
+
+
+def lane(cold_start: float | ColdStart, slots: int = 1, passes: int = 4) -> Lane:
+    """Pictures of 20 GPU-seconds, from nothing to 400 GPUs."""
+    return Lane(
+        cost=PassCost(0.0, PICTURE_SECONDS / passes),
+        slots=slots,
+        passes=passes,
+        tiers=ONE_TIER,
+        min_replicas=0,
+        max_replicas=MOST,
+        replicas=0,
+        cold_start=cold_start if isinstance(cold_start, ColdStart) else ColdStart(cold_start),
+    )
+
+
+def of_three_tiers(there: Lane) -> Lane:
+    """The same with three tiers, and never without a replica."""
+    return replace(there, tiers=TIERS, min_replicas=1, replicas=1)
+
+
+def ours(there: Lane, load: Sequence[Arrival], numbers: PolicyNumbers) -> Run:
+    """Our policy's run."""
+    return _run(simulate(there, load, build_policy(numbers, FairQueue(there.tiers))))
+
+
+def beside_hindsight(there: Lane, load: Sequence[Arrival], numbers: PolicyNumbers) -> Run:
+    """Our policy's run, and the best that hindsight found for the same wait target."""
+    best = clairvoyant(there, load, numbers.wait_seconds)
+    hours = gpu_seconds(best) / 3600 if best else None
+    return replace(ours(there, load, numbers), optimum_hours=hours)
+
+
+def beside_rivals(there: Lane, load: Sequence[Arrival]) -> Iterator[tuple[str, Run, Run]]:
+    """Each rival's run, and the cheapest of ours, down a ladder of wait targets, that lets nobody
+    wait longer at p95."""
+    requests = Requests(there.picture_seconds, there.slots)
+    runs = [ours(there, load, replace(MINUTE, wait_seconds=wait)) for wait in LADDER]
+    for name in RIVALS:
+        theirs = _run(simulate(there, load, rival(name, requests, 0, there.max_replicas)))
+        fair = [run for run in runs if run.p95 <= theirs.p95]
+        if fair:
+            yield name, theirs, min(fair, key=lambda run: run.gpu_hours)
+
+
+def changes_per_minute(seed: int, cold_start: float, numbers: PolicyNumbers) -> float:
+    """Of the direction in which the target moves, from the end of a tenfold pulse on."""
+    there = of_three_tiers(lane(cold_start))
+    policy = build_policy(replace(numbers, min_replicas=1), FairQueue(TIERS))
+    outcome = simulate(there, pulse(seed), policy, duration_seconds=2400.0)
+    after = [sample for sample in outcome.samples if sample.at >= 900]
+    return direction_changes([s.target for s in after]) / ((after[-1].at - after[0].at) / 60)
+
+
+def launch_day_seconds() -> tuple[float, Run]:
+    """How long simulating the launch day takes, from drawing its arrivals to its figures."""
+    began = time.perf_counter()
+    there = of_three_tiers(lane(ColdStart(22.7, 42.0), slots=4, passes=12))
+    policy = build_policy(replace(MINUTE, min_replicas=1), FairQueue(TIERS))
+    outcome = simulate(there, launch_day(), policy, duration_seconds=86_400.0)
+    run = _run(outcome)
+    return time.perf_counter() - began, run
+
+
+def _run(outcome: Outcome) -> Run:
+    found = figures("", outcome, WATTS["h200"])
+    work = sum(job.all_passes for job in outcome.jobs) * outcome.lane.row_seconds
+    return Run(found.gpu_hours, found.all.waits[1], work / 3600)
