@@ -17,6 +17,8 @@ from serve_app.config import ClusterConfig, with_live
 from serve_app.config_errors import ConfigError
 from serve_app.serve_file import Application, ServeFile
 
+HEADROOM = 2
+"""As in app.py, which this does not import for Ray's sake."""
 PRODUCTION_STARTS = ColdStart(22.7, 42.0)
 """How long a base model took to load in a production service (Alibaba's GenTD26 trace)."""
 
@@ -75,6 +77,7 @@ def simulated(
         grace_seconds=config.decoder.grace_seconds,
         start_failures=assumptions.start_failures,
         failures_per_hour=assumptions.failures_per_hour,
+        headroom=HEADROOM,
         shelf=config.dispatcher.shelf * config.dispatcher.replicas,
         marks=config.marks(),
         late_seconds=config.scaling.late_seconds,

@@ -28,7 +28,7 @@ class Shares:
         self._given: Counter[str] = Counter()
 
     def enters(self, tenant: str) -> None:
-        """It waits for its turn from now on."""
+        """It waits for its turn from now on, unless it does already."""
         self._entered.setdefault(tenant, self._each)
 
     def leaves(self, tenant: str) -> None:
@@ -37,9 +37,9 @@ class Shares:
         if entered is not None:
             self._due[tenant] += self._each - entered
 
-    def claimed(self, tenant: str, work: int) -> None:
-        """Somebody who waits gets so much; or gives it back, when it is negative."""
-        self._jobs += 1 if work > 0 else -1
+    def given(self, tenant: str, work: int) -> None:
+        """Somebody who waits begins with so much."""
+        self._jobs += 1
         self._work += work
         if len(self._entered) > 1:
             self._each += work / len(self._entered)

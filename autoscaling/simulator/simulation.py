@@ -167,6 +167,9 @@ class _Simulation:
         self._claim(now)
         while self._shelf and (replica := self._fleet.roomiest()) is not None:
             render = self._shelf.popleft()
+            if not render.job.seated:
+                render.job.seated = True
+                self._waiting.begins(render.job)
             replica.join(render)
             self._where[render] = replica
             self._fleet.moved(replica, replica.taken - 1)
@@ -177,7 +180,8 @@ class _Simulation:
 
     def _claim(self, now: float) -> None:
         """Keep the shelf filled."""
-        while len(self._shelf) < self._lane.shelf:
+        room = self._lane.shelf + self._lane.headroom * self._fleet.counts[Life.DRAWING]
+        while len(self._shelf) < room:
             job = self._waiting.claim(now)
             if job is None:
                 return

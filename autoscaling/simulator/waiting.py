@@ -58,6 +58,7 @@ class Waiting:
         self._under_way: Counter[str] = Counter()
         self._let_in: set[str] = set()
         self._queued: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._unbegun: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.shares: defaultdict[str, Shares] = defaultdict(Shares)
 
     @property
@@ -83,6 +84,7 @@ class Waiting:
             return "queue_full"
         self._images_today[today] = used
         queued[arrival.tenant] += 1
+        self._unbegun[arrival.tier][arrival.tenant] += 1
         job.left = [job.passes] * arrival.images
         self._enter(job, now)
         return None
@@ -98,7 +100,7 @@ class Waiting:
     def _push(self, job: Job) -> None:
         tier, tenant = job.arrival.tier, job.arrival.tenant
         self._tiers[tier].push((job.stamp, job.number, job))
-        if tenant not in self._parked:
+        if tenant not in self._parked and self._unbegun[tier][tenant]:
             self.shares[tier].enters(tenant)
 
     def claim(self, now: float) -> Job | None:
@@ -120,12 +122,16 @@ class Waiting:
         job = queue.pop()[2]
         tenant, queued = job.arrival.tenant, self._queued[tier]
         self._under_way[tenant] += len(job.left)
-        self.shares[tier].claimed(tenant, sum(job.left))
         queued[tenant] -= 1
-        if not queued[tenant]:
-            del queued[tenant]
-            self.shares[tier].leaves(tenant)
         return job
+
+    def begins(self, job: Job) -> None:
+        """A claimed job has got its first slot."""
+        tier, tenant = job.arrival.tier, job.arrival.tenant
+        self.shares[tier].given(tenant, job.all_passes)
+        self._unbegun[tier][tenant] -= 1
+        if not self._unbegun[tier][tenant]:
+            self.shares[tier].leaves(tenant)
 
     def put_back(self, job: Job) -> None:
         """A claimed job gives way: it waits again, at its place, for what is left of it."""
@@ -134,7 +140,6 @@ class Waiting:
         self._queued[tier][tenant] += 1
         self._push(job)
         job.left = [render.passes_left for render in job.renders]
-        self.shares[tier].claimed(tenant, -sum(job.left))
 
     def _head(self, tier: str, queue: _TierQueue) -> Job | None:
         """Jobs of tenants that render as much as they may are parked on the way. A job larger than

@@ -57,8 +57,8 @@ class Lane:
     cost: of one pass. passes: of an image. replicas: that draw at the start. nodes: replicas that
     find room, whatever is asked for; None: all. start_failures: share of starts that fail, at their
     end, and are tried again. failures_per_hour: of one drawing replica. dispatch_seconds: from a
-    slot that is free, or a job that arrives, until the job has joined. shelf: images that are
-    claimed ahead of a slot. marks: what tightens the
+    slot that is free, or a job that arrives, until the job has joined. shelf, headroom: images that
+    are claimed ahead of a slot, and as many more for each drawing replica. marks: what tightens the
     tiers while the lane is hot. late_seconds: see ColdStarts. deadline_seconds: how long the
     simulation goes on after the last arrival for those who still wait.
     """
@@ -78,6 +78,7 @@ class Lane:
     failures_per_hour: float = 0.0
     dispatch_seconds: float = 0.005
     shelf: int = 2
+    headroom: int = 0
     tick_seconds: float = 1.0
     marks: Sequence[Mark] = ()
     late_seconds: float = 120.0
@@ -101,7 +102,8 @@ class Job:
     stamp: its place in the fair queue. left: passes left of each image when it was last in the
     queue; renders: its images while it is held. claimed_at: taken out of the queue for the first
     time; leased_at: for the last. began_at: its first image's first pass. refused: why it was not
-    accepted. way_made: slots were cleared for it; preemptions: it left its own for others.
+    accepted. seated: an image of it has had a slot. way_made: slots were cleared for it;
+    preemptions: how often it left its own for others.
     """
 
     number: int
@@ -115,6 +117,7 @@ class Job:
     began_at: float | None = None
     finished_at: float | None = None
     refused: str | None = None
+    seated: bool = False
     way_made: bool = False
     preemptions: int = 0
 
