@@ -26,10 +26,7 @@ from jobs.retention import Retention
 from serve_app.config import ClusterConfig, with_live
 from serve_app.gateway import adopt, create_app
 from serve_app.ledger_check import check_ledger
-
-HEADROOM = 2
-"""Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
-waits for the next slot."""
+from serve_app.sections import HEADROOM
 
 WATCHERS_PER_GATEWAY = 20_000
 """Open requests of one gateway: they only wait, so this is a guard against leaks, not a limit."""

@@ -71,6 +71,11 @@ class ModelSection(Section):
     pass_seconds: Seconds = 0.024
 
 
+HEADROOM = 2
+"""Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
+waits for the next slot."""
+
+
 class DecoderSection(Section):
     """Decoder replicas; `slots` renders share a batch in each."""
 

@@ -15,10 +15,9 @@ from engine.decoders.paced import PacedDecoder
 from jobs.fair_queue import FairQueue
 from serve_app.config import ClusterConfig, with_live
 from serve_app.config_errors import ConfigError
+from serve_app.sections import HEADROOM
 from serve_app.serve_file import Application, ServeFile
 
-HEADROOM = 2
-"""As in app.py, which this does not import for Ray's sake."""
 PRODUCTION_STARTS = ColdStart(22.7, 42.0)
 """How long a base model took to load in a production service (Alibaba's GenTD26 trace)."""
 

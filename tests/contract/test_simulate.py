@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from serve_app import app, simulated
 from serve_app.__main__ import main
 
 PACED = "configs/paced.yaml"
@@ -96,7 +95,3 @@ def test_rivals_and_the_optimum_stand_beside_the_config(
     over = next(row.split()[-3:] for row in rows if "over the optimum" in row)
     assert all(float(ratio) > 0 for ratio in over)
     assert float(over[0]) <= float(over[2])
-
-
-def test_as_many_images_wait_at_a_decoder_as_in_production() -> None:
-    assert simulated.HEADROOM == app.HEADROOM
