@@ -50,7 +50,5 @@ class Shares:
         for tenant in list(self._entered):
             self.leaves(tenant)
         least = LEAST_JOBS * self._work / max(1, self._jobs)
-        ratios = [
-            max(0, self._given[tenant]) / due for tenant, due in self._due.items() if due >= least
-        ]
+        ratios = [self._given[t] / due for t, due in self._due.items() if due >= max(1, least)]
         return jain(ratios) if len(ratios) > 1 else None

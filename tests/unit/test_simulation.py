@@ -10,6 +10,8 @@ import pytest
 
 from autoscaling.limits import Mark, Tightening
 from autoscaling.policy import Decision, LoadSnapshot
+from autoscaling.simulator.energy import WATTS
+from autoscaling.simulator.figures import direction_changes, figures
 from autoscaling.simulator.shares import jain
 from autoscaling.simulator.simulation import Outcome, simulate
 from autoscaling.simulator.work import Arrival, ColdStart, Lane
@@ -201,3 +203,24 @@ def test_a_paid_job_takes_the_slot_of_a_free_one_which_goes_on_from_its_last_pas
         (17.5, "free"),
     ]
     assert sum(job.preemptions for job in outcome.jobs) == 1
+
+
+def test_those_for_whom_nobody_draws_are_left_unfinished_at_the_deadline() -> None:
+    lane = one_slot(min_replicas=0, replicas=0, deadline_seconds=30)
+    outcome = simulate(lane, [Arrival(2.0, images=3)])
+    found = figures("nobody", outcome, WATTS["h200"])
+    assert outcome.ended_at == 32.0
+    assert (found.all.unfinished, found.all.pictures, found.gpu_hours) == (1, 0, 0.0)
+
+
+def test_figures_add_up() -> None:
+    """Two replicas for ten seconds, one of which draws for three."""
+    lane = one_slot(replicas=2, max_replicas=2)
+    outcome = simulate(lane, [Arrival(1.0, images=3, tenant="a")], duration_seconds=10.0)
+    found = figures("two", outcome, WATTS["h200"])
+    assert found.gpu_hours * 3600 == pytest.approx(20)
+    assert found.drawing_gpu_hours * 3600 == pytest.approx(3)
+    assert found.idle_gpu_hours * 3600 == pytest.approx(17)
+    assert found.kwh == pytest.approx((3 * 700 + 17 * 117) / 3.6e6)
+    assert found.all.turnarounds == (2.0, 2.0, 2.0)
+    assert direction_changes([1, 2, 2, 3, 1, 1, 4]) == 2
