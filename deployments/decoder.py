@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from deployments import loopback
@@ -22,7 +22,7 @@ loopback.install()
 
 log = logging.getLogger("ray.serve")
 
-LAST = frozenset({UpdateKind.DONE, UpdateKind.FAILED})
+LAST = frozenset({UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED})
 
 
 class DecoderReplica:
@@ -53,7 +53,7 @@ class DecoderReplica:
         log.info("decoder family %s is ready with %s slots", family, slots)
 
     async def render(self, spec: RenderSpec) -> AsyncIterator[RenderUpdate]:
-        """ACCEPTED or FULL first, then PASS as far as worth telling, then DONE or FAILED.
+        """ACCEPTED or FULL first, then PASS as far as worth telling, then LEFT, DONE or FAILED.
         Closing the stream aborts the render at the next pass boundary."""
         if not await self._seated(spec):
             yield RenderUpdate(spec.render_id, UpdateKind.FULL)
@@ -71,6 +71,11 @@ class DecoderReplica:
         finally:
             del self._inboxes[spec.render_id]
             self._engine.abort(spec.render_id)
+
+    async def leave(self, render_ids: Sequence[str]) -> None:
+        """Those that are here leave at the next pass boundary; LEFT is their last update."""
+        for render_id in render_ids:
+            self._engine.leave(render_id)
 
     async def _seated(self, spec: RenderSpec) -> bool:
         """Try at every pass boundary until the time is up."""

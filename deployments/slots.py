@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import ray
@@ -26,9 +26,9 @@ log = logging.getLogger("ray.serve")
 AWAY = (RayActorError, RayServeException, RayError, TimeoutError)
 """What a handle raises when a replica is lost, silent, or not there at all."""
 
-LAST = frozenset({UpdateKind.FULL, UpdateKind.DONE, UpdateKind.FAILED})
+LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED})
 END_SECONDS = 5.0
-"""How long the end of a stream may come after its last update."""
+"""How long the end of a stream may come after its last update, and an answer that says nothing."""
 
 
 def stage_unavailable(error: Exception, what: str) -> Exception:
@@ -70,6 +70,15 @@ class DecoderSlots:
                 await context.__aexit__(None, None, None)
             except AWAY as error:
                 log.info("the reserved replica is gone: %r", error)
+
+    async def leave(self, render_ids: Sequence[str]) -> None:
+        """Every replica hears it, as nobody here remembers who is where; it is seldom, and one
+        message for all that give way together."""
+        try:
+            heard = self._handle.broadcast("leave", list(render_ids))
+            await heard.results_async(timeout_s=END_SECONDS, return_exceptions=True)
+        except AWAY as error:
+            raise StageUnavailable(f"no decoder to ask: {error!r}") from error
 
 
 class ReplicaSlot:

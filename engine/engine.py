@@ -25,13 +25,15 @@ class Flight:
     """A render in flight: what the scheduler seats and the engine steps.
 
     checkpoint: its last good state, from which it goes on after a pass that raised.
-    ended: aborted, failed or done; nothing is said about it any more.
+    asked_to_leave: its next pass here is its last. ended: aborted, failed, left or done; nothing
+    is said about it any more.
     """
 
     spec: RenderSpec
     plan: Plan
     checkpoint: Checkpoint | None
     render: Render | None = None
+    asked_to_leave: bool = False
     ended: bool = False
     pass_seconds: float = 0.0
     batch_width: int = 0
@@ -131,6 +133,14 @@ class DecoderEngine:
             flight = self._flights.get(render_id)
             if flight is not None:
                 self._end(flight)
+
+    def leave(self, render_id: str) -> None:
+        """Let a render go at the next pass boundary, with what that pass brings: LEFT. It stays for
+        its pixels if that was its last pass. Unknown ids are ignored."""
+        with self._changed:
+            flight = self._flights.get(render_id)
+            if flight is not None:
+                flight.asked_to_leave = True
 
     def step(self) -> bool:
         """One pass for the batch; False when idle."""
@@ -310,7 +320,13 @@ class DecoderEngine:
             logger.exception("render %s cannot be checkpointed", flight.spec.render_id)
             self._fail(flight, error)
             return
-        self._tell(flight, UpdateKind.PASS, preview=self._preview(flight))
+        preview = self._preview(flight)
+        if flight.asked_to_leave and not flight.complete:
+            with self._changed:
+                self._tell(flight, UpdateKind.LEFT, preview=preview)
+                self._end(flight)
+            return
+        self._tell(flight, UpdateKind.PASS, preview=preview)
         if flight.complete and not flight.ended:
             self._finisher.submit(self._finish, flight)
 
@@ -363,7 +379,7 @@ class DecoderEngine:
         error: str | None = None,
         rejected: bool = False,
     ) -> None:
-        passed, done = kind is UpdateKind.PASS, kind is UpdateKind.DONE
+        passed, done = kind in (UpdateKind.PASS, UpdateKind.LEFT), kind is UpdateKind.DONE
         cost_seconds = flight.fare.whole(flight.plan.passes, self._scheduler.slots_max)
         update = RenderUpdate(
             flight.spec.render_id,

@@ -78,11 +78,12 @@ class RenderSpec:
 
 
 class UpdateKind(StrEnum):
-    """What an update says. ACCEPTED or FULL is always the first; DONE or FAILED the last."""
+    """What an update says. ACCEPTED or FULL is always the first; LEFT, DONE or FAILED the last."""
 
     ACCEPTED = "accepted"
     FULL = "full"
     PASS = "pass"
+    LEFT = "left"
     DONE = "done"
     FAILED = "failed"
 
@@ -93,6 +94,7 @@ class RenderUpdate:
 
     ACCEPTED: pass_no is where it goes on (0 when it began anew).
     PASS: pass_no passes are done, checkpoint is set, preview is set where one was asked for.
+    LEFT: as PASS, and it has left its slot because it was asked to.
     DONE: pixels are set. FAILED: error says why; rejected when the request itself cannot be drawn,
     so that trying again is of no use.
     pass_seconds: how long that pass took for the whole batch of batch_width renders.

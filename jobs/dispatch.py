@@ -28,10 +28,10 @@ from jobs.ports import (
     StageUnavailable,
     leaving_is_away,
 )
-from jobs.trip import RenderFailed, RenderRejected, take_trip
+from jobs.trip import RenderFailed, RenderLeft, RenderRejected, take_trip
 
 log = logging.getLogger(__name__)
-_NO_SLOT_SECONDS = 0.03  # a shelf that is filled for so long has found no free slot
+_NO_SLOT_SECONDS = 0.03  # who has waited for so long has found no free slot
 _ASK_SECONDS = 0.01  # between two questions who should give way
 
 
@@ -76,7 +76,7 @@ class Dispatcher:
         self._worker = worker
         self._shelf = Shelf()
         self._room = asyncio.Event()
-        self._holds = Holds(ledger, settings.lease_seconds, self._left)
+        self._holds = Holds(ledger, settings.lease_seconds, self._left, stages.decoders.leave)
         self._finishing = 0
         self._costs = CostNotes()
         self._beat_now = asyncio.Event()
@@ -205,6 +205,8 @@ class Dispatcher:
         again, and all that without keeping the slot waiting."""
         try:
             pixels = await take_trip(flight, slot, self._settings.screen_at, self._show)
+        except RenderLeft:
+            log.info("%s has left at pass %s", flight.hold.job.id, flight.pass_no)
         except StageUnavailable as error:
             self._lost(flight, error)
         except RenderRejected as error:
@@ -302,14 +304,15 @@ class Dispatcher:
     # Making way
 
     async def _make_way(self) -> None:
-        """While images wait for slots, ask at every change of the ledger who should give way. One
-        that has just come may find a free slot yet."""
-        await self._shelf.filled()
-        if (early := _NO_SLOT_SECONDS - self._shelf.filled_seconds) > 0:
-            await asyncio.sleep(early)
+        """While images wait for slots, here or at replicas that let them wait for a moment, ask at
+        every change of the ledger who should give way. One that has just come may find one yet."""
+        if not self._holds.wanting():
+            await self._shelf.filled()
+        if not self._holds.wanting(_NO_SLOT_SECONDS):
+            await asyncio.sleep(_NO_SLOT_SECONDS)
             return
         seen = await self._ledger.version()
-        waiting = [hold.job for hold in self._shelf.holds | self._holds.being_prepared]
+        waiting = [hold.job for hold in self._holds.wanting() | self._holds.being_prepared]
         leaving = await self._ledger.make_way(
             self._settings.lane, self._worker, {job.id: job.request.tier for job in waiting}
         )

@@ -27,9 +27,10 @@ class Flight:
     """One image of a held job. While it flies it is on the shelf, or `task` moves it on.
 
     furthest: most passes ever done; new ground wipes out earlier `attempts`. accepted, moved: this
-    trip has a slot, and has done a pass. cost_seconds: GPU-seconds of all its passes, once they are
-    known. told: previews that the ledger knows of. screens: previews
-    being looked at.
+    trip has a slot, and has done a pass. seat: the id under which it has one.
+    wanting_since: when it began to wait for one, on the shelf or at a replica; None: it does not.
+    cost_seconds: GPU-seconds of all its passes, once they are known. told: previews that the
+    ledger knows of. screens: previews being looked at.
     """
 
     hold: Hold
@@ -43,6 +44,8 @@ class Flight:
     dispatches: int = 0
     accepted: bool = False
     moved: bool = False
+    seat: str | None = None
+    wanting_since: float | None = None
     cost_seconds: float = 0.0
     told: set[int] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
@@ -97,13 +100,15 @@ class Flight:
 @dataclass(slots=True, eq=False)
 class Hold:
     """One job under lease. `settling`: images whose end is being written; `preparing` encodes and
-    screens the prompt. `dropped`: the lease is lost or given back; write no more."""
+    screens the prompt. `leaving`: on its way back to the queue, as soon as its images have left
+    their slots. `dropped`: the lease is lost or given back; write no more."""
 
     job: Job
     conditioning: object | None = None
     flights: dict[int, Flight] = field(default_factory=dict)
     settling: set[Flight] = field(default_factory=set)
     preparing: asyncio.Task[None] | None = None
+    leaving: bool = False
     dropped: bool = False
 
     @classmethod
@@ -164,25 +169,14 @@ class Shelf:
     def __init__(self) -> None:
         self._ready: deque[Flight] = deque()
         self._filled = asyncio.Event()
-        self._filled_at = 0.0
 
     def __len__(self) -> int:
         return len(self._ready)
 
-    @property
-    def filled_seconds(self) -> float:
-        """For how long it has not been empty."""
-        return time.monotonic() - self._filled_at if self._ready else 0.0
-
-    @property
-    def holds(self) -> set[Hold]:
-        """Jobs of which an image waits here."""
-        return {flight.hold for flight in self._ready}
-
     def put(self, flight: Flight, *, first: bool = False) -> None:
         """At the end, or in front when it comes back from a lost or full replica."""
-        if not self._ready:
-            self._filled_at = time.monotonic()
+        if flight.wanting_since is None:
+            flight.wanting_since = time.monotonic()
         if first:
             self._ready.appendleft(flight)
         else:
@@ -198,7 +192,8 @@ class Shelf:
 
     def sweep(self) -> None:
         """Forget those that are not ours any more: nobody may ever come to take them."""
-        self._ready = deque(flight for flight in self._ready if flight.flying)
+        ours = (flight for flight in self._ready if flight.flying)
+        self._ready = deque(flight for flight in ours if not flight.hold.leaving)
         if not self._ready:
             self._filled.clear()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -18,6 +19,7 @@ from jobs.giving_way import SPARED_FROM
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import LeaseLost, LedgerError, Outcome, Renewal
+from jobs.ports import StageUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +28,17 @@ Work = Coroutine[None, None, None]
 
 class Holds:
     """The jobs under lease of one dispatcher. `left` is called whenever one is here no more, or an
-    image of it ended."""
+    image of it ended; `ask_to_leave` is Decoders.leave."""
 
-    def __init__(self, ledger: AsyncLedger, lease_seconds: float, left: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        lease_seconds: float,
+        left: Callable[[], None],
+        ask_to_leave: Callable[[Sequence[str]], Awaitable[None]],
+    ) -> None:
         self._ledger = ledger
+        self._ask_to_leave = ask_to_leave
         self._lease_seconds = lease_seconds
         self._left = left
         self._holds: dict[str, Hold] = {}
@@ -49,6 +58,14 @@ class Holds:
     def being_prepared(self) -> set[Hold]:
         """Jobs whose prompt is being encoded and screened."""
         return {hold for hold in self._holds.values() if hold.preparing is not None}
+
+    def wanting(self, for_seconds: float = 0.0) -> set[Hold]:
+        """Jobs of which an image has waited for a slot for so long."""
+        before = time.monotonic() - for_seconds
+        since = (
+            (hold, f.wanting_since) for hold in self._holds.values() for f in hold.flights.values()
+        )
+        return {hold for hold, at in since if at is not None and at <= before}
 
     def take(self, job: Job, prepare: Callable[[Hold], Work]) -> None:
         """A job that was just claimed."""
@@ -81,10 +98,38 @@ class Holds:
 
     def give_way(self, job_ids: Iterable[str]) -> None:
         """Give these back, so that others get their slots; not one that is nearly done by now."""
-        for hold in [self._holds[job_id] for job_id in job_ids if job_id in self._holds]:
-            if hold.furthest_share < SPARED_FROM:
-                log.info("%s gives way", hold.job.id)
-                self.spawn(self.give_back(hold))
+        found = [self._holds[job_id] for job_id in job_ids if job_id in self._holds]
+        holds = [h for h in found if not h.leaving and h.furthest_share < SPARED_FROM]
+        for hold in holds:
+            log.info("%s gives way", hold.job.id)
+            hold.leaving = True
+        if holds:
+            self._left()
+            self.spawn(self._leave(holds))
+
+    async def _leave(self, holds: Sequence[Hold]) -> None:
+        seats = [f.seat for hold in holds for f in hold.flights.values() if f.seat is not None]
+        patience = self._lease_seconds
+        try:
+            if seats:
+                await self._ask_to_leave(seats)
+        except StageUnavailable as error:
+            log.warning("renders give way in the middle of a pass: %s", error)
+            patience = 0.0
+        except Exception:
+            log.exception("renders give way in the middle of a pass")
+            patience = 0.0
+        await asyncio.gather(*(self._let_go(hold, patience) for hold in holds))
+
+    async def _let_go(self, hold: Hold, patience: float) -> None:
+        """Once its images have left their slots, which brings the pass that is under way with them;
+        unless that was the last one, and they are on to their pixels."""
+        trips = {f.task for f in hold.flights.values() if f.seat is not None and f.task is not None}
+        late = (await asyncio.wait(trips, timeout=patience))[1] if trips else set()
+        hold.leaving = False
+        flights = hold.flights.values()
+        if late or any(flight.task is None or flight.task.done() for flight in flights):
+            await self.give_back(hold)
 
     def settle(self, flight: Flight, outcome: Outcome) -> None:
         """The first outcome of an image is its last. Nothing that is said about it later, and
@@ -185,7 +230,7 @@ class Holds:
             self._abandon(hold, task)
 
     def _abandon(self, hold: Hold, task: asyncio.Task[None]) -> None:
-        if hold.dropped or self._ending:
+        if hold.dropped or hold.leaving or self._ending:
             return
         error = None if task.cancelled() else task.exception()
         reason = "a task ended too early" if error is None else repr(error)

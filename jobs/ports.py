@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,8 +56,8 @@ class RenderOrder:
 
 
 class Update(Protocol):
-    """What a decoder says; kinds are accepted, full, pass, done, failed. cost_seconds: with done,
-    the GPU-seconds of the whole render; 0.0 for unknown."""
+    """What a decoder says; kinds are accepted, full, pass, left, done, failed. cost_seconds: with
+    done, the GPU-seconds of the whole render; 0.0 for unknown."""
 
     @property
     def kind(self) -> str: ...
@@ -91,6 +91,10 @@ class Decoders(Protocol):
     def reserve(self) -> AbstractAsyncContextManager[Slot]:
         """Wait until a replica has room, then hold it. Leaving without a render gives it back.
         Raises StageUnavailable when there is no replica to wait for."""
+
+    async def leave(self, render_ids: Sequence[str]) -> None:
+        """Ask renders to leave their slots at the next pass boundary: their last update is `left`,
+        a `pass` after which nothing comes. Raises StageUnavailable."""
 
 
 class Encoder(Protocol):

@@ -21,23 +21,38 @@ class RenderRejected(Exception):
     """The decoder's family cannot draw what was asked; trying again cannot help."""
 
 
+class RenderLeft(Exception):
+    """The image left its slot at a pass boundary, as its decoder was asked to let it."""
+
+
 async def take_trip(
     flight: Flight, slot: Slot, screen_at: tuple[float, ...], show: Show
 ) -> object | None:
     """The pixels; None when the replica had no slot after all. `show` gets every preview and must
-    return at once. Raises StageUnavailable, RenderFailed, RenderRejected."""
+    return at once. Raises StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
     flight.accepted = flight.moved = False
+    order = _order(flight, screen_at)
+    try:
+        return await _travel(flight, slot, order, show)
+    finally:
+        flight.seat = None
+
+
+async def _travel(flight: Flight, slot: Slot, order: RenderOrder, show: Show) -> object | None:
     with leaving_is_away():
-        async with aclosing(slot.render(_order(flight, screen_at))) as updates:
+        async with aclosing(slot.render(order)) as updates:
             async for update in updates:
                 if update.kind == "full":
                     return None
                 if update.kind == "failed":
                     reason = update.error or "the decoder gave no reason"
                     raise RenderRejected(reason) if update.rejected else RenderFailed(reason)
+                flight.seat, flight.wanting_since = order.render_id, None
                 _note(flight, update)
                 if update.preview is not None:
                     show(flight, update.pass_no, update.preview)
+                if update.kind == "left":
+                    raise RenderLeft
                 if update.pixels is not None:
                     flight.cost_seconds = update.cost_seconds
                     return update.pixels
@@ -57,7 +72,7 @@ def _note(flight: Flight, update: Update) -> None:
     flight.state = RenderState.FINISHING if all_done else RenderState.RENDERING
     if update.kind == "accepted":
         flight.accepted = True
-    elif update.kind == "pass":
+    elif update.kind in ("pass", "left"):
         flight.moved = True
         flight.checkpoint = update.checkpoint
         if update.pass_no > flight.furthest:

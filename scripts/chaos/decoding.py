@@ -20,7 +20,7 @@ from engine.render import RenderSpec, RenderUpdate, UpdateKind
 from jobs.ports import RenderOrder, StageUnavailable
 from scripts.chaos.world import POISON, Log, World
 
-LAST = frozenset({UpdateKind.FULL, UpdateKind.DONE, UpdateKind.FAILED})
+LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED})
 SILENT_SECONDS = 3.0
 _SPEC = [field.name for field in fields(RenderSpec)]
 
@@ -73,7 +73,7 @@ class _Decoding:
         with suppress(OSError, EOFError):
             spec: RenderSpec = await _receive(reader)
             inbox = self._inboxes[spec.render_id] = asyncio.Queue()
-            gone = asyncio.create_task(reader.read(1))
+            gone = asyncio.create_task(self._hear(spec.render_id, reader))
             try:
                 self._engine.add(spec)
                 await self._tell(inbox, writer, gone)
@@ -83,11 +83,16 @@ class _Decoding:
                 self._engine.abort(spec.render_id)
         writer.close()
 
+    async def _hear(self, render_id: str, reader: asyncio.StreamReader) -> None:
+        """Any byte means that the render shall leave; the end, that nobody wants it any more."""
+        while await reader.read(1):
+            self._engine.leave(render_id)
+
     async def _tell(
         self,
         inbox: asyncio.Queue[RenderUpdate],
         writer: asyncio.StreamWriter,
-        gone: asyncio.Task[bytes],
+        gone: asyncio.Task[None],
     ) -> None:
         while not gone.done():
             news = asyncio.create_task(inbox.get())
@@ -107,6 +112,7 @@ class SocketDecoders:
 
     def __init__(self, paths: Sequence[Path], slots: int) -> None:
         self._free = dict.fromkeys(paths, slots)
+        self._writers: dict[str, asyncio.StreamWriter] = {}
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
@@ -117,18 +123,25 @@ class SocketDecoders:
             path = max(self._free, key=self._free.__getitem__)
             self._free[path] -= 1
         try:
-            yield SocketSlot(path)
+            yield SocketSlot(path, self._writers)
         finally:
             async with self._changed:
                 self._free[path] += 1
                 self._changed.notify_all()
 
+    async def leave(self, render_ids: Sequence[str]) -> None:
+        """See Decoders."""
+        for render_id in render_ids:
+            if (writer := self._writers.get(render_id)) is not None:
+                writer.write(b"x")
+
 
 class SocketSlot:
-    """See jobs.ports.Slot."""
+    """See jobs.ports.Slot. writers: where each render under way is, by its id."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writers: dict[str, asyncio.StreamWriter]) -> None:
         self._path = path
+        self._writers = writers
 
     async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
@@ -137,6 +150,7 @@ class SocketSlot:
         except OSError as error:
             await asyncio.sleep(0.1)  # it is being started again
             raise StageUnavailable(f"no decoder at {self._path.name}: {error}") from error
+        self._writers[order.render_id] = writer
         try:
             _send(writer, RenderSpec(**{name: getattr(order, name) for name in _SPEC}))
             while True:
@@ -147,6 +161,7 @@ class SocketSlot:
         except (OSError, EOFError, TimeoutError) as error:
             raise StageUnavailable(f"{self._path.name} is lost: {error!r}") from error
         finally:
+            del self._writers[order.render_id]
             writer.close()
 
 

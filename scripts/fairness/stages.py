@@ -4,7 +4,7 @@ screens and a store that take no time."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from jobs.ports import RenderOrder, Screening
 from jobs.request import ImageRequest
 
 _BOUNDARY_SECONDS = 0.002
-_LAST = (UpdateKind.DONE, UpdateKind.FAILED)
+_LAST = (UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED)
 _WORDS = Conditioning(np.zeros((1, 384), np.float16), np.zeros(384, np.float16))
 
 
@@ -37,6 +37,11 @@ class Slots:
         """See Decoders."""
         async with self._free:
             yield self
+
+    async def leave(self, render_ids: Sequence[str]) -> None:
+        """See Decoders."""
+        for render_id in render_ids:
+            self._engine.leave(render_id)
 
     async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""

@@ -98,16 +98,18 @@ class Gate:
 
 
 class BrittleDecoder(PacedDecoder):
-    """Raises in every pass of the seeds in `broken`."""
+    """Raises in every pass of the seeds in `broken`. `drawn`: how often each (seed, pass) was."""
 
     def __init__(self, sleep: Callable[[float], None]) -> None:
         super().__init__(sleep=sleep)
         self.broken: set[int] = set()
+        self.drawn: Counter[tuple[int, int]] = Counter()
 
     def step(self, batch: Sequence[Render]) -> None:
         if any(render.spec.seed in self.broken for render in batch):
             raise ArithmeticError("the pass broke")
         super().step(batch)
+        self.drawn.update((render.spec.seed, render.pass_no) for render in batch)
 
 
 class Replica:
@@ -163,7 +165,7 @@ class Replica:
     def _emit(self, update: RenderUpdate) -> None:
         """On the engine's thread, before its next pass."""
         seed = self._seeds[update.render_id]
-        if update.kind == "pass":
+        if update.kind in ("pass", "left"):
             self.told[seed, update.pass_no] += 1
             if (seed, update.pass_no) in self.close_after:
                 self.gate.close()
@@ -182,11 +184,14 @@ class Replica:
 
 
 class Lane:
-    """The decoder port over some replicas. `taken`: reservations ever made."""
+    """The decoder port over some replicas. `taken`: reservations ever made. `leaving`: renders that
+    were asked to leave. `deaf`: such a request reaches nobody."""
 
     def __init__(self, *replicas: Replica) -> None:
         self.replicas = list(replicas)
         self.taken = 0
+        self.leaving: list[str] = []
+        self.deaf = False
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
@@ -203,6 +208,15 @@ class Lane:
             async with self._changed:
                 replica.reserved -= 1
                 self._changed.notify_all()
+
+    async def leave(self, render_ids: Sequence[str]) -> None:
+        """See Decoders."""
+        if self.deaf:
+            raise StageUnavailable("nobody hears it")
+        for replica in self.replicas:
+            for render_id in render_ids:
+                replica.engine.leave(render_id)
+        self.leaving += render_ids
 
     async def add(self, replica: Replica) -> None:
         """One more replica."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, while it is imported
     from deployments.decoder import DecoderReplica
+from engine.decoder import Render
 from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 from engine.telling import TELL_SECONDS, worth_telling
 
@@ -79,4 +81,26 @@ async def test_a_fast_render_tells_its_last_pass_and_its_previews() -> None:
     passes = [update.pass_no for update in updates if update.kind is UpdateKind.PASS]
     assert {5, 16} <= set(passes) < set(range(1, 17))
     assert passes == sorted(passes)
+    await DecoderReplica.__del__(replica)
+
+
+async def test_who_is_asked_to_leave_tells_its_last_pass_however_fast() -> None:
+    replica = object.__new__(Replica)
+    await replica.__init__("paced", {"pass_ms": 20, "per_row_ms": 0}, slots=1)  # type: ignore[misc]
+    drawn: list[int] = []
+    step = replica._engine._decoder.step
+
+    def counted(batch: Sequence[Render]) -> None:
+        step(batch)
+        drawn.append(batch[0].pass_no)
+
+    replica._engine._decoder.step = counted  # type: ignore[method-assign]
+    updates: list[RenderUpdate] = []
+    async for update in replica.render(spec("leaving", passes=200)):
+        updates.append(update)
+        if update.kind is UpdateKind.PASS:
+            await replica.leave(["leaving", "a stranger"])
+    assert updates[-1].kind is UpdateKind.LEFT
+    assert (updates[-1].pass_no, updates[-1].checkpoint is not None) == (drawn[-1], True)
+    assert drawn == list(range(1, len(drawn) + 1))
     await DecoderReplica.__del__(replica)

@@ -1,5 +1,5 @@
 """A paid burst takes slots from free renders, with the real dispatcher, ledger and engines: who was
-in the way goes on from its checkpoint, and nothing that was reported is drawn again."""
+in the way goes on from its checkpoint, and no pass is drawn twice."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ async def all_end_as_if_undisturbed(it: World, jobs: list[Job]) -> None:
         assert it.pictures(ended) == undisturbed(job.request)
         assert (ended.attempts, ended.errors) == (0, ())
     assert it.told == sum((once(job) for job in jobs), Counter())
+    if not it.lane.deaf:
+        assert sum((r.decoder.drawn for r in it.lane.replicas), Counter()) == it.told
     assert it.settled == {(job.id, render.index): 1 for job in jobs for render in job.renders}
 
 
@@ -76,7 +78,7 @@ async def test_a_paid_burst_takes_slots_and_gives_them_back(tmp_path: Path) -> N
         free = await drawing(it, "free", 8, passes=16)
         paid = submit(it, "pro", 2)
 
-        await until(lambda: len(gave_way(it, free)) == 2, "two renders gave way")
+        await until(lambda: len(it.lane.leaving) == 2, "two renders are asked to leave")
         it.lane.replicas[0].gate.open()
         await all_end_as_if_undisturbed(it, free + paid)
         assert len(gave_way(it, free)) == 2, "no more than were needed"
@@ -91,7 +93,7 @@ async def test_the_least_share_keeps_its_slots_and_nobody_yields_for_ever(tmp_pa
         it.start()
         free = await drawing(it, "free", 8, passes=16)
         paid = submit(it, "pro", 20)
-        await until(lambda: len(gave_way(it, free)) == 3, "three of four gave way")
+        await until(lambda: len(it.lane.leaving) == 3, "three of four are asked to leave")
         it.lane.replicas[0].gate.open()
         await until(lambda: any(job.ended for job in stored(it, free)), "a free one ends")
         assert not all(job.ended for job in stored(it, paid)), "while paid ones still wait"
@@ -106,7 +108,7 @@ async def test_two_dispatchers_clear_no_more_slots_than_are_needed(tmp_path: Pat
             it.start()
         free = await drawing(it, "free", 12, passes=16)
         paid = submit(it, "pro", 1)
-        await until(lambda: len(gave_way(it, free)) == 1, "one render gave way")
+        await until(lambda: len(it.lane.leaving) == 1, "one render is asked to leave")
         it.lane.replicas[0].gate.open()
         await all_end_as_if_undisturbed(it, free + paid)
         assert sum(preemptions(it, free)) == 1
@@ -124,3 +126,36 @@ async def test_a_render_that_is_nearly_done_is_spared(tmp_path: Path) -> None:
         await all_end_as_if_undisturbed(it, [*free, paid])
         assert running.dispatcher.held_jobs == 0
         assert gave_way(it, free) == []
+
+
+async def test_a_decoder_that_cannot_be_asked_costs_the_pass_under_way(tmp_path: Path) -> None:
+    """And not the slot: the stream is closed in the middle of a pass, which is drawn again."""
+    async with world(tmp_path, Replica(SLOTS), tiers=TIERS) as it:
+        it.lane.deaf = True
+        it.start()
+        free = await drawing(it, "free", SLOTS, passes=16)
+        paid = submit(it, "pro", 1)
+        await until(lambda: len(gave_way(it, free)) == 1, "one gave way while the pass was held")
+        it.lane.replicas[0].gate.open()
+        await all_end_as_if_undisturbed(it, free + paid)
+
+
+async def test_who_waits_at_a_replica_waits_for_a_slot_too(tmp_path: Path) -> None:
+    """A replica that takes more calls than it has slots: what is there is not on the shelf."""
+    async with world(tmp_path, Replica(SLOTS, SLOTS + 4), tiers=TIERS) as it:
+        it.start()
+        free = await drawing(it, "free", 8, passes=16)
+        paid = submit(it, "pro", 1)
+        await until(lambda: len(it.lane.leaving) == 1, "one render is asked to leave")
+        it.lane.replicas[0].gate.open()
+        await all_end_as_if_undisturbed(it, free + paid)
+
+
+async def test_images_of_one_job_leave_together(tmp_path: Path) -> None:
+    async with world(tmp_path, Replica(SLOTS), tiers=TIERS) as it:
+        it.start()
+        free = await drawing(it, "free", 2, passes=16, n=2)
+        paid = submit(it, "pro", 1)
+        await until(lambda: len(it.lane.leaving) == 2, "both images of one are asked to leave")
+        it.lane.replicas[0].gate.open()
+        await all_end_as_if_undisturbed(it, free + paid)

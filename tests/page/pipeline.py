@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,11 @@ class EngineSlots:
         async with self._free:
             yield self
 
+    async def leave(self, render_ids: Sequence[str]) -> None:
+        """See Decoders."""
+        for render_id in render_ids:
+            self.engine.leave(render_id)
+
     async def render(self, order: RenderOrder) -> AsyncIterator[RenderUpdate]:
         """Updates of one render; closing the iterator aborts it."""
         stream = self._streams[order.render_id] = asyncio.Queue()
@@ -122,7 +127,7 @@ class EngineSlots:
             while True:
                 update = await stream.get()
                 yield update
-                if update.kind in ("full", "done", "failed"):
+                if update.kind in ("full", "left", "done", "failed"):
                     return
         finally:
             await asyncio.to_thread(self.engine.abort, order.render_id)

@@ -235,6 +235,35 @@ def test_abort_while_finishing_says_nothing_more(build: Build, heard: Heard) -> 
     assert heard.of("a") == "accepted pass"
 
 
+def test_a_render_that_is_asked_to_leave_ends_its_pass_first(build: Build, heard: Heard) -> None:
+    decoder = Held()
+    engine = build(decoder, 1)
+    engine.start()
+    engine.add(spec("a", 3))
+    assert decoder.in_pass.wait(PATIENCE_SECONDS)
+    engine.leave("a")
+    assert engine.free_slots == 0
+    decoder.pass_may_end.set()
+    heard.wait_for(UpdateKind.LEFT, "a")
+    assert heard.of("a") == "accepted left"
+    left = heard.last("a")
+    assert (left.pass_no, left.preview is not None) == (1, True)
+    engine.add(spec("b", 3, left.checkpoint))
+    heard.wait_for(UpdateKind.PASS, "b")
+    assert [u.pass_no for u in heard.updates if u.render_id == "b"][:2] == [1, 2]
+
+
+def test_a_render_that_leaves_with_its_last_pass_stays_for_its_pixels(
+    build: Build, heard: Heard
+) -> None:
+    engine = build(PacedDecoder(0, 0), 1)
+    engine.add(spec("a", 1))
+    engine.leave("a")
+    engine.leave("a stranger")
+    engine.drain()
+    assert heard.of("a") == "accepted pass done"
+
+
 def test_aborting_a_stranger_is_nothing(build: Build, heard: Heard) -> None:
     build().abort("nobody")
     assert heard.updates == []
