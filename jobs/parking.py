@@ -69,7 +69,7 @@ def unpark(connection: Connection, tenants: Iterable[str]) -> None:
 
 def tenants_with_parked(connection: Connection, job_ids: Sequence[str]) -> Sequence[str]:
     """Those of these jobs' tenants that have parked ones."""
-    return connection.execute(sql.TENANTS_WITH_PARKED, {"ids": job_ids}).scalars().all()
+    return [row[0] for row in connection.execute(sql.TENANTS_WITH_PARKED, {"ids": job_ids})]
 
 
 def stray_tenants(connection: Connection) -> Sequence[str]:

@@ -23,7 +23,7 @@ def lock_jobs(connection: Connection, job_ids: Sequence[str], *, skip: bool = Fa
     if connection.dialect.name == "sqlite":  # one writer at a time: ours already
         return sorted(set(job_ids))
     statement = sql.LOCK_FREE_JOBS if skip else sql.LOCK_JOBS
-    return list(connection.execute(statement, {"ids": list(job_ids)}).scalars())
+    return [row[0] for row in connection.execute(statement, {"ids": list(job_ids)})]
 
 
 def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
