@@ -40,7 +40,7 @@ class ColdStart:
 
     def __post_init__(self) -> None:
         if not 0 <= self.median_seconds <= (self.p90_seconds or math.inf) or self.p90_seconds == 0:
-            raise ValueError(f"a cold start is 0 or more, its p90 at least its median: {self}")
+            raise ValueError("a cold start must be at least 0, and its p90 at least its median")
 
     def seconds(self, random: Random) -> float:
         """One of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -83,9 +83,18 @@ def _runs(options: argparse.Namespace) -> list[Simulated]:
         file = parse_serve_config(load_serve_config(path), str(path))
         return simulated(path, file, options.lane, assumptions)
 
+    def other(name: str) -> Simulated:
+        if name in RIVALS:
+            return asked.scaled_by(name)
+        if not Path(name).exists():
+            raise ConfigError(f"{name}: no such file, nor one of {', '.join(RIVALS)}")
+        found = load(Path(name))
+        if missing := sorted(asked.lane.tiers.keys() - found.lane.tiers.keys()):
+            raise ConfigError(f"{name}: args.tiers: has no {missing[0]!r}, whose jobs it gets here")
+        return found
+
     asked = load(options.config)
-    others = [asked.scaled_by(o) if o in RIVALS else load(Path(o)) for o in options.compare]
-    return [asked, *others]
+    return [asked, *map(other, options.compare)]
 
 
 def _arrivals(options: argparse.Namespace, run: Simulated) -> list[Arrival]:
@@ -129,12 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--peak-gpus",
-        type=_above_zero,
+        type=_POSITIVE,
         metavar="N",
         help=f"work at a scenario's busiest moment (default: {BUSY_SHARE:.0%}% of max_replicas)",
     )
     parser.add_argument(
-        "--gpu-seconds-per-picture", type=_above_zero, metavar="S", help="instead of the model's"
+        "--gpu-seconds-per-picture", type=_POSITIVE, metavar="S", help="instead of the model's"
     )
     parser.add_argument(
         "--cold-start",
@@ -144,12 +153,18 @@ def _parser() -> argparse.ArgumentParser:
         help="until a new replica draws: always S, or with median S and that 90th percentile "
         "(default: 22.7:42, as in a production trace)",
     )
-    parser.add_argument("--nodes", type=_count, metavar="N", help="GPUs that there are at most")
     parser.add_argument(
-        "--start-failures", type=_share, default=0.0, metavar="SHARE", help="of starts that fail"
+        "--nodes",
+        type=int,
+        choices=range(1, 100_000),
+        metavar="N",
+        help="GPUs that there are at most",
     )
     parser.add_argument(
-        "--failures-per-hour", type=_rate, default=0.0, metavar="N", help="of one replica"
+        "--start-failures", type=_SHARE, default=0.0, metavar="SHARE", help="of starts that fail"
+    )
+    parser.add_argument(
+        "--failures-per-hour", type=_NOT_NEGATIVE, default=0.0, metavar="N", help="of one replica"
     )
     parser.add_argument("--gpu", choices=WATTS, default="h200", help="whose energy is estimated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
@@ -160,39 +175,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number(text: str, least: float, most: float = math.inf) -> float:
-    number = float(text)
-    if not (math.isfinite(number) and least <= number <= most):
-        raise argparse.ArgumentTypeError(f"must be from {least:g} to {most:g}, not {text}")
+def _number(least: float, most: float = math.inf) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and least <= value <= most):
+            bounds = f"at least {least:g}" + (f" and at most {most:g}" if most < math.inf else "")
+            raise argparse.ArgumentTypeError(f"must be {bounds}, not {text}")
+        return value
+
     return number
 
 
-def _above_zero(text: str) -> float:
-    number = _number(text, 0.0)
-    if not number:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return number
-
-
-def _rate(text: str) -> float:
-    return _number(text, 0.0)
-
-
-def _share(text: str) -> float:
-    """Starts that always fail would be tried for ever."""
-    return _number(text, 0.0, 0.99)
+_POSITIVE, _NOT_NEGATIVE, _SHARE = _number(0.001), _number(0.0), _number(0.0, 0.99)
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
+    _number(1)(text)
+    return int(text)
 
 
 def _cold_start(text: str) -> ColdStart:
     median, _, p90 = text.partition(":")
     try:
-        return ColdStart(_rate(median), _rate(p90) if p90 else None)
+        return ColdStart(_NOT_NEGATIVE(median), _NOT_NEGATIVE(p90) if p90 else None)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, as in 20 or 22.7:42") from None
+        raise argparse.ArgumentTypeError(f"{error}; wanted such as 20 or 22.7:42") from None

@@ -67,6 +67,11 @@ def test_a_run_is_told_as_table_json_plot_and_trace(
         ([PACED, "--trace", "no.csv"], "no.csv: cannot be read"),
         (["configs/two-lanes.yaml", "--scenario", "step"], "has the lanes chat, api; say which"),
         (["configs/two-lanes.yaml", "--scenario", "step", "--lane", "x"], "has no lane 'x'"),
+        ([PACED, "--scenario", "step", "--compare", "kpa"], "kpa: no such file, nor one of ray-"),
+        (
+            ["configs/paced-autoscaling.yaml", "--scenario", "step", "--compare", PACED],
+            "args.tiers: has no 'plus'",
+        ),
         (["no.yaml", "--scenario", "step"], "no.yaml: cannot be read"),
     ],
 )
