@@ -13,6 +13,8 @@ from serve_app.reserved import SECTIONS
 from serve_app.serve_file import Application, ServeFile, parse_serve_config, read_yaml
 from serve_app.yaml_lines import line_of, repeated_keys
 
+READERS = ("Gateway", "Dispatcher")
+READ_BY_BOTH = ("tiers", "temporary_limits")
 _FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
 
 
@@ -56,29 +58,25 @@ def _applications(file: ServeFile) -> list[str]:
 
 def _application(application: Application) -> list[str]:
     """What only shows when the args and the deployments are read together."""
-    found, tiers = [], {}
+    found, read = [], dict.fromkeys(READERS, application.args)
     for number, options in enumerate(application.deployments):
-        path = f"deployments.{number}"
+        path, live = f"deployments.{number}", options.user_config
         if options.name not in SECTIONS:
             found.append(f"{path}.name: {unknown(options.name, SECTIONS, 'deployment')}")
-        live = options.user_config
-        if live is None:
-            continue
-        if options.name not in ("Gateway", "Dispatcher"):
+        elif live is not None and options.name not in READERS:
             found.append(f"{path}.user_config: {options.name} reads none; Gateway, Dispatcher do")
-            continue
-        try:
-            tiers[options.name] = with_live(application.args, live.model_dump()).tiers
-        except ConfigError as error:
-            found.append(f"{path}.{error}")
-    if (
-        len({str(tiers.get(name, application.args.tiers)) for name in ("Gateway", "Dispatcher")})
-        > 1
-    ):
-        found.append(
-            "deployments: Gateway and Dispatcher have different tiers; give both the same "
-            "user_config, best through a YAML anchor"
-        )
+        elif live is not None:
+            try:
+                read[options.name] = with_live(application.args, live.model_dump())
+            except ConfigError as error:
+                found.append(f"{path}.{error}")
+    gateway, dispatcher = (read[name] for name in READERS)
+    for section in READ_BY_BOTH:
+        if not found and getattr(gateway, section) != getattr(dispatcher, section):
+            found.append(
+                f"deployments: Gateway and Dispatcher have different {section}; give both the same "
+                "user_config, best through a YAML anchor"
+            )
     return found
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from deployments.serve_api import ClusterFailed, ServeApi
 from serve_app.checking import check_file
 from serve_app.commands.operating import add_address, add_file, speaker
+from serve_app.config import LiveSection
 from serve_app.config_diff import Change, Effect, changes
 from serve_app.config_errors import ConfigError
 
@@ -22,9 +23,9 @@ STYLES = {
     Effect.REMOVES: "red",
     Effect.IGNORED: "red",
 }
-HINT = """\
-  (accepted renders go on from their checkpoints; tiers, keys, limits, qualities and scaling change
-  without a restart where they stand under deployments, as user_config of Gateway and Dispatcher)"""
+HINT = f"""\
+  (accepted renders go on from their checkpoints; under deployments, as the user_config of Gateway
+  and Dispatcher, these change without a restart: {", ".join(LiveSection.model_fields)})"""
 
 EPILOG = """\
 exit codes: 0 nothing would change; 1 something would; 2 the file is wrong; 3 no cluster answers"""

@@ -80,10 +80,6 @@ def temporary_under_load(cluster: Running) -> bool:
 ANY_WORK = {"above_seconds": 0.001, "below_seconds": 0.0005, "hold_seconds": 0.0}
 
 
-def code(answer: httpx.Response) -> object:
-    return answer.json().get("error", {}).get("code")
-
-
 EDITS: dict[str, tuple[list[Edit], Callable[[Running], bool]]] = {
     "tiers": (
         live(tiers={"free": {**FREE, "weight": 2, "images_per_day": 777}, "plus": {}}),
