@@ -38,10 +38,11 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     _show(wishes, lines)
     if options.out:
-        options.out.write_text(planned_config(wishes, lines), encoding="utf-8")
-        speaker().print(
-            f"\nwrote {options.out}: fill in what says EXAMPLE, then meltproof check it"
-        )
+        try:
+            options.out.write_text(planned_config(wishes, lines), encoding="utf-8")
+        except OSError as error:
+            parser.error(f"--out: {error}")
+        speaker().print(f"\nwrote {options.out}; fill in what says EXAMPLE, then check it")
     return 0
 
 

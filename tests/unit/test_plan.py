@@ -93,6 +93,7 @@ def test_what_is_planned_makes_a_config_that_checks(model: str, gpu: str, tmp_pa
         ("--gpu", "cpu-two-cores", "--gpu for sdxl-1024"),
         ("--set", "wats=3", "did you mean watts?"),
         ("--set", "watts", "above 0"),
+        ("--out", "/nowhere/plan.yaml", "No such file"),
     ],
 )
 def test_a_wrong_option_is_named(
