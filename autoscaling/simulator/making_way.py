@@ -43,6 +43,6 @@ def _holding(name: str, job: Job) -> Holding:
         mine=True,
         shelved=not seated,
         drawn=job.furthest if seated else None,
-        leaving=False,
+        leaving=job.leaving,
         preemptions=job.preemptions,
     )

@@ -48,12 +48,6 @@ class Replica:
         self._scheduler.join(render)
         self.taken += 1
 
-    def abort(self, render: Render) -> None:
-        """It leaves at the next pass boundary, without the pass that is under way; its slot may be
-        promised now."""
-        render.leaving = True
-        self.taken -= 1
-
     def begin_pass(self, now: float, cost: PassCost) -> float | None:
         """When the pass that begins now will end; None when there is nobody to draw."""
         self._batch = batch = self._scheduler.schedule()
@@ -67,23 +61,19 @@ class Replica:
         self._pass_seconds = cost.seconds(len(batch))
         return now + self._pass_seconds
 
-    def end_pass(self) -> tuple[list[Render], list[Render]]:
-        """The pass is drawn: who had the last one, and who was aborted meanwhile. Both leave."""
+    def end_pass(self) -> list[Render]:
+        """The pass is drawn: who had the last one, or was asked to leave. Their slots are free."""
         batch, self._batch = self._batch, ()
         self.busy_seconds += self._pass_seconds
-        aborted = [render for render in batch if render.leaving]
-        done: list[Render] = []
+        self.drawn_passes += len(batch)
         for render in batch:
-            if not render.leaving:
-                self.drawn_passes += 1
-                render.passes_left -= 1
-                if not render.passes_left:
-                    render.leaving = True
-                    done.append(render)
-        self._seats += [render.seat for render in (*done, *aborted) if render.seat is not None]
-        self.taken -= len(done)
+            render.passes_left -= 1
+            render.leaving = not render.passes_left or render.job.leaving
+        leaving = [render for render in batch if render.leaving]
+        self._seats += [render.seat for render in leaving if render.seat is not None]
+        self.taken -= len(leaving)
         self._scheduler.settle(batch)
-        return done, aborted
+        return leaving
 
     def lose(self) -> list[Render]:
         """Everybody on board, each at its last whole pass; the pass under way is lost."""

@@ -103,7 +103,6 @@ class _Simulation:
         self._unended = len(jobs)
         self._waiting = Waiting(lane.tiers, lane.least_share, lane.row_seconds)
         self._shelf: deque[Render] = deque()
-        self._where: dict[Render, Replica] = {}
         self._held: dict[Job, None] = {}
         self._held_passes = 0
         self._wanting: dict[Job, None] = {}
@@ -171,7 +170,6 @@ class _Simulation:
                 render.job.seated = True
                 self._waiting.begins(render.job)
             replica.join(render)
-            self._where[render] = replica
             self._fleet.moved(replica, replica.taken - 1)
             joined[replica] = None
             self._claim(now)
@@ -202,21 +200,19 @@ class _Simulation:
         wanting, self._wanting = list(self._wanting), {}
         leaving = who_leaves(self._waiting.fair_queue, wanting, self._held) if self._shelf else ()
         for job in leaving:
-            self._give_back(job, now)
+            job.leaving = True
+            self._shelf = deque(render for render in self._shelf if render.job is not job)
+            self._give_back(job)
         if leaving:
             self._nudge(now)
 
-    def _give_back(self, job: Job, now: float) -> None:
-        """At its place in the queue, from its last whole passes."""
-        for render in job.renders:
-            if (replica := self._where.pop(render, None)) is not None:
-                replica.abort(render)
-                self._fleet.moved(replica, replica.taken + 1)
-        self._shelf = deque(render for render in self._shelf if render.job is not job)
-        self._waiting.put_back(job)
-        job.renders = []
-        self._held_passes -= sum(job.left)
-        del self._held[job]
+    def _give_back(self, job: Job) -> None:
+        """At its place in the queue, once its images have ended their passes and left."""
+        if not any(render.seated for render in job.renders):
+            self._waiting.put_back(job)
+            job.renders, job.leaving = [], False
+            self._held_passes -= sum(job.left)
+            del self._held[job]
 
     # Passes
 
@@ -230,48 +226,51 @@ class _Simulation:
         if not replica.drawing:
             return  # it was lost meanwhile
         taken, drawn = replica.taken, replica.drawn_passes
-        done, aborted = replica.end_pass()
+        leaving = replica.end_pass()
         self._held_passes -= replica.drawn_passes - drawn
         self._drawn_passes += replica.drawn_passes - drawn
-        for render in aborted:
-            self._trip(render, replica, now)
-        for render in done:
-            self._done(render, replica, now)
+        for render in leaving:
+            self._leaves(render, replica, now)
         self._fleet.moved(replica, taken)
         self._fleet.left_empty(replica, now)
-        if done and self._lane.dispatch_seconds > 0:
+        if leaving and self._lane.dispatch_seconds > 0:
             self._nudge(now)
-        elif done:  # somebody joins at this very boundary
+        elif leaving:  # somebody joins at this very boundary
             self._fill(now)
         self._begin_pass(replica, now)
 
-    def _done(self, render: Render, replica: Replica, now: float) -> None:
+    def _leaves(self, render: Render, replica: Replica, now: float) -> None:
         self._trip(render, replica, now)
-        del self._where[render]
         job = render.job
+        if render.passes_left:
+            self._give_back(job)
+            return
         job.renders.remove(render)
         if not job.renders:
             job.finished_at = now
             self._unended -= 1
             del self._held[job]
             self._waiting.ended(job)
+        elif job.leaving:
+            self._give_back(job)
 
     def _lost(self, replica: Replica, renders: list[Render], now: float) -> None:
         """They go on elsewhere before anybody new, from their last whole pass."""
         for render in renders:
             self._trip(render, replica, now)
-        mine = [render for render in renders if not render.leaving]
-        for render in mine:
-            del self._where[render]
-            render.seated, render.seat = False, None
-        self._shelf.extendleft(reversed(mine))
+        self._shelf.extendleft(render for render in reversed(renders) if not render.job.leaving)
+        for render in renders:
+            if render.job.leaving and render.job in self._held:
+                self._give_back(render.job)
         self._nudge(now)
 
     def _trip(self, render: Render, replica: Replica, now: float) -> None:
+        """It has its slot no more."""
         if render.seat is not None:
             done = not render.passes_left
             trip = Trip(replica.node, render.seat, render.began_at, now, render.job, done)
             self._outcome.trips.append(trip)
+        render.seated, render.seat = False, None
 
     # Ticks
 

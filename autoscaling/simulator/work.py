@@ -103,7 +103,7 @@ class Job:
     queue; renders: its images while it is held. claimed_at: taken out of the queue for the first
     time; leased_at: for the last. began_at: its first image's first pass. refused: why it was not
     accepted. seated: an image of it has had a slot. way_made: slots were cleared for it;
-    preemptions: how often it left its own for others.
+    leaving: its images are asked to leave their own; preemptions: how often they were.
     """
 
     number: int
@@ -119,6 +119,7 @@ class Job:
     refused: str | None = None
     seated: bool = False
     way_made: bool = False
+    leaving: bool = False
     preemptions: int = 0
 
     @property

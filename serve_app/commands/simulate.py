@@ -155,8 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--nodes",
-        type=int,
-        choices=range(1, 100_000),
+        type=_count,
         metavar="N",
         help="GPUs that there are at most",
     )

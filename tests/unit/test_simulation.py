@@ -194,13 +194,13 @@ def test_a_paid_job_takes_the_slot_of_a_free_one_which_goes_on_from_its_last_pas
     lane = one_slot(slots=2, passes=20, tiers=tiers)
     outcome = simulate(lane, [*free, Arrival(3.0, "p", "paid")])
     paid = outcome.jobs[-1]
-    assert paid.wait_seconds == pytest.approx(0.5)  # the pass under way, which is given up
+    assert paid.wait_seconds == pytest.approx(0.5)  # until the pass under way is drawn
     assert paid.finished_at == pytest.approx(13.5)
     assert [(trip.ended, trip.job.arrival.tier) for trip in outcome.trips] == [
         (3.5, "free"),
         (10.0, "free"),
         (13.5, "paid"),
-        (17.5, "free"),
+        (17.0, "free"),
     ]
     assert sum(job.preemptions for job in outcome.jobs) == 1
 
