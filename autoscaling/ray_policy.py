@@ -31,7 +31,7 @@ from jobs.tiers import Tier
 
 log = logging.getLogger("ray.serve")
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.25
 FRESH_SECONDS = 5.0
 """A reading of the load that is older says nothing about a burst."""
 LATE_SECONDS = 120.0

@@ -56,7 +56,7 @@ class LiveLane:
         with closing(SqlLedger(self.dsn)) as ledger:
             return ledger.recent(self.tenant, 100_000)
 
-    async def submit(self, due: Sequence[float]) -> float:
+    async def submit(self, due: Sequence[float], quality: str = "medium") -> float:
         """An async job at each of these seconds from now; when that was (monotonic). Raises
         httpx.HTTPStatusError for one that is refused."""
         began = time.monotonic()
@@ -67,7 +67,7 @@ class LiveLane:
         ):
             for number, at in enumerate(due):
                 await asyncio.sleep(began + at - time.monotonic())
-                group.create_task(_order(client, number))
+                group.create_task(_order(client, number, quality))
         return began
 
     async def watch(self, seen: list[Decoders]) -> None:
@@ -79,6 +79,6 @@ class LiveLane:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _order(client: httpx.AsyncClient, number: int) -> None:
-    body = {"prompt": f"a red fox number {number}"}
+async def _order(client: httpx.AsyncClient, number: int, quality: str) -> None:
+    body = {"prompt": f"a red fox number {number}", "quality": quality}
     (await client.post("/v1/images/generations", json=body)).raise_for_status()

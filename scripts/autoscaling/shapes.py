@@ -31,7 +31,7 @@ LEAST, MOST = 0.5, 7.0
 """Jobs a second; a decoder of configs/paced-autoscaling.yaml draws 1.67."""
 
 SHAPES: Mapping[str, Shape] = {
-    "step": Shape(30.0, lambda at: 15.0 if 10 <= at < 22 else 1.0, step_at=10.0, paid=True),
+    "step": Shape(30.0, lambda at: 20.0 if 10 <= at < 19 else 1.2, step_at=10.0, paid=True),
     "ramp": Shape(45.0, lambda at: LEAST + (MOST - LEAST) * at / 45),
     "sawtooth": Shape(54.0, lambda at: LEAST + (MOST - LEAST) * (at % 18) / 18),
     "pulse": Shape(40.0, lambda at: 3 * MOST if 10 <= at < 15 else LEAST, step_at=10.0),

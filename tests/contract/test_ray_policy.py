@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from autoscaling.policies import PolicyNumbers
 from autoscaling.ray_policy import DecoderPolicy, RequestsPolicy, Scaling, publish, published
 from jobs.open_ledger import Places
 from jobs.sql_ledger import SqlLedger
+from tests.contract.databases import PostgresServer
 from tests.contract.ledger_kit import wish
 
 SCALING = Scaling(
@@ -128,6 +130,21 @@ def test_it_holds_when_the_ledger_is_away_and_says_so_once(
     assert len(said) == 1
     publish("app", replace(SCALING, places=Places(f"sqlite:///{tmp_path}/ledger.db")))
     settled(policy, context(target=5), lambda wanted: wanted == 8)
+
+
+def test_it_holds_when_the_database_is_gone(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_policy, "FRESH_SECONDS", 0.5)
+    policy = DecoderPolicy()
+    with postgres.database() as url:
+        publish("app", replace(SCALING, places=Places(url)))
+        with closing(SqlLedger(url)) as ledger:
+            fill(ledger, 50, seconds=40.0)
+            settled(policy, context(), lambda wanted: wanted == 8)
+    caplog.set_level("INFO", "ray.serve")
+    settled(policy, context(target=5), lambda wanted: wanted == 5)
+    assert "holds 5" in caplog.text
 
 
 def test_edited_numbers_count_at_once(ledger: SqlLedger) -> None:
