@@ -1,0 +1,80 @@
+"""Decoders that want a GPU each, on a cluster whose own autoscaler adds nodes and takes them away:
+from none to all that there are, one that never comes, and back to none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from deployments.local import LocalCluster, free_port
+from jobs.job import JobState
+from jobs.sql_ledger import SqlLedger
+from scripts.autoscaling.lane import LiveLane
+from serve_app.serve_file import load_serve_config
+from tests.cluster.conftest import ROOT, wait_until
+from tests.cluster.logical_nodes import logical_gpus
+from tests.contract.databases import PostgresServer
+
+pytestmark = pytest.mark.cluster
+
+NODES, MOST = 2, 20
+
+
+@pytest.fixture
+def cluster(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[LocalCluster, LiveLane]]:
+    """A cluster of its own; several nodes cannot share an SQLite file."""
+    config = load_serve_config(ROOT / "configs/paced-autoscaling.yaml")
+    config["http_options"]["port"] = free_port()
+    application = config["applications"][0]
+    args = application["args"]
+    args["decoder"] = {"slots": 4, "num_cpus": 0.0, "num_gpus": 1.0}
+    args["blobs"] = {"directory": f"{tmp_path}/blobs"}
+    args["scaling"] = {"wait_seconds": 5.0, "late_seconds": 4.0}
+    application["deployments"][0]["autoscaling_config"].update(min_replicas=0, max_replicas=MOST)
+    with postgres.database() as dsn:
+        args["ledger"] = {"dsn": dsn}
+        cluster = LocalCluster(config, dashboard_port=0, nodes=logical_gpus(NODES))
+        cluster.start()
+        try:
+            yield cluster, LiveLane(cluster.serve, "meltproof", cluster.api_url, dsn)
+        finally:
+            cluster.stop()
+
+
+def test_nodes_come_and_go_and_one_that_never_comes_is_waited_for(
+    cluster: tuple[LocalCluster, LiveLane],
+) -> None:
+    ray, lane = cluster
+    assert gpu_nodes(ray) == 0  # nobody has asked for anything
+    asyncio.run(lane.submit([0.0] * 80))
+    wait_until(lambda: lane.decoders().running == NODES, 60, "every node that there is came")
+    wait_until(lambda: "do not come" in controller_log(ray), 60, "the policy says what is missing")
+    target = lane.decoders().target
+    assert target > NODES
+    asyncio.run(lane.submit([0.0] * 80))
+    time.sleep(3.0)  # it reads the ledger a dozen times
+    assert lane.decoders().target == target  # no more is asked for
+    jobs = lane.jobs()
+    with closing(SqlLedger(lane.dsn)) as ledger:
+        for job in jobs[:80]:
+            ledger.cancel(job.id)
+    wait_until(lambda: all(job.ended for job in lane.jobs()), 120, "two nodes draw the rest")
+    jobs = lane.jobs()[80:]
+    assert {job.state for job in jobs} == {JobState.SUCCEEDED}
+    assert sum(job.attempts + sum(r.attempts for r in job.renders) for job in jobs) == 0
+    wait_until(lambda: lane.decoders().running == 0, 60, "no decoder is needed")
+    wait_until(lambda: gpu_nodes(ray) == 0, 60, "the nodes leave")
+
+
+def gpu_nodes(ray: LocalCluster) -> int:
+    return sum(room.num_gpus > 0 for room in ray.serve.nodes())
+
+
+def controller_log(ray: LocalCluster) -> str:
+    logs = ray.temp_dir.glob("session_latest/logs/serve/controller_[0-9]*.log")
+    return "\n".join(log.read_text() for log in logs)
