@@ -44,6 +44,8 @@ def save_plot(path: Path, runs: Sequence[tuple[str, Outcome]], title: str) -> No
         axes[:, 0], ("GPUs", "p95 wait, seconds", "queue, GPU-minutes"), strict=True
     ):
         axis.set_ylabel(label)
+    for axis in (axes[0, 0], axes[2, 0]):  # shared, so only once everything is drawn
+        axis.set_ylim(bottom=0)
     for axis in axes.flat:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -70,7 +72,6 @@ def _replicas(axis: Axes, outcome: Outcome, scale: float) -> None:
     )
     axis.step(left, paid, where="post", color=ORANGE, lw=1.4, label="paid for")
     axis.step(left, ready, where="post", color=BLUE, lw=1.4, label="taking work")
-    axis.set_ylim(bottom=0)
     _legend(axis)
 
 
@@ -108,7 +109,6 @@ def _queue(axis: Axes, outcome: Outcome, scale: float) -> None:
     at = [sample.at for sample in samples]
     waiting = _mean(at, [sample.waiting_seconds / 60 for sample in samples], edges)
     axis.fill_between(edges[:-1] / scale, waiting, step="post", color=PURPLE, alpha=0.6, lw=0)
-    axis.set_ylim(bottom=0)
 
 
 def _mean(
