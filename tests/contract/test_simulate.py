@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from serve_app.__main__ import main
+from serve_app.serve_file import load_serve_config, parse_serve_config
+from serve_app.simulated import Assumptions, simulated
 
 PACED = "configs/paced.yaml"
 
@@ -100,3 +102,13 @@ def test_rivals_and_the_optimum_stand_beside_the_config(
     over = next(row.split()[-3:] for row in rows if "over the optimum" in row)
     assert all(float(ratio) > 0 for ratio in over)
     assert float(over[0]) <= float(over[2])
+
+
+def test_the_launch_day_of_the_examples_costs_what_it_says() -> None:
+    path = Path("examples/launch-day.yaml")
+    file = parse_serve_config(load_serve_config(path), str(path))
+    run = simulated(path, file, None, Assumptions(nodes=7))
+    assert run.lane.picture_seconds == pytest.approx(20, rel=1e-3)
+    assert (run.lane.min_replicas, run.lane.max_replicas, run.lane.nodes) == (4, 240, 7)
+    assert (set(run.lane.tiers), run.wait_seconds) == ({"free", "plus", "pro"}, 60)
+    assert run.new_policy is not None
