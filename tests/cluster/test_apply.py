@@ -51,12 +51,15 @@ def apply(cluster: Running, file: str) -> int:
 def apply_under_load(cluster: Running, file: str) -> None:
     """Draws while the file is applied; every picture arrives."""
 
-    def edit() -> None:
+    def rendering() -> bool:
         jobs = httpx.get(f"{cluster.api}/v1/jobs", headers=headers(), timeout=60).json()["data"]
-        assert "running" in {job["state"] for job in jobs}
+        return "running" in {job["state"] for job in jobs}
+
+    def edit() -> None:
+        wait_until(rendering, 30, "renders run")
         assert apply(cluster, file) == 0
 
-    assert len(set(asyncio.run(draw_all(cluster.api, SEEDS, 0.4, edit)))) == len(SEEDS)
+    assert len(set(asyncio.run(draw_all(cluster.api, SEEDS, 0, edit)))) == len(SEEDS)
 
 
 def live(**sections: Any) -> list[Edit]:
