@@ -83,6 +83,8 @@ def _whole(app: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_serve(status: dict[str, Any], config: dict[str, Any]) -> Iterator[Change]:
+    if status.get("proxy_location") is None:
+        return  # Serve does not run yet: the first file that is put says all of this
     for section in ("proxy_location", "http_options", "grpc_options"):
         if section in config:
             before, after = status.get(section), config[section]

@@ -165,6 +165,9 @@ def test_applications_come_and_go() -> None:
 def test_what_serve_would_ignore_is_told() -> None:
     [change] = changes(status(APP), {"proxy_location": "EveryNode", "applications": [APP]})
     assert change.effect is Effect.IGNORED
+    fresh = {"proxy_location": None, "applications": {}}
+    [change] = changes(fresh, {"proxy_location": "EveryNode", "applications": [APP]})
+    assert change.effect is Effect.ADDS
 
 
 @pytest.mark.parametrize(
