@@ -118,10 +118,7 @@ class JobWatch:
                 seconds = await self._look()
                 await self._renew()
                 await self._write_answers()
-                company = min(
-                    LONGEST_PAUSE_SECONDS, PAUSE_PER_WATCHER_SECONDS * len(self._watchers)
-                )
-                await asyncio.sleep(max(company, PAUSE_PER_QUERY * seconds))
+                await asyncio.sleep(self._pause_seconds(seconds))
                 await self._ledger.changed(seen, POLL_SECONDS)
             except LedgerError as error:
                 log.warning("the ledger is away, watchers go on waiting: %s", error)
