@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from autoscaling.policies.drain import DrainTarget
-from autoscaling.policies.forecast import Forecast
 from autoscaling.policies.numbers import PolicyNumbers
 from autoscaling.policies.ongoing import OngoingRequests
 from autoscaling.policies.wrappers import Bounded, Panicking, Stabilised, Stepped
@@ -29,8 +28,9 @@ def _core(numbers: PolicyNumbers, fair_queue: FairQueue) -> tuple[Policy, Policy
     if numbers.policy == "static":
         peak = Decision(numbers.max_replicas, "static")
         return (lambda _: peak), (lambda _: peak)
-    forecast = Forecast(numbers.smoothing_seconds)
-    drain = DrainTarget(numbers.wait_of, fair_queue, forecast, numbers.horizon_seconds)
+    drain = DrainTarget(
+        numbers.wait_of, fair_queue, numbers.smoothing_seconds, numbers.horizon_seconds
+    )
     return drain, drain.need
 
 

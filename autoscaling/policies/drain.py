@@ -9,19 +9,23 @@ empty one would mean that some are idle.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 
 from autoscaling.policies.forecast import Forecast
-from autoscaling.policy import Decision, LoadSnapshot
+from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, TierLoad
 from jobs.fair_queue import FairQueue
 
-LEAST_LEFT = 0.6
+LEAST_LEFT = 0.65
 """Of a wait target is always left: one job that is late already, or came back to the queue, is no
 reason to ask for any number of replicas."""
 EASE = 0.45
 """Replicas are given back once they would not be missed even if everybody had only this share of
 the wait target. Between that and the target nothing changes, so that noise moves nothing."""
 
+EXPECTED = 0.8
+"""Of what other tiers are expected to get meanwhile so much is asked for: rates are noisy, and the
+rest shows in the queue in time. Before a replica is given back all of it counts."""
 GRACE_SECONDS = 30.0
 """So long a replica that is given back may go on with what it holds; while more is held than all
 replicas draw in that, none is."""
@@ -29,68 +33,76 @@ replicas draw in that, none is."""
 
 class DrainTarget:
     """wait_of: seconds that 95 % of a tier's jobs may wait. fair_queue: the tiers' shares.
+    smoothing_seconds: of rates; what waits in a tier came while its first job waited, which says
+    how much of the lane's rate is the tier's own, and how much of it others get meanwhile.
     horizon_seconds: how far ahead arrivals count; at least one cold start always does."""
 
     def __init__(
         self,
         wait_of: Callable[[str], float],
         fair_queue: FairQueue,
-        forecast: Forecast,
+        smoothing_seconds: float = 30.0,
         horizon_seconds: float = 0.0,
     ) -> None:
         self._wait_of = wait_of
         self._fair_queue = fair_queue
-        self._forecast = forecast
+        self._forecast = Forecast(smoothing_seconds)
+        self._own = defaultdict[str, Forecast](lambda: Forecast(smoothing_seconds))
         self._horizon_seconds = horizon_seconds
 
     def __call__(self, snapshot: LoadSnapshot) -> Decision:
         self._forecast.observe(snapshot.at, snapshot.arrival_rate)
+        for name, tier in snapshot.waiting.items():
+            came_in = max(tier.oldest_seconds, ARRIVAL_WINDOW_SECONDS)
+            self._own[name].observe(snapshot.at, tier.seconds / came_in)
         wanted = self.need(snapshot)
         if wanted.replicas > snapshot.target:
             return wanted
-        enough = self.need(snapshot, EASE)
+        enough = self.need(snapshot, easy=True)
         busy = math.ceil(snapshot.running_seconds / snapshot.render_rate / GRACE_SECONDS)
         replicas = max(enough.replicas, busy)
         if replicas < snapshot.target:
             return Decision(replicas, f"{replicas} are enough {enough.reason}")
         return Decision(snapshot.target, f"enough {wanted.reason}")
 
-    def need(self, snapshot: LoadSnapshot, ease: float = 1.0) -> Decision:
-        """Replicas that it takes now, and for whom. ease: share of each wait target to count on.
-        Remembers nothing."""
+    def need(self, snapshot: LoadSnapshot, easy: bool = False) -> Decision:
+        """Replicas that it takes now, and for whom. easy: that it would take with EASE. Remembers
+        nothing."""
+        ease, expected = (EASE, 1.0) if easy else (1.0, EXPECTED)
         horizon = max(self._horizon_seconds, snapshot.cold_start_seconds)
-        coming = self._forecast.ahead(horizon) * horizon
-        waiting = snapshot.waiting_seconds
-        if waiting <= 0:
+        rate = self._forecast.ahead(horizon)
+        if snapshot.waiting_seconds <= 0:
             wait = ease * self._wait_of("")
-            need = coming / snapshot.render_rate / (wait + horizon)
+            need = rate * horizon / snapshot.render_rate / (wait + horizon)
             idle = snapshot.running_seconds <= 0 and snapshot.arrival_rate <= 0
             return Decision(int(need) if idle else max(1, math.ceil(need)), "for what is coming")
-        needs = {
-            tier: _replicas(
-                snapshot,
-                work=ahead + ahead / waiting * coming,
-                within=self._left(snapshot, tier, ease) + horizon,
-            )
-            for tier, ahead in self._work_before_last(snapshot).items()
-        }
+        shares = self._fair_queue.shares({*self._fair_queue.tiers, *snapshot.waiting})
+        needs = dict[str, float]()
+        for tier, load in snapshot.waiting.items():
+            within = self._left(load, tier, ease) + horizon
+            others_rate = max(0.0, rate - self._own[tier].ahead(0)) if shares[tier] < 1 else 0.0
+            own = load.seconds + (rate - others_rate) * horizon
+            work = own + _passing(snapshot, tier, own, shares, expected * others_rate * within)
+            needs[tier] = _replicas(snapshot, work, within)
         tier = max(needs, key=lambda name: (needs[name], name))
         return Decision(math.ceil(needs[tier]), f"for tier {tier} within {self._wait_of(tier):g} s")
 
-    def _left(self, snapshot: LoadSnapshot, tier: str, ease: float) -> float:
+    def _left(self, load: TierLoad, tier: str, ease: float) -> float:
         """Seconds until the patience of the tier's first job ends."""
         wait = ease * self._wait_of(tier)
-        return max(wait - snapshot.waiting[tier].oldest_seconds, LEAST_LEFT * wait)
+        return max(wait - load.oldest_seconds, LEAST_LEFT * wait)
 
-    def _work_before_last(self, snapshot: LoadSnapshot) -> dict[str, float]:
-        """GPU-seconds that are drawn by the time a tier's last job has been, by tier: the tier's
-        own, and what the others' shares take meanwhile, as far as they have work."""
-        work = {name: tier.seconds for name, tier in snapshot.waiting.items() if tier.seconds > 0}
-        share = self._fair_queue.shares(work)
-        return {
-            tier: sum(min(work[other], own * share[other] / share[tier]) for other in work)
-            for tier, own in work.items()
-        }
+
+def _passing(
+    snapshot: LoadSnapshot, tier: str, own: float, shares: Mapping[str, float], coming: float
+) -> float:
+    """GPU-seconds of other tiers that are drawn before `own` of this one has been: what waits there
+    and what comes meanwhile, as far as their shares let it pass."""
+    ahead = {name: own * share / shares[tier] for name, share in shares.items() if name != tier}
+    queued = sum(
+        min(load.seconds, ahead[name]) for name, load in snapshot.waiting.items() if name != tier
+    )
+    return min(queued + coming, sum(ahead.values()))
 
 
 def _replicas(snapshot: LoadSnapshot, work: float, within: float) -> float:

@@ -37,7 +37,7 @@ class PolicyNumbers:
     panic_factor: float = 2.0
     panic_seconds: float = 6.0
     idle_cold_starts: float = 1.0
-    scale_down_seconds: float = 0.0
+    scale_down_seconds: float = 15.0
     step_up: int | None = None
     step_down: int | None = None
     step_seconds: float = 10.0

@@ -18,7 +18,8 @@ from tests.cluster.conftest import Running, beside, own_application, wait_until
 pytestmark = pytest.mark.cluster
 
 MOST = 4
-PATIENT, HASTY = {"wait_seconds": 1000.0}, {"wait_seconds": 5.0, "late_seconds": 5.0}
+PATIENT = {"wait_seconds": 1000.0, "scale_down_seconds": 0.0}
+HASTY = {"wait_seconds": 5.0, "late_seconds": 5.0, "scale_down_seconds": 0.0}
 LEASE_SECONDS = 60.0  # so long that what comes back sooner was given back
 
 

@@ -136,26 +136,25 @@ def test_noise_around_a_constant_load_does_not_make_it_flap(
     assert turns <= most_turns
 
 
-def test_the_first_job_asks_at_once_and_the_last_replica_goes_after_one_cold_start():
+def test_the_first_job_asks_at_once_and_the_last_replica_goes_a_while_after():
     policy = build_policy(drain())
     job = {"free": queue(20.0)}
     assert policy(snapshot(0)).replicas == 0
     assert policy(snapshot(1, job, target=0)).replicas == 1
     assert policy(snapshot(20, running=5.0, target=1)).replicas == 1
-    assert policy(snapshot(29, target=1)).replicas == 1
-    assert policy(snapshot(31, target=1)).replicas == 0
+    assert policy(snapshot(34, target=1)).replicas == 1
+    assert policy(snapshot(36, target=1)).replicas == 0
 
 
 def test_a_queue_is_drawn_while_its_first_job_is_still_patient():
-    forecast = Forecast(30)
-    policy = DrainTarget(lambda _: 60.0, FairQueue({}), forecast)
+    policy = DrainTarget(lambda _: 60.0, FairQueue({}))
     assert policy.need(snapshot(0, {"free": queue(600, 0)}, target=100)).replicas == 9
     assert policy.need(snapshot(0, {"free": queue(600, 20)}, target=100)).replicas == 12
-    assert policy.need(snapshot(0, {"free": queue(600, 500)}, target=100)).replicas == 14
+    assert policy.need(snapshot(0, {"free": queue(600, 500)}, target=100)).replicas == 13
 
 
 def test_what_starts_now_misses_a_cold_start():
-    policy = DrainTarget(lambda _: 30.0, FairQueue({}), Forecast(30))
+    policy = DrainTarget(lambda _: 30.0, FairQueue({}))
     there = policy.need(snapshot(0, {"free": queue(400)}, target=100)).replicas
     cold = policy.need(snapshot(0, {"free": queue(400)}, target=0)).replicas
     assert (there, cold) == (10, 14)
@@ -163,12 +162,28 @@ def test_what_starts_now_misses_a_cold_start():
 
 def test_a_tier_waits_for_its_own_work_and_for_what_other_shares_take_meanwhile():
     waits = {"free": 600.0, "pro": 30.0}
-    policy = DrainTarget(waits.__getitem__, FairQueue(TIERS), Forecast(30))
+    policy = DrainTarget(waits.__getitem__, FairQueue(TIERS))
     # pro has 3/4 of the lane: its 300 s are drawn with 100 s of free, in 30 s and the horizon.
     flood = snapshot(0, {"free": queue(9000), "pro": queue(300)}, target=100)
     assert policy.need(flood).replicas == math.ceil(9300 / 610)
     paid = snapshot(0, {"free": queue(3000), "pro": queue(300)}, target=100)
     assert policy.need(paid) == Decision(10, "for tier pro within 30 s")
+
+
+def test_a_small_tier_waits_for_what_keeps_coming_to_the_others():
+    def settled(others: float) -> int:
+        """Replicas for one GPU's worth of free work, beside so much that never has to wait."""
+        policy = DrainTarget(lambda _: 60.0, FairQueue(TIERS))
+        shown = [
+            snapshot(second, {"free": queue(30, 30)}, rate=1 + others, target=100)
+            for second in range(120)
+        ]
+        for each in shown:
+            policy(each)
+        return policy.need(shown[-1]).replicas
+
+    assert settled(others=0) == 1
+    assert settled(others=2) == 3
 
 
 def test_capacity_is_asked_for_one_cold_start_ahead():
@@ -224,7 +239,7 @@ def test_other_stages_follow_their_requests():
     assert policy(snapshot(0, running=0, target=1)).replicas == 1
     assert policy(snapshot(1, running=17, target=1)).replicas == 5
     assert policy(snapshot(12, running=16, target=5)).replicas == 5
-    assert policy(snapshot(24, running=3, target=5)).replicas == 1
+    assert policy(snapshot(28, running=3, target=5)).replicas == 1
 
 
 @pytest.mark.parametrize(
