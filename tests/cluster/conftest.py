@@ -20,7 +20,7 @@ from deployments.local import alive, descendants, free_port
 from deployments.serve_api import ServeApi
 
 ROOT = Path(__file__).resolve().parents[2]
-KEY = "sk-local"
+KEY, PAID_KEY = "sk-local", "sk-paid"
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     args = config["applications"][0]["args"]
     args["ledger"]["dsn"] = f"sqlite:///{folder}/ledger.db"
     args["blobs"]["directory"] = f"{folder}/blobs"
+    args["qualities"] = {"xhigh": 200}  # eight seconds, for who needs to meet a render under way
+    args["tiers"]["pro"] = {"weight": 9}
+    args["keys"].append({"key": PAID_KEY, "tenant": "paid", "tier": "pro"})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     log = folder / "run.log"
     with log.open("wb") as out:
