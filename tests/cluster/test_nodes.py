@@ -34,7 +34,7 @@ def cluster(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[LocalClu
     args = application["args"]
     args["decoder"] = {"slots": 4, "num_cpus": 0.0, "num_gpus": 1.0}
     args["blobs"] = {"directory": f"{tmp_path}/blobs"}
-    args["scaling"] = {"wait_seconds": 5.0, "late_seconds": 4.0}
+    args["scaling"] = {"wait_seconds": 5.0, "late_seconds": 4.0, "scale_down_seconds": 0.0}
     application["deployments"][0]["autoscaling_config"].update(min_replicas=0, max_replicas=MOST)
     with postgres.database() as dsn:
         args["ledger"] = {"dsn": dsn}
