@@ -53,7 +53,7 @@ def test_a_string_without_walls_is_straight():
     assert taut_string([0, 0, 0, 6], [0, 6, 6, 6]) == [0, 2, 4, 6]
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 1000))
 def test_hindsight_keeps_the_promise_and_costs_less_than_foresight(seed: int):
     arrivals = bursts(seed)

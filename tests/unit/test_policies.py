@@ -113,7 +113,7 @@ def test_zero_replicas_only_while_nothing_waits_or_runs(story: list[tuple[float,
             assert decision.replicas > 0
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000), st.sampled_from([(5.0, 20), (60.0, 2)]), st.integers(20, 200))
 def test_noise_around_a_constant_load_does_not_make_it_flap(
     seed: int, wait_and_turns: tuple[float, int], load: int

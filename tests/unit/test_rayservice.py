@@ -91,6 +91,7 @@ def test_nobody_is_root_and_secrets_are_references() -> None:
         env = {entry["name"]: entry for entry in container["env"]}
         assert env["RAY_SERVE_ENABLE_HA_PROXY"]["value"] == "1"
         assert env["RAY_SERVE_THROUGHPUT_OPTIMIZED"]["value"] == "1"
+        assert env["FORWARDED_ALLOW_IPS"]["value"] == ""
         assert "secretKeyRef" in env.get("PGPASSWORD", {"valueFrom": "secretKeyRef"})["valueFrom"]
     assert ["PGPASSWORD" in str(container) for container in CONTAINERS] == [True, True, False]
     assert "secretKeyRef" in str(CLUSTER["gcsFaultToleranceOptions"]["redisPassword"])
