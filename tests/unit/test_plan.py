@@ -65,7 +65,7 @@ def test_the_arithmetic_is_shown_with_its_sources(capsys: pytest.CaptureFixture[
     told = capsys.readouterr().out
     assert "= (10,417 / 2.303) rounded up" in told
     assert "images per gpu second 2.399: estimate: MLPerf" in told
-    assert "database core seconds 0.0012: measured: CPU of PostgreSQL" in told
+    assert "database core seconds 0.0009: measured: CPU of PostgreSQL" in told
     assert "dollars per hour 2: given: by you" in told
     assert "= 10,417 / 2\n" in told
 
