@@ -28,6 +28,7 @@ from jobs.ports import (
     StageUnavailable,
     leaving_is_away,
 )
+from jobs.preparing import Preparing
 from jobs.trip import RenderFailed, RenderLeft, RenderRejected, take_trip
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Dispatcher:
     ) -> None:
         self._ledger = ledger
         self._stages = stages
+        self._preparing = Preparing(stages.encoder, stages.classifier, settings.retry_seconds)
         self._settings = settings
         self._worker = worker
         self._shelf = Shelf()
@@ -146,8 +148,11 @@ class Dispatcher:
         self._room.set()
 
     async def _prepare(self, hold: Hold) -> None:
-        """Encode and screen the prompt, then put every image on the shelf."""
-        outcome = await self._screened(hold)
+        """Encode and screen the prompt, then put every image on the shelf. An error that is not
+        an absence breaks this task, so that the job goes back with an attempt."""
+        prepared = await self._preparing.prepare(hold.job.request.prompt)
+        hold.conditioning, verdict = prepared.conditioning, prepared.verdict
+        outcome = blocked(verdict, "input") if verdict.blocked else None
         hold.preparing = None
         for flight in list(hold.flights.values()):
             if outcome is None:
@@ -155,21 +160,6 @@ class Dispatcher:
             else:
                 self._holds.settle(flight, outcome)
         self._room.set()
-
-    async def _screened(self, hold: Hold) -> Outcome | None:
-        """None when the prompt may be drawn; waits for stages that are away as long as we hold
-        the job. Any other error breaks this task, so that the job goes back with an attempt."""
-        prompt = hold.job.request.prompt
-        while True:
-            try:
-                with leaving_is_away():
-                    hold.conditioning = await self._stages.encoder.encode(prompt)
-                    verdict = await self._stages.classifier.screen_prompt(prompt, hold.conditioning)
-            except StageUnavailable as error:
-                log.warning("preparing waits: %s", error)
-                await asyncio.sleep(self._settings.retry_seconds)
-            else:
-                return blocked(verdict, "input") if verdict.blocked else None
 
     # Dispatching
 
