@@ -124,7 +124,7 @@ def _redis() -> Iterator[str]:
         socket = Path(folder) / "redis.sock"
         settings = ["--port", "0", "--unixsocket", str(socket), "--dir", folder]
         durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-        process = subprocess.Popen([server, *settings, *durable], stdout=subprocess.DEVNULL)
+                time.sleep(0.05)
         try:
             while not socket.exists():
                 time.sleep(0.25)  # looking costs the ledger something, too
