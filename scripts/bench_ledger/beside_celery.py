@@ -124,10 +124,10 @@ def _redis() -> Iterator[str]:
         socket = Path(folder) / "redis.sock"
         settings = ["--port", "0", "--unixsocket", str(socket), "--dir", folder]
         durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-                time.sleep(0.05)
+        process = subprocess.Popen([server, *settings, *durable], stdout=subprocess.DEVNULL)
         try:
             while not socket.exists():
-                time.sleep(0.25)  # looking costs the ledger something, too
+                time.sleep(0.05)
             yield f"redis+socket://{socket}"
         finally:
             process.terminate()
