@@ -26,6 +26,7 @@ pytestmark = pytest.mark.cluster
 
 SEEDS = range(16)
 FREE = {"weight": 1, "images_per_day": None}
+PRO = {"weight": 9}
 Edit = dict[str, Any]
 
 
@@ -96,7 +97,7 @@ ANY_WORK = {"above_seconds": 0.001, "below_seconds": 0.0005, "hold_seconds": 0.0
 
 EDITS: dict[str, tuple[list[Edit], Callable[[Running], bool]]] = {
     "tiers": (
-        live(tiers={"free": {**FREE, "weight": 2, "images_per_day": 777}, "plus": {}}),
+        live(tiers={"free": {**FREE, "weight": 2, "images_per_day": 777}, "pro": PRO, "plus": {}}),
         lambda cluster: images_a_day(cluster) == 777,
     ),
     "limits": (
@@ -104,7 +105,7 @@ EDITS: dict[str, tuple[list[Edit], Callable[[Running], bool]]] = {
         lambda cluster: submitted(cluster, n=2).status_code == 400,
     ),
     "rollout": (
-        live(tiers={"free": {**FREE, "rollout": "off"}}),
+        live(tiers={"free": {**FREE, "rollout": "off"}, "pro": PRO}),
         lambda cluster: submitted(cluster).status_code == 403,
     ),
     "temporary_limits": (
