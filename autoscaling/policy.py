@@ -29,10 +29,11 @@ class LoadSnapshot:
 
     at: seconds on one clock that never goes back; only differences mean something.
     waiting: tiers in which somebody waits. running_seconds: GPU-seconds left of what is held by
-    dispatchers. arrival_rate: GPU-seconds of work accepted per second, over the last
-    ARRIVAL_WINDOW_SECONDS. replicas: that draw now. target: asked for last, with those that are
-    still starting. render_rate: GPU-seconds that one busy replica draws in a second; 1 once costs
-    are learned. cold_start_seconds: from asking for a replica until it draws, as lately measured.
+    dispatchers, of which unbegun_seconds wait for a slot. arrival_rate: GPU-seconds of work
+    accepted per second, over the last ARRIVAL_WINDOW_SECONDS. replicas: that draw now. target:
+    asked for last, with those that are still starting. render_rate: GPU-seconds that one busy
+    replica draws in a second; 1 once costs are learned. cold_start_seconds: from asking for a
+    replica until it draws, as lately measured.
     """
 
     at: float
@@ -43,6 +44,7 @@ class LoadSnapshot:
     target: int
     render_rate: float = 1.0
     cold_start_seconds: float = 10.0
+    unbegun_seconds: float = 0.0
 
     @property
     def waiting_seconds(self) -> float:

@@ -35,6 +35,7 @@ def lane_depth(connection: Connection, queues: Queues, lane: str, now: float) ->
         running_seconds=sum(pace.running),
         arrival_rate=_arrival_rate(connection, lane, now),
         drawn_rate=pace.rate,
+        unbegun_seconds=pace.unbegun_seconds,
     )
 
 
@@ -62,6 +63,7 @@ def merged(depths: Sequence[Depth]) -> Depth:
         running_seconds=sum(depth.running_seconds for depth in depths),
         arrival_rate=sum(depth.arrival_rate for depth in depths),
         drawn_rate=sum(drawn) if drawn else None,
+        unbegun_seconds=sum(depth.unbegun_seconds for depth in depths),
     )
 
 

@@ -176,7 +176,8 @@ class Depth:
     """What waits and runs in a lane; seconds are predicted GPU-seconds.
 
     read_at: on the ledger's clock. waiting: tiers in which somebody waits. active_jobs: held by
-    dispatchers, with running_seconds left to draw. arrival_rate: GPU-seconds of work accepted per
+    dispatchers, with running_seconds left to draw, of which unbegun_seconds wait for a slot.
+    arrival_rate: GPU-seconds of work accepted per
     second, over the last ARRIVAL_WINDOW_SECONDS or the newest thousands of jobs. drawn_rate:
     GPU-seconds drawn per second of the last minute in which anybody was served; None when too
     little has finished to say.
@@ -188,6 +189,7 @@ class Depth:
     running_seconds: float
     arrival_rate: float
     drawn_rate: float | None
+    unbegun_seconds: float = 0.0
 
     @property
     def queued_jobs(self) -> int:

@@ -26,12 +26,13 @@ _FINISHED_READ = 200  # the newest; on a lane that finishes more in a minute the
 @dataclass(frozen=True, slots=True)
 class LanePace:
     """rate: GPU-seconds drawn in a second; None: nobody can say. left: GPU-seconds left of every
-    unsettled image, by held job."""
+    unsettled image, by held job; unbegun_seconds of them are of images that nobody has begun."""
 
     read_at: float
     rate: float | None
     held_jobs: int
     left: dict[str, tuple[float, ...]]
+    unbegun_seconds: float = 0.0
 
     @property
     def running(self) -> list[float]:
@@ -83,6 +84,7 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
     """The lane's pace over the last minute."""
     left: dict[str, tuple[float, ...]] = {}
     active: dict[str, Stay] = {}
+    unbegun_seconds = 0.0
     for job_id, cost_seconds, stored, state, pass_no, started_at in connection.execute(
         sql.ACTIVE, {"lane": lane}
     ):
@@ -93,10 +95,12 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
         active[job_id] = Stay(started_at, now, drawn + whole * done)
         if RenderState(state) not in SETTLED:
             left[job_id] = (*left.get(job_id, ()), whole * (1 - done))
+        if state == RenderState.WAITING:
+            unbegun_seconds += whole * (1 - done)
     since = now - WINDOW_SECONDS
     where = {"lane": lane, "since": since, "limit": _FINISHED_READ}
     finished = [Stay(*row) for row in connection.execute(sql.FINISHED, where)]
     if len(finished) == _FINISHED_READ:
         since = finished[-1].ended_at
     rate = measured_rate(finished, list(active.values()), now, since)
-    return LanePace(now, rate, len(active), left)
+    return LanePace(now, rate, len(active), left, unbegun_seconds)

@@ -73,7 +73,8 @@ class DrainTarget:
         rate = self._forecast.ahead(horizon)
         if snapshot.waiting_seconds <= 0:
             wait = ease * self._wait_of("")
-            need = rate * horizon / snapshot.render_rate / (wait + horizon)
+            work = snapshot.unbegun_seconds + rate * horizon
+            need = work / snapshot.render_rate / (wait + horizon)
             idle = snapshot.running_seconds <= 0 and snapshot.arrival_rate <= 0
             return Decision(int(need) if idle else max(1, math.ceil(need)), "for what is coming")
         shares = self._fair_queue.shares({*self._fair_queue.tiers, *snapshot.waiting})

@@ -300,6 +300,7 @@ class _Simulation:
             replicas=drawing,
             target=self._target,
             cold_start_seconds=self._cold_starts.seconds,
+            unbegun_seconds=sum(render.passes_left for render in self._shelf) * row_seconds,
         )
 
     def _tighten(self, snapshot: LoadSnapshot) -> None:
