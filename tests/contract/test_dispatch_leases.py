@@ -21,7 +21,7 @@ async def test_a_lost_lease_drops_the_renders_and_writes_nothing(tmp_path: Path)
         robbed = it.start()
         held = await it.at_pass(job, 3)
         it.prompts.away = True
-        other = it.submit(n=2)  # fills its shelf, so that it does not claim the first one again
+        other = it.submit(n=2, prompt="a blue fox")  # fills its shelf: it does not claim again
         await it.when(other, lambda job: job.state is JobState.LEASED, "its shelf is full")
         it.sql.release(job.id, held.fence)
         it.sql.claim("chat", "thief", 1, LEASE_SECONDS)
