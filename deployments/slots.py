@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from engine.render import Conditioning, RenderSpec, RenderUpdate, UpdateKind
+from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
 from jobs.ports import RenderOrder, Slot, StageUnavailable
 
 log = logging.getLogger("ray.serve")
@@ -124,6 +124,8 @@ class ReplicaSlot:
 
 
 def _spec(order: RenderOrder) -> RenderSpec:
+    if not isinstance(order.source, Source | None):
+        raise TypeError(f"source is a {type(order.source).__name__}")
     if not isinstance(order.conditioning, Conditioning):
         raise TypeError(f"conditioning is a {type(order.conditioning).__name__}")
     return RenderSpec(
@@ -134,6 +136,7 @@ def _spec(order: RenderOrder) -> RenderSpec:
         guidance=order.guidance,
         preview_after=order.preview_after,
         checkpoint=order.checkpoint,
+        source=order.source,
     )
 
 

@@ -60,12 +60,28 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A picture that is changed in part.
+
+    pixels: uint8 [height, width, 3] of the family's picture_size.
+    redraw: bool [cells], row by row: those drawn anew; all others are locked, to the last code.
+    tokens: the packed final Checkpoint of that very picture, if it was drawn here. A family that
+    cannot read it (another identity, cut off) falls back on the pixels.
+    """
+
+    pixels: Pixels
+    redraw: NDArray[np.bool_]
+    tokens: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RenderSpec:
     """One image to draw.
 
     seed: 0 <= seed < 2**63. passes: total number of passes. guidance: 1.0 switches it off.
     preview_after: pass numbers (1-based) after which a preview is wanted.
-    checkpoint: packed Checkpoint to go on from, or None to begin.
+    checkpoint: packed Checkpoint to go on from, or None to begin. source: a picture to change in
+    part, or None to draw a new one; `passes` are then those of the cells drawn anew.
     """
 
     render_id: str
@@ -75,6 +91,7 @@ class RenderSpec:
     guidance: float = 3.0
     preview_after: tuple[int, ...] = ()
     checkpoint: bytes | None = None
+    source: Source | None = None
 
 
 class UpdateKind(StrEnum):

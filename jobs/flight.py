@@ -69,6 +69,7 @@ class Flight:
             guidance=request.guidance,
             preview_after=tuple(sorted(look for look in looks if look > self.pass_no)),
             checkpoint=self.checkpoint,
+            source=self.hold.source,
         )
 
     @property
@@ -105,6 +106,7 @@ class Hold:
 
     job: Job
     conditioning: object | None = None
+    source: object | None = None
     flights: dict[int, Flight] = field(default_factory=dict)
     settling: set[Flight] = field(default_factory=set)
     preparing: asyncio.Task[None] | None = None

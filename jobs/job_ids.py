@@ -37,3 +37,17 @@ def parse_virtual(text: str) -> list[int]:
         first = int(match[1], 16)
         found += range(first, int(match[2] or match[1], 16) + 1)
     return found
+
+
+_IMAGE_ID = re.compile(r"img_([0-9a-f]{32})_([0-9])")
+
+
+def image_id(job_id: str, index: int) -> str:
+    """The public id of image `index` of a job."""
+    return f"img_{job_id}_{index}"
+
+
+def parse_image_id(text: str) -> tuple[str, int] | None:
+    """(job id, index), or None for what `image_id` never makes."""
+    match = _IMAGE_ID.fullmatch(text)
+    return (match[1], int(match[2])) if match else None

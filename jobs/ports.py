@@ -43,7 +43,8 @@ class Screening:
 class RenderOrder:
     """One image to draw, from the beginning or from a checkpoint.
 
-    preview_after: pass numbers (1-based) after which pixels are wanted.
+    preview_after: pass numbers (1-based) after which pixels are wanted. source: what an edit goes
+    on from, as the press prepared it.
     """
 
     render_id: str
@@ -53,6 +54,7 @@ class RenderOrder:
     guidance: float
     preview_after: tuple[int, ...]
     checkpoint: bytes | None
+    source: object | None = None
 
 
 class Update(Protocol):

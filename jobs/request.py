@@ -14,6 +14,26 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceImage:
+    """What an edit goes on from, prepared at the edge; blobs of it live in the tenant's files.
+
+    canvas: key of an RGBA PNG of the request's width and height. Where alpha is 255 the picture
+    stays as it is; what is drawn replaces it where alpha is 0, and is mixed in between.
+    small: key of an RGB PNG of it in the size that the decoder draws.
+    redraw: the cells drawn anew, a bit each, row by row, packed big-endian, in hex.
+    tokens: the parent's final checkpoint in base64, where it is known.
+    parent: id of the image that it goes on from; None for an upload. images: how many came in.
+    """
+
+    canvas: str
+    small: str
+    redraw: str
+    tokens: str | None = None
+    parent: str | None = None
+    images: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """One request for n images.
 
@@ -22,6 +42,8 @@ class ImageRequest:
     watched: True when somebody waits on the connection; the job is cancelled when nobody renews
     its watch. deadline_seconds: after that long in the queue it expires.
     body_hash: hex digest of the request body, for re-attaching a client's retry.
+    source: what an edit goes on from; its passes are as many as that needs. revised: the prompt is
+    not the client's own words.
     """
 
     lane: str
@@ -48,6 +70,8 @@ class ImageRequest:
     idempotency_key: str | None = None
     body_hash: str = ""
     retry_count: int = 0
+    source: SourceImage | None = None
+    revised: bool = False
 
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""

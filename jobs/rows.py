@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any
 
 from jobs.job import Job, JobState, Render, RenderState
-from jobs.request import ImageRequest
+from jobs.request import ImageRequest, SourceImage
 
 _FIELDS = tuple(field.name for field in fields(ImageRequest))
 _KEYS_WITHOUT_NUL = ("lane", "tenant", "tier", "idempotency_key", "body_hash")
@@ -27,13 +27,19 @@ def request_to_json(request: ImageRequest) -> str:
             raise ValueError(f"{name}: has a lone surrogate, which is not text") from None
         if name in _KEYS_WITHOUT_NUL and "\0" in value:
             raise ValueError(f"{name}: must not contain NUL")
-    return json.dumps({name: getattr(request, name) for name in _FIELDS}, ensure_ascii=False)
+    values = {name: getattr(request, name) for name in _FIELDS}
+    if request.source is not None:
+        values["source"] = asdict(request.source)
+    return json.dumps(values, ensure_ascii=False)
 
 
 @lru_cache(maxsize=256)
 def request_from_json(stored: str) -> ImageRequest:
     """Cached: a job is read many times while it is watched, and its request never changes."""
-    return ImageRequest(**json.loads(stored))
+    values = json.loads(stored)
+    if values.get("source") is not None:
+        values["source"] = SourceImage(**values["source"])
+    return ImageRequest(**values)
 
 
 def storable(reason: str) -> str:

@@ -1,0 +1,54 @@
+"""What each decoder family can do, said once: the gateway validates by it, shows it, and prices
+edits by it. Reads a manifest at most; no tensor library is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "emoji-cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """picture_size: width and height in pixels of what the family draws, before any upscaling.
+    grid: columns and rows of its cells. input_images: how many pictures an edit may bring, 0 for a
+    family that cannot edit. transparent: whether it draws a real alpha channel."""
+
+    picture_size: tuple[int, int]
+    grid: tuple[int, int]
+    input_images: int
+    transparent: bool = False
+
+    @property
+    def cells(self) -> int:
+        """Of the whole grid: the tokens of a picture."""
+        return self.grid[0] * self.grid[1]
+
+
+def capabilities(family: str, options: Mapping[str, object]) -> Capabilities:
+    """Of a family with these options, as `create_decoder` takes them. KeyError for an unknown
+    family; OSError or ValueError for weights whose manifest cannot be read."""
+    return _OF[family](options)
+
+
+def _masked(options: Mapping[str, object]) -> Capabilities:
+    manifest = Path(str(options.get("weights") or DEFAULT_WEIGHTS)) / "model.json"
+    try:
+        codec = json.loads(manifest.read_text(encoding="utf-8"))["config"]["codec"]
+        size, side = int(codec["size"]), int(codec["size"]) // (int(codec["patch"]) * 4)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{manifest}: field config.codec is missing or wrong ({error})") from None
+    return Capabilities((size, size), (side, side), input_images=1)
+
+
+def _paced(options: Mapping[str, object]) -> Capabilities:
+    return Capabilities((128, 128), (16, 16), input_images=1)
+
+
+_OF: Mapping[str, Callable[[Mapping[str, object]], Capabilities]] = {
+    "masked": _masked,
+    "paced": _paced,
+}

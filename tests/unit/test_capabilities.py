@@ -1,0 +1,21 @@
+"""What families say about themselves is what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.capabilities import capabilities
+from engine.registry import FAMILIES, create_decoder
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_family_draws_in_the_size_that_it_declares(family: str) -> None:
+    assert create_decoder(family).picture_size == capabilities(family, {}).picture_size
+
+
+def test_weights_whose_manifest_says_nothing_are_named(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"model\.json: field config\.codec"):
+        capabilities("masked", {"weights": str(tmp_path)})
