@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from engine.render import Pixels
@@ -43,6 +44,25 @@ def encode(pixels: Pixels, output_format: OutputFormat, compression: int = 100) 
         case _:
             raise ValueError(f"output_format must be png, webp or jpeg, got {output_format!r}")
     return file.getvalue()
+
+
+def read_png(data: bytes) -> NDArray[np.uint8]:
+    """The pixels of a PNG that we wrote ourselves: uint8 [height, width, 3], or 4 with alpha.
+    ValueError for another mode; OSError for what is not a whole PNG. Not for untrusted files."""
+    with Image.open(BytesIO(data), formats=["PNG"]) as image:
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"a PNG of mode {image.mode} is not one of ours")
+        return np.asarray(image)
+
+
+def blend(drawn: Pixels, canvas: NDArray[np.uint8]) -> Pixels:
+    """What is drawn, laid under a canvas of the same size: uint8 [height, width, 4], RGBA.
+    Alpha 255 gives exactly the canvas, 0 exactly what is drawn. ValueError for another size."""
+    if canvas.shape != (*drawn.shape[:2], 4):
+        raise ValueError(f"canvas of shape {canvas.shape} does not fit a picture of {drawn.shape}")
+    alpha = canvas[..., 3:].astype(np.uint16)
+    mixed = canvas[..., :3] * alpha + drawn * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
 
 
 def encode_preview(

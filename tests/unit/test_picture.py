@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.picture import OutputFormat, encode, encode_preview, resize
+from engine.picture import OutputFormat, blend, encode, encode_preview, read_png, resize
 from engine.render import Pixels
 
 
@@ -66,3 +66,41 @@ def test_compression_out_of_range_is_refused(pixels: Pixels, compression: int) -
 def test_an_unknown_format_is_refused(pixels: Pixels) -> None:
     with pytest.raises(ValueError, match="gif"):
         encode(pixels, "gif")  # type: ignore[arg-type]
+
+
+def rgba(pixels: Pixels, alpha: int) -> Pixels:
+    return np.dstack([pixels, np.full(pixels.shape[:2], alpha, np.uint8)])
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_png_of_ours_is_read_back_exactly(pixels: Pixels, channels: int) -> None:
+    written = rgba(pixels, 7)[..., :channels]
+    assert (read_png(encode(written, "png")) == written).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA"])
+def test_a_png_of_another_mode_is_refused(pixels: Pixels, mode: str) -> None:
+    file = BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "PNG")
+    with pytest.raises(ValueError, match=f"mode {mode} "):
+        read_png(file.getvalue())
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a"])
+def test_what_is_no_png_is_an_os_error(data: bytes) -> None:
+    with pytest.raises(OSError, match="cannot identify"):
+        read_png(data)
+
+
+def test_a_canvas_keeps_its_pixels_where_it_is_opaque(pixels: Pixels) -> None:
+    drawn = 255 - pixels
+    assert (blend(drawn, rgba(pixels, 255)) == pixels).all()
+    assert (blend(drawn, rgba(pixels, 0)) == drawn).all()
+    mixed = blend(drawn, rgba(pixels, 128)).astype(int)
+    assert np.abs(mixed - (pixels * 128.0 + drawn * 127.0) / 255).max() <= 0.5
+    assert mixed.shape == pixels.shape
+
+
+def test_a_canvas_of_another_size_is_refused(pixels: Pixels) -> None:
+    with pytest.raises(ValueError, match="canvas"):
+        blend(pixels, rgba(pixels, 0)[1:])

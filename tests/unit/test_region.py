@@ -1,0 +1,60 @@
+"""Which cells an edit redraws, how many passes that takes, and how a region is written down."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.region import edit_passes, from_hex, scattered, to_hex
+
+CELLS = 64
+
+
+@pytest.mark.parametrize("passes", [1, 4, 12, 32])
+def test_more_cells_never_take_fewer_passes(passes: int) -> None:
+    counts = [edit_passes(passes, redrawn, CELLS) for redrawn in range(1, CELLS + 1)]
+    assert counts == sorted(counts)
+    assert counts[0] == 1
+    assert counts[-1] == passes
+    assert all(count <= redrawn for redrawn, count in enumerate(counts, start=1))
+
+
+@pytest.mark.parametrize("passes", [4, 12, 32])
+def test_a_quarter_takes_less_than_half_the_passes(passes: int) -> None:
+    assert edit_passes(passes, CELLS // 4, CELLS) < passes / 2
+
+
+@pytest.mark.parametrize("redrawn", [0, CELLS + 1])
+def test_no_cell_and_too_many_are_refused(redrawn: int) -> None:
+    with pytest.raises(ValueError, match="redrawn"):
+        edit_passes(12, redrawn, CELLS)
+
+
+def test_strength_is_the_share_of_cells() -> None:
+    counts = {share: int(scattered(CELLS, share, 7).sum()) for share in (0.0, 0.3, 0.6, 1.0)}
+    assert counts == {0.0: 1, 0.3: 19, 0.6: 38, 1.0: 64}
+
+
+def test_a_stronger_change_holds_the_weaker_one() -> None:
+    weak, strong = (scattered(CELLS, share, 7) for share in (0.3, 0.6))
+    assert (strong | ~weak).all()
+
+
+def test_the_seed_decides_the_cells() -> None:
+    first, again, other = (scattered(CELLS, 0.5, seed) for seed in (7, 7, 8))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize("cells", [1, 7, 64, 256])
+def test_a_region_comes_back_from_its_hex(cells: int) -> None:
+    redraw = scattered(cells, 0.4, 3)
+    text = to_hex(redraw)
+    assert len(text) == 2 * -(-cells // 8)
+    np.testing.assert_array_equal(from_hex(text, cells), redraw)
+
+
+@pytest.mark.parametrize("text", ["", "ff", "ffff00", "xyz1", "0001"])
+def test_hex_of_other_cells_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"region|hexadecimal"):
+        from_hex(text, 15)
