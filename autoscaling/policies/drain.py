@@ -3,7 +3,8 @@
 A tier may wait W seconds and its first job has waited for a: what is in its queue now, and what
 goes before it by the other tiers' shares, is drawn within W - a. So nobody is late, and in steady
 flow the wait settles near W / 2 with every replica busy: a standing queue keeps GPUs full, where an
-empty one would mean that some are idle.
+empty one would mean that some are idle. While no queue has anybody, what waits is what dispatchers
+hold ahead of slots.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def test_a_new_controller_goes_on_from_the_target(lane: ScaledLane) -> None:
 
 def test_replicas_that_fail_to_start_are_not_piled_up(lane: ScaledLane) -> None:
     old = set(lane.pids("Decoder"))
-    lane.order(50)
+    lane.order(400)  # more than one decoder draws before the policy gives the others up
 
     def killed() -> bool:
         for pid in set(lane.pids("Decoder")) - old:
@@ -212,7 +212,14 @@ def test_replicas_that_fail_to_start_are_not_piled_up(lane: ScaledLane) -> None:
                 os.kill(pid, signal.SIGKILL)
         return lane.said("do not come")
 
-    wait_until(killed, 60, "the policy says that they do not come")
+    wait_until(killed, 120, "the policy says that they do not come")
     assert lane.decoders().target <= MOST
-    wait_until(lane.all_done, 120, "the one that runs draws it all")
+    drawn = sum(job.state is JobState.SUCCEEDED for job in lane.jobs())
+    wait_until(
+        lambda: sum(job.state is JobState.SUCCEEDED for job in lane.jobs()) > drawn,
+        60,
+        "those that run draw on",
+    )
+    lane.cancel()
+    wait_until(lane.all_done, 90, "the rest is cancelled")
     assert lane.undisturbed()

@@ -85,6 +85,18 @@ def test_what_is_drawn_counts_while_somebody_is_served(ledger: SqlLedger, clock:
     assert depth.running_seconds == pytest.approx(4.0)
 
 
+def test_what_is_held_is_unbegun_until_a_decoder_has_it(ledger: SqlLedger, clock: Clock) -> None:
+    ledger.submit(wish(cost_seconds=4.0, watched=False))
+    held = claim_one(ledger)
+    clock.now += 1.0
+    depth = ledger.depth("chat")
+    assert depth.unbegun_seconds == depth.running_seconds == 4.0
+    ledger.renew([beat(held, 1)], LEASE_SECONDS)
+    clock.now += 1.0
+    depth = ledger.depth("chat")
+    assert depth.unbegun_seconds == 0.0 < depth.running_seconds
+
+
 def test_depths_of_several_databases_add_up() -> None:
     one = Depth(5.0, {"free": TierWaiting(2, 8.0, 3.0)}, 1, 2.0, 1.5, 2.0)
     two = Depth(6.0, {"free": TierWaiting(1, 4.0, 9.0, 5), "pro": TierWaiting(1, 1.0)}, 2, 3.0, 0.5,

@@ -153,6 +153,13 @@ def test_a_queue_is_drawn_while_its_first_job_is_still_patient():
     assert policy.need(snapshot(0, {"free": queue(600, 500)}, target=100)).replicas == 13
 
 
+def test_what_is_held_and_waits_for_a_slot_needs_replicas_too():
+    policy = DrainTarget(lambda _: 10.0, FairQueue({}))
+    held = replace(snapshot(0, running=60.0, target=1), unbegun_seconds=60.0)
+    assert policy.need(held).replicas == 3
+    assert policy.need(replace(held, unbegun_seconds=0.0)).replicas == 1
+
+
 def test_what_starts_now_misses_a_cold_start():
     policy = DrainTarget(lambda _: 30.0, FairQueue({}))
     there = policy.need(snapshot(0, {"free": queue(400)}, target=100)).replicas
