@@ -18,11 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoscaling.lane_heat import LaneHeat
 from autoscaling.temporary_limits import TemporaryLimits
+from engine.capabilities import Capabilities, capabilities
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.ledger import LedgerError
 from serve_app.auth import Keyring, UrlSigner
 from serve_app.config import ClusterConfig
+from serve_app.config_errors import ConfigError
 from serve_app.errors import ApiError, from_domain, from_status
 from serve_app.links import root_path
 from serve_app.outbox import CutOff, Outbox
@@ -50,7 +52,16 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     limits = TemporaryLimits(ledger, config.lane, config.tier_promises(), config.marks())
     heat = LaneHeat(ledger, config.lane)
     app.state.parts = Parts(
-        config, ledger, blobs, keyring, signer, watch, Prices(ledger), heat, limits
+        config,
+        ledger,
+        blobs,
+        keyring,
+        signer,
+        watch,
+        Prices(ledger),
+        heat,
+        limits,
+        _capabilities(config),
     )
     for router in (images.router, jobs.router, ops.router):
         app.include_router(router)
@@ -70,6 +81,13 @@ def adopt(app: FastAPI, config: ClusterConfig) -> None:
     parts = app.state.parts
     parts.limits.adopt(config.tier_promises(), config.marks())
     app.state.parts = replace(parts, config=config, keyring=Keyring(config, parts.ledger))
+
+
+def _capabilities(config: ClusterConfig) -> Capabilities:
+    try:
+        return capabilities(config.model.family, config.model.options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"args: model.options: {error}") from None
 
 
 @asynccontextmanager

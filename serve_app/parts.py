@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from autoscaling.lane_heat import LaneHeat
 from autoscaling.temporary_limits import TemporaryLimits
+from engine.capabilities import Capabilities
 from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.request import Tenant
@@ -36,8 +37,9 @@ DRAINED_BODIES = 8
 @dataclass(frozen=True, slots=True)
 class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
-    a request will cost. heat: of the lane. limits: what heat does to the tiers. polls: of each
-    tenant. strangers: requests of each address that nobody vouched for. line: before the ledger."""
+    a request will cost. heat: of the lane. limits: what heat does to the tiers. can: what the
+    family that draws is able to. polls: of each tenant. strangers: requests of each address that
+    nobody vouched for. line: before the ledger."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -48,6 +50,7 @@ class Parts:
     prices: Prices
     heat: LaneHeat
     limits: TemporaryLimits
+    can: Capabilities
     polls: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
     line: AcceptLine = field(default_factory=AcceptLine)

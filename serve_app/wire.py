@@ -1,7 +1,8 @@
 """OpenAI Images JSON <-> ImageRequest and Job. Pure: no clock, no storage, no framework.
 
 Fields that only hint at effort or taste (`style`, `complexity`) are accepted and have no effect;
-fields that would change what comes back (`frame_count`, `svg`, transparency) are refused by name.
+fields that would change what comes back (`frame_count`, `svg`, transparency where the family has no
+alpha) are refused by name. docs/openai-compatibility.md has every one of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from engine.capabilities import Capabilities
 from jobs.job import Job, Render
 from jobs.request import ImageRequest, Tenant
 from serve_app.config import ClusterConfig
@@ -30,6 +32,19 @@ _CODES = {
     "greater_than_equal": "integer_below_min_value",
     "less_than_equal": "integer_above_max_value",
 }
+_STILL = "pictures here are still and made of pixels: 'output_format' may be png, webp or jpeg"
+_EDITS = "it belongs to POST /v1/images/edits"
+UNSUPPORTED = {
+    "frame_count": _STILL,
+    "frame_duration_ms": _STILL,
+    "svg": _STILL,
+    "image": _EDITS,
+    "images": _EDITS,
+    "mask": _EDITS,
+    "markup": _EDITS,
+    "input_fidelity": _EDITS,
+}
+"""Parameters that OpenAI's API knows, and why they are refused here."""
 
 
 class GenerationBody(BaseModel):
@@ -42,7 +57,7 @@ class GenerationBody(BaseModel):
     n: Annotated[int, Field(ge=1)] = 1
     size: str = "auto"
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
-    background: Literal["auto", "opaque"] = "auto"
+    background: Literal["auto", "opaque", "transparent"] = "auto"
     output_format: Literal["png", "webp", "jpeg"] = "png"
     output_compression: Annotated[int, Field(ge=0, le=100)] = 100
     moderation: Literal["auto", "low"] = "auto"
@@ -92,9 +107,15 @@ def parse_wishes(headers: Mapping[str, str]) -> Wishes:
 
 
 def parse_generation(
-    raw: bytes, wishes: Wishes, tenant: Tenant, config: ClusterConfig, seed: int
+    raw: bytes,
+    wishes: Wishes,
+    tenant: Tenant,
+    config: ClusterConfig,
+    can: Capabilities,
+    seed: int,
 ) -> Order:
-    """Validate everything once. `seed` is used when the client names none.
+    """Validate everything once. can: what the family that draws is able to. `seed` is used when the
+    client names none.
 
     Raises InvalidRequest or NotFound (the model), naming the field.
     """
@@ -111,6 +132,7 @@ def parse_generation(
         message = f"Invalid value for 'n': at most {config.limits.images}."
         raise InvalidRequest(message, param="n", code="integer_above_max_value")
     _check_together(body, wishes)
+    _check_background(body, can)
     width, height = _pixels(body.size, config)
     quality, passes = _effort(body.quality, config)
     request = ImageRequest(
@@ -128,9 +150,10 @@ def parse_generation(
         seed=seed if body.seed is None else body.seed,
         output_format=body.output_format,
         output_compression=body.output_compression,
+        background="transparent" if body.background == "transparent" else "opaque",
         moderation=body.moderation,
         partial_images=body.partial_images,
-        user=body.safety_identifier if body.safety_identifier is not None else body.user,
+        user=body.safety_identifier or body.user or None,
         cost_seconds=body.n * passes * config.model.pass_seconds,
         watched=not wishes.respond_async,
         deadline_seconds=config.limits.deadline_seconds,
@@ -265,6 +288,9 @@ def _as_invalid(error: ValidationError) -> InvalidRequest:
     problem = error.errors(include_url=False, include_input=False)[0]
     param = str(problem["loc"][0])
     code = _CODES.get(problem["type"])
+    if code == "unknown_parameter" and param in UNSUPPORTED:
+        message = f"Unsupported parameter: '{param}': {UNSUPPORTED[param]}."
+        return InvalidRequest(message, param=param, code="unsupported_parameter")
     if code is None:
         code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"
     message = {
@@ -326,6 +352,20 @@ def _check_together(body: GenerationBody, wishes: Wishes) -> None:
             "Invalid value for 'partial_images': needs 'stream', or Prefer: respond-async.",
             param="partial_images",
         )
+
+
+def _check_background(body: GenerationBody, can: Capabilities) -> None:
+    if body.background != "transparent":
+        return
+    if not can.transparent:
+        raise InvalidRequest(
+            "Invalid value for 'background': this model draws no alpha, use opaque or auto.",
+            param="background",
+            code="unsupported_value",
+        )
+    if body.output_format == "jpeg":
+        message = "Invalid value for 'background': jpeg has no alpha, use png or webp."
+        raise InvalidRequest(message, param="background")
 
 
 def _pixels(size: str, config: ClusterConfig) -> tuple[int, int]:

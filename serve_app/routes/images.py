@@ -47,7 +47,7 @@ async def generations(request: Request) -> Response:
     tenant = await tenant_of(request)
     raw = await read_body(request, parts.config.limits)
     wishes = wire.parse_wishes(request.headers)
-    order = wire.parse_generation(raw, wishes, tenant, parts.config, fresh_seed())
+    order = wire.parse_generation(raw, wishes, tenant, parts.config, parts.can, fresh_seed())
     submission = await _submit(parts, await parts.prices.priced(order.request))
     headers = {
         "x-job-id": submission.job.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent, ImagesResponse
 
+from engine.capabilities import Capabilities
 from jobs.job import Job, JobState, Render, RenderState
 from jobs.request import Tenant
 from serve_app import wire
@@ -21,13 +23,14 @@ from serve_app.wire import Order, Wishes, parse_generation, parse_wishes
 
 CONFIG = parse_cluster_config({"limits": {"prompt_characters": 100}, "model": {"size": "256x256"}})
 TENANT = Tenant("t1", "free")
+STILL = Capabilities((64, 64), (8, 8), input_images=1)
 SYNC = Wishes()
 ASYNC = Wishes(respond_async=True)
 
 
 def _order(wishes: Wishes = SYNC, **fields: Any) -> Order:
     body = json.dumps({"prompt": "a red fox", **fields}).encode()
-    return parse_generation(body, wishes, TENANT, CONFIG, seed=77)
+    return parse_generation(body, wishes, TENANT, CONFIG, STILL, seed=77)
 
 
 REFUSED: list[tuple[dict[str, Any], int, str]] = [
@@ -112,14 +115,14 @@ def test_a_wrong_field_is_refused_by_name(fields: dict[str, Any], status: int, p
 )
 def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        parse_generation(raw, SYNC, TENANT, CONFIG, seed=1)
+        parse_generation(raw, SYNC, TENANT, CONFIG, STILL, seed=1)
 
 
 @given(st.dictionaries(st.text(max_size=12), st.one_of(st.none(), st.text(), st.integers())))
 def test_any_object_is_an_order_or_an_api_error(fields: dict[str, Any]) -> None:
     raw = json.dumps(fields).encode()
     try:
-        order = parse_generation(raw, SYNC, TENANT, CONFIG, seed=1)
+        order = parse_generation(raw, SYNC, TENANT, CONFIG, STILL, seed=1)
     except ApiError as error:
         json.dumps(error.envelope(), ensure_ascii=False).encode()
     else:
@@ -182,6 +185,43 @@ def test_async_jobs_are_not_watched_and_may_ask_for_previews() -> None:
 def test_the_same_body_has_the_same_hash() -> None:
     assert _order().request.body_hash == _order().request.body_hash
     assert _order().request.body_hash != _order(n=2).request.body_hash
+
+
+@pytest.mark.parametrize("field", sorted(wire.UNSUPPORTED))
+def test_what_openai_has_and_we_do_not_is_refused_with_a_reason(field: str) -> None:
+    with pytest.raises(InvalidRequest, match=wire.UNSUPPORTED[field]) as refused:
+        _order(**{field: 2})
+    assert (refused.value.param, refused.value.code) == (field, "unsupported_parameter")
+    assert _order(**{field: None})
+
+
+def test_transparency_is_a_matter_of_the_family() -> None:
+    alpha = dataclasses.replace(STILL, transparent=True)
+
+    def order(output_format: str) -> Order:
+        fields = {"prompt": "a", "background": "transparent", "output_format": output_format}
+        return parse_generation(json.dumps(fields).encode(), SYNC, TENANT, CONFIG, alpha, seed=1)
+
+    assert order("webp").request.background == "transparent"
+    with pytest.raises(InvalidRequest, match="jpeg has no alpha"):
+        order("jpeg")
+    with pytest.raises(InvalidRequest, match="use opaque or auto") as refused:
+        _order(background="transparent")
+    assert refused.value.code == "unsupported_value"
+
+
+@pytest.mark.parametrize(
+    ("fields", "effective"),
+    [
+        ({"user": "u"}, "u"),
+        ({"user": "u", "safety_identifier": "s"}, "s"),
+        ({"user": "u", "safety_identifier": ""}, "u"),
+        ({"user": "u", "safety_identifier": None}, "u"),
+        ({"user": ""}, None),
+    ],
+)
+def test_who_an_order_is_for(fields: dict[str, Any], effective: str | None) -> None:
+    assert _order(**fields).request.user == effective
 
 
 def test_headers() -> None:
