@@ -11,6 +11,7 @@ from functools import partial
 
 from jobs.changes import Changes
 from jobs.costs import ImageCost
+from jobs.files import UNLIMITED, FileRoom, StoredFile
 from jobs.job import Job
 from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
 from jobs.ledger_thread import SUBMITS, LedgerThread, read_batch, write_batch
@@ -121,6 +122,46 @@ class AsyncLedger:
         run = partial(self._ledger.recent, tenant, limit)
         result: list[Job] = await self._reads.ask(run)
         return result
+
+    async def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """See Ledger."""
+        run = partial(self._ledger.children, tenant, job_id, limit)
+        result: list[Job] = await self._reads.ask(run)
+        return result
+
+    async def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
+        """See Ledger. Uploads wait for uploads of the same tenant only, as submits do."""
+        run = partial(self._ledger.add_file, file, room)
+        rows = f"{SUBMITS}{file.tenant} files"
+        result: StoredFile = await self._writes.ask(run, rows=rows)
+        return result
+
+    async def file(self, tenant: str, file_id: str) -> StoredFile | None:
+        """See Ledger."""
+        run = partial(self._ledger.file, tenant, file_id)
+        result: StoredFile | None = await self._reads.ask(run)
+        return result
+
+    async def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
+        """See Ledger."""
+        run = partial(self._ledger.files, tenant, limit, after)
+        result: list[StoredFile] = await self._reads.ask(run)
+        return result
+
+    async def drop_file(self, tenant: str, file_id: str) -> bool:
+        """See Ledger."""
+        result: bool = await self._writes.ask(partial(self._ledger.drop_file, tenant, file_id))
+        return result
+
+    async def stale_files(self, limit: int, tenant: str | None = None) -> list[StoredFile]:
+        """See Ledger."""
+        run = partial(self._ledger.stale_files, limit, tenant)
+        result: list[StoredFile] = await self._reads.ask(run)
+        return result
+
+    async def forget_files(self, files: Sequence[StoredFile]) -> None:
+        """See Ledger."""
+        await self._writes.ask(partial(self._ledger.forget_files, files), durable=False)
 
     async def outlook(self, job_id: str) -> Outlook:
         """One of `outlooks`, empty for a job that does not wait or run; together with others'."""

@@ -8,6 +8,7 @@ Every verb is one transaction on the ledger's own clock. Calls block: run them o
     ├── NotYetOpen          the tenant's tier is not open to it yet
     ├── QuotaExceeded       the tenant has used up today's images
     ├── QueueFull           as many of the tenant's jobs wait in the lane as its tier allows
+    ├── FilesFull           as many files as the tenant may keep
     └── IdempotencyMismatch the same key came with another body
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from jobs.costs import ImageCost
+from jobs.files import UNLIMITED, FileRoom, StoredFile
 from jobs.job import Job, RenderState
 from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest, Tenant
@@ -86,6 +88,17 @@ class QueueFull(LedgerError):
         super().__init__(f"{limit} jobs are waiting, and no more may")
         self.limit = limit
         self.first_job_id = first_job_id
+
+
+class FilesFull(LedgerError):
+    """The tenant keeps as much as it may: delete some files first."""
+
+    def __init__(self, room: FileRoom, files: int, size_bytes: int) -> None:
+        super().__init__(
+            f"{files} files of {size_bytes} bytes are kept; at most {room.files} files of "
+            f"{room.bytes} bytes together may be"
+        )
+        self.room = room
 
 
 class IdempotencyMismatch(LedgerError):
@@ -288,6 +301,29 @@ class Ledger(Protocol):
 
     def recent(self, tenant: str, limit: int) -> list[Job]:
         """The tenant's newest jobs, newest first."""
+
+    def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """The tenant's jobs that go on from an image of that one, oldest first."""
+
+    def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
+        """Durable on return; write its blobs after that. As stored: created now, on this clock, to
+        live as long as it said. Raises FilesFull when that is more than `room` for VISION files."""
+
+    def file(self, tenant: str, file_id: str) -> StoredFile | None:
+        """A VISION file of that tenant; None when it is another's, has expired or was dropped."""
+
+    def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
+        """The tenant's VISION files, newest first, from behind the id `after`."""
+
+    def drop_file(self, tenant: str, file_id: str) -> bool:
+        """It expires now: nobody sees it, and a collector deletes it. False: there is none."""
+
+    def stale_files(self, limit: int, tenant: str | None = None) -> list[StoredFile]:
+        """Expired files; with a tenant all of its own, whatever their purpose. Delete their blobs,
+        then call `forget_files`."""
+
+    def forget_files(self, files: Sequence[StoredFile]) -> None:
+        """Delete the rows of these, whose blobs are gone."""
 
     def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
         """Somebody still waits for these: watched_until = now + grace."""

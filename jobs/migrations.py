@@ -71,6 +71,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             from_level integer not null, to_level integer not null, reason text not null,
             drain_seconds double precision not null, primary key (lane, at))""",
     ),
+    (  # 9: files, and which job an edit goes on from
+        "alter table jobs add column parent text",
+        "create index jobs_of_parent on jobs (tenant, parent) where parent is not null",
+        """create table files (id text not null primary key, tenant text not null,
+            purpose text not null, filename text not null, bytes bigint not null,
+            width integer not null, height integer not null, blobs text not null,
+            created_at double precision not null, expires_at double precision not null)""",
+        "create index files_of_tenant on files (tenant, purpose, created_at, id)",
+        "create index files_expiring on files (expires_at)",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""

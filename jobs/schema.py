@@ -53,6 +53,7 @@ jobs = Table(
     Column("preemptions", Integer, nullable=False, server_default=text("0")),
     # somebody else's slots were cleared for it, which happens once
     Column("way_made", Boolean, nullable=False, server_default=text("false")),
+    Column("parent", Text),  # id of the job whose image it goes on from
 )
 _queued = text("state = 'queued'")
 IN_SAMPLE = "substr(id, 31) in ('00', '40', '80', 'c0')"
@@ -65,6 +66,7 @@ _succeeded = text("state = 'succeeded'")
 _unended = text("watched_until is not null and finished_at is null")
 _keyed = text("idempotency_key is not null")
 _hashed = text("body_hash <> ''")
+_with_parent = text("parent is not null")
 # state is in it only so that SQLite sees that counting needs no row
 Index("jobs_ready", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
       jobs.c.state,
@@ -84,6 +86,8 @@ Index("jobs_of_body", jobs.c.tenant, jobs.c.body_hash, jobs.c.seq,
       sqlite_where=_hashed, postgresql_where=_hashed)  # fmt: skip
 Index("jobs_of_key", jobs.c.tenant, jobs.c.idempotency_key, unique=True,
       sqlite_where=_keyed, postgresql_where=_keyed)  # fmt: skip
+Index("jobs_of_parent", jobs.c.tenant, jobs.c.parent,
+      sqlite_where=_with_parent, postgresql_where=_with_parent)  # fmt: skip
 
 renders = Table(
     "renders",
@@ -212,3 +216,22 @@ costs = Table(
     Column("renders", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# Pictures that came from outside; their bytes are blobs. See files.py.
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("blobs", Text, nullable=False),  # JSON list of keys
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("files_of_tenant", files.c.tenant, files.c.purpose, files.c.created_at, files.c.id)
+Index("files_expiring", files.c.expires_at)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from jobs.costs import ImageCost
 from jobs.depth import merged
+from jobs.files import UNLIMITED, FileRoom, StoredFile
 from jobs.job import Job
 from jobs.job_ids import shard_of, virtual_shard
 from jobs.ledger import (
@@ -159,6 +160,28 @@ class ShardedLedger:
 
         return cast("list[Renewal]", self._asking.write(Plan(questions, join)))
 
+    def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
+        """See Ledger."""
+        shard = self._of_tenant(file.tenant)
+        stored = self._write_one(shard, lambda ledger: ledger.add_file(file, room))
+        return cast(StoredFile, stored)
+
+    def drop_file(self, tenant: str, file_id: str) -> bool:
+        """See Ledger."""
+        shard = self._of_tenant(tenant)
+        return cast(bool, self._write_one(shard, lambda ledger: ledger.drop_file(tenant, file_id)))
+
+    def forget_files(self, files: Sequence[StoredFile]) -> None:
+        """See Ledger."""
+        parts: dict[int, list[StoredFile]] = {}
+        for file in files:
+            parts.setdefault(self._of_tenant(file.tenant), []).append(file)
+        questions = [
+            (shard, lambda ledger, mine=mine: ledger.forget_files(mine))
+            for shard, mine in parts.items()
+        ]
+        self._asking.write(Plan(questions, those_there))
+
     def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
         """See Ledger."""
         self._of_many(job_ids, lambda ledger, ids: ledger.watch(ids, grace_seconds))
@@ -277,6 +300,29 @@ class ShardedLedger:
         """See Ledger."""
         shard = self._shards[self._of_tenant(tenant)]
         return shard.ask(lambda ledger: ledger.recent(tenant, limit))
+
+    def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """See Ledger."""
+        shard = self._shards[self._of_tenant(tenant)]
+        return shard.ask(lambda ledger: ledger.children(tenant, job_id, limit))
+
+    def file(self, tenant: str, file_id: str) -> StoredFile | None:
+        """See Ledger."""
+        shard = self._shards[self._of_tenant(tenant)]
+        return shard.ask(lambda ledger: ledger.file(tenant, file_id))
+
+    def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
+        """See Ledger."""
+        shard = self._shards[self._of_tenant(tenant)]
+        return shard.ask(lambda ledger: ledger.files(tenant, limit, after))
+
+    def stale_files(self, limit: int, tenant: str | None = None) -> list[StoredFile]:
+        """See Ledger. Expired ones of the shards that are there."""
+        if tenant is not None:
+            shard = self._shards[self._of_tenant(tenant)]
+            return shard.ask(lambda ledger: ledger.stale_files(limit, tenant))
+        stale = self._ask_all(lambda _: lambda ledger: ledger.stale_files(limit))
+        return [file for files in stale for file in files]
 
     def position(self, job_id: str) -> int | None:
         """See Ledger: in its shard's queue."""

@@ -21,6 +21,8 @@ from jobs.database import open_database
 from jobs.depth import lane_depth
 from jobs.errors import again_if_overtaken
 from jobs.fair_queue import LEAST_SHARE, FairQueue
+from jobs.files import UNLIMITED, FileRoom, StoredFile
+from jobs.filing import insert_file, load_file, load_files, load_stale
 from jobs.forgetting import (
     Forgetting,
     anything_aged,
@@ -322,6 +324,14 @@ class SqlLedger:
             jobs = load_jobs(connection, ids)
             return [jobs[job_id] for job_id in ids]
 
+    def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """See Ledger."""
+        with self._read() as connection:
+            where = {"tenant": tenant, "parent": job_id, "limit": limit}
+            ids = list(connection.execute(sql.CHILDREN, where).scalars())
+            jobs = load_jobs(connection, ids)
+            return [jobs[job_id] for job_id in ids]
+
     def position(self, job_id: str) -> int | None:
         """See Ledger."""
         with self._read() as connection:
@@ -391,6 +401,42 @@ class SqlLedger:
     def version(self) -> int:
         """See Ledger."""
         return self._database.version()
+
+    # -- files
+
+    @again_if_overtaken
+    def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
+        """See Ledger."""
+        with self._write() as connection:
+            return insert_file(connection, file, room, self._now(connection))
+
+    def file(self, tenant: str, file_id: str) -> StoredFile | None:
+        """See Ledger."""
+        with self._read() as connection:
+            return load_file(connection, tenant, file_id, self._now(connection))
+
+    def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
+        """See Ledger."""
+        with self._read() as connection:
+            return load_files(connection, tenant, limit, after, self._now(connection))
+
+    @again_if_overtaken
+    def drop_file(self, tenant: str, file_id: str) -> bool:
+        """See Ledger."""
+        with self._write() as connection:
+            what = {"tenant": tenant, "id": file_id, "now": self._now(connection)}
+            return connection.execute(sql.DROP_FILE, what).rowcount > 0
+
+    def stale_files(self, limit: int, tenant: str | None = None) -> list[StoredFile]:
+        """See Ledger."""
+        with self._read() as connection:
+            return load_stale(connection, limit, tenant, self._now(connection))
+
+    @again_if_overtaken
+    def forget_files(self, files: Sequence[StoredFile]) -> None:
+        """See Ledger."""
+        with self._write(self._database.relaxed) as connection:
+            connection.execute(sql.FORGET_FILES, {"ids": sorted(file.id for file in files)})
 
     # -- rescuing
 

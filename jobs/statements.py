@@ -37,6 +37,8 @@ LOCK_JOBS = (
 )
 LOCK_FREE_JOBS = LOCK_JOBS.with_for_update(skip_locked=True)
 RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
+CHILDREN = text("""select id from jobs where tenant = :tenant and parent = :parent
+    order by seq limit :limit""")
 
 # -- submit
 # Submits of one tenant take turns from here to their commit: on PostgreSQL a conflict locks the
@@ -93,9 +95,9 @@ ADMIT = text(f"""with entered as ({_TENANT} returning 1),
     select used, vft from taken cross join stamped""")
 NEW_JOB = text("""insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence,
         attempts, cancel_requested, created_at, deadline_at, watched_until, day, idempotency_key,
-        body_hash, errors, request)
+        body_hash, errors, request, parent)
     values (:id, :lane, :tier, :tenant, 'queued', :vft, :cost, 0, 0, :no, :now, :deadline_at,
-        :watched_until, :day, :key, :body_hash, '[]', :request)""")
+        :watched_until, :day, :key, :body_hash, '[]', :request, :parent)""")
 NEW_RENDER = text("""insert into renders
         (job_id, idx, state, pass_no, attempts, previews, categories)
     values (:job_id, :idx, 'waiting', 0, 0, '[]', '[]')""")
@@ -260,6 +262,30 @@ LEARN = text("""insert into costs (model, pixels, passes, seconds, renders)
         renders = costs.renders + excluded.renders""")
 COSTS = text("""select model, pixels, passes, seconds, renders from costs
     where model = :model order by renders desc limit :limit""")
+
+# -- files
+FILE_COLUMNS = """id, tenant, purpose, filename, bytes, width, height, blobs, created_at,
+    expires_at"""
+_SHOWN = "tenant = :tenant and purpose = 'vision' and expires_at > :now"
+NEW_FILE = text(f"""insert into files ({FILE_COLUMNS}) values (:id, :tenant, :purpose, :filename,
+    :bytes, :width, :height, :blobs, :created_at, :expires_at)""")
+# On PostgreSQL; a tenant that only uploads has no row to lock.
+LOCK_FILES = text("select pg_advisory_xact_lock(hashtextextended(:tenant, 7))")
+FILES_KEPT = text(f"""select count(*) as files, cast(coalesce(sum(bytes), 0) as bigint) as bytes
+    from files where {_SHOWN}""")
+FILE = text(f"select {FILE_COLUMNS} from files where id = :id and {_SHOWN}")
+FILES = text(f"""select {FILE_COLUMNS} from files where {_SHOWN}
+    order by created_at desc, id desc limit :limit""")
+FILES_AFTER = text(f"""select {FILE_COLUMNS} from files where {_SHOWN}
+    and (created_at, id) < (select created_at, id from files where id = :after
+        and tenant = :tenant)
+    order by created_at desc, id desc limit :limit""")
+DROP_FILE = text("""update files set expires_at = :now
+    where id = :id and tenant = :tenant and expires_at > :now""")
+STALE_FILES = text(f"""select {FILE_COLUMNS} from files where expires_at <= :now
+    order by expires_at limit :limit""")
+FILES_OF_TENANT = text(f"select {FILE_COLUMNS} from files where tenant = :tenant limit :limit")
+FORGET_FILES = _many("delete from files where id in :ids")
 
 # -- retention
 RETENTION_AT = text("select seq, until from retention where lane = :lane and step = :step")

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from jobs import statements as sql
 from jobs.fair_queue import AGEING
 from jobs.job import Job
+from jobs.job_ids import parse_image_id
 from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Usage
 from jobs.quota_days import QuotaDays
 from jobs.request import ImageRequest, Tenant
@@ -126,10 +127,17 @@ def insert_job(
             "key": request.idempotency_key,
             "body_hash": request.body_hash,
             "request": stored,
+            "parent": _parent_of(request),
         },
         [{"job_id": job.id, "idx": r.index} for r in job.renders],
     )
     return admitted.usage
+
+
+def _parent_of(request: ImageRequest) -> str | None:
+    parent = None if request.source is None else request.source.parent
+    image = None if parent is None else parse_image_id(parent)
+    return None if image is None else image[0]
 
 
 def _admit(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> _Admitted | None:

@@ -31,6 +31,7 @@ from serve_app.gateway import create_app
 from tests.contract.databases import PostgresServer
 from tests.contract.http_stage import config, drawn
 from tests.contract.ledger_kit import LEASE_SECONDS, Database, beat, picture, refusal, wish
+from tests.contract.test_files import *  # noqa: F403
 from tests.contract.test_ledger import *  # noqa: F403 - the whole suite, on two databases
 from tests.contract.test_ledger_promises import *  # noqa: F403
 

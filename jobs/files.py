@@ -1,0 +1,59 @@
+"""Files of tenants: uploads that they see, and what the gateway prepared for edits. Known to all.
+
+A row is written before its blobs, and goes after them: no blob is ever without a row. A row whose
+blobs never came is legal until it expires.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+VISION = "vision"
+INPUT = "input"
+"""Of files that no verb shows: the prepared pictures of an edit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """One file. purpose: VISION or INPUT. bytes: as uploaded. width, height: pixels. blobs: keys,
+    all below `input_prefix` of its id. Times are seconds since the epoch on the ledger's clock; at
+    expires_at it is gone for everybody."""
+
+    id: str
+    tenant: str
+    purpose: str
+    filename: str
+    bytes: int
+    width: int
+    height: int
+    blobs: tuple[str, ...]
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileRoom:
+    """How many VISION files of a tenant there may be at once, and of how many bytes together."""
+
+    files: int = 2**31
+    bytes: int = 2**62
+
+
+UNLIMITED = FileRoom()
+
+
+def new_file_id() -> str:
+    """128 random bits: nobody guesses another's."""
+    return f"file-{secrets.token_hex(16)}"
+
+
+def input_prefix(file_id: str) -> str:
+    """Below it are all blobs of a file."""
+    digits = file_id.removeprefix("file-")
+    return f"inputs/{digits[:2]}/{digits}"
+
+
+def input_key(file_id: str, name: str) -> str:
+    """Key of one of a file's blobs, a PNG."""
+    return f"{input_prefix(file_id)}/{name}.png"

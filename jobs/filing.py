@@ -1,0 +1,80 @@
+"""The ledger's side of files: rows in, rows out. Part of SqlLedger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from jobs import statements as sql
+from jobs.files import INPUT, FileRoom, StoredFile
+from jobs.ledger import FilesFull
+from jobs.rows import dump, load, storable
+
+
+def insert_file(connection: Connection, file: StoredFile, room: FileRoom, now: float) -> StoredFile:
+    """It as it is stored: with a true time, and as long a life as it came with."""
+    if file.purpose != INPUT:
+        _check_room(connection, file, room, now)
+    life_seconds = file.expires_at - file.created_at
+    stored = replace(
+        file, filename=storable(file.filename), created_at=now, expires_at=now + life_seconds
+    )
+    connection.execute(sql.NEW_FILE, asdict(stored) | {"blobs": dump(stored.blobs)})
+    return stored
+
+
+def _check_room(connection: Connection, file: StoredFile, room: FileRoom, now: float) -> None:
+    """Uploads of one tenant take turns, so that it is exact."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sql.LOCK_FILES, {"tenant": file.tenant})
+    row = connection.execute(sql.FILES_KEPT, {"tenant": file.tenant, "now": now}).one()
+    if row.files + 1 > room.files or row.bytes + file.bytes > room.bytes:
+        raise FilesFull(room, int(row.files), int(row.bytes))
+
+
+def load_file(connection: Connection, tenant: str, file_id: str, now: float) -> StoredFile | None:
+    """One that its tenant may see."""
+    where = {"tenant": tenant, "id": file_id, "now": now}
+    row = connection.execute(sql.FILE, where).first()
+    return None if row is None else _file(row)
+
+
+def load_files(
+    connection: Connection, tenant: str, limit: int, after: str | None, now: float
+) -> list[StoredFile]:
+    """Those that the tenant may see, newest first, from behind the file `after`."""
+    where: dict[str, object] = {"tenant": tenant, "limit": limit, "now": now}
+    statement = sql.FILES if after is None else sql.FILES_AFTER
+    rows = connection.execute(statement, where if after is None else where | {"after": after})
+    return [_file(row) for row in rows]
+
+
+def load_stale(
+    connection: Connection, limit: int, tenant: str | None, now: float
+) -> list[StoredFile]:
+    """Those to be forgotten: expired ones, or all of a tenant."""
+    if tenant is None:
+        rows = connection.execute(sql.STALE_FILES, {"now": now, "limit": limit})
+    else:
+        rows = connection.execute(sql.FILES_OF_TENANT, {"tenant": tenant, "limit": limit})
+    return [_file(row) for row in rows]
+
+
+def _file(row: Sequence[Any]) -> StoredFile:
+    """A row of statements.FILE_COLUMNS."""
+    file_id, tenant, purpose, filename, size, width, height, blobs, created_at, expires_at = row
+    return StoredFile(
+        id=file_id,
+        tenant=tenant,
+        purpose=purpose,
+        filename=filename,
+        bytes=size,
+        width=width,
+        height=height,
+        blobs=load(blobs),
+        created_at=created_at,
+        expires_at=expires_at,
+    )
