@@ -1,0 +1,233 @@
+"""Pictures of strangers: decoded in another process that may crash, and that little is lost with.
+
+Blocking; call it from a thread. Each of its threads owns one warm child (engine.untrusted.child),
+so that a child dies with its thread, and replaces it when it was killed or fell over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.untrusted.budget import Budget, Field, Refused
+from engine.untrusted.frames import Head, Message, receive, send
+from engine.untrusted.kinds import Size
+
+__all__ = ["Budget", "Canvas", "Intake", "Normalised", "Refused"]
+
+T = TypeVar("T")
+
+ANSWER_BYTES_PER_PIXEL = 8
+START_SECONDS = 30.0
+BUDGET = Budget()
+PATH = [str(Path(__file__).resolve().parents[1]), *map(os.path.abspath, sys.path)]
+BOOT = "import sys; sys.path[:] = sys.argv[2:]; import engine.untrusted.child as c; c.main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Normalised:
+    """A picture without a past: an upright sRGB PNG (RGB or RGBA, 8 bits) without metadata."""
+
+    png: bytes = field(repr=False)
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What an edit is drawn on. canvas: RGBA PNG, alpha 255 keep, 0 redraw. small: RGB PNG.
+    redraw: bool [cells], rows first; None when there was no mask."""
+
+    canvas: bytes = field(repr=False)
+    small: bytes = field(repr=False)
+    redraw: npt.NDArray[np.bool_] | None
+
+
+class Intake:
+    """workers: pictures decoded at once, a process each. RuntimeError when a child cannot start.
+
+    Whoever makes one closes it.
+    """
+
+    def __init__(self, *, workers: int = 1, budget: Budget = BUDGET) -> None:
+        self._budget = budget
+        self._mine = threading.local()
+        self._children: set[_Child] = set()
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="intake")
+        try:
+            self._threads.submit(self._child).result()
+        except BaseException:
+            self._threads.shutdown()
+            raise
+
+    def normalise(self, data: bytes, field: Field = "image") -> Normalised:
+        """One picture, upright and plain, whatever it was. Refused."""
+        png, width, height = self._ask({"verb": "normalise"}, {field: data}, _read_normalised)
+        return Normalised(png, width, height)
+
+    def canvas(
+        self,
+        image: bytes,
+        *,
+        mask: bytes | None,
+        markup: bytes | None,
+        size: Size,
+        small_size: Size,
+        grid: Size,
+    ) -> Canvas:
+        """The image filling `size`, cut at the centre, with what is to be edited transparent. Mask
+        and markup are PNGs of the image's size. All sizes are (width, height). Refused."""
+        files = {"image": image, "mask": mask, "markup": markup}
+        head = {"verb": "canvas", "size": size, "small_size": small_size, "grid": grid}
+        given = {name: data for name, data in files.items() if data is not None}
+        cells = None if mask is None else grid[0] * grid[1]
+        return self._ask(head, given, partial(_read_canvas, size, small_size, cells))
+
+    def pids(self) -> tuple[int, ...]:
+        """Of the children that are alive now."""
+        return tuple(child.pid for child in tuple(self._children) if child.alive)
+
+    def close(self) -> None:
+        """Let calls under way end, then end the children."""
+        self._threads.shutdown()
+        while self._children:
+            self._children.pop().kill()
+
+    def _ask(self, head: Head, files: Mapping[str, bytes], read: Callable[[Message], T]) -> T:
+        for name, data in files.items():
+            if len(data) > self._budget.file_bytes:
+                limit = f"{self._budget.file_bytes / 1e6:g} MB"
+                reason = (
+                    f"the {name} has {len(data) / 1e6:.1f} MB; at most {limit}: make it smaller"
+                )
+                raise Refused(name, "image_too_large", reason)
+        request = {**head, "fields": list(files)}
+        return self._threads.submit(self._in_child, request, [*files.values()], read).result()
+
+    def _in_child(self, head: Head, parts: list[bytes], read: Callable[[Message], T]) -> T:
+        child = self._child()
+        try:
+            return read(child.ask(head, parts, self._budget))
+        except Refused:
+            raise
+        except (OSError, EOFError, ValueError):  # dead, late, or talking nonsense
+            self._bury(child)
+            field = "image" if len(parts) > 1 else head["fields"][0]
+            reason = f"the {field} is broken or takes too much to decode: the decoder gave up"
+            raise Refused(field, "broken_image", reason) from None
+
+    def _child(self) -> _Child:
+        """This thread's own; a new one when it died since."""
+        child: _Child | None = getattr(self._mine, "child", None)
+        if child is not None and child.alive:
+            return child
+        if child is not None:
+            self._bury(child)
+        child = self._mine.child = _Child(self._budget)
+        self._children.add(child)
+        return child
+
+    def _bury(self, child: _Child) -> None:
+        self._children.discard(child)
+        child.kill()
+
+
+class _Child:
+    """One process and its pipes; used by one thread."""
+
+    def __init__(self, budget: Budget) -> None:
+        command = [sys.executable, "-I", "-S", "-c", BOOT, json.dumps(asdict(budget)), *PATH]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests: IO[bytes] = self._process.stdin
+        self._answers: IO[bytes] = self._process.stdout
+        self.pid = self._process.pid
+        try:
+            with self._patience(START_SECONDS):
+                receive(self._answers, 0)
+        except (OSError, EOFError, ValueError):
+            self.kill()
+            raise RuntimeError("the process that decodes pictures does not start") from None
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, head: Head, parts: list[bytes], budget: Budget) -> Message:
+        """OSError, EOFError or ValueError when it died, took too long or speaks nonsense."""
+        with self._patience(budget.wall_seconds):
+            send(self._requests, head, parts)
+            return receive(self._answers, ANSWER_BYTES_PER_PIXEL * budget.pixels)
+
+    def kill(self) -> None:
+        """At once, whatever it does."""
+        self._process.kill()
+        with suppress(BrokenPipeError):  # what it had not read
+            self._requests.close()
+        self._answers.close()
+        self._process.wait()
+
+    @contextmanager
+    def _patience(self, seconds: float) -> Iterator[None]:
+        """Kill the child when the block lasts longer; EOFError when it is dead at the end."""
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+        if not self.alive:
+            raise EOFError
+
+
+def _read_normalised(answer: Message) -> tuple[bytes, int, int]:
+    _, (png,) = _unless_refused(answer)
+    return png, *_png_size(png)
+
+
+def _read_canvas(size: Size, small_size: Size, cells: int | None, answer: Message) -> Canvas:
+    _, (canvas, small, redraw) = _unless_refused(answer)
+    if (_png_size(canvas), _png_size(small), len(redraw)) != (size, small_size, cells or 0):
+        raise ValueError("pictures of other sizes than were asked for")
+    marked = None if cells is None else np.frombuffer(redraw, np.uint8).astype(np.bool_)
+    return Canvas(canvas, small, marked)
+
+
+def _unless_refused(answer: Message) -> Message:
+    match answer[0]:
+        case {"refused": {"field": str(field), "code": str(code), "message": str(reason)}}:
+            raise Refused(field, code, reason)
+        case _:
+            return answer
+
+
+def _png_size(png: bytes) -> Size:
+    """Read by hand: the child may speak for a stranger by now."""
+    if len(png) < 24 or not png.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"):
+        raise ValueError("not a PNG")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
