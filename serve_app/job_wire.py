@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.job import Job, Render, RenderState
+from jobs.job_ids import image_id
 from serve_app.errors import render_problem
 from serve_app.wire import looks
 
@@ -54,6 +55,7 @@ def job_body(
 def _image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:
     problem = render_problem(render)
     return {
+        "id": image_id(job.id, render.index),
         "index": render.index,
         "state": render.state.value,
         "seed": job.request.image_seed(render.index),

@@ -11,13 +11,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.capabilities import Capabilities
 from jobs.job import Job, Render
+from jobs.job_ids import image_id
 from jobs.request import ImageRequest, Tenant
 from serve_app.config import ClusterConfig
 from serve_app.errors import InvalidRequest, NotFound, render_problem
@@ -47,12 +48,11 @@ UNSUPPORTED = {
 """Parameters that OpenAI's API knows, and why they are refused here."""
 
 
-class GenerationBody(BaseModel):
-    """The JSON body of POST /v1/images/generations; null means the default."""
+class PictureBody(BaseModel):
+    """What every request for pictures may say; null means the default."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    prompt: str
     model: str | None = None
     n: Annotated[int, Field(ge=1)] = 1
     size: str = "auto"
@@ -64,11 +64,20 @@ class GenerationBody(BaseModel):
     stream: bool = False
     partial_images: Annotated[int, Field(ge=0, le=3)] = 0
     response_format: Literal["b64_json", "url"] = "b64_json"
-    style: Literal["vivid", "natural"] | None = None
     complexity: Literal["low", "medium", "high"] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
+
+
+class GenerationBody(PictureBody):
+    """The JSON body of POST /v1/images/generations."""
+
+    prompt: str
+    style: Literal["vivid", "natural"] | None = None
+
+
+Body = TypeVar("Body", bound=PictureBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,18 @@ class Wishes:
     respond_async: bool = False
     idempotency_key: str | None = None
     retry_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request but for its body: who asks, by which headers, and what of. seed: for a client that
+    names none."""
+
+    wishes: Wishes
+    tenant: Tenant
+    config: ClusterConfig
+    can: Capabilities
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +140,16 @@ def parse_generation(
 
     Raises InvalidRequest or NotFound (the model), naming the field.
     """
-    body = _parse_body(raw)
-    _check_prompt(body.prompt, config.limits.prompt_characters)
+    asked = Asked(wishes, tenant, config, can, seed)
+    body = parse_body(GenerationBody, read_json(raw))
+    request = picture_request(body, body.prompt, asked)
+    return order_of(body, replace(request, body_hash=hashlib.sha256(raw).hexdigest()))
+
+
+def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageRequest:
+    """The request, but for its body_hash. Raises as `parse_generation` does."""
+    wishes, tenant, config = asked.wishes, asked.tenant, asked.config
+    _check_prompt(prompt, config.limits.prompt_characters)
     if body.model is not None and body.model != config.model.name:
         raise NotFound(
             f"The model '{body.model}' does not exist. This server draws with "
@@ -132,22 +161,22 @@ def parse_generation(
         message = f"Invalid value for 'n': at most {config.limits.images}."
         raise InvalidRequest(message, param="n", code="integer_above_max_value")
     _check_together(body, wishes)
-    _check_background(body, can)
+    _check_background(body, asked.can)
     width, height = _pixels(body.size, config)
     quality, passes = _effort(body.quality, config)
-    request = ImageRequest(
+    return ImageRequest(
         lane=config.lane,
         tenant=tenant.id,
         tier=tenant.tier,
         model=config.model.name,
-        prompt=body.prompt,
+        prompt=prompt,
         n=body.n,
         width=width,
         height=height,
         quality=quality,
         passes=passes,
         guidance=config.model.guidance,
-        seed=seed if body.seed is None else body.seed,
+        seed=asked.seed if body.seed is None else body.seed,
         output_format=body.output_format,
         output_compression=body.output_compression,
         background="transparent" if body.background == "transparent" else "opaque",
@@ -158,9 +187,12 @@ def parse_generation(
         watched=not wishes.respond_async,
         deadline_seconds=config.limits.deadline_seconds,
         idempotency_key=wishes.idempotency_key,
-        body_hash=hashlib.sha256(raw).hexdigest(),
         retry_count=wishes.retry_count,
     )
+
+
+def order_of(body: PictureBody, request: ImageRequest) -> Order:
+    """The request, and how its answer is wanted."""
     return Order(request, stream=body.stream, as_url=body.response_format == "url")
 
 
@@ -170,20 +202,24 @@ def text_tokens(prompt: str) -> int:
 
 
 def usage(request: ImageRequest, images: int, tokens_per_image: int) -> dict[str, Any]:
-    """Usage of `images` finished images; an image counts the cells of its token grid."""
-    text = text_tokens(request.prompt)
-    made = images * tokens_per_image
+    """Usage of `images` finished images; an image counts the cells of its token grid that were
+    drawn, and a picture that came in all of them."""
+    text, seen, drawn = text_tokens(request.prompt), 0, tokens_per_image
+    if request.source is not None:
+        seen = request.source.images * tokens_per_image
+        drawn = int(request.source.redraw, 16).bit_count()
+    made = images * drawn
     return {
-        "input_tokens": text,
-        "input_tokens_details": {"image_tokens": 0, "text_tokens": text},
+        "input_tokens": text + seen,
+        "input_tokens_details": {"image_tokens": seen, "text_tokens": text},
         "output_tokens": made,
         "output_tokens_details": {"image_tokens": made, "text_tokens": 0},
-        "total_tokens": text + made,
+        "total_tokens": text + seen + made,
     }
 
 
-def without_text(used: Mapping[str, Any]) -> dict[str, Any]:
-    """The same usage without the prompt, for the further images of one request."""
+def without_input(used: Mapping[str, Any]) -> dict[str, Any]:
+    """The same usage without what came in, for the further images of one request."""
     return {
         **used,
         "input_tokens": 0,
@@ -207,14 +243,14 @@ def images_response(
 ) -> dict[str, Any]:
     """ImagesResponse of an ended job. `pictures`: b64_json or url by image index.
 
-    Extensions: `image_index` and `seed` beside each picture, and `errors` for images that have
-    none because the safety system or a failure took them.
+    Extensions: `id`, `image_index` and `seed` beside each picture, and `errors` for images that
+    have none because the safety system or a failure took them.
     """
     body: dict[str, Any] = {
         "created": int(job.created_at),
         **looks(job.request),
         "data": [
-            {**pictures[index], "image_index": index, "seed": job.request.image_seed(index)}
+            {**pictures[index], **_revised(job.request), **_which(job, index)}
             for index in sorted(pictures)
         ],
         "usage": usage(job.request, len(pictures), tokens_per_image),
@@ -227,37 +263,51 @@ def images_response(
     return body
 
 
+def event_type(request: ImageRequest, what: str) -> str:
+    """ "image_generation.completed", or of an edit."""
+    return f"{'image_generation' if request.source is None else 'image_edit'}.{what}"
+
+
 def partial_event(job: Job, index: int, number: int, b64: str) -> dict[str, Any]:
-    """image_generation.partial_image; `number` counts this image's previews from 0."""
+    """...partial_image; `number` counts this image's previews from 0."""
     return {
-        "type": "image_generation.partial_image",
+        "type": event_type(job.request, "partial_image"),
         "b64_json": b64,
         "created_at": int(job.created_at),
         **looks(job.request),
         "partial_image_index": number,
-        "image_index": index,
+        **_which(job, index),
     }
 
 
 def completed_event(job: Job, index: int, b64: str, used: Mapping[str, Any]) -> dict[str, Any]:
-    """image_generation.completed, one per image."""
+    """...completed, one per image."""
     event: dict[str, Any] = {
-        "type": "image_generation.completed",
+        "type": event_type(job.request, "completed"),
         "b64_json": b64,
         "created_at": int(job.created_at),
         **looks(job.request),
         "usage": used,
-        "image_index": index,
-        "seed": job.request.image_seed(index),
+        **_revised(job.request),
+        **_which(job, index),
     }
     if job.request.user is not None:
         event["safety_identifier"] = job.request.user
     return event
 
 
-def failed_event(render: Render) -> dict[str, Any]:
+def failed_event(job: Job, render: Render) -> dict[str, Any]:
     """One image of several will not come. A top-level `error` would end the SDK's stream."""
-    return {"type": "image_generation.failed", **image_error(render)}
+    return {"type": event_type(job.request, "failed"), **image_error(render)}
+
+
+def _which(job: Job, index: int) -> dict[str, Any]:
+    seed = job.request.image_seed(index)
+    return {"id": image_id(job.id, index), "image_index": index, "seed": seed}
+
+
+def _revised(request: ImageRequest) -> dict[str, str]:
+    return {"revised_prompt": request.prompt} if request.revised else {}
 
 
 def image_error(render: Render) -> dict[str, Any]:
@@ -266,7 +316,8 @@ def image_error(render: Render) -> dict[str, Any]:
     return {"image_index": render.index, "image_error": problem.body() if problem else {}}
 
 
-def _parse_body(raw: bytes) -> GenerationBody:
+def read_json(raw: bytes) -> dict[str, Any]:
+    """The JSON object, without what is null. Raises InvalidRequest."""
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError):
@@ -275,11 +326,14 @@ def _parse_body(raw: bytes) -> GenerationBody:
         ) from None
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    _check_text(document.items())
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:
+    """The fields in that shape. Raises InvalidRequest, naming the field."""
+    _check_text(fields.items())
     try:
-        return GenerationBody.model_validate(
-            {name: value for name, value in document.items() if value is not None}
-        )
+        return shape.model_validate(fields)
     except ValidationError as error:
         raise _as_invalid(error) from None
 
@@ -331,7 +385,7 @@ def _check_prompt(prompt: str, longest: int) -> None:
         )
 
 
-def _check_together(body: GenerationBody, wishes: Wishes) -> None:
+def _check_together(body: PictureBody, wishes: Wishes) -> None:
     """Fields that are fine alone and wrong together."""
     if body.output_format == "png" and body.output_compression != 100:
         raise InvalidRequest(
@@ -354,7 +408,7 @@ def _check_together(body: GenerationBody, wishes: Wishes) -> None:
         )
 
 
-def _check_background(body: GenerationBody, can: Capabilities) -> None:
+def _check_background(body: PictureBody, can: Capabilities) -> None:
     if body.background != "transparent":
         return
     if not can.transparent:

@@ -266,8 +266,8 @@ def test_the_events_are_what_the_sdk_expects() -> None:
     used = wire.usage(job.request, 1, 256)
     completed = wire.completed_event(job, 0, "eA==", used)
     assert ImageGenCompletedEvent.model_validate(completed, strict=True).usage.total_tokens == 259
-    assert wire.without_text(used)["total_tokens"] == 256
-    assert "error" not in wire.failed_event(job.renders[1])
+    assert wire.without_input(used)["total_tokens"] == 256
+    assert "error" not in wire.failed_event(job, job.renders[1])
 
 
 def test_a_job_as_json() -> None:

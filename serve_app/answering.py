@@ -1,0 +1,186 @@
+"""An order for pictures: accept it durably, then wait, stream, or hand out the job.
+
+Everything is decided by then: this file only submits, watches and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.job import Job, Render, RenderState
+from jobs.ledger import NotYetOpen, QueueFull, QuotaExceeded, Submission
+from jobs.request import ImageRequest
+from serve_app import wire
+from serve_app.accept_line import LineFull
+from serve_app.errors import LineIsFull, StillQueued, job_problem, queue_is_full, render_problem
+from serve_app.job_wire import job_body
+from serve_app.limits import ratelimit_headers, temporary_headers
+from serve_app.links import root_path
+from serve_app.parts import Parts, error_response, json_response, parts_of
+from serve_app.pictures import finished, picture_b64, preview_b64, urls
+from serve_app.sse import EventStream, disconnected, frame
+from serve_app.temporary_refusal import temporary_refusal
+
+CLIENT_CLOSED = 499
+
+
+async def respond(request: Request, order: wire.Order) -> Response:
+    """Submit, and answer as asked. Raises what `submit` does, and StillQueued."""
+    return await answer(request, order, await submit(parts_of(request), order.request))
+
+
+async def answer(request: Request, order: wire.Order, submission: Submission) -> Response:
+    """What was submitted, as asked. Raises StillQueued."""
+    parts = parts_of(request)
+    headers = {
+        "x-job-id": submission.job.id,
+        **ratelimit_headers(submission.usage),
+        **temporary_headers(parts.limits.of(order.request.tier)),
+    }
+    if not order.request.watched:
+        return _accepted(parts, request, submission.job, headers)
+    if order.stream:
+        events = _events(parts, submission)
+        return EventStream(events, parts.config.gateway.keepalive_seconds, headers)
+    job = await _wait(parts, request, submission)
+    if job is None:
+        return Response(status_code=CLIENT_CLOSED)
+    response = await _answer(parts, request, job, as_url=order.as_url, headers=headers)
+    response.background = BackgroundTask(parts.watch.answered, job.id)  # once it has been sent
+    return response
+
+
+async def submit(parts: Parts, request: ImageRequest) -> Submission:
+    """At its predicted cost, when its turn comes. Raises what Ledger.submit does, LineIsFull,
+    QueueIsFull, which says when a place will be free, and the refusals of temporary limits."""
+    request = await parts.prices.priced(request)
+    weight = parts.config.tiers[request.tier].weight
+    try:
+        async with parts.line.place(request.tenant, weight, len(request.prompt)):
+            return await parts.ledger.submit(request)
+    except LineFull:
+        raise LineIsFull from None
+    except (QuotaExceeded, QueueFull, NotYetOpen) as error:
+        refusal = temporary_refusal(error, request, parts.limits.of(request.tier))
+        if refusal is not None:
+            raise refusal from None
+        if not isinstance(error, QueueFull):
+            raise
+        outlook = await parts.ledger.outlook(error.first_job_id)
+        raise queue_is_full(error, outlook.eta_seconds) from None
+
+
+def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str]) -> Response:
+    location = {
+        "location": f"{root_path(request)}/v1/jobs/{job.id}",
+        "preference-applied": "respond-async",
+    }
+    body = job_body(job, None, urls(request, job))  # its place is looked up when somebody asks
+    response = json_response(body, 202, {**headers, **location})
+    response.background = BackgroundTask(parts.watch.answered, job.id)
+    return response
+
+
+async def _wait(parts: Parts, request: Request, submission: Submission) -> Job | None:
+    """The ended job; None when the client left first. Raises StillQueued.
+
+    Leaving only stops the renewals: the job goes on until its watch lapses, for a retry to find.
+    """
+    job = submission.job
+    ended = asyncio.create_task(parts.watch.ended(job, renew_now=submission.reattached))
+    gone = asyncio.create_task(disconnected(request.receive))
+    try:
+        await asyncio.wait(
+            {ended, gone},
+            timeout=parts.config.gateway.sync_wait_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if ended.done():
+            return ended.result()
+        if gone.done():
+            return None
+    finally:
+        ended.cancel()
+        gone.cancel()
+    headers = {"location": f"{root_path(request)}/v1/jobs/{job.id}", "x-job-id": job.id}
+    raise StillQueued(details={"job_id": job.id}, headers=headers)
+
+
+async def _answer(
+    parts: Parts, request: Request, job: Job, *, as_url: bool, headers: dict[str, str]
+) -> Response:
+    renders = finished(job)
+    if not renders and (problem := job_problem(job)) is not None:
+        return error_response(problem, headers)
+    if as_url:
+        links = urls(request, job)
+        pictures = {render.index: {"url": links[render.index]} for render in renders}
+    else:
+        pictures = {
+            render.index: {"b64_json": await picture_b64(parts, render)} for render in renders
+        }
+    body = wire.images_response(job, pictures, parts.config.model.tokens_per_image)
+    return json_response(body, headers=headers)
+
+
+class _Progress:
+    """What one stream has sent, so that every state is turned into what is new in it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._previews: set[tuple[int, int]] = set()
+        self._settled: set[int] = set()
+        self._completed = 0
+
+    async def news(self, job: Job) -> AsyncGenerator[dict[str, Any]]:
+        """Events that this state adds to what was sent before."""
+        for render in job.renders:
+            if render.index in self._settled:
+                continue
+            if render.state is not RenderState.BLOCKED:
+                async for event in self._partials(job, render):
+                    yield event
+            if render.state is RenderState.SUCCEEDED and render.blob is not None:
+                self._settled.add(render.index)
+                yield await self._completed_event(job, render)
+            elif render_problem(render) is not None and job.request.n > 1:
+                self._settled.add(render.index)
+                yield wire.failed_event(job, render)
+
+    async def _partials(self, job: Job, render: Render) -> AsyncGenerator[dict[str, Any]]:
+        for number, pass_no in enumerate(sorted(render.previews)):
+            if (render.index, pass_no) in self._previews:
+                continue
+            self._previews.add((render.index, pass_no))
+            b64 = await preview_b64(self._parts, job, render.index, pass_no)
+            if b64 is not None:
+                yield wire.partial_event(job, render.index, number, b64)
+
+    async def _completed_event(self, job: Job, render: Render) -> dict[str, Any]:
+        b64 = await picture_b64(self._parts, render)
+        used = wire.usage(job.request, 1, self._parts.config.model.tokens_per_image)
+        if self._completed:  # what came in is counted once, with the first image
+            used = wire.without_input(used)
+        self._completed += 1
+        return wire.completed_event(job, render.index, b64, used)
+
+
+async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[bytes]:
+    """The stream of one request, from any state to the end."""
+    progress = _Progress(parts)
+    job = submission.job
+    async with aclosing(parts.watch.snapshots(job, renew_now=submission.reattached)) as states:
+        async for job in states:
+            async with aclosing(progress.news(job)) as news:
+                async for event in news:
+                    yield frame(event, event["type"])
+    if not finished(job) and (problem := job_problem(job)) is not None:
+        yield frame(problem.envelope(), "error")
+    await parts.watch.answered(job.id)
