@@ -262,7 +262,8 @@ class Ledger(Protocol):
         """ONE transaction: quota, place in the fair queue, job and renders. Durable on return.
 
         Re-attaches instead of inserting: same tenant and idempotency key, or retry_count > 0 with
-        the same tenant and body hash within 15 minutes of an unanswered job.
+        the same tenant and body hash within 15 minutes of a job that is unanswered, or was answered
+        less than 10 seconds ago. Equal retries at the same time find a job each.
         A tenant that asks for the first time is created by it. Raises NotYetOpen, QuotaExceeded,
         QueueFull, IdempotencyMismatch, LedgerUnavailable.
         """
@@ -329,7 +330,8 @@ class Ledger(Protocol):
         """Somebody still waits for these: watched_until = now + grace."""
 
     def answered(self, job_ids: Sequence[str]) -> None:
-        """The watcher has its answer: the same body again is a new wish, not a retry of these."""
+        """The watcher was sent its answer: 10 seconds from now the same body again is a new wish,
+        not a retry of these."""
 
     def together(
         self, calls: Sequence[Callable[[], T]], *, durable: bool = True

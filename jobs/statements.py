@@ -51,11 +51,11 @@ BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from 
     where tenant = :tenant and idempotency_key = :key""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
 # A job that ended without a picture of ours is no answer to a retry; a cancelled one is dying.
-BY_BODY = text("""select id from jobs
+BY_BODY = text("""select id, answered_at, watched_until from jobs
     where tenant = :tenant and body_hash = :body_hash and body_hash <> ''
-      and created_at > :since and answered_at is null and not cancel_requested
+      and created_at > :since and not cancel_requested
       and state not in ('cancelled', 'expired', 'failed')
-    order by seq desc limit 1""")
+    order by seq desc limit :limit""")
 _ADD_QUOTA = """on conflict (tenant, day) do update set used = quota.used + excluded.used
     where quota.used + excluded.used <= :limit
     returning used"""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -16,6 +18,10 @@ from jobs.request import ImageRequest, Tenant
 from jobs.tiers import Tier
 
 _RETRY_SECONDS = 900.0  # a retry re-attaches to a job that is at most this old
+_LOST_SECONDS = 10.0
+"""So long after an answer a retry means that it was lost on its way: bytes lie in the buffers of
+kernels and proxies, and only the client knows what arrived. The SDK pauses 8 seconds at most."""
+_EQUAL_JOBS = 100  # so many of one body are looked at
 _KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long
 _NO_LIMIT = 2**62
 
@@ -54,21 +60,34 @@ class NewJobs:
 
 
 def job_to_reattach(connection: Connection, request: ImageRequest, now: float) -> str | None:
-    """The unanswered job that this request is a retry of. IdempotencyMismatch for another body."""
+    """The job that this request is a retry of, unanswered as far as its client can know.
+    IdempotencyMismatch for another body."""
     if not _may_reattach(request):
         return None
     _enter_tenant(connection, request, now)
     if request.idempotency_key is not None:
         return _by_key(connection, request, now)
-    found = connection.execute(
-        sql.BY_BODY,
-        {
-            "tenant": request.tenant,
-            "body_hash": request.body_hash,
-            "since": now - _RETRY_SECONDS,
-        },
-    ).scalar()
-    return None if found is None else str(found)
+    where = {"tenant": request.tenant, "body_hash": request.body_hash}
+    rows = connection.execute(
+        sql.BY_BODY, {**where, "since": now - _RETRY_SECONDS, "limit": _EQUAL_JOBS}
+    ).all()
+    return _to_rejoin(rows, now)
+
+
+def _to_rejoin(rows: Sequence[Any], now: float) -> str | None:
+    """Of jobs with the body of a retry, newest first, the one to answer it with: one without an
+    answer before one whose answer may be lost, one that is watched before one that was given up.
+
+    Then the one that was renewed longest ago: equal requests that are cut off together find a job
+    each, because who rejoins a job renews it.
+    """
+
+    def rank(row: Any) -> tuple[bool, bool, float]:
+        watched_until = row.watched_until or 0.0
+        return row.answered_at is not None, watched_until < now, watched_until
+
+    unsure = [r for r in rows if r.answered_at is None or r.answered_at > now - _LOST_SECONDS]
+    return str(min(unsure, key=rank).id) if unsure else None
 
 
 def _may_reattach(request: ImageRequest) -> bool:

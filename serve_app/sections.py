@@ -138,16 +138,17 @@ class DispatcherSection(Section):
 
 class GatewaySection(Section):
     """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
-    watch_grace_seconds: how long a synchronous job lives unwatched. url_seconds: how long a
-    signed picture URL opens. public_url: where clients reach this lane, when a load balancer maps
-    that to the route prefix; links in answers begin with it. trusted_proxies: addresses
-    or networks whose X-Forwarded-For is believed."""
+    watch_grace_seconds: how long a synchronous job lives unwatched. keepalive_seconds: how long an
+    event stream is silent at most; below the read timeout of every proxy on the way. url_seconds:
+    how long a signed picture URL opens. public_url: where clients reach this lane, when a load
+    balancer maps that to the route prefix; links in answers begin with it. trusted_proxies:
+    addresses or networks whose X-Forwarded-For is believed."""
 
     replicas: Count = 1
     num_cpus: Share = 0.1
     sync_wait_seconds: Seconds = 540.0
     watch_grace_seconds: Seconds = 120.0
-    keepalive_seconds: Seconds = 10.0
+    keepalive_seconds: Seconds = 3.0
     url_seconds: Count = 3600
     public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
     trusted_proxies: Annotated[

@@ -5,16 +5,22 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import openai
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
+from jobs.database import open_database
 from jobs.job import Job, JobState
 from jobs.retention import Retention, Step
 from tests.contract.http_stage import Stage, config, drawn, stage
@@ -489,15 +495,29 @@ def test_a_client_that_leaves_does_not_take_its_job_along(shared: Stage) -> None
     assert len(shared.jobs()) == before + 1
 
 
-def test_an_answered_wish_is_not_a_retry_any_more(shared: Stage) -> None:
-    def again(retries: int) -> str:
-        headers = {**shared.headers, "x-stainless-retry-count": str(retries)}
-        body = {"prompt": "an answered fox"}
-        got = httpx.post(f"{shared.url}/v1/images/generations", json=body, headers=headers)
-        return got.headers["x-job-id"]
+def marked_answered(running: Stage, job_id: str) -> bool:
+    with closing(open_database(running.database)) as database, database.reader.begin() as reader:
+        mark = "select answered_at from jobs where id = :id"
+        return reader.execute(text(mark), {"id": job_id}).scalar_one() is not None
 
-    first = again(0)
-    assert any(again(1) != first for _ in range(500))  # noted soon after the answer was sent
+
+def test_a_retry_finds_the_job_whose_answer_went_into_a_dead_connection(shared: Stage) -> None:
+    """No server can see that: its kernel has taken every byte."""
+    before = {job.id for job in shared.jobs()}
+    body = b'{"prompt": "a lost fox"}'
+    where = urlsplit(shared.url)
+    head = f"POST /v1/images/generations HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    with socket.create_connection((where.hostname, where.port)) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        deaf.sendall(f"{head}authorization: Bearer sk-local\r\n\r\n".encode() + body)
+        deadline = time.monotonic() + 20
+        while newest(shared).id in before or not marked_answered(shared, newest(shared).id):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    (lost,) = {job.id for job in shared.jobs()} - before
+    headers = {**shared.headers, "x-stainless-retry-count": "1", "content-type": "application/json"}
+    url = f"{shared.url}/v1/images/generations"
+    assert httpx.post(url, content=body, headers=headers).headers["x-job-id"] == lost
 
 
 # Operations

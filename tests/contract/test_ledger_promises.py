@@ -10,6 +10,7 @@ import pytest
 
 from jobs.job import Job, JobState
 from jobs.ledger import IdempotencyMismatch, LeaseLost, Ledger, Outcome, QuotaExceeded
+from jobs.request import ImageRequest
 from jobs.settling import Finish
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -215,7 +216,36 @@ def test_a_retry_finds_its_unanswered_job(ledger: Ledger, clock: Clock) -> None:
     assert not ledger.submit(retry).reattached, "too long ago"
 
 
-def test_what_is_no_retry(ledger: Ledger) -> None:
+def test_an_answer_may_be_lost_on_its_way(ledger: Ledger, clock: Clock) -> None:
+    retry = wish(body_hash="aa", retry_count=1)
+    first = ledger.submit(wish(body_hash="aa")).job
+    ledger.answered([first.id])
+    clock.now += 9
+    assert ledger.submit(retry).job.id == first.id
+    second = ledger.submit(wish(body_hash="aa")).job
+    assert ledger.submit(retry).job.id == second.id, "it has no answer at all"
+    clock.now += 2
+    ledger.answered([first.id, second.id])
+    assert ledger.submit(retry).job.id == second.id, "the first one was answered once, long ago"
+
+
+def test_equal_requests_that_are_cut_off_together_find_a_job_each(
+    ledger: Ledger, clock: Clock
+) -> None:
+    def tick(request: ImageRequest) -> str:
+        clock.now += 0.1
+        return ledger.submit(request).job.id
+
+    jobs = {tick(wish(body_hash="aa")) for _ in range(3)}
+    retry = wish(body_hash="aa", retry_count=1)
+    for _ in range(3):
+        assert {tick(retry) for _ in range(3)} == jobs
+    clock.now += 121  # nobody came back for these
+    latest = tick(wish(body_hash="aa"))
+    assert {tick(retry) for _ in range(3)} == {latest}
+
+
+def test_what_is_no_retry(ledger: Ledger, clock: Clock) -> None:
     first = ledger.submit(wish(body_hash="aa")).job
     for other in (
         wish(body_hash="aa"),
@@ -228,6 +258,7 @@ def test_what_is_no_retry(ledger: Ledger) -> None:
     retry = wish(body_hash="cc", retry_count=1)
     answered = ledger.submit(wish(body_hash="cc")).job
     ledger.answered([answered.id])
+    clock.now += 11
     assert not ledger.submit(retry).reattached
     assert ledger.submit(retry).reattached
     assert first.id in {job.id for job in ledger.recent("ada", 9)}
