@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from autoscaling.lane_heat import LaneHeat
@@ -34,6 +35,8 @@ from serve_app.routes import images, jobs, ops
 from serve_app.watch import JobWatch
 
 log = logging.getLogger(__name__)
+
+ROUTERS = (images.router, jobs.router, ops.router)
 
 
 def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:
@@ -63,7 +66,7 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         limits,
         _capabilities(config),
     )
-    for router in (images.router, jobs.router, ops.router):
+    for router in ROUTERS:
         app.include_router(router)
     ops.mount_studio(app)
     app.add_exception_handler(ApiError, _on_error)
@@ -110,7 +113,21 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # by registration
     if error.status_code == 404 and request.scope["path"] == request.scope.get("root_path"):
         return RedirectResponse(f"{root_path(request)}/")  # the page's own links are relative
-    return error_response(from_status(error.status_code, error.headers))
+    headers = error.headers
+    if error.status_code == 405:
+        headers = {"allow": ", ".join(sorted(_allowed(request) or {"GET", "HEAD"}))}
+    return error_response(from_status(error.status_code, headers))
+
+
+def _allowed(request: Request) -> set[str]:
+    """Every method of this path, empty for a file's: the framework names those of one route."""
+    return {
+        method
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 class Envelope:

@@ -1,4 +1,4 @@
-"""Models, health and the page: what needs no job."""
+"""Models, health, the OpenAPI document and the page: what needs no job."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from starlette.staticfiles import StaticFiles
 
 from serve_app.errors import NotFound, Unavailable
 from serve_app.limits import limits_body, ratelimit_headers, temporary_headers
+from serve_app.links import root_path
+from serve_app.openapi import document
 from serve_app.parts import json_response, parts_of, poller_of
 from serve_app.status_wire import status_body
 
@@ -68,6 +70,12 @@ async def status(request: Request) -> Response:
     await poller_of(request)
     parts = parts_of(request)
     return json_response(status_body(parts.config.lane, await parts.heat.now()))
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """What this lane answers to, as an OpenAPI document. Needs no key: it tells no secrets."""
+    return json_response(document(parts_of(request).config, root_path(request)))
 
 
 @router.get("/healthz")

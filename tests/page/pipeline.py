@@ -176,11 +176,11 @@ class Pipeline:
     """A service on a loopback port, on a thread of its own. `headers`: of every event stream
     that was asked for, in order."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: dict[str, Any] | None = None) -> None:
         self.pace = Pace()
         self.streams_from: list[str] = []
         self._directory = directory
-        self._config: ClusterConfig = parse_cluster_config(CONFIG)
+        self._config: ClusterConfig = parse_cluster_config(settings or CONFIG)
         self._port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pipeline")

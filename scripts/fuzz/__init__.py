@@ -1,0 +1,1 @@
+"""Fuzzing the HTTP surface: schemathesis over our OpenAPI document, and hostile files."""

@@ -1,0 +1,33 @@
+"""The OpenAPI document is about the routes that the gateway has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from starlette.routing import Route
+
+from serve_app import openapi
+from serve_app.gateway import ROUTERS
+from tests.contract.http_stage import config
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+NOT_OF_THE_API = {"/"}
+
+
+def served() -> Iterator[tuple[str, str]]:
+    for route in (route for router in ROUTERS for route in router.routes):
+        assert isinstance(route, Route)
+        for method in {name.lower() for name in route.methods or ()} & METHODS:
+            if route.path not in NOT_OF_THE_API:
+                yield method, re.sub(r"{(\w+):\w+}", r"{\1}", route.path)
+
+
+def described() -> Iterator[tuple[str, str]]:
+    for path, operations in openapi.document(config(), "")["paths"].items():
+        for method in operations:
+            yield method, path
+
+
+def test_every_route_is_described_and_nothing_else() -> None:
+    assert sorted(served()) == sorted(described())
