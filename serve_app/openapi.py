@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from engine.capabilities import Capabilities
 from serve_app.config import ClusterConfig
 from serve_app.openapi_answers import JOB_EVENT, SCHEMAS, TEXT, Schema, named, streamed
 from serve_app.wire import GenerationBody
@@ -34,8 +35,9 @@ _ERROR_HEADERS = {
 }
 
 
-def document(config: ClusterConfig, root: str) -> dict[str, Any]:
-    """The document. root: path below which this lane stands, or nothing at a host's root."""
+def document(config: ClusterConfig, can: Capabilities, root: str) -> dict[str, Any]:
+    """The document. can: what the family that draws is able to. root: path below which this lane
+    stands, or nothing at a host's root."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -45,7 +47,7 @@ def document(config: ClusterConfig, root: str) -> dict[str, Any]:
         },
         "servers": [{"url": root or "/"}],
         "security": KEY,
-        "paths": _paths(config),
+        "paths": _paths(config, can),
         "components": {
             "schemas": dict(SCHEMAS),
             "securitySchemes": {
@@ -56,7 +58,7 @@ def document(config: ClusterConfig, root: str) -> dict[str, Any]:
     }
 
 
-def _paths(config: ClusterConfig) -> dict[str, Any]:
+def _paths(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
     job_id = _path("job_id", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})
     index = _path("index", {"type": "integer", "minimum": 0, "maximum": 9})
     job = {"200": _answer("The job", "Job", links=_of_job("$response.body#/id"))}
@@ -77,7 +79,7 @@ def _paths(config: ClusterConfig) -> dict[str, Any]:
                 ORDERING,
                 parameters=_wishes(),
                 requestBody=_body(
-                    {"application/json": _parsed_as(GenerationBody, _narrowed(config))}
+                    {"application/json": _parsed_as(GenerationBody, _narrowed(config, can))}
                 ),
             )
         },
@@ -266,7 +268,7 @@ def _wishes() -> list[dict[str, Any]]:
     ]
 
 
-def _narrowed(config: ClusterConfig) -> dict[str, Schema]:
+def _narrowed(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
     """What fields of any order must be besides what their model says."""
     limits = config.limits
     text = {"pattern": NO_NUL}
@@ -280,6 +282,7 @@ def _narrowed(config: ClusterConfig) -> dict[str, Schema]:
         "model": {"enum": [config.model.name]},
         "n": {"maximum": limits.images},
         "size": {"pattern": SIZE, "format": "image-size", "examples": ["auto"]},
+        **({} if can.transparent else {"background": {"enum": ["auto", "opaque"]}}),
         "user": text,
         "safety_identifier": text,
     }

@@ -86,12 +86,13 @@ _TOKENS = closed({"image_tokens": COUNT, "text_tokens": COUNT})
 _LEFT = closed({"limit": or_null(COUNT), "used": COUNT, "remaining": or_null(COUNT)})
 _TIER_LIMITS = ("images_per_day", "queued_jobs", "concurrent_renders")
 
+_WHICH = {"id": TEXT, "image_index": COUNT, "seed": COUNT}
 _LOST = {"image_index": COUNT, "image_error": named("Problem")}
 _PICTURE = {
     "b64_json": TEXT,
     "created_at": SECONDS,
     **_LOOKS,
-    "image_index": COUNT,
+    **_WHICH,
 }
 
 
@@ -113,9 +114,8 @@ def streamed(kind: str) -> Schema:
                         "type": one_of(completed),
                         **_PICTURE,
                         "usage": named("Usage"),
-                        "seed": COUNT,
                     },
-                    {"safety_identifier": TEXT},
+                    {"safety_identifier": TEXT, "revised_prompt": TEXT},
                 ),
             ),
             event(failed, closed({"type": one_of(failed), **_LOST})),
@@ -158,9 +158,7 @@ SCHEMAS: Mapping[str, Schema] = {
         {
             "created": SECONDS,
             **_LOOKS,
-            "data": many(
-                closed({"image_index": COUNT, "seed": COUNT}, {"b64_json": TEXT, "url": URL})
-            ),
+            "data": many(closed(_WHICH, {"b64_json": TEXT, "url": URL, "revised_prompt": TEXT})),
             "usage": named("Usage"),
         },
         {
@@ -187,6 +185,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "images": many(
                 closed(
                     {
+                        "id": TEXT,
                         "index": COUNT,
                         "state": one_of(*RenderState),
                         "seed": COUNT,

@@ -319,7 +319,7 @@ def image_error(render: Render) -> dict[str, Any]:
 def read_json(raw: bytes) -> dict[str, Any]:
     """The JSON object, without what is null. Raises InvalidRequest."""
     try:
-        document = json.loads(raw)
+        document = json.loads(raw, parse_float=_number)
     except (ValueError, RecursionError):
         raise InvalidRequest(
             "We could not parse the JSON body of your request.", code="invalid_json"
@@ -327,6 +327,12 @@ def read_json(raw: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
     return {name: value for name, value in document.items() if value is not None}
+
+
+def _number(text: str) -> int | float:
+    """JSON has one kind of number: 2.0 is as whole as 2."""
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:

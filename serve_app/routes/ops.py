@@ -75,7 +75,8 @@ async def status(request: Request) -> Response:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """What this lane answers to, as an OpenAPI document. Needs no key: it tells no secrets."""
-    return json_response(document(parts_of(request).config, root_path(request)))
+    parts = parts_of(request)
+    return json_response(document(parts.config, parts.can, root_path(request)))
 
 
 @router.get("/healthz")

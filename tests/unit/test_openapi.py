@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from starlette.routing import Route
 
+from engine.capabilities import capabilities
 from serve_app import openapi
 from serve_app.gateway import ROUTERS
 from tests.contract.http_stage import config
 
+CAN = capabilities("paced", {})
 METHODS = {"get", "post", "put", "patch", "delete"}
 NOT_OF_THE_API = {"/"}
 
@@ -24,7 +26,7 @@ def served() -> Iterator[tuple[str, str]]:
 
 
 def described() -> Iterator[tuple[str, str]]:
-    for path, operations in openapi.document(config(), "")["paths"].items():
+    for path, operations in openapi.document(config(), CAN, "")["paths"].items():
         for method in operations:
             yield method, path
 
