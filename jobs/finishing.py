@@ -28,7 +28,7 @@ async def finish(flight: Flight, pixels: object, classifier: Classifier, press: 
     data = await press.encode(pixels, request)
     key = image_key(flight.hold.job.id, flight.index, flight.hold.job.fence, request.output_format)
     await press.put(key, data, durable=True)
-    return Outcome(RenderState.SUCCEEDED, blob=key)
+    return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=flight.checkpoint)
 
 
 async def store_preview(flight: Flight, pass_no: int, pixels: object, press: Press) -> None:

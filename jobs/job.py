@@ -169,7 +169,8 @@ def job_state(render_states: Iterable[RenderState], leased: bool) -> JobState:
 class Render:
     """One image of a job, as the ledger holds it.
 
-    checkpoint: packed, opaque here. previews: passes whose preview blob exists.
+    checkpoint: packed, opaque here; of a SUCCEEDED one the final tokens, from which it can be
+    changed, for as long as its picture is kept. previews: passes whose preview blob exists.
     """
 
     index: int
@@ -190,7 +191,7 @@ class Render:
 
     def on(self, event: RenderEvent) -> Render:
         """This image after `event`; IllegalTransition where the table has no such exit.
-        A settled image needs no checkpoint any more."""
+        A settled image needs no checkpoint to go on from; see Finish for the final one."""
         state = TRANSITIONS[self.state].get(event)
         if state is None:
             raise IllegalTransition(f"image {self.index}: {event} in state {self.state}")

@@ -154,7 +154,8 @@ class Renewal:
 class Outcome:
     """How one image ended: SUCCEEDED with a blob, BLOCKED with categories, or FAILED with an error.
 
-    blob: key in the blob store. stage: "input" or "output" for BLOCKED.
+    blob: key in the blob store. checkpoint: the final one, kept as long as the picture is. stage:
+    "input" or "output" for BLOCKED.
     """
 
     state: RenderState
@@ -162,6 +163,7 @@ class Outcome:
     categories: tuple[str, ...] = ()
     stage: str | None = None
     error: str | None = None
+    checkpoint: bytes | None = None
 
 
 ARRIVAL_WINDOW_SECONDS = 6.0

@@ -43,6 +43,7 @@ class Finish:
             categories=self.outcome.categories,
             stage=self.outcome.stage,
             error=self.outcome.error,
+            checkpoint=self.outcome.checkpoint,
         )
         return job.with_render(render)
 

@@ -303,7 +303,7 @@ AGED = text("""select seq, id, lane, state, fence, created_at, finished_at from 
 BLOBS = _many("select job_id, blob, previews from renders where job_id in :ids")
 HIDE_PREVIEWS = _many("""update renders set previews = '[]'
     where job_id in :ids and previews <> '[]'""")
-HIDE_IMAGES = _many("""update renders set blob = null, previews = '[]'
+HIDE_IMAGES = _many("""update renders set blob = null, previews = '[]', checkpoint = null
     where job_id in :ids and blob is not null""")
 DROP_KEYS = _many("""update jobs set idempotency_key = null
     where id in :ids and idempotency_key is not null""")

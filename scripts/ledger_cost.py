@@ -99,7 +99,13 @@ def _beat(job: Job, number: int) -> Beat:
 
 def _finish(ledger: SqlLedger, job: Job) -> Callable[[], Job]:
     blob = f"images/{job.id[:6]}/{job.id}/0-{job.fence}.png"
-    return Finish(ledger, job.id, job.fence, 0, Outcome(RenderState.SUCCEEDED, blob=blob))
+    return Finish(
+        ledger,
+        job.id,
+        job.fence,
+        0,
+        Outcome(RenderState.SUCCEEDED, blob=blob, checkpoint=CHECKPOINT),
+    )
 
 
 def measure(server: LocalPostgres, jobs: int) -> dict[str, object]:

@@ -99,7 +99,8 @@ def _beat(job: Job, pass_no: int) -> Beat:
 
 
 def _settling(ledger: SqlLedger, job: Job) -> Finish:
-    outcome = Outcome(RenderState.SUCCEEDED, blob=f"images/{job.id}/0-{job.fence}.png")
+    blob = f"images/{job.id}/0-{job.fence}.png"
+    outcome = Outcome(RenderState.SUCCEEDED, blob=blob, checkpoint=CHECKPOINT)
     return Finish(ledger, job.id, job.fence, 0, outcome)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.render import Checkpoint
 from jobs.job import JobState, RenderState
 from jobs.ports import StageUnavailable
 from tests.contract.dispatch_kit import once, undisturbed, world
@@ -63,6 +64,18 @@ async def test_every_preview_that_was_asked_for_is_in_the_ledger_with_the_end(
         it.start(heartbeat_seconds=3600.0)
         for job in jobs:
             assert (await it.ended(job)).renders[0].previews == (2, 4, 6)
+
+
+async def test_a_picture_keeps_its_tokens_even_if_no_heartbeat_ever_told_of_them(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as it:
+        job = it.submit(n=2)
+        it.start(heartbeat_seconds=3600.0)
+        for render in (await it.ended(job)).renders:
+            assert render.checkpoint is not None
+            final = Checkpoint.from_bytes(render.checkpoint)
+            assert (final.pass_no, final.seed) == (8, job.request.image_seed(render.index))
 
 
 @pytest.mark.parametrize("stage", ["classifier", "store"])

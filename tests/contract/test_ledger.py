@@ -53,7 +53,7 @@ def test_a_job_from_wish_to_picture(ledger: Ledger, clock: Clock) -> None:
     assert done == stored(ledger, leased)
     assert (done.state, done.finished_at, done.worker) == (JobState.SUCCEEDED, clock.now, None)
     assert done.renders[0].blob == "images/a.png"
-    assert done.renders[0].checkpoint is None, "a settled image needs none"
+    assert done.renders[0].checkpoint == b"final", "what an edit goes on from"
     assert done.renders[0].previews == (2,)
 
 

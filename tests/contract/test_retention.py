@@ -73,6 +73,7 @@ async def test_what_is_old_goes_in_order(
     assert files(tmp_path / "blobs") == [b"picture"]
     (render,) = (ledger.get(job.id) or job).renders
     assert (render.previews, render.blob) == ((), image_key(job.id, 0, job.fence, "png"))
+    assert render.checkpoint == b"final"
 
     clock.now += 40
     assert await collector.turn()
@@ -82,7 +83,8 @@ async def test_what_is_old_goes_in_order(
     assert await collector.turn()
     assert files(tmp_path / "blobs") == []
     assert not list((tmp_path / "blobs").glob("images/*/*")), "empty directories go too"
-    assert (ledger.get(job.id) or job).renders[0].blob is None
+    (render,) = (ledger.get(job.id) or job).renders
+    assert (render.blob, render.checkpoint) == (None, None), "its tokens are the picture, too"
 
     clock.now += 900
     assert await collector.turn()
