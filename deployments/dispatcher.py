@@ -17,8 +17,10 @@ from autoscaling.temporary_limits import TemporaryLimits
 from deployments import loopback
 from deployments.heat_gauges import HeatGauges
 from deployments.nodes import alive_nodes
-from deployments.ports import LocalPress, RemoteClassifier, RemoteEncoder
+from deployments.ports import RemoteClassifier, RemoteEncoder
+from deployments.press import LocalPress
 from deployments.slots import DecoderSlots
+from engine.capabilities import capabilities
 from jobs.blobs import DirectoryBlobs
 from jobs.collector import Collector
 from jobs.database import check_place
@@ -37,7 +39,8 @@ log = logging.getLogger("ray.serve")
 class DispatcherOptions:
     """Where the ledger and the blobs are, and how patient to be with other stages.
 
-    call_timeout_seconds: for one short call. pass_timeout_seconds: for one pass of a decoder.
+    family, family_options: of the decoders. call_timeout_seconds: for one short call.
+    pass_timeout_seconds: for one pass of a decoder.
     """
 
     places: Places
@@ -46,6 +49,8 @@ class DispatcherOptions:
     marks: tuple[Mark, ...]
     least_share: float
     retention: Retention
+    family: str
+    family_options: dict[str, Any]
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
     call_timeout_seconds: float = 30.0
@@ -75,13 +80,14 @@ class DispatcherReplica:
         self._options = options
         self._ledger = AsyncLedger(ledger)
         blobs = DirectoryBlobs(options.blobs_directory)
+        cells = capabilities(options.family, options.family_options).cells
         self._dispatcher = Dispatcher(
             self._ledger,
             Stages(
                 encoder=RemoteEncoder(stages["encoder"], options.call_timeout_seconds),
                 classifier=RemoteClassifier(stages["classifier"], options.call_timeout_seconds),
                 decoders=DecoderSlots(stages["decoder"], options.pass_timeout_seconds),
-                press=LocalPress(blobs, options.finishing_threads),
+                press=LocalPress(blobs, options.finishing_threads, cells),
             ),
             settings,
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from jobs.costs import CostNotes
-from jobs.finishing import blocked, finish, store_preview
+from jobs.finishing import Finishing, blocked
 from jobs.flight import Flight, Hold, Shelf
 from jobs.group_commit import AsyncLedger
 from jobs.holds import Holds
@@ -25,6 +25,7 @@ from jobs.ports import (
     Encoder,
     Press,
     Slot,
+    SourceGone,
     StageUnavailable,
     leaving_is_away,
 )
@@ -73,7 +74,10 @@ class Dispatcher:
     ) -> None:
         self._ledger = ledger
         self._stages = stages
-        self._preparing = Preparing(stages.encoder, stages.classifier, settings.retry_seconds)
+        self._preparing = Preparing(
+            stages.encoder, stages.classifier, stages.press, settings.retry_seconds
+        )
+        self._last_steps = Finishing(stages.classifier, stages.press)
         self._settings = settings
         self._worker = worker
         self._shelf = Shelf()
@@ -148,11 +152,15 @@ class Dispatcher:
         self._room.set()
 
     async def _prepare(self, hold: Hold) -> None:
-        """Encode and screen the prompt, then put every image on the shelf. An error that is not
-        an absence breaks this task, so that the job goes back with an attempt."""
-        prepared = await self._preparing.prepare(hold.job.request.prompt)
-        hold.conditioning, verdict = prepared.conditioning, prepared.verdict
-        outcome = blocked(verdict, "input") if verdict.blocked else None
+        """Encode and screen what was asked, then put every image on the shelf. An error that is
+        not an absence breaks this task, so that the job goes back with an attempt."""
+        try:
+            prepared = await self._preparing.prepare(hold.job.request)
+        except SourceGone as error:
+            outcome: Outcome | None = Outcome(RenderState.FAILED, error=str(error))
+        else:
+            hold.conditioning, hold.source = prepared.conditioning, prepared.source
+            outcome = blocked(prepared.verdict, "input") if prepared.verdict.blocked else None
         hold.preparing = None
         for flight in list(hold.flights.values()):
             if outcome is None:
@@ -227,16 +235,14 @@ class Dispatcher:
 
     async def _look(self, flight: Flight, pass_no: int, pixels: object) -> None:
         """Screen a preview beside the render; stop the render at once when it is bad."""
-        moderation = flight.hold.job.request.moderation
         try:
             with leaving_is_away():
-                verdict = await self._stages.classifier.screen_image(pixels, moderation)
-                if verdict.blocked:
-                    self._holds.settle(flight, blocked(verdict, "output"))
-                elif flight.wants_preview(pass_no):
-                    await store_preview(flight, pass_no, pixels, self._stages.press)
-                    self._beat_now.set()
-        except StageUnavailable as error:
+                verdict = await self._last_steps.preview(flight, pass_no, pixels)
+            if verdict.blocked:
+                self._holds.settle(flight, blocked(verdict, "output"))
+            elif flight.wants_preview(pass_no):
+                self._beat_now.set()
+        except (StageUnavailable, SourceGone) as error:
             log.info("preview of pass %s skipped: %s", pass_no, error)  # the final one is screened
         except Exception:
             log.exception("preview of pass %s skipped", pass_no)
@@ -256,7 +262,7 @@ class Dispatcher:
         self._finishing += 1
         try:
             with leaving_is_away():
-                outcome = await finish(flight, pixels, self._stages.classifier, self._stages.press)
+                outcome = await self._last_steps.finish(flight, pixels)
             if flight.screens:  # a preview in the ledger is worth the moment, and may be bad
                 await asyncio.wait(set(flight.screens))
             self._holds.settle(flight, outcome)
@@ -264,6 +270,8 @@ class Dispatcher:
             log.warning("finishing waits: %s", str(error))  # the error itself remembers the pixels
             self._beat_now.set()  # what is drawn is safe now, however long this takes
             self._shelve(flight, self._settings.retry_seconds)
+        except SourceGone as error:
+            self._holds.settle(flight, Outcome(RenderState.FAILED, error=str(error)))
         except Exception as error:
             log.exception("finishing %s failed", flight.hold.job.id)
             self._attempt(flight, repr(error))

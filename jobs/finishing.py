@@ -1,12 +1,13 @@
 """From pixels to a settled image: screen the exact pixels, encode, store, settle under the fence.
 
-Owns no state. If a stage is away it raises StageUnavailable and keeps no pixels: the final
-checkpoint in the ledger draws them again.
+If a stage is away it raises StageUnavailable and keeps no pixels: the final checkpoint in the
+ledger draws them again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from jobs.blobs import image_key, preview_key
 from jobs.flight import Flight
@@ -14,30 +15,60 @@ from jobs.group_commit import AsyncLedger
 from jobs.job import RenderState
 from jobs.ledger import LeaseLost, LedgerUnavailable, Outcome
 from jobs.ports import Classifier, Press, Screening
+from jobs.request import ImageRequest
 
 RETRY_FIRST_SECONDS = 0.2
 RETRY_LAST_SECONDS = 2.0
+EDITS_AT_ONCE = 4
+"""An edit's pixels are as many as were asked for, a hundred times those that were drawn."""
 
 
-async def finish(flight: Flight, pixels: object, classifier: Classifier, press: Press) -> Outcome:
-    """What became of an image whose passes are all done. Raises StageUnavailable."""
-    request = flight.hold.job.request
-    verdict = await classifier.screen_image(pixels, request.moderation)
-    if verdict.blocked:
-        return blocked(verdict, "output")
-    data = await press.encode(pixels, request)
-    key = image_key(flight.hold.job.id, flight.index, flight.hold.job.fence, request.output_format)
-    await press.put(key, data, durable=True)
-    return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=flight.checkpoint)
+class Finishing:
+    """The stages behind the decoders. Edits are blended before anybody looks at them; those that
+    wait for their turn are as small as they were drawn."""
 
+    def __init__(self, classifier: Classifier, press: Press) -> None:
+        self._classifier = classifier
+        self._press = press
+        self._edits = asyncio.Semaphore(EDITS_AT_ONCE)
 
-async def store_preview(flight: Flight, pass_no: int, pixels: object, press: Press) -> None:
-    """Keep a screened preview for whoever watches. Raises StageUnavailable."""
-    request = flight.hold.job.request
-    data = await press.encode(pixels, request)
-    key = preview_key(flight.hold.job.id, flight.index, pass_no, request.output_format)
-    await press.put(key, data, durable=False)
-    flight.previews.add(pass_no)
+    async def finish(self, flight: Flight, pixels: object) -> Outcome:
+        """What became of an image whose passes are all done. Raises StageUnavailable, and
+        SourceGone for an edit whose picture is not there any more."""
+        job = flight.hold.job
+        request = job.request
+        async with self._room(request):
+            pixels = await self._exact(pixels, request)
+            verdict = await self._classifier.screen_image(pixels, request.moderation)
+            if verdict.blocked:
+                return blocked(verdict, "output")
+            data = await self._press.encode(pixels, request)
+        key = image_key(job.id, flight.index, job.fence, request.output_format)
+        await self._press.put(key, data, durable=True)
+        return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=flight.checkpoint)
+
+    async def preview(self, flight: Flight, pass_no: int, pixels: object) -> Screening:
+        """The verdict on a preview, which is kept for whoever watches if that is good and the user
+        asked for it. Raises as `finish`."""
+        job = flight.hold.job
+        request = job.request
+        async with self._room(request):
+            pixels = await self._exact(pixels, request)
+            verdict = await self._classifier.screen_image(pixels, request.moderation)
+            if verdict.blocked or not flight.wants_preview(pass_no):
+                return verdict
+            data = await self._press.encode(pixels, request)
+        key = preview_key(job.id, flight.index, pass_no, request.output_format)
+        await self._press.put(key, data, durable=False)
+        flight.previews.add(pass_no)
+        return verdict
+
+    def _room(self, request: ImageRequest) -> AbstractAsyncContextManager[object]:
+        return nullcontext() if request.source is None else self._edits
+
+    async def _exact(self, pixels: object, request: ImageRequest) -> object:
+        """Those that somebody may see."""
+        return pixels if request.source is None else await self._press.blend(pixels, request)
 
 
 def blocked(verdict: Screening, stage: str) -> Outcome:

@@ -18,6 +18,10 @@ class StageUnavailable(Exception):
     """A stage (encoder, classifier, decoder, store) is away for now; the work waits."""
 
 
+class SourceGone(Exception):
+    """What an edit goes on from is not there, or cannot be used; trying again cannot help."""
+
+
 @contextmanager
 def leaving_is_away() -> Iterator[None]:
     """Around calls to a stage: a replica on its way out cancels what it was asked, and that comes
@@ -116,8 +120,22 @@ class Classifier(Protocol):
         """A verdict on a preview or a final picture. Raises StageUnavailable."""
 
 
+class Source(Protocol):
+    """What a decoder reads of the picture that an edit goes on from."""
+
+    @property
+    def pixels(self) -> object: ...
+
+
 class Press(Protocol):
     """Turns raw pixels into the file that was asked for, off the event loop."""
+
+    async def source(self, request: ImageRequest) -> Source:
+        """What that edit goes on from. Raises SourceGone, StageUnavailable."""
+
+    async def blend(self, pixels: object, request: ImageRequest) -> object:
+        """What was drawn for an edit, at the request's size, laid under the canvas: outside of the
+        mask exactly what came in. Raises SourceGone, StageUnavailable."""
 
     async def encode(self, pixels: object, request: ImageRequest) -> bytes:
         """Resized to the request's size, in its format."""

@@ -119,6 +119,8 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,
         retention=Retention(**args.retention.model_dump()),
+        family=args.model.family,
+        family_options=args.model.options,
     )
     deployment = serve.deployment(DispatcherReplica, name="Dispatcher").options(
         num_replicas=section.replicas,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from deployments.press import LocalPress
+from engine.decoders.paced import CELLS
 from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
 from scripts.chaos.decoding import SocketDecoders
-from scripts.chaos.stages import Files, Prompts, Verdicts
+from scripts.chaos.stages import Prompts, Verdicts
 from scripts.chaos.world import ATTEMPTS, LANE, World
 
 
@@ -24,7 +26,7 @@ async def _run(world: World, worker: str) -> None:
         encoder=Prompts(),
         classifier=Verdicts(),
         decoders=SocketDecoders(world.sockets, world.slots),
-        press=Files(DirectoryBlobs(world.blobs)),
+        press=LocalPress(DirectoryBlobs(world.blobs), 2, CELLS),
     )
     settings = DispatchSettings(
         LANE,

@@ -1,9 +1,8 @@
-"""The stages beside the decoders, in the dispatcher's own process: an encoder, screens whose
-verdicts follow from what they see, and a press over real blobs."""
+"""The stages beside the decoders, in the dispatcher's own process: an encoder, and screens whose
+verdicts follow from what they see."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import Any
 
@@ -12,8 +11,7 @@ import numpy as np
 from engine.decoders.paced import PacedDecoder
 from engine.picture import encode, resize
 from engine.render import Conditioning, RenderSpec
-from jobs.blobs import DirectoryBlobs
-from jobs.ports import Screening, StageUnavailable
+from jobs.ports import Screening
 from jobs.request import ImageRequest
 
 OF_PICTURES = 29
@@ -72,21 +70,3 @@ class Verdicts:
         """See Classifier."""
         bad = is_bad(pixels)
         return Screening(bad, ("weapons",) if bad else ())
-
-
-class Files:
-    """See jobs.ports.Press."""
-
-    def __init__(self, blobs: DirectoryBlobs) -> None:
-        self._blobs = blobs
-
-    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
-        """See Press."""
-        return await asyncio.to_thread(_pressed, pixels, request)
-
-    async def put(self, key: str, data: bytes, *, durable: bool) -> None:
-        """See Press."""
-        try:
-            await asyncio.to_thread(self._blobs.put, key, data, durable=durable)
-        except OSError as error:
-            raise StageUnavailable(f"no store: {error}") from error

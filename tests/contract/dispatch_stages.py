@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from deployments.press import LocalPress
 from engine.decoder import Render
-from engine.decoders.paced import PacedDecoder
+from engine.decoders.paced import CELLS, PacedDecoder
 from engine.engine import DecoderEngine
 from engine.picture import encode, resize
-from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate
+from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
 from jobs.blobs import DirectoryBlobs
 from jobs.ports import RenderOrder, Screening, StageUnavailable
 from jobs.request import ImageRequest
@@ -277,21 +278,23 @@ class Verdicts:
         return Screening(blocked, ("weapons",) if blocked else ())
 
 
-@dataclass
-class Files:
-    """The press over real directory blobs. `away`: nothing can be stored."""
+class Files(LocalPress):
+    """The press. `away`: nothing can be stored, nor any source be read. `stored`: files."""
 
-    blobs: DirectoryBlobs
-    away: bool = False
-    stored: int = 0
+    def __init__(self, blobs: DirectoryBlobs) -> None:
+        super().__init__(blobs, threads=2, cells=CELLS)
+        self.away = False
+        self.stored = 0
 
-    async def encode(self, pixels: Any, request: ImageRequest) -> bytes:
+    async def source(self, request: ImageRequest) -> Source:
         """See Press."""
-        return await asyncio.to_thread(_pressed, pixels, request)
+        if self.away:
+            raise StageUnavailable("no store")
+        return await super().source(request)
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
         """See Press."""
         if self.away:
             raise StageUnavailable("no store")
-        await asyncio.to_thread(self.blobs.put, key, data, durable=durable)
+        await super().put(key, data, durable=durable)
         self.stored += durable

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from jobs.blobs import DirectoryBlobs
 from jobs.ports import Screening
 from jobs.preparing import REMEMBERED, Preparing
-from tests.contract.dispatch_stages import Prompts, Verdicts, until
+from tests.contract.dispatch_stages import Files, Prompts, Verdicts, until
+from tests.contract.ledger_kit import wish
 
 
 class CountedPrompts(Prompts):
@@ -25,38 +28,43 @@ class CountedPrompts(Prompts):
         return await super().encode(prompt)
 
 
-def preparing(encoder: Prompts) -> Preparing:
-    return Preparing(encoder, Verdicts(), retry_seconds=0.01)
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(DirectoryBlobs(tmp_path))
 
 
-async def test_the_same_words_are_asked_about_once() -> None:
+def preparing(encoder: Prompts, files: Files) -> Preparing:
+    return Preparing(encoder, Verdicts(), files, retry_seconds=0.01)
+
+
+async def test_the_same_words_are_asked_about_once(files: Files) -> None:
     encoder = CountedPrompts()
-    it = preparing(encoder)
-    first, again = await it.prepare("a bomb"), await it.prepare("a bomb")
+    it = preparing(encoder, files)
+    first, again = await it.prepare(wish(prompt="a bomb")), await it.prepare(wish(prompt="a bomb"))
     assert again is first
     assert first.verdict == Screening(True, ("weapons",))
-    assert await it.prepare("a bomb ") is not first
+    assert await it.prepare(wish(prompt="a bomb ")) is not first
     assert encoder.asked == {"a bomb": 1, "a bomb ": 1}
 
 
-async def test_the_prompt_used_longest_ago_is_forgotten() -> None:
+async def test_the_prompt_used_longest_ago_is_forgotten(files: Files) -> None:
     encoder = CountedPrompts()
-    it = preparing(encoder)
+    it = preparing(encoder, files)
     for prompt in ("old", "used again", *map(str, range(REMEMBERED - 2)), "used again", "new"):
-        await it.prepare(prompt)
+        await it.prepare(wish(prompt=prompt))
     for prompt in ("used again", "old"):
-        await it.prepare(prompt)
+        await it.prepare(wish(prompt=prompt))
     assert (encoder.asked["used again"], encoder.asked["old"]) == (1, 2)
 
 
-async def test_what_went_wrong_is_not_remembered() -> None:
+async def test_what_went_wrong_is_not_remembered(files: Files) -> None:
     encoder = CountedPrompts()
     encoder.breaks = True
-    it = preparing(encoder)
+    it = preparing(encoder, files)
     with pytest.raises(ArithmeticError):
-        await it.prepare("a fox")
+        await it.prepare(wish(prompt="a fox"))
     encoder.breaks, encoder.away = False, True
-    waiting = asyncio.create_task(it.prepare("a fox"))
+    waiting = asyncio.create_task(it.prepare(wish(prompt="a fox")))
     await until(lambda: encoder.asked["a fox"] > 2, "it asks again")
     encoder.away = False
     assert not (await waiting).verdict.blocked

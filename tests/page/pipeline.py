@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from engine.decoders.paced import PacedDecoder
+from deployments.press import LocalPress
+from engine.decoders.paced import CELLS, PacedDecoder
 from engine.engine import DecoderEngine
-from engine.picture import encode, resize
 from engine.render import Conditioning, RenderSpec, RenderUpdate
 from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
 from jobs.limit_levels import LimitLevel
 from jobs.ports import RenderOrder, Screening
-from jobs.request import ImageRequest
 from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, parse_cluster_config
 from serve_app.gateway import create_app
@@ -142,23 +141,6 @@ class EngineSlots:
             stream.put_nowait(update)
 
 
-class ThreadPress:
-    """Encodes and stores in threads."""
-
-    def __init__(self, blobs: DirectoryBlobs) -> None:
-        self._blobs = blobs
-
-    async def encode(self, pixels: Any, request: ImageRequest) -> bytes:
-        """The file that was asked for."""
-        return await asyncio.to_thread(
-            lambda: encode(resize(pixels, request.width, request.height), request.output_format)
-        )
-
-    async def put(self, key: str, data: bytes, *, durable: bool) -> None:
-        """Into the store."""
-        await asyncio.to_thread(self._blobs.put, key, data, durable=durable)
-
-
 class AnnouncedServer(uvicorn.Server):
     """`up` is set once it listens."""
 
@@ -218,7 +200,8 @@ class Pipeline:
         self._blobs = DirectoryBlobs(self._directory / "blobs")
         self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db"))
         self._slots = EngineSlots(self.pace)
-        stages = Stages(WordEncoder(), WordScreen(), self._slots, ThreadPress(self._blobs))
+        press = LocalPress(self._blobs, 2, CELLS)
+        stages = Stages(WordEncoder(), WordScreen(), self._slots, press)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
         self._running = asyncio.create_task(self._dispatcher.run())
