@@ -27,12 +27,16 @@ PRIOR = PassCost(fixed_seconds=0.005, row_seconds=0.03)
 
 @dataclass(slots=True)
 class Fare:
-    """What one render's passes have cost so far: of each its share, the batch's seconds over its
-    width."""
+    """What one render has cost so far: how it began, and of each pass its share, the batch's
+    seconds over its width."""
 
     seconds: float = 0.0
     passes: int = 0
     widths: int = 0
+
+    def board(self, seconds: float) -> None:
+        """What it took to begin, alone."""
+        self.seconds += seconds
 
     def ride(self, pass_seconds: float, width: int) -> None:
         """One more pass, in a batch of `width` renders."""
@@ -41,7 +45,7 @@ class Fare:
         self.widths += width
 
     def whole(self, passes: int, slots: int) -> float:
-        """GPU-seconds of all `passes`; 0.0 when that cannot be said: some were done elsewhere, or
+        """GPU-seconds with all `passes`; 0.0 when that cannot be said: some were done elsewhere, or
         its batches were on average less than half full, in which a render costs more than it does
         when there is a queue."""
         typical = 2 * self.widths >= slots * self.passes

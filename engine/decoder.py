@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from engine.render import Checkpoint, Pixels, RenderSpec
 
 
@@ -49,7 +51,8 @@ class Decoder(Protocol):
         Cheap and pure: called from any thread."""
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> Render:
-        """A new render, or one that goes on after `checkpoint.pass_no` passes.
+        """A new render, or one that goes on after `checkpoint.pass_no` passes. With a source, all
+        cells but those to redraw hold its picture, and keep it to the end.
         The engine has already dropped a checkpoint of another model identity or seed, and begins
         again without one when this raises."""
 
@@ -65,3 +68,27 @@ class Decoder(Protocol):
 
     def finish(self, render: Render) -> Pixels:
         """The final picture of a render that has done all its passes."""
+
+
+def cells_to_draw(spec: RenderSpec, picture_size: tuple[int, int], cells: int) -> int:
+    """How many of a family's `cells` this render draws: all, or those that its source redraws.
+    RenderRejected when the source does not fit, or the passes are more than the cells."""
+    drawn, source = cells, spec.source
+    if source is not None:
+        width, height = picture_size
+        if source.pixels.shape != (height, width, 3) or source.pixels.dtype != np.uint8:
+            raise RenderRejected(
+                f"source.pixels must be uint8 [{height}, {width}, 3], got "
+                f"{source.pixels.dtype} {list(source.pixels.shape)}"
+            )
+        if source.redraw.shape != (cells,) or source.redraw.dtype != np.bool_:
+            raise RenderRejected(
+                f"source.redraw must be bool [{cells}], got "
+                f"{source.redraw.dtype} {list(source.redraw.shape)}"
+            )
+        drawn = int(source.redraw.sum())
+        if not drawn:
+            raise RenderRejected("source.redraw must name at least one cell to draw")
+    if not 1 <= spec.passes <= drawn:
+        raise RenderRejected(f"passes must be between 1 and {drawn}, got {spec.passes}")
+    return drawn

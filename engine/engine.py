@@ -259,7 +259,7 @@ class DecoderEngine:
         if flight.ended or flight.render is not None:
             return not flight.ended
         try:
-            flight.render = self._decoder.begin(flight.spec, flight.checkpoint)
+            self._begin(flight)
         except Exception as error:
             if flight.checkpoint is None:
                 self._fail(flight, error)
@@ -268,6 +268,12 @@ class DecoderEngine:
             flight.checkpoint = None
             return self._has_begun(flight)
         return True
+
+    def _begin(self, flight: Flight) -> None:
+        """From its last good state; a source is encoded here, and the render pays for it."""
+        began = self._clock()
+        flight.render = self._decoder.begin(flight.spec, flight.checkpoint)
+        flight.fare.board(self._clock() - began)
 
     def _finish_restored(self) -> None:
         """Renders that came with all their passes done go straight to their pixels."""
@@ -296,7 +302,7 @@ class DecoderEngine:
 
     def _advance_alone(self, flight: Flight) -> None:
         try:
-            flight.render = self._decoder.begin(flight.spec, flight.checkpoint)
+            self._begin(flight)
             self._timed_step([flight])
         except Exception as error:
             logger.exception("render %s fails", flight.spec.render_id)

@@ -3,6 +3,7 @@ renders share the network only as far as neighbours cannot change a picture, to 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from engine import sampling
 from engine.cost import PassCost
-from engine.decoder import Plan, Render, RenderRejected
-from engine.models.codec import CodecConfig, CodecDecoder, to_latents
+from engine.decoder import Plan, Render, RenderRejected, cells_to_draw
+from engine.models.codec import Codec, CodecConfig, to_latents
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
-from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec
+from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 from engine.weights import WeightsFolder
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "emoji-cpu"
 MASKED = 255
@@ -33,11 +36,13 @@ Codes = NDArray[np.uint8]
 
 @dataclass(slots=True)
 class MaskedRender:
-    """prompts: two rows on the decoder's device; row 0 the prompt, row 1 nothing.
+    """drawn: how many cells are filled in, the others were there from the beginning.
+    prompts: two rows on the decoder's device; row 0 the prompt, row 1 nothing.
     expected: float32 [cells, channels], the mean codes that the last pass here believed in."""
 
     spec: RenderSpec
     pass_no: int
+    drawn: int
     codes: Codes
     prompts: Prompts
     expected: Tensor | None = None
@@ -48,8 +53,7 @@ class MaskedModel:
     """Both networks and the identity of their weights, ready to draw."""
 
     transformer: MaskedTransformer
-    codec: CodecDecoder
-    codec_config: CodecConfig
+    codec: Codec
     identity: str
 
     @classmethod
@@ -59,11 +63,11 @@ class MaskedModel:
         codec_config = weights.config(CodecConfig, "codec")
         transformer_config = weights.config(TransformerConfig, "transformer")
         transformer = MaskedTransformer(transformer_config)
-        codec = CodecDecoder(codec_config)
+        codec = Codec(codec_config)
         weights.fill(transformer, "transformer")
-        weights.fill(codec, "codec", "decoder.")
+        weights.fill(codec, "codec")
         digest = weights.sha256("transformer")[:12] + weights.sha256("codec")[:4]
-        return cls(transformer.eval(), codec.eval(), codec_config, digest)
+        return cls(transformer.eval(), codec.eval(), digest)
 
 
 class MaskedDecoder:
@@ -97,7 +101,7 @@ class MaskedDecoder:
         self._row_chunk = row_chunk
         self._trusted = {1: True}
         self.model = f"masked:{loaded.identity}:{sampling.SAMPLER}"
-        self.picture_size = (loaded.codec_config.size, loaded.codec_config.size)
+        self.picture_size = (loaded.codec.config.size, loaded.codec.config.size)
         config = loaded.transformer.config
         self._shape = (config.cells, config.channels)
         self._levels = config.levels
@@ -108,10 +112,7 @@ class MaskedDecoder:
         return frozenset(width for width, trusted in self._trusted.items() if trusted)
 
     def plan(self, spec: RenderSpec) -> Plan:
-        if not 1 <= spec.passes <= self._shape[0]:
-            raise RenderRejected(
-                f"passes must be between 1 and {self._shape[0]}, got {spec.passes}"
-            )
+        cells_to_draw(spec, self.picture_size, self._shape[0])
         if not 0 < spec.guidance <= GUIDANCE_MAX:
             raise RenderRejected(
                 f"guidance must be above 0 and at most {GUIDANCE_MAX}, got {spec.guidance}"
@@ -121,10 +122,39 @@ class MaskedDecoder:
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedRender:
         self.plan(spec)
         prompts = self._told(spec.conditioning)
+        codes = self._at_first(spec.source)
+        drawn = int((codes[:, 0] == MASKED).sum())
         if checkpoint is None:
-            return MaskedRender(spec, 0, np.full(self._shape, MASKED, np.uint8), prompts)
-        codes = self._unpack(checkpoint, spec.passes)
-        return MaskedRender(spec, checkpoint.pass_no, codes, prompts)
+            return MaskedRender(spec, 0, drawn, codes, prompts)
+        codes = self._unpack(checkpoint, spec.passes, codes)
+        return MaskedRender(spec, checkpoint.pass_no, drawn, codes, prompts)
+
+    def _at_first(self, source: Source | None) -> Codes:
+        """The codes before the first pass: all masked, but for what a source keeps."""
+        if source is None:
+            return np.full(self._shape, MASKED, np.uint8)
+        codes = self._known(source)
+        codes[source.redraw] = MASKED
+        return codes
+
+    def _known(self, source: Source) -> Codes:
+        """The source as codes: those it was drawn from here, else what the encoder sees."""
+        if source.tokens is not None:
+            try:
+                final = Checkpoint.from_bytes(source.tokens)
+                codes = self._codes(final)
+            except ValueError as error:
+                logger.warning("a source is read from its pixels: %s", error)
+            else:
+                if final.model == self.model and not (codes == MASKED).any():
+                    return codes
+        return self._encoded(source.pixels)
+
+    @torch.inference_mode()
+    def _encoded(self, pixels: Pixels) -> Codes:
+        picture = torch.from_numpy(pixels.copy()).to(self._device).permute(2, 0, 1)
+        codes = self.networks.codec.encode(picture.unsqueeze(0).float() / 127.5 - 1)
+        return cast(Codes, codes[0].cpu().numpy())
 
     @torch.inference_mode()
     def _told(self, conditioning: Conditioning) -> Prompts:
@@ -136,18 +166,27 @@ class MaskedDecoder:
         pooled[0] = torch.from_numpy(conditioning.pooled.astype(np.float32))
         return self.networks.transformer.told(text.to(self._device), pooled.to(self._device))
 
-    def _unpack(self, checkpoint: Checkpoint, passes: int) -> Codes:
-        """ValueError when these cannot be the codes after that many of the passes."""
+    def _codes(self, checkpoint: Checkpoint) -> Codes:
+        """ValueError when these are no codes of this family."""
         codes = np.frombuffer(checkpoint.state, np.uint8).copy()
         if codes.size != self._shape[0] * self._shape[1]:
             raise ValueError(f"checkpoint holds {codes.size} codes, not {np.prod(self._shape)}")
         codes = codes.reshape(self._shape)
         hidden = codes == MASKED
-        expected = sampling.cells_masked_after(checkpoint.pass_no, passes, self._shape[0])
         whole_cells = (hidden.all(axis=1) == hidden.any(axis=1)).all()
-        levels_fit = bool((codes[~hidden] < self._levels).all())
-        if not whole_cells or not levels_fit or hidden.all(axis=1).sum() != expected:
+        if not whole_cells or not (codes[~hidden] < self._levels).all():
+            raise ValueError("checkpoint holds codes of another kind")
+        return codes
+
+    def _unpack(self, checkpoint: Checkpoint, passes: int, at_first: Codes) -> Codes:
+        """ValueError when these cannot be the codes after that many of the passes."""
+        codes = self._codes(checkpoint)
+        to_draw = at_first[:, 0] == MASKED
+        left = sampling.cells_masked_after(checkpoint.pass_no, passes, int(to_draw.sum()))
+        if (codes[:, 0] == MASKED).sum() != left:
             raise ValueError(f"checkpoint is not one after pass {checkpoint.pass_no} of {passes}")
+        if not (codes[~to_draw] == at_first[~to_draw]).all():
+            raise ValueError("checkpoint is not one of this source")
         return codes
 
     @torch.inference_mode()
@@ -189,10 +228,10 @@ class MaskedDecoder:
         for_codes, for_order = (torch.from_numpy(part) for part in noise)
         codes, confidence = sampling.draw_codes(logits, for_codes)
         masked = torch.from_numpy(render.codes[:, 0] == MASKED)
-        keep = sampling.cells_masked_after(done, passes, self._shape[0])
+        keep = sampling.cells_masked_after(done, passes, render.drawn)
         chosen = sampling.most_confident(confidence, masked, for_order, keep, done / passes)
         render.codes[chosen.numpy()] = codes[chosen].to(torch.uint8).numpy()
-        render.expected = sampling.expected_codes(prompted, keep / self._shape[0])
+        render.expected = sampling.expected_codes(prompted, keep / render.drawn)
         render.pass_no = done
 
     @torch.inference_mode()
@@ -200,7 +239,7 @@ class MaskedDecoder:
         mine = _mine(render)
         expected = mine.expected
         if expected is None:  # just restored: ask again what the masked cells will be
-            share = float((mine.codes[:, 0] == MASKED).mean())
+            share = float((mine.codes[:, 0] == MASKED).sum()) / mine.drawn
             expected = sampling.expected_codes(self._logits([mine])[0, 0], share)
         codes = torch.from_numpy(mine.codes)
         soft = torch.where(codes == MASKED, expected, codes.float())
@@ -217,7 +256,9 @@ class MaskedDecoder:
 
     def _draw(self, latents: Tensor) -> Pixels:
         """latents [cells, channels] -> uint8 [size, size, 3]."""
-        picture = cast(Tensor, self.networks.codec(latents.unsqueeze(0).to(self._device)))[0]
+        picture = cast(Tensor, self.networks.codec.decoder(latents.unsqueeze(0).to(self._device)))[
+            0
+        ]
         scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return cast(Pixels, scaled.permute(1, 2, 0).contiguous().cpu().numpy())
 

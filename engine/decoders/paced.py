@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.cost import PassCost
-from engine.decoder import Plan, Render, RenderRejected
-from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec
+from engine.decoder import Plan, Render, RenderRejected, cells_to_draw
+from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 
 GRID = 16
 CELLS = GRID * GRID
 CELL_PIXELS = 8
 MASKED = 255
 COLOURS = 32
-PASSES_MAX = CELLS
 MODEL = "paced:none:1"
 
 Tokens = NDArray[np.uint8]
@@ -30,10 +29,12 @@ Tokens = NDArray[np.uint8]
 
 @dataclass(slots=True)
 class PacedRender:
-    """plane: float64 [CELLS] in 0..1, what the prompt asks for. palette: uint8 [COLOURS, 3]."""
+    """drawn: how many cells are filled in. plane: float64 [CELLS] in 0..1, what the prompt asks
+    for. palette: uint8 [COLOURS, 3]."""
 
     spec: RenderSpec
     pass_no: int
+    drawn: int
     tokens: Tokens
     plane: NDArray[np.float64]
     palette: NDArray[np.uint8]
@@ -58,8 +59,7 @@ class PacedDecoder:
         self._sleep = sleep
 
     def plan(self, spec: RenderSpec) -> Plan:
-        if not 1 <= spec.passes <= PASSES_MAX:
-            raise RenderRejected(f"passes must be between 1 and {PASSES_MAX}, got {spec.passes}")
+        cells_to_draw(spec, self.picture_size, CELLS)
         if not spec.guidance > 0:
             raise RenderRejected(f"guidance must be above 0, got {spec.guidance}")
         return Plan(spec.passes, batch_key="paced", pass_seconds=self.cost.seconds(1))
@@ -68,10 +68,12 @@ class PacedDecoder:
         self.plan(spec)
         draw = _random(_prompt_key(spec.conditioning), 0)
         plane, palette = _plane(draw), _palette(draw)
+        tokens = _at_first(spec.source, palette)
+        drawn = int((tokens == MASKED).sum())
         if checkpoint is None:
-            return PacedRender(spec, 0, np.full(CELLS, MASKED, np.uint8), plane, palette)
-        tokens = _unpack(checkpoint, spec.passes)
-        return PacedRender(spec, checkpoint.pass_no, tokens, plane, palette)
+            return PacedRender(spec, 0, drawn, tokens, plane, palette)
+        tokens = _unpack(checkpoint, spec.passes, tokens)
+        return PacedRender(spec, checkpoint.pass_no, drawn, tokens, plane, palette)
 
     def step(self, batch: Sequence[Render]) -> None:
         for render in batch:
@@ -97,20 +99,33 @@ def _mine(render: Render) -> PacedRender:
     return render
 
 
-def _unpack(checkpoint: Checkpoint, passes: int) -> Tokens:
+def _at_first(source: Source | None, palette: NDArray[np.uint8]) -> Tokens:
+    """All masked, but for what a source keeps: of every cell the colour nearest to its mean. Its
+    tokens are of no use, they are numbers of another prompt's palette."""
+    if source is None:
+        return np.full(CELLS, MASKED, np.uint8)
+    blocks = source.pixels.reshape(GRID, CELL_PIXELS, GRID, CELL_PIXELS, 3)
+    means = blocks.mean(axis=(1, 3)).reshape(CELLS, 1, 3)
+    nearest = np.square(means - palette).sum(axis=2).argmin(axis=1)
+    return np.where(source.redraw, MASKED, nearest).astype(np.uint8)
+
+
+def _unpack(checkpoint: Checkpoint, passes: int, at_first: Tokens) -> Tokens:
     """ValueError when these cannot be the tokens after that many of the passes."""
     tokens = np.frombuffer(checkpoint.state, np.uint8).copy()
     if tokens.size != CELLS:
         raise ValueError(f"checkpoint holds {tokens.size} tokens, not {CELLS}")
-    masked = tokens == MASKED
-    expected = _masked_after(checkpoint.pass_no, passes)
-    if masked.sum() != expected or (tokens[~masked] >= COLOURS).any():
+    masked, to_draw = tokens == MASKED, at_first == MASKED
+    left = _masked_after(checkpoint.pass_no, passes, int(to_draw.sum()))
+    if masked.sum() != left or (tokens[~masked] >= COLOURS).any():
         raise ValueError(f"checkpoint is not one after pass {checkpoint.pass_no} of {passes}")
+    if (tokens[~to_draw] != at_first[~to_draw]).any():
+        raise ValueError("checkpoint is not one of this source")
     return tokens
 
 
-def _masked_after(pass_no: int, passes: int) -> int:
-    return CELLS - CELLS * pass_no // passes
+def _masked_after(pass_no: int, passes: int, cells: int) -> int:
+    return cells - cells * pass_no // passes
 
 
 def _random(seed: int, pass_no: int) -> np.random.Generator:
@@ -146,7 +161,7 @@ def _fill_in(render: PacedRender) -> None:
     spec, done = render.spec, render.pass_no + 1
     masked = np.flatnonzero(render.tokens == MASKED)
     draw = _random(spec.seed, done)
-    cells = draw.permutation(masked)[_masked_after(done, spec.passes) :]
+    cells = draw.permutation(masked)[_masked_after(done, spec.passes, render.drawn) :]
     noise = draw.normal(0, 0.1 / spec.guidance, cells.size)
     levels = np.clip(render.plane[cells] + noise, 0, 1) * (COLOURS - 1)
     render.tokens[cells] = np.rint(levels).astype(np.uint8)

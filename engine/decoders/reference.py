@@ -9,9 +9,10 @@ import math
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine.decoders.masked import MaskedModel
-from engine.render import Pixels, RenderSpec
+from engine.render import Checkpoint, Pixels, RenderSpec, Source
 from engine.sampling import NOISE, TEMPERATURE
 
 
@@ -25,8 +26,10 @@ def draw(model: MaskedModel, spec: RenderSpec) -> Pixels:
     text[0, :length] = torch.from_numpy(spec.conditioning.tokens[:length].astype(np.float32))
     pooled = torch.zeros(2, config.text_width)
     pooled[0] = torch.from_numpy(spec.conditioning.pooled.astype(np.float32))
-    codes = torch.zeros(config.cells, config.channels)
-    masked = [True] * config.cells
+    codes, masked = torch.zeros(config.cells, config.channels), [True] * config.cells
+    if spec.source is not None:
+        codes, masked = _known(model, spec.source), spec.source.redraw.tolist()
+    to_draw = sum(masked)
 
     for pass_no in range(1, spec.passes + 1):
         known = (codes - half) / half
@@ -54,14 +57,24 @@ def draw(model: MaskedModel, spec: RenderSpec) -> Pixels:
                 score[cell] = float(sure + NOISE * (1 - pass_no / spec.passes) * gumbel)
 
         share = math.cos(math.pi / 2 * pass_no / spec.passes)
-        stay = min(math.floor(config.cells * share), max(0, config.cells - pass_no))
+        stay = min(math.floor(to_draw * share), max(0, to_draw - pass_no))
         if pass_no == spec.passes:
             stay = 0
         surest = sorted(score, key=lambda cell: (-score[cell], cell))
         for cell in surest[: len(score) - stay]:
             codes[cell], masked[cell] = drawn[cell], False
 
-    picture = model.codec(((codes - half) / half).unsqueeze(0))[0]
+    picture = model.codec.decoder(((codes - half) / half).unsqueeze(0))[0]
     scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     pixels: Pixels = scaled.permute(1, 2, 0).contiguous().numpy()
     return pixels
+
+
+def _known(model: MaskedModel, source: Source) -> Tensor:
+    """The source as codes, float [cells, channels]; its tokens are believed."""
+    config = model.transformer.config
+    if source.tokens is not None:
+        state = bytearray(Checkpoint.from_bytes(source.tokens).state)
+        return torch.frombuffer(state, dtype=torch.uint8).view(config.cells, -1).float()
+    picture = torch.tensor(source.pixels).permute(2, 0, 1).float() / 127.5 - 1
+    return model.codec.encode(picture.unsqueeze(0))[0].float()

@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from engine.decoder import Decoder, RenderRejected
 from engine.decoders import reference
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedModel
-from engine.models.codec import CodecConfig, CodecDecoder
+from engine.models.codec import Codec, CodecConfig
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
+from engine.render import Checkpoint, Source
 from engine.text import WeightsError
 from tests.golden.decoder_contract import PASSES, DecoderContract, draw, spec
+from tests.golden.edit_contract import EditContract, edit, picture, quarter
 
 HAS_WEIGHTS = (DEFAULT_WEIGHTS / "model.json").exists()
 needs_weights = pytest.mark.skipif(not HAS_WEIGHTS, reason="weights/emoji-cpu is not there")
@@ -33,21 +37,21 @@ def tiny_model() -> MaskedModel:
     torch.manual_seed(0)
     codec_config = CodecConfig(size=96, widths=(8, 8, 16), decoder_blocks=1)
     transformer = MaskedTransformer(TransformerConfig(width=32, layers=2, heads=2, trunk=32))
-    codec = CodecDecoder(codec_config)
+    codec = Codec(codec_config)
     modules: tuple[nn.Module, ...] = (transformer, codec)
     for parameter in (p for module in modules for p in module.parameters()):
         nn.init.normal_(parameter, std=0.2)
-    return MaskedModel(transformer.eval(), codec.eval(), codec_config, "tiny")
+    return MaskedModel(transformer.eval(), codec.eval(), "tiny")
 
 
-class TestTiny(DecoderContract):
+class TestTiny(DecoderContract, EditContract):
     @pytest.fixture
     def make_decoder(self) -> Callable[[], Decoder]:
         return lambda: MaskedDecoder(model=tiny_model(), threads=1)
 
 
 @needs_weights
-class TestShipped(DecoderContract):
+class TestShipped(DecoderContract, EditContract):
     @pytest.fixture
     def make_decoder(self) -> Callable[[], Decoder]:
         return lambda: MaskedDecoder(threads=1)
@@ -66,6 +70,60 @@ def test_fast_equals_reference_with_the_shipped_weights() -> None:
     decoder = MaskedDecoder()
     fast = draw(decoder, spec(passes=12)).pixels("mine")
     np.testing.assert_array_equal(fast, reference.draw(decoder.networks, spec(passes=12)))
+
+
+@pytest.mark.parametrize(("passes", "stored"), [(1, True), (5, False), (16, True)])
+def test_fast_equals_reference_on_a_source(passes: int, stored: bool) -> None:
+    decoder = MaskedDecoder(model=tiny_model())
+    before = draw(decoder, spec(seed=3))
+    tokens = before.checkpoints("mine")[PASSES] if stored else None
+    source = Source(before.pixels("mine"), quarter(decoder), tokens)
+    asked = spec(passes=passes, source=source)
+    fast = draw(decoder, asked).pixels("mine")
+    np.testing.assert_array_equal(fast, reference.draw(decoder.networks, asked))
+
+
+def test_a_source_drawn_here_keeps_its_codes() -> None:
+    """Not those that the encoder sees in its pixels."""
+    decoder = MaskedDecoder(model=tiny_model(), threads=1)
+    before = draw(decoder, spec(seed=3))
+    source = Source(before.pixels("mine"), quarter(decoder), before.checkpoints("mine")[PASSES])
+    codes = decoder.begin(edit(decoder, source=source), None).codes
+    stored = np.frombuffer(Checkpoint.from_bytes(source.tokens or b"").state, np.uint8)
+    kept = ~source.redraw
+    np.testing.assert_array_equal(codes[kept], stored.reshape(codes.shape)[kept])
+    seen = decoder.begin(edit(decoder, source=replace(source, tokens=None)), None).codes
+    assert (seen[kept] != codes[kept]).any()
+
+
+@pytest.mark.parametrize("flaw", ["cut", "no codes", "unfinished", "another model"])
+def test_a_source_whose_tokens_cannot_be_read_is_seen(flaw: str) -> None:
+    decoder = MaskedDecoder(model=tiny_model(), threads=1)
+    before = draw(decoder, spec(seed=3)).checkpoints("mine")
+    final = Checkpoint.from_bytes(before[PASSES])
+    tokens = {
+        "cut": before[PASSES][:9],
+        "no codes": replace(final, state=b"\x09" * len(final.state)).to_bytes(),
+        "unfinished": before[PASSES - 1],
+        "another model": replace(final, model="masked:other:confidence-2").to_bytes(),
+    }[flaw]
+    source = Source(picture(decoder), quarter(decoder), tokens)
+    codes = decoder.begin(edit(decoder, source=source), None).codes
+    seen = decoder.begin(edit(decoder, source=replace(source, tokens=None)), None).codes
+    np.testing.assert_array_equal(codes, seen)
+
+
+@needs_weights
+def test_the_shipped_encoder_sees_what_the_decoder_draws() -> None:
+    """Locked cells look like the picture that they were seen in."""
+    with Image.open(DEFAULT_WEIGHTS / "gallery.webp") as opened:
+        before = np.asarray(opened.convert("RGB").crop((0, 0, 96, 96)))
+    decoder = MaskedDecoder(threads=1)
+    redraw = np.zeros(64, np.bool_)
+    redraw[0] = True
+    after = draw(decoder, edit(decoder, passes=1, source=Source(before, redraw))).pixels("mine")
+    moved = np.abs(after.astype(float) - before)
+    assert moved[:, 24:].mean() < 8
 
 
 class _WidthMatters(MaskedTransformer):

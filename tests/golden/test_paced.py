@@ -12,9 +12,10 @@ from engine.decoder import Decoder, RenderRejected
 from engine.decoders.paced import PacedDecoder
 from engine.registry import UnknownFamily, create_decoder
 from tests.golden.decoder_contract import DecoderContract, draw, spec
+from tests.golden.edit_contract import EditContract
 
 
-class TestPaced(DecoderContract):
+class TestPaced(DecoderContract, EditContract):
     @pytest.fixture
     def make_decoder(self) -> Callable[[], Decoder]:
         return lambda: create_decoder("paced", pass_ms=0.0, per_row_ms=0.0)

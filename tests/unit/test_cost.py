@@ -12,11 +12,12 @@ def test_a_negative_cost_is_refused() -> None:
         PassCost(-1, 0)
 
 
-def test_a_render_pays_its_share_of_every_pass() -> None:
+def test_a_render_pays_its_beginning_and_its_share_of_every_pass() -> None:
     fare = Fare()
+    fare.board(0.02)
     fare.ride(0.4, 4)
     fare.ride(0.3, 2)
-    assert fare.whole(passes=2, slots=4) == pytest.approx(0.1 + 0.15)
+    assert fare.whole(passes=2, slots=4) == pytest.approx(0.02 + 0.1 + 0.15)
 
 
 @pytest.mark.parametrize(
