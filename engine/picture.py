@@ -15,6 +15,7 @@ from engine.render import Pixels
 OutputFormat = Literal["png", "webp", "jpeg"]
 
 PREVIEW_QUALITY = 75
+_STRIP_ROWS = 64  # blended at a time: all at once would take ten times the picture's memory
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -60,9 +61,13 @@ def blend(drawn: Pixels, canvas: NDArray[np.uint8]) -> Pixels:
     Alpha 255 gives exactly the canvas, 0 exactly what is drawn. ValueError for another size."""
     if canvas.shape != (*drawn.shape[:2], 4):
         raise ValueError(f"canvas of shape {canvas.shape} does not fit a picture of {drawn.shape}")
-    alpha = canvas[..., 3:].astype(np.uint16)
-    mixed = canvas[..., :3] * alpha + drawn * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    whole = np.empty_like(drawn)
+    for top in range(0, len(drawn), _STRIP_ROWS):
+        rows = slice(top, top + _STRIP_ROWS)
+        alpha = canvas[rows, :, 3:].astype(np.uint16)
+        mixed = canvas[rows, :, :3] * alpha + drawn[rows] * (255 - alpha)
+        whole[rows] = (mixed + 127) // 255
+    return whole
 
 
 def encode_preview(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jobs.blobs import BlobStore, job_prefixes
+from jobs.files import VISION, input_prefix
 from jobs.job import Job
 from jobs.ledger import Ledger, LedgerError
 
@@ -20,10 +21,11 @@ class StillHeld(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was removed."""
+    """What was removed. files: uploads."""
 
     jobs: int = 0
     images: int = 0
+    files: int = 0
 
 
 def erase_tenant(
@@ -46,9 +48,22 @@ def erase_tenant(
         ledger.forget([job.id for job in found])
         jobs += len(found)
         images += sum(render.blob is not None for job in found for render in job.renders)
+    files = _erase_files(ledger, stores, tenant)
     ledger.forget_tenant(tenant)
     ledger.scrub()
-    return Erased(jobs, images)
+    return Erased(jobs, images, files)
+
+
+def _erase_files(ledger: Ledger, stores: Sequence[BlobStore], tenant: str) -> int:
+    """After the jobs that go on from them. How many the tenant had uploaded."""
+    uploads = 0
+    while found := ledger.stale_files(_BATCH, tenant):
+        for store in stores:
+            for file in found:
+                store.clear(input_prefix(file.id))
+        ledger.forget_files(found)
+        uploads += sum(file.purpose == VISION for file in found)
+    return uploads
 
 
 def _end(

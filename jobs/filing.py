@@ -9,13 +9,16 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobs import statements as sql
-from jobs.files import INPUT, FileRoom, StoredFile
+from jobs.files import INPUT, FileRoom, StoredFile, input_prefix
 from jobs.ledger import FilesFull
 from jobs.rows import dump, load, storable
 
 
 def insert_file(connection: Connection, file: StoredFile, room: FileRoom, now: float) -> StoredFile:
-    """It as it is stored: with a true time, and as long a life as it came with."""
+    """It as it is stored: with a true time, and as long a life as it came with. ValueError for
+    blobs that a collector would not find."""
+    if not all(key.startswith(f"{input_prefix(file.id)}/") for key in file.blobs):
+        raise ValueError(f"blobs of {file.id} are below {input_prefix(file.id)}: {file.blobs}")
     if file.purpose != INPUT:
         _check_room(connection, file, room, now)
     life_seconds = file.expires_at - file.created_at

@@ -58,7 +58,8 @@ def _erase(lanes: Sequence[ClusterConfig], tenant: str) -> list[str]:
 def _said(tenant: str, erased: Erased) -> str:
     if erased == Erased():
         return f"{tenant}: no jobs here; keys, quota and queue places, if any, are gone"
-    return f"{tenant}: {erased.jobs} jobs and {erased.images} images removed, keys and quota too"
+    counts = f"{erased.jobs} jobs, {erased.images} images and {erased.files} files"
+    return f"{tenant}: {counts} removed, keys and quota too"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.files import VISION, StoredFile, input_key, new_file_id
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, Ledger, Outcome, RenderBeat
 from jobs.request import ImageRequest
@@ -56,6 +57,15 @@ def wish(**changes: Any) -> ImageRequest:
         "seed": 7,
     }  # fmt: skip
     return ImageRequest(**(fields | changes))
+
+
+def upload(tenant: str = "ada", purpose: str = VISION, size_bytes: int = 100) -> StoredFile:
+    """One that lives for a hundred seconds."""
+    file_id = new_file_id()
+    return StoredFile(
+        id=file_id, tenant=tenant, purpose=purpose, filename="fox.png", bytes=size_bytes,
+        width=64, height=32, blobs=(input_key(file_id, "file"),), created_at=0.0, expires_at=100.0,
+    )  # fmt: skip
 
 
 def claim_one(ledger: Ledger, worker: str = "w1") -> Job:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.blobs import DirectoryBlobs, image_key, preview_key
+from jobs.blobs import BlobMissing, DirectoryBlobs, image_key, preview_key
 from jobs.erasing import Erased, StillHeld, erase_tenant
+from jobs.files import INPUT, VISION, StoredFile
 from jobs.ledger import Beat, LeaseLost, Ledger
 from jobs.sql_ledger import SqlLedger
 from serve_app.__main__ import main
@@ -21,6 +22,7 @@ from tests.contract.ledger_kit import (
     beat,
     claim_one,
     picture,
+    upload,
     wish,
 )
 
@@ -42,14 +44,29 @@ def drawn(ledger: Ledger, blobs: DirectoryBlobs, tenant: str, prompt: str) -> No
     ledger.finish_render(job.id, job.fence, 0, picture(key))
 
 
+def uploaded(
+    ledger: Ledger, blobs: DirectoryBlobs, tenant: str, purpose: str = VISION
+) -> StoredFile:
+    stored = ledger.add_file(upload(tenant, purpose))
+    blobs.put(stored.blobs[0], f"of {tenant}".encode())
+    return stored
+
+
 def test_nothing_of_the_tenant_is_left(ledger: SqlLedger, blobs: DirectoryBlobs) -> None:
     for number in range(30):
         drawn(ledger, blobs, "ada", f"{SECRET} {number} " + "and so on " * 300)
     drawn(ledger, blobs, "bob", "a red fox")
     ledger.accounts.create("ada", "free")
     ledger.submit(wish(tenant="ada", prompt=SECRET))
+    theirs = [uploaded(ledger, blobs, tenant) for tenant in ("ada", "bob")]
+    uploaded(ledger, blobs, "ada", INPUT)
 
-    assert erase_tenant(ledger, [blobs], "ada") == Erased(jobs=31, images=30)
+    assert erase_tenant(ledger, [blobs], "ada") == Erased(jobs=31, images=30, files=1)
+    assert ledger.stale_files(9, "ada") == []
+    assert ledger.files("bob", 9) == theirs[1:]
+    assert blobs.get(theirs[1].blobs[0]) == b"of bob"
+    with pytest.raises(BlobMissing):
+        blobs.get(theirs[0].blobs[0])
     assert ledger.recent("ada", 100) == []
     assert ledger.accounts.keys("ada") == []
     (other,) = ledger.recent("bob", 100)
@@ -132,7 +149,7 @@ def test_the_command(
     config.write_text(yaml.safe_dump(file))
     command = ["erase", "ada", "--config", str(config)]
     assert main(command) == 0
-    assert "1 jobs and 1 images removed" in capsys.readouterr().err
+    assert "1 jobs, 1 images and 0 files removed" in capsys.readouterr().err
     assert main(command) == 0
     assert "no jobs here" in capsys.readouterr().err
     assert main(["erase", "ada", "--config", str(tmp_path / "none.yaml")]) == 2

@@ -8,21 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.files import INPUT, VISION, FileRoom, StoredFile, input_key, new_file_id
+from jobs.files import INPUT, FileRoom
 from jobs.group_commit import AsyncLedger
 from jobs.job_ids import image_id
 from jobs.ledger import FilesFull, Ledger
 from jobs.request import SourceImage
-from tests.contract.ledger_kit import Clock, Database, wish
-
-
-def upload(tenant: str = "ada", purpose: str = VISION, size_bytes: int = 100) -> StoredFile:
-    """One that lives for a hundred seconds."""
-    file_id = new_file_id()
-    return StoredFile(
-        id=file_id, tenant=tenant, purpose=purpose, filename="fox.png", bytes=size_bytes,
-        width=64, height=32, blobs=(input_key(file_id, "file"),), created_at=0.0, expires_at=100.0,
-    )  # fmt: skip
+from tests.contract.ledger_kit import Clock, Database, upload, wish
 
 
 def test_a_file_comes_back_to_its_owner_alone(ledger: Ledger, clock: Clock) -> None:

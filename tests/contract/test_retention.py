@@ -9,6 +9,7 @@ import pytest
 
 from jobs.blobs import BlobMissing, DirectoryBlobs, image_key, preview_key
 from jobs.collector import Collector
+from jobs.files import INPUT, VISION
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import Ledger
@@ -23,6 +24,7 @@ from tests.contract.ledger_kit import (
     claim_one,
     picture,
     refusal,
+    upload,
     wish,
 )
 
@@ -89,6 +91,25 @@ async def test_what_is_old_goes_in_order(
     clock.now += 900
     assert await collector.turn()
     assert ledger.get(job.id) is None
+    assert not await collector.turn()
+
+
+async def test_files_go_when_they_expire_their_rows_last(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector, tmp_path: Path
+) -> None:
+    expiring, dropped, kept = (ledger.add_file(upload(purpose=p)) for p in (INPUT, VISION, VISION))
+    ledger.add_file(upload("bob"))  # its blobs never came
+    for file in (expiring, dropped, kept):
+        blobs.put(file.blobs[0], file.id.encode())
+    assert not await collector.turn()
+    assert ledger.drop_file("ada", dropped.id)
+    assert await collector.turn()
+    assert len(files(tmp_path / "blobs")) == 2
+    clock.now += 100
+    assert {file.id for file in ledger.stale_files(9)} >= {expiring.id, kept.id}
+    assert await collector.turn()
+    assert files(tmp_path / "blobs") == []
+    assert ledger.stale_files(9) == []
     assert not await collector.turn()
 
 
