@@ -5,19 +5,11 @@ Compiled once and cached by SQLAlchemy. Each write carries the state or fence th
 
 from __future__ import annotations
 
-from sqlalchemy import Text, TextClause, bindparam, func, literal_column, select, text
+from sqlalchemy import bindparam, func, literal_column, select, text
 
+from jobs.lists import of_ids as _many
+from jobs.lists import of_leases as _held
 from jobs.schema import IN_SAMPLE, PARKED_FROM, jobs, lanes, renders
-
-
-def _many(sql: str) -> TextClause:
-    return text(sql).bindparams(bindparam("ids", expanding=True, type_=Text))
-
-
-def _held(sql: str) -> TextClause:
-    """`held`: pairs of a job's id and its fence."""
-    return text(sql).bindparams(bindparam("held", expanding=True))
-
 
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
     j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request,
@@ -28,14 +20,10 @@ RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage
 JOBS = _many(f"select {JOB_COLUMNS} from jobs j where j.id in :ids")
 RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
 # The row in `jobs` is its job's lock: whoever moves a job takes it first, several in this order.
-# SQLite, which has one writer at a time, leaves the last words out.
-LOCK_JOBS = (
-    select(jobs.c.id)
-    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(jobs.c.id)
-    .with_for_update()
-)
-LOCK_FREE_JOBS = LOCK_JOBS.with_for_update(skip_locked=True)
+# SQLite, which has one writer at a time, needs none of these.
+_LOCK = "select id from jobs where id in :ids order by id for update"
+LOCK_JOBS = _many(_LOCK)
+LOCK_FREE_JOBS = _many(f"{_LOCK} skip locked")
 RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
 CHILDREN = text("""select id from jobs where tenant = :tenant and parent = :parent
     order by seq limit :limit""")

@@ -1,0 +1,73 @@
+"""Lists as parameters of statements: one text and one parameter however long they are, so that a
+statement is compiled, prepared and planned once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import ARRAY, Dialect, Text, TextClause, TypeDecorator, bindparam, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
+
+
+class _Lists(TextClause):
+    """A statement that is spelled as its database wants it."""
+
+    inherit_cache = True
+
+
+class _List(TypeDecorator[Any]):
+    """As JSON for SQLite; PostgreSQL has arrays, though none of pairs."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, pairs: bool) -> None:
+        super().__init__()
+        self.pairs = pairs
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """What SQLAlchemy tells the driver that it gets."""
+        as_array = dialect.name == "postgresql" and not self.pairs
+        return dialect.type_descriptor(ARRAY(Text) if as_array else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """What the driver gets."""
+        if dialect.name == "postgresql" and not self.pairs:
+            return list(value)
+        return json.dumps(list(value))
+
+
+_SPELLED = {
+    "sqlite": {
+        "in :ids": "in (select value from json_each(:ids))",
+        "in :held": """in (select json_extract(value, '$[0]'), json_extract(value, '$[1]')
+            from json_each(:held))""",
+    },
+    "postgresql": {
+        "in :ids": "= any(:ids)",
+        "in :held": """in (select value ->> 0, cast(value ->> 1 as bigint)
+            from json_array_elements(cast(:held as json)))""",
+    },
+}
+
+
+@compiles(_Lists)
+def _spell(statement: _Lists, compiler: SQLCompiler, **options: Any) -> str:
+    spelled = statement.text
+    for ours, theirs in _SPELLED[compiler.dialect.name].items():
+        spelled = spelled.replace(ours, theirs)
+    clause = text(spelled).bindparams(*statement._bindparams.values())
+    return str(compiler.visit_textclause(clause, **options))  # type: ignore[no-untyped-call]
+
+
+def of_ids(sql: str) -> TextClause:
+    """A statement in which `in :ids` means a list of texts."""
+    return _Lists(sql).bindparams(bindparam("ids", type_=_List(pairs=False)))
+
+
+def of_leases(sql: str) -> TextClause:
+    """A statement in which `in :held` means pairs of a job's id and its fence."""
+    return _Lists(sql).bindparams(bindparam("held", type_=_List(pairs=True)))
