@@ -10,13 +10,13 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from deployments.press import LocalPress
-from engine.decoder import Render
+from engine.decoder import Decoder, Render
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.engine import DecoderEngine
 from engine.picture import encode, resize
@@ -56,10 +56,16 @@ def conditioning_of(prompt: str) -> Conditioning:
     return Conditioning(pooled[None], pooled)
 
 
-def drawn(request: ImageRequest, index: int, passes: int | None = None) -> Pixels:
+def drawn(
+    request: ImageRequest,
+    index: int,
+    passes: int | None = None,
+    source: Source | None = None,
+    decoder: Decoder | None = None,
+) -> Pixels:
     """The picture as an undisturbed decoder draws it, or its preview after that many passes."""
-    decoder = PacedDecoder(sleep=lambda _: None)
-    render = decoder.begin(_spec_of(request, index), None)
+    decoder = decoder or PacedDecoder(sleep=lambda _: None)
+    render = decoder.begin(replace(_spec_of(request, index), source=source), None)
     for _ in range(passes or request.passes):
         decoder.step([render])
     return decoder.preview(render) if passes else decoder.finish(render)
@@ -118,10 +124,12 @@ class Replica:
     whose report closes the gate, before another pass can end. `pictures_alive`: final pictures
     that somebody holds."""
 
-    def __init__(self, slots: int, reservations: int | None = None) -> None:
+    def __init__(
+        self, slots: int, reservations: int | None = None, family: Decoder | None = None
+    ) -> None:
         self.gate = Gate()
         self.decoder = BrittleDecoder(self.gate.sleep)
-        self.engine = DecoderEngine(self.decoder, slots, self._emit)
+        self.engine = DecoderEngine(family or self.decoder, slots, self._emit)
         self.reservations = reservations or slots
         self.reserved = 0
         self.told: Counter[tuple[int, int]] = Counter()
@@ -279,15 +287,18 @@ class Verdicts:
 
 
 class Files(LocalPress):
-    """The press. `away`: nothing can be stored, nor any source be read. `stored`: files."""
+    """The press. `away`: nothing can be stored, nor any source be read. `stored`: files.
+    `asked`: for a source."""
 
-    def __init__(self, blobs: DirectoryBlobs) -> None:
-        super().__init__(blobs, threads=2, cells=CELLS)
+    def __init__(self, blobs: DirectoryBlobs, cells: int = CELLS) -> None:
+        super().__init__(blobs, threads=2, cells=cells)
         self.away = False
         self.stored = 0
+        self.asked = 0
 
     async def source(self, request: ImageRequest) -> Source:
         """See Press."""
+        self.asked += 1
         if self.away:
             raise StageUnavailable("no store")
         return await super().source(request)
