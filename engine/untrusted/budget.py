@@ -17,7 +17,7 @@ class Budget:
     pixels: int = 4096 * 4096
     edge_pixels: int = 10_000
     frames: int = 1
-    cpu_seconds: int = 10
+    cpu_seconds: int = 8
     wall_seconds: float = 30.0
     memory_bytes: int = 768 * 2**20
 

@@ -21,6 +21,11 @@ from engine.untrusted.kinds import Size, kind_of, webp_size
 PLUGINS = (JpegImagePlugin, MpoImagePlugin, PngImagePlugin, WebPImagePlugin)
 Image.MAX_IMAGE_PIXELS = None
 
+REASONS = (  # Pillow's words are for programmers
+    ("runcated", "it ends too early"),
+    ("MAX_TEXT", "its metadata unpacks to more than a picture needs"),
+    ("UnidentifiedImage", "its header is broken"),
+)
 SRGB = ImageCms.createProfile("sRGB")
 _COLOURS = {"RGB": "RGB ", "RGBA": "RGB ", "CMYK": "CMYK"}
 _UPRIGHT = {
@@ -35,8 +40,21 @@ _UPRIGHT = {
 
 
 def decode(data: bytes, field: str, budget: Budget) -> Image.Image:
-    """RGB, or RGBA where the file knows transparency; upright, sRGB, no metadata. Refused, or any
-    error that Pillow raises for a broken file."""
+    """RGB, or RGBA where the file knows transparency; upright, sRGB, no metadata. Refused."""
+    try:
+        return _decode(data, field, budget)
+    except Refused:
+        raise
+    except MemoryError:
+        reason = f"the {field} takes too much memory to decode: make it smaller"
+        raise Refused(field, "image_too_large", reason) from None
+    except Exception as error:  # noqa: BLE001 - a decoder of hostile bytes raises anything
+        said = f"{type(error).__name__} {error}"
+        why = next((ours for theirs, ours in REASONS if theirs in said), "its data is broken")
+        raise Refused(field, "broken_image", f"the {field} cannot be decoded: {why}") from None
+
+
+def _decode(data: bytes, field: str, budget: Budget) -> Image.Image:
     picture = _open(data, field, budget)
     picture.load()
     turn = _orientation(picture)
