@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies conformance chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -82,6 +82,9 @@ bench-autoscaling: setup ## Play four crowds to a live lane whose decoders come 
 
 bench-policies: setup ## Measure what scaling policies cost beside hindsight and beside each other
 	$(BIN)/python -m scripts.policies
+
+conformance: setup ## Ask a running service for all of OpenAI's reference, through its own clients
+	$(BIN)/python -m scripts.conformance
 
 chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
 	$(BIN)/python -m scripts.chaos

@@ -14,6 +14,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs.flight import preview_passes
 from jobs.job import Job, Render, RenderState
 from jobs.ledger import NotYetOpen, QueueFull, QuotaExceeded, Submission
 from jobs.request import ImageRequest
@@ -130,12 +131,13 @@ async def _answer(
     return json_response(body, headers=headers)
 
 
-class _Progress:
-    """What one stream has sent, so that every state is turned into what is new in it."""
+class Progress:
+    """What one stream has sent, so that every state is turned into what is new in it. Looks at two
+    previews end in any order: one that comes after a clearer one is not sent any more."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._previews: set[tuple[int, int]] = set()
+        self._newest: dict[int, int] = {}
         self._settled: set[int] = set()
         self._completed = 0
 
@@ -155,12 +157,14 @@ class _Progress:
                 yield wire.failed_event(job, render)
 
     async def _partials(self, job: Job, render: Render) -> AsyncGenerator[dict[str, Any]]:
-        for number, pass_no in enumerate(sorted(render.previews)):
-            if (render.index, pass_no) in self._previews:
+        planned = preview_passes(job.request.passes, job.request.partial_images)
+        for pass_no in sorted(render.previews):
+            if pass_no <= self._newest.get(render.index, 0):
                 continue
-            self._previews.add((render.index, pass_no))
+            self._newest[render.index] = pass_no
             b64 = await preview_b64(self._parts, job, render.index, pass_no)
             if b64 is not None:
+                number = sum(one < pass_no for one in planned)
                 yield wire.partial_event(job, render.index, number, b64)
 
     async def _completed_event(self, job: Job, render: Render) -> dict[str, Any]:
@@ -174,7 +178,7 @@ class _Progress:
 
 async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[bytes]:
     """The stream of one request, from any state to the end."""
-    progress = _Progress(parts)
+    progress = Progress(parts)
     job = submission.job
     async with aclosing(parts.watch.snapshots(job, renew_now=submission.reattached)) as states:
         async for job in states:

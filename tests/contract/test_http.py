@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,9 +21,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from jobs.blobs import preview_key
 from jobs.database import open_database
-from jobs.job import Job, JobState
+from jobs.job import Job, JobState, RenderState
 from jobs.retention import Retention, Step
+from serve_app.answering import Progress
 from tests.contract.http_stage import Stage, config, drawn, stage
 
 SEED = 7
@@ -135,6 +138,21 @@ def test_a_stream_goes_from_previews_to_the_picture(
         assert decoded(event.b64_json).format == "WEBP"
         assert (event.size, event.output_format, event.background) == ("64x64", "webp", "opaque")
     assert completed.usage.total_tokens == 3 + 16
+
+
+async def test_a_preview_that_comes_late_changes_no_other_ones_number(shared: Stage) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{shared.url}/v1", api_key="sk-local") as client:
+        await client.images.generate(prompt="a red fox", quality="medium")
+    job = newest(shared)
+    job = replace(job, request=replace(job.request, partial_images=3))
+    for pass_no in (3, 6, 9):
+        shared.blobs.put(preview_key(job.id, 0, pass_no, "png"), b"x", durable=False)
+    progress, numbers = Progress(shared.app.state.parts), list[int]()
+    for previews in ((6,), (3, 6), (3, 6, 9)):
+        render = replace(job.renders[0], state=RenderState.RENDERING, previews=previews)
+        news = progress.news(replace(job, renders=(render,)))
+        numbers += [event["partial_image_index"] async for event in news]
+    assert numbers == [1, 2]
 
 
 def test_a_stream_of_several_says_which_image_an_event_belongs_to(client: openai.OpenAI) -> None:

@@ -1,0 +1,61 @@
+"""docs/openai-compatibility.md, made from the table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+from scripts.conformance.row import Row
+
+PAGE = Path("docs/openai-compatibility.md")
+TITLES = {
+    "generations": "`POST /v1/images/generations`",
+    "edits": "`POST /v1/images/edits`",
+    "variations": "`POST /v1/images/variations`",
+    "files": "`/v1/files`",
+    "models": "`/v1/models`",
+    "errors": "Errors",
+    "headers": "Headers",
+    "endpoints": "Endpoints that are not offered",
+}
+KINDS = {"parameter": "parameter", "response": "field of the answer", "event": "field of an event"}
+HEAD = """# OpenAI compatibility, row by row
+
+Every parameter, listed value, field of an answer or event, error and header of OpenAI's Images
+API, and of the files and models that it needs, with what Meltproof does with it. Parameters, values
+and fields are read from the types of OpenAI's own Python SDK, so that none is left out by accident.
+`make conformance` asks a running service for every row through the official Python SDK, the
+official Node SDK and plain HTTP, all as they come from their registries, and makes this page; a
+test holds it to the table in `scripts/conformance/`.
+
+**honoured**: it does what OpenAI's reference says, or what the row says · **refused**: 4xx that
+names it · **no effect**: accepted, and the picture is the same with and without it · **never
+sent** · **not offered**: 404
+"""
+
+
+def markdown(rows: tuple[Row, ...]) -> str:
+    """The page."""
+    counts = Counter(row.does.value for row in rows)
+    said = ", ".join(f"{count} {does}" for does, count in counts.items())
+    parts = [HEAD, f"{len(rows)} rows: {said}.\n"]
+    for where, of_where in groupby(rows, key=lambda row: row.where):
+        parts.append(f"## {TITLES[where]}\n")
+        for kind, of_kind in groupby(of_where, key=lambda row: row.kind):
+            parts.append(_table(KINDS.get(kind, kind), list(of_kind)))
+    return "\n".join(parts)
+
+
+def _table(kind: str, rows: list[Row]) -> str:
+    lines = [f"| {kind} | | | |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{row.name}` | {', '.join(row.values)} | {row.does.value} | {_note(row)} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _note(row: Row) -> str:
+    asked_by = "" if len(row.clients) == 3 else f"({', '.join(row.clients)})"
+    return " ".join(part for part in (row.note, asked_by) if part)

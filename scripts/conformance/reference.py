@@ -1,0 +1,101 @@
+"""What OpenAI's own SDK lists, read from its types: the table must have a row for all of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, get_args, get_type_hints
+
+from openai import types
+from openai.types import (
+    file_create_params,
+    file_list_params,
+    image_create_variation_params,
+    image_edit_params,
+    image_generate_params,
+)
+from pydantic import BaseModel
+
+from scripts.conformance.row import Row
+
+PARAMETERS = {
+    "generations": image_generate_params.ImageGenerateParamsStreaming,
+    "edits": image_edit_params.ImageEditParamsStreaming,
+    "variations": image_create_variation_params.ImageCreateVariationParams,
+    "files": file_create_params.FileCreateParams,
+    "files list": file_list_params.FileListParams,
+}
+ANSWERS: dict[str, tuple[type[BaseModel], ...]] = {
+    "generations": (types.ImagesResponse,),
+    "edits": (types.ImagesResponse,),
+    "files": (types.FileObject, types.FileDeleted),
+    "models": (types.Model,),
+}
+EVENTS: dict[str, tuple[type[BaseModel], ...]] = {
+    "generations": (types.ImageGenPartialImageEvent, types.ImageGenCompletedEvent),
+    "edits": (types.ImageEditPartialImageEvent, types.ImageEditCompletedEvent),
+}
+Entry = tuple[str, str, str, str]
+"""where, kind, name, and one of its listed values or nothing."""
+WHOLE = {"svg_usage"}
+"""Objects that we never send: one row for all of it."""
+
+
+def entries() -> set[Entry]:
+    """Every parameter with its listed values, every field of answers and of events."""
+    return {*_parameters(), *_fields()}
+
+
+def missing(rows: Iterable[Row]) -> list[Entry]:
+    """What the reference has and no row is about."""
+    held = {
+        (row.where, row.kind, name.strip(), value)
+        for row in rows
+        for name in row.name.split(",")
+        for value in ("", *row.values)
+    }
+    return sorted(entries() - held)
+
+
+def _parameters() -> Iterator[Entry]:
+    for where, params in PARAMETERS.items():
+        for name, hint in get_type_hints(params).items():
+            yield where, "parameter", name, ""
+            if name != "model":  # lists OpenAI's models, which are not ours
+                for value in _literals(hint):
+                    yield where, "parameter", name, value
+
+
+def _fields() -> Iterator[Entry]:
+    for where, models in ANSWERS.items():
+        for model in models:
+            for name in _paths(model):
+                yield where, "response", name, ""
+    for where, models in EVENTS.items():
+        for model in models:
+            (kind,) = _literals(model.model_fields["type"].annotation)
+            for name in _paths(model):
+                yield where, "event", f"{kind}.{name}", ""
+
+
+def _paths(model: type[BaseModel], below: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{below}{name}"
+        if name not in WHOLE:
+            for inner in _models(field.annotation):
+                yield from _paths(inner, f"{below}{name}.")
+
+
+def _models(hint: Any) -> Iterator[type[BaseModel]]:
+    if inspect.isclass(hint) and issubclass(hint, BaseModel):
+        yield hint
+    for inner in get_args(hint):
+        yield from _models(inner)
+
+
+def _literals(hint: Any) -> Iterator[str]:
+    for inner in get_args(hint):
+        if isinstance(inner, str) and getattr(hint, "__origin__", None) is Literal:
+            yield inner
+        elif not isinstance(inner, str | bool):
+            yield from _literals(inner)

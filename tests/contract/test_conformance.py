@@ -1,0 +1,62 @@
+"""The table of OpenAI's API against the service: every row through the Python SDK, and what clients
+say differently (parameters, errors, headers) through Node's and plain HTTP. `make conformance` asks
+for all of it, of a whole cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from scripts.conformance.clients import CLIENTS, Client, NodeSdk
+from scripts.conformance.page import PAGE, markdown
+from scripts.conformance.row import Row
+from scripts.conformance.service import KEY, PACED, TENANTS
+from scripts.conformance.table import ROWS
+from tests.page.pipeline import CONFIG, Pipeline
+
+LOOKS = ("response", "event")
+ASKED = [
+    pytest.param(row, name, id=f"{name}-{row.id}")
+    for name in CLIENTS
+    for row in ROWS
+    if name in row.clients and row.lane == "paced" and (name == "python" or row.kind not in LOOKS)
+]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    model = {name: value for name, value in PACED.items() if name != "options"}
+    settings = {**CONFIG, **TENANTS, "model": model, "temporary_limits": []}
+    pipeline = Pipeline(tmp_path_factory.mktemp("conformance"), settings)
+    yield f"{pipeline.url}v1"
+    pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def clients(url: str) -> Iterator[dict[str, Client]]:
+    with ExitStack() as stack:
+        here = [name for name in CLIENTS if name != "node" or not NodeSdk.missing()]
+        yield {name: stack.enter_context(CLIENTS[name](url, KEY)) for name in here}
+
+
+@pytest.mark.parametrize(("row", "name"), ASKED)
+def test_a_row_holds(row: Row, name: str, clients: dict[str, Client]) -> None:
+    if name == "node" and (why := NodeSdk.missing()):
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(why)
+        pytest.skip(why)
+    row.check(clients[name])
+
+
+def test_rows_are_told_apart() -> None:
+    assert len({(row.where, row.kind, row.name, row.values) for row in ROWS}) == len(ROWS)
+
+
+def test_the_page_is_what_the_table_says() -> None:
+    assert Path(PAGE).read_text(encoding="utf-8") == markdown(ROWS), (
+        "python -m scripts.conformance --page"
+    )
