@@ -344,6 +344,17 @@ class RetentionSection(Section):
         return self
 
 
+class RemoteImagesSection(Section):
+    """From where pictures of edits are fetched when a client sends a URL. hosts: names, in which *
+    stands for anything; none is allowed at first. max_bytes and seconds: of one picture."""
+
+    hosts: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z0-9.*:-]+$")], ...], Field(strict=False)
+    ] = ()
+    max_bytes: Count = 20 * 2**20
+    seconds: Seconds = 10.0
+
+
 class LimitsSection(Section):
     """What one request may ask for, and how often one may ask without ordering anything.
 
@@ -360,6 +371,7 @@ class LimitsSection(Section):
     body_seconds: Seconds = 30.0
     polls_per_second: Seconds = 50.0
     unauthenticated_per_second: Seconds = 10.0
+    remote_images: RemoteImagesSection = RemoteImagesSection()
 
 
 class QualitiesSection(Section):
