@@ -76,6 +76,7 @@ class DecoderReplica:
         """Those that are here leave at the next pass boundary; LEFT is their last update."""
         for render_id in render_ids:
             self._engine.leave(render_id)
+        self._wake()
 
     async def _seated(self, spec: RenderSpec) -> bool:
         """Try at every pass boundary until the time is up."""
@@ -102,8 +103,11 @@ class DecoderReplica:
         if inbox is not None:
             inbox.put_nowait(update)
         if update.kind is not UpdateKind.FULL:  # that one answers a waiting call; it would spin
-            self._boundary.set()  # wakes everyone who waits now ...
-            self._boundary.clear()  # ... and nobody who comes later
+            self._wake()
+
+    def _wake(self) -> None:
+        self._boundary.set()  # everyone who waits now ...
+        self._boundary.clear()  # ... and nobody who comes later
 
     async def check_health(self) -> None:
         """Raises when the engine's thread has died, so that Serve replaces this replica."""

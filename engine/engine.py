@@ -25,7 +25,8 @@ class Flight:
     """A render in flight: what the scheduler seats and the engine steps.
 
     checkpoint: its last good state, from which it goes on after a pass that raised.
-    asked_to_leave: its next pass here is its last. ended: aborted, failed, left or done; nothing
+    asked_to_leave: its next pass here is its last. rides_to: how many passes it will have done
+    after the one that is under way; 0 between passes. ended: aborted, failed, left or done; nothing
     is said about it any more.
     """
 
@@ -34,6 +35,7 @@ class Flight:
     checkpoint: Checkpoint | None
     render: Render | None = None
     asked_to_leave: bool = False
+    rides_to: int = 0
     ended: bool = False
     pass_seconds: float = 0.0
     batch_width: int = 0
@@ -50,7 +52,10 @@ class Flight:
 
     @property
     def leaving(self) -> bool:
-        return self.ended or self.complete
+        """While a pass is under way also if it brings the end here: who waits is promised the slot
+        in time for the next one."""
+        last = self.asked_to_leave or self.rides_to >= self.plan.passes
+        return self.ended or self.complete or (self.rides_to > 0 and last)
 
     @property
     def pass_no(self) -> int:
@@ -147,10 +152,14 @@ class DecoderEngine:
         self._finish_restored()
         with self._changed:
             batch = self._scheduler.schedule()
+            for flight in batch:
+                flight.rides_to = flight.pass_no + 1
         if not batch:
             return False
         self._advance([flight for flight in batch if self._has_begun(flight)])
         with self._changed:
+            for flight in batch:  # from here on what is so counts, not what was to come
+                flight.rides_to = 0
             self._scheduler.settle(batch)
             self.last_step_at = self._clock()
         for flight in batch:

@@ -241,8 +241,9 @@ def test_a_render_that_is_asked_to_leave_ends_its_pass_first(build: Build, heard
     engine.start()
     engine.add(spec("a", 3))
     assert decoder.in_pass.wait(PATIENCE_SECONDS)
-    engine.leave("a")
     assert engine.free_slots == 0
+    engine.leave("a")
+    assert engine.free_slots == 1, "promised for the next pass boundary"
     decoder.pass_may_end.set()
     heard.wait_for(UpdateKind.LEFT, "a")
     assert heard.of("a") == "accepted left"
@@ -251,6 +252,21 @@ def test_a_render_that_is_asked_to_leave_ends_its_pass_first(build: Build, heard
     engine.add(spec("b", 3, left.checkpoint))
     heard.wait_for(UpdateKind.PASS, "b")
     assert [u.pass_no for u in heard.updates if u.render_id == "b"][:2] == [1, 2]
+
+
+def test_who_comes_during_a_last_pass_rides_with_the_next_one(build: Build, heard: Heard) -> None:
+    decoder = Held()
+    decoder.finish_may_end.set()
+    engine = build(decoder, 1)
+    engine.start()
+    engine.add(spec("a", 1))
+    assert decoder.in_pass.wait(PATIENCE_SECONDS)
+    assert engine.add(spec("b"))
+    assert not engine.add(spec("c")), "one slot is promised once"
+    decoder.pass_may_end.set()
+    assert engine.drain(PATIENCE_SECONDS)
+    assert heard.of("a") == "accepted pass done"
+    assert heard.of("b") == "accepted pass pass pass done"
 
 
 def test_a_render_that_leaves_with_its_last_pass_stays_for_its_pixels(
