@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies conformance chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-accept conformance fuzz chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -76,6 +76,12 @@ bench-fairness: setup ## Measure who waits for whom: equal tenants, paid under a
 
 bench-overload: setup ## Ask ten times what the lane can do for ten minutes; count what it still does
 	$(BIN)/python -m scripts.overload
+
+bench-accept: setup ## Measure what accepting an order costs beside a bare FastAPI insert
+	$(BIN)/python -m scripts.accept
+
+fuzz: setup ## Ask the HTTP surface everything that it does not expect, and send it hostile files
+	$(BIN)/python -m scripts.fuzz
 
 bench-autoscaling: setup ## Play four crowds to a live lane whose decoders come and go, and to the simulator
 	$(BIN)/python -m scripts.autoscaling

@@ -1,4 +1,4 @@
-"""Schemathesis over /openapi.json: every phase, every check but where schemathesis.toml says why."""
+"""Schemathesis over /openapi.json: every phase and check; schemathesis.toml says where not."""
 
 from __future__ import annotations
 
