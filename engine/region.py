@@ -17,24 +17,40 @@ _SCATTER = 0x5CA7  # keeps these numbers apart from those of any pass
 def edit_passes(passes: int, redrawn: int, cells: int) -> int:
     """Passes of an edit that redraws `redrawn` of `cells`, where a whole picture has `passes`.
 
-    A pass costs the same however many cells it fills, so fewer cells must mean fewer passes; but
-    half the cells need more than half of them, for the first passes decide what it will be.
-    Between 1 and `passes`, and never more than the cells. ValueError for no cell or too many.
+    As many cells a pass as in a whole picture, so that work and price go by the cells. What stays
+    around them is known from the first pass on: more passes did not bring an edit nearer to what
+    was meant (docs/edits.md). Between 1 and `passes`, and never more than the cells to draw.
+    ValueError for no cell or too many.
     """
     if not 1 <= redrawn <= cells:
         raise ValueError(f"redrawn cells must be between 1 and {cells}, got {redrawn}")
-    wanted = math.floor(passes * math.pow(redrawn / cells, 0.6))
-    return max(1, min(wanted, passes, redrawn))
+    return min(redrawn, -(-passes * redrawn // cells))
 
 
 def scattered(cells: int, share: float, seed: int) -> Region:
     """The cells that a change of strength `share` (0..1) draws anew: at least one, all at 1.0.
-    A stronger change of the same seed redraws all that a weaker one does."""
+    They lie in a few patches, for single cells strewn about look like confetti. A stronger change
+    of the same seed redraws all that a weaker one does. The grid is taken to be square."""
+    columns = math.isqrt(cells)
     key = np.array([seed, _SCATTER], np.uint64)
-    order = np.random.Generator(np.random.Philox(key=key)).random(cells).argsort(kind="stable")
+    random = np.random.Generator(np.random.Philox(key=key))
+    field = random.random((-(-cells // columns), columns))
+    for _ in range(2):
+        field = _blurred(field)
     redraw = np.zeros(cells, np.bool_)
+    order = field.reshape(-1)[:cells].argsort(kind="stable")
     redraw[order[: max(1, round(cells * share))]] = True
     return redraw
+
+
+def _blurred(field: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each the sum of its three by three, the edge repeated outwards."""
+    rows, columns = field.shape
+    padded = np.pad(field, 1, mode="edge")
+    blurred = np.zeros_like(field)
+    for y, x in np.ndindex(3, 3):
+        blurred += padded[y : y + rows, x : x + columns]
+    return blurred
 
 
 def to_hex(redraw: Region) -> str:
