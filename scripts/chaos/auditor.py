@@ -4,6 +4,7 @@ the database counted; the ledger's code is not asked whether the ledger is right
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -101,6 +102,7 @@ def audit(
     collect()
     with engine.connect() as connection:
         _blobs(found, world, *_jobs_and_renders(connection), pictures=pictures)
+        _inputs(found, world, _rows(connection, "select id, blobs, expires_at from files"))
     engine.dispose()
     return found
 
@@ -128,6 +130,7 @@ def _everything_ended(found: Findings, jobs: Rows, renders: Renders) -> None:
         elif (job["state"] == "succeeded") != ("succeeded" in states):
             found.say("miscounted", f"{job['id']} is {job['state']} with images {states}")
         request = request_from_json(job["request"])
+        found.ended.update([f"{job['state']} edits"] if request.source is not None else [])
         if len(states) != request.n:
             found.say("lost", f"{job['id']} has {len(states)} images")
         poisoned = any(request.image_seed(i) % POISON == 0 for i in range(request.n))
@@ -220,6 +223,18 @@ def _blobs(found: Findings, world: World, jobs: Rows, renders: Renders, *, pictu
         job, index = named[key]
         if (world.blobs / key).read_bytes() != file_of(request_from_json(job["request"]), index):
             found.say("wrong_pictures", key)
+
+
+def _inputs(found: Findings, world: World, files: Rows) -> None:
+    """No blob without a row that has time to live. A row whose blobs never came is none of it."""
+    named = {key for file in files for key in json.loads(file["blobs"])}
+    stored = {str(path.relative_to(world.blobs)) for path in _files(world.blobs / "inputs")}
+    for key in stored - named:
+        found.say("orphans", key)
+    now = world.clock()()
+    for file in files:
+        if file["expires_at"] <= now:
+            found.say("orphans", f"the row of {file['id']}, which has expired")
 
 
 def _handed_out(found: Findings, world: World, jobs: Rows, renders: Renders) -> None:

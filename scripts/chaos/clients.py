@@ -8,14 +8,18 @@ import random
 import time
 from dataclasses import dataclass
 
+from jobs.blobs import DirectoryBlobs
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import LedgerError, LedgerUnavailable, QuotaExceeded
 from jobs.request import ImageRequest
+from scripts.chaos.edits import bring
 from scripts.chaos.world import WATCH_GRACE_SECONDS, Log, World, wish
 
 TENANTS = 40
 PATIENCE_SECONDS = 60.0
+EDITS = 4
+"""One wish of so many changes a picture."""
 
 
 def serve(world: World, name: str, wishes: int) -> None:
@@ -26,9 +30,11 @@ def serve(world: World, name: str, wishes: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """One user's wish, and whether they change their mind."""
+    """One user's wish, whether it is for a change of a picture, and whether they change their
+    mind."""
 
     request: ImageRequest
+    edit: bool
     cancel_after_seconds: float | None
 
 
@@ -39,6 +45,7 @@ class _Gateway:
         self._draw = random.Random(f"{name} {time.monotonic_ns()}")
         self._name = f"{name}-{self._draw.getrandbits(40):x}"
         self._count = 0
+        self._blobs = DirectoryBlobs(world.blobs)
 
     async def run(self, wishes: int) -> None:
         self._ledger = AsyncLedger(await asyncio.to_thread(self._world.ledger))
@@ -51,7 +58,7 @@ class _Gateway:
         while not self._world.stop_file.exists():
             plan = self._plan()
             try:
-                job = await self._submit(plan.request)
+                job = await self._submit(plan)
                 if job is not None:
                     await self._follow(job, plan)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is noted
@@ -76,15 +83,19 @@ class _Gateway:
             idempotency_key=f"{self._name}-{self._count}",
             body_hash=f"{draw.getrandbits(64):x}",
         )
-        return _Plan(request, draw.uniform(0, 1.5) if impatient else None)
+        edit = self._count % EDITS == 0
+        return _Plan(request, edit, draw.uniform(0, 1.5) if impatient else None)
 
-    async def _submit(self, request: ImageRequest) -> Job | None:
+    async def _submit(self, plan: _Plan) -> Job | None:
         """As the SDK does it: the same key again for as long as the answer is 503."""
+        request = plan.request
         until = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < until:
             try:
+                if plan.edit and request.source is None:
+                    request = await bring(self._ledger, self._blobs, request)
                 job = (await self._ledger.submit(request)).job
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, OSError) as error:
                 self._log.note("unavailable", error=str(error)[:200])
                 await asyncio.sleep(self._draw.uniform(0.1, 0.5))
             except QuotaExceeded:

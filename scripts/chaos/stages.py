@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from engine.decoders.paced import PacedDecoder
-from engine.picture import encode, resize
+from engine.picture import blend, encode, resize
 from engine.render import Conditioning, RenderSpec
 from jobs.ports import Screening
 from jobs.request import ImageRequest
+from scripts.chaos.edits import brought
 
 OF_PICTURES = 29
 """One picture of so many is found bad, always the same ones."""
@@ -35,20 +36,19 @@ def is_bad(pixels: Any) -> bool:
 def file_of(request: ImageRequest, index: int) -> bytes:
     """What an undisturbed decoder makes of this image."""
     decoder = PacedDecoder(sleep=lambda _: None)
+    canvas, source = (None, None) if request.source is None else brought(request.seed)
     render = decoder.begin(
         RenderSpec(
             "alone", conditioning_of(request.prompt), request.image_seed(index), request.passes,
-            request.guidance,
+            request.guidance, source=source,
         ),
         None,
     )  # fmt: skip
     for _ in range(request.passes):
         decoder.step([render])
-    return _pressed(decoder.finish(render), request)
-
-
-def _pressed(pixels: Any, request: ImageRequest) -> bytes:
-    return encode(resize(pixels, request.width, request.height), request.output_format)
+    pixels = resize(decoder.finish(render), request.width, request.height)
+    exact = pixels if canvas is None else blend(pixels, canvas)
+    return encode(exact, request.output_format)
 
 
 class Prompts:

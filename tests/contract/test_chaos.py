@@ -25,6 +25,7 @@ def test_a_storm_on_sqlite_loses_nothing() -> None:
     assert {kind: found[kind] for kind in KINDS} == dict.fromkeys(KINDS, 0), found
     assert found["faults"] > 8
     assert found["accepted"] > 20
+    assert found["ended"]["succeeded edits"] > 0
 
 
 @pytest.fixture
@@ -83,6 +84,15 @@ DAMAGE: dict[str, tuple[Callable[[World], None], str]] = {
     "a lost picture": (lambda w: (w.blobs / "images/a.png").unlink(), "lost"),
     "another picture": (lambda w: (w.blobs / "images/a.png").write_bytes(b"x"), "wrong_pictures"),
     "an orphan": (lambda w: (w.blobs / "images/b.png").write_bytes(b"x") and None, "orphans"),
+    "an orphan of an edit": (
+        lambda w: w.blobs.joinpath("inputs").mkdir()
+        or (w.blobs.joinpath("inputs/x.png").write_bytes(b"x") and None),
+        "orphans",
+    ),
+    "a file for ever": (
+        sql("insert into files values ('file-1', 'ada', 'input', '', 0, 1, 1, '[]', 1.0, 2.0)"),
+        "orphans",
+    ),
     "a broken word": (
         lambda w: w.log("told").note("ended", job="0", state="failed", images=[]), "wrong_answers",
     ),
