@@ -73,7 +73,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (  # 9: files, and which job an edit goes on from
         "alter table jobs add column parent text",
-        "create index jobs_of_parent on jobs (tenant, parent) where parent is not null",
+        "create index jobs_of_parent on jobs (tenant, parent, seq) where parent is not null",
         """create table files (id text not null primary key, tenant text not null,
             purpose text not null, filename text not null, bytes bigint not null,
             width integer not null, height integer not null, blobs text not null,

@@ -86,7 +86,7 @@ Index("jobs_of_body", jobs.c.tenant, jobs.c.body_hash, jobs.c.seq,
       sqlite_where=_hashed, postgresql_where=_hashed)  # fmt: skip
 Index("jobs_of_key", jobs.c.tenant, jobs.c.idempotency_key, unique=True,
       sqlite_where=_keyed, postgresql_where=_keyed)  # fmt: skip
-Index("jobs_of_parent", jobs.c.tenant, jobs.c.parent,
+Index("jobs_of_parent", jobs.c.tenant, jobs.c.parent, jobs.c.seq,
       sqlite_where=_with_parent, postgresql_where=_with_parent)  # fmt: skip
 
 renders = Table(
