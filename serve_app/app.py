@@ -118,7 +118,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         least_share=args.least_share,
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,
-        retention=Retention(**args.retention.model_dump()),
+        retention=Retention(**args.retention.model_dump(exclude={"files_seconds"})),
         family=args.model.family,
         family_options=args.model.options,
     )

@@ -11,6 +11,7 @@
     ├── BodyTooSlow             408 request_timeout
     ├── JobEnded                410 job_cancelled, job_expired
     ├── ImageExpired            410 image_expired: it was drawn, and its time to be kept is over
+    ├── Retired                 410 endpoint_retired: it is no more, and something else is
     ├── BodyTooLarge            413 body_too_large
     ├── KeyReused               422 idempotency_mismatch
     ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
@@ -36,6 +37,7 @@ from typing import Any
 
 from jobs.job import Job, JobState, Render, RenderState
 from jobs.ledger import (
+    FilesFull,
     IdempotencyMismatch,
     LedgerUnavailable,
     NotYetOpen,
@@ -172,6 +174,14 @@ class ImageExpired(ApiError):
     code = "image_expired"
 
 
+class Retired(ApiError):
+    """This endpoint is no more."""
+
+    status = 410
+    type = "invalid_request_error"
+    code = "endpoint_retired"
+
+
 class BodyTooLarge(ApiError):
     """The request body is too large."""
 
@@ -262,6 +272,9 @@ def from_domain(error: Exception) -> ApiError:
                 f"Images are not yet open for your account: {error}. Nothing was recorded; "
                 "GET /v1/limits says when you are in."
             )
+        case FilesFull():
+            message = f"{error}: delete some of your files first."
+            return InvalidRequest(message[0].upper() + message[1:], code="too_many_files")
         case IdempotencyMismatch():
             return KeyReused(param="Idempotency-Key")
         case _:

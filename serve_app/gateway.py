@@ -27,16 +27,17 @@ from serve_app.auth import Keyring, UrlSigner
 from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
 from serve_app.errors import ApiError, from_domain, from_status
+from serve_app.inputs import Inputs
 from serve_app.links import root_path
 from serve_app.outbox import CutOff, Outbox
 from serve_app.parts import Parts, error_response
 from serve_app.prices import Prices
-from serve_app.routes import images, jobs, ops
+from serve_app.routes import files, images, jobs, models, ops
 from serve_app.watch import JobWatch
 
 log = logging.getLogger(__name__)
 
-ROUTERS = (images.router, jobs.router, ops.router)
+ROUTERS = (images.router, jobs.router, files.router, models.router, ops.router)
 
 
 def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:
@@ -65,6 +66,7 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         heat,
         limits,
         _capabilities(config),
+        Inputs(ledger, blobs),
     )
     for router in ROUTERS:
         app.include_router(router)
@@ -100,6 +102,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await app.state.parts.watch.close()
+    await asyncio.to_thread(app.state.parts.inputs.close)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

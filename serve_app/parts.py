@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
@@ -25,6 +27,7 @@ from serve_app.auth import Keyring, UrlSigner
 from serve_app.buckets import Buckets
 from serve_app.config import ClusterConfig
 from serve_app.errors import ApiError, BodyTooLarge, BodyTooSlow, Unauthorized, too_many
+from serve_app.inputs import Inputs
 from serve_app.prices import Prices
 from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
@@ -32,6 +35,7 @@ from serve_app.watch import JobWatch
 SEEDS = 2**53
 """Seeds that we choose ourselves stay below what a browser's numbers hold exactly."""
 DRAINED_BODIES = 8
+SLOWEST_BYTES_PER_SECOND = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
     a request will cost. heat: of the lane. limits: what heat does to the tiers. can: what the
     family that draws is able to. polls: of each tenant. strangers: requests of each address that
-    nobody vouched for. line: before the ledger."""
+    nobody vouched for. line: before the ledger. inputs: pictures that clients send."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -51,6 +55,7 @@ class Parts:
     heat: LaneHeat
     limits: TemporaryLimits
     can: Capabilities
+    inputs: Inputs
     polls: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
     line: AcceptLine = field(default_factory=AcceptLine)
@@ -114,28 +119,36 @@ def error_response(problem: ApiError, headers: dict[str, str] | None = None) -> 
 
 
 async def read_body(request: Request, limits: LimitsSection) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be too long, and BodyTooSlow.
+    """The whole body. Raises BodyTooLarge and BodyTooSlow."""
+    async with aclosing(body_chunks(request, limits, limits.body_bytes)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+async def body_chunks(
+    request: Request, limits: LimitsSection, most_bytes: int
+) -> AsyncGenerator[bytes]:
+    """The body as it comes. Raises BodyTooLarge as soon as it is known to be too long, and
+    BodyTooSlow; large bodies may take longer, as far as they keep coming.
 
     What comes beyond is read and dropped for a while, so that the client gets to see the answer.
     """
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            return await _body(request, limits.body_bytes)
-    except TimeoutError:
-        raise BodyTooSlow from None
-
-
-async def _body(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
-    size, chunks = 0, []
-    too_large = declared.isdigit() and int(declared) > limit
-    async for chunk in request.stream():
+    size, too_large = 0, declared.isdigit() and int(declared) > most_bytes
+    patience = asyncio.get_running_loop().time() + limits.body_seconds
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout_at(patience + size / SLOWEST_BYTES_PER_SECOND):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise BodyTooSlow from None
+        if chunk is None:
+            break
         size += len(chunk)
-        too_large = too_large or size > limit
+        too_large = too_large or size > most_bytes
         if not too_large:
-            chunks.append(chunk)
-        elif size > DRAINED_BODIES * limit:
+            yield chunk
+        elif size > most_bytes + DRAINED_BODIES * limits.body_bytes:
             break
     if too_large:
-        raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
-    return b"".join(chunks)
+        raise BodyTooLarge(f"The request body is larger than {most_bytes} bytes.")

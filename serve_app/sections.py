@@ -328,12 +328,14 @@ class QuotaSection(Section):
 
 
 class RetentionSection(Section):
-    """How long what is kept after a job's end; idempotency keys count from its arrival."""
+    """How long what is kept after a job's end; idempotency keys count from its arrival, and files
+    from theirs."""
 
     previews_seconds: Seconds = 3_600.0
     images_seconds: Seconds = 604_800.0
     rows_seconds: Seconds = 2_592_000.0
     idempotency_seconds: Annotated[float, Field(gt=0, le=86_400)] = 86_400.0
+    files_seconds: Seconds = 2_592_000.0
 
     @model_validator(mode="after")
     def _rows_stay_longest(self) -> Self:
@@ -360,11 +362,15 @@ class LimitsSection(Section):
 
     deadline_seconds: then a queued job expires. body_seconds: within which a body must have
     arrived. polls_per_second: of one tenant; unauthenticated_per_second: of one address without a
-    valid key. Both for each gateway, four seconds' worth at once.
+    valid key. Both for each gateway, four seconds' worth at once. image_bytes: of one picture that
+    is sent. files and files_bytes: that a tenant keeps at once.
     """
 
     prompt_characters: Annotated[int, Field(ge=1, le=32_000)] = 32_000
     body_bytes: Count = 1_048_576
+    image_bytes: Annotated[int, Field(ge=1, le=64 * 2**20)] = 20 * 2**20
+    files: Count = 100
+    files_bytes: Count = 256 * 2**20
     images: Annotated[int, Field(ge=1, le=10)] = 10
     max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
     deadline_seconds: Seconds = 86_400.0

@@ -25,6 +25,7 @@ from serve_app.errors import InvalidRequest, NotFound, render_problem
 from serve_app.sizes import parse_size
 
 LARGEST_SEED = 2**63 - 1
+MOST_PARTIAL_IMAGES = 3
 _WORD = re.compile(r"\w+|[^\w\s]")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CODES = {
@@ -62,7 +63,7 @@ class PictureBody(BaseModel):
     output_compression: Annotated[int, Field(ge=0, le=100)] = 100
     moderation: Literal["auto", "low"] = "auto"
     stream: bool = False
-    partial_images: Annotated[int, Field(ge=0, le=3)] = 0
+    partial_images: Annotated[int, Field(ge=0, le=MOST_PARTIAL_IMAGES)] = 0
     response_format: Literal["b64_json", "url"] = "b64_json"
     complexity: Literal["low", "medium", "high"] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None

@@ -1,4 +1,4 @@
-"""POST /v1/images/generations."""
+"""POST /v1/images/generations, and what has become of variations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from serve_app import wire
 from serve_app.answering import respond
+from serve_app.errors import Retired
 from serve_app.parts import fresh_seed, parts_of, read_body, tenant_of
 
 router = APIRouter()
@@ -25,3 +26,12 @@ async def generations(request: Request) -> Response:
 
 # A plain route: what FastAPI does for typed parameters costs as much as all of the above.
 router.add_route("/v1/images/generations", generations, methods=["POST"])
+
+
+@router.post("/v1/images/variations")
+async def variations() -> Response:
+    """OpenAI has retired it, too."""
+    raise Retired(
+        "Variations are no more. For a variation of one of your pictures, POST "
+        "/v1/images/{id}/tweaks with a 'strength'; for one of an upload, POST /v1/images/edits."
+    )

@@ -1,4 +1,4 @@
-"""Models, health, the OpenAPI document and the page: what needs no job."""
+"""Limits, health, the OpenAPI document and the page: what needs no job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from serve_app.errors import NotFound, Unavailable
+from serve_app.errors import Unavailable
 from serve_app.limits import limits_body, ratelimit_headers, temporary_headers
 from serve_app.links import root_path
 from serve_app.openapi import document
@@ -20,8 +20,6 @@ from serve_app.status_wire import status_body
 
 router = APIRouter()
 
-FIRST_RELEASE = 1_795_219_200
-"""`created` of the model: the day of the first release, seconds since the epoch."""
 READY_SECONDS = 2.0
 STUDIO = Path(__file__).resolve().parents[2] / "studio"
 PAGE_HEADERS = {
@@ -32,24 +30,6 @@ PAGE_HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-
-
-@router.get("/v1/models")
-async def models(request: Request) -> Response:
-    """The one model of this lane."""
-    await poller_of(request)
-    return json_response({"object": "list", "data": [_model(request)]})
-
-
-@router.get("/v1/models/{name}")
-async def model(request: Request, name: str) -> Response:
-    """That model, if it is ours."""
-    await poller_of(request)
-    found = _model(request)
-    if name != found["id"]:
-        message = f"The model '{name}' does not exist."
-        raise NotFound(message, param="model", code="model_not_found")
-    return json_response(found)
 
 
 @router.get("/v1/limits")
@@ -115,12 +95,3 @@ class StudioFiles(StaticFiles):
 def mount_studio(app: FastAPI) -> None:
     """Serve the studio's files, where they are installed."""
     app.mount("/studio", StudioFiles(directory=STUDIO, check_dir=False), name="studio")
-
-
-def _model(request: Request) -> dict[str, Any]:
-    return {
-        "id": parts_of(request).config.model.name,
-        "object": "model",
-        "created": FIRST_RELEASE,
-        "owned_by": "meltproof",
-    }

@@ -183,7 +183,13 @@ def test_url_answers_open_without_a_key(client: openai.OpenAI, shared: Stage) ->
 
 def test_the_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["test-model"]
-    assert client.models.retrieve("test-model").owned_by == "meltproof"
+    model = client.models.retrieve("test-model")
+    assert model.owned_by == "meltproof"
+    can = model.capabilities  # type: ignore[attr-defined]
+    assert can["grid"] == {"columns": 8, "rows": 8}
+    assert (can["edits"], can["input_images"], can["n"]) == (True, 1, 10)
+    assert can["sizes"]["auto"] == "64x64"
+    assert can["qualities"]["medium"] == 12
     with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("dall-e-3")
     assert refused.value.code == "model_not_found"

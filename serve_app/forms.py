@@ -1,0 +1,97 @@
+"""multipart/form-data as it comes in: small fields in memory, files on disk, all of it bounded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from serve_app.errors import InvalidRequest
+from serve_app.parts import body_chunks
+from serve_app.sections import LimitsSection
+
+MOST_FIELDS = 64
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """fields: text by name. files: by name, in order; `image[]` counts as `image`."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    files: dict[str, list[UploadFile]] = field(default_factory=dict)
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body says that it is multipart."""
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, limits: LimitsSection, most_files: int
+) -> AsyncGenerator[Form]:
+    """The form; its files are gone afterwards. Raises InvalidRequest, BodyTooLarge, BodyTooSlow."""
+    most_bytes = limits.body_bytes + most_files * limits.image_bytes
+    chunks = body_chunks(request, limits, most_bytes)
+    parser = MultiPartParser(
+        _boundary(request),
+        chunks,
+        max_files=most_files,
+        max_fields=MOST_FIELDS,
+        max_part_size=limits.body_bytes,
+    )
+    try:
+        parsed = await parser.parse()
+    except MultiPartException as error:
+        message = f"We could not parse the form of your request: {error.message}"
+        raise InvalidRequest(message, code="invalid_form") from None
+    finally:
+        await chunks.aclose()
+    try:
+        yield _sorted(parsed.multi_items())
+    finally:
+        await parsed.close()
+
+
+async def content(file: UploadFile, param: str, limits: LimitsSection) -> bytes:
+    """The whole file. Raises InvalidRequest when it is too large or empty."""
+    size = file.size or 0
+    if size > limits.image_bytes:
+        raise too_large(param, size, limits)
+    return await file.read()
+
+
+def too_large(param: str, size_bytes: int, limits: LimitsSection) -> InvalidRequest:
+    """The refusal of a picture of so many bytes."""
+    message = f"Invalid value for '{param}': {size_bytes} bytes, at most {limits.image_bytes}."
+    return InvalidRequest(message, param=param, code="image_too_large")
+
+
+def _boundary(request: Request) -> Headers:
+    """Of the headers what says where parts end: no charset but UTF-8 is read."""
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if not _BOUNDARY.fullmatch(boundary):
+        message = "The Content-Type of a form must name its boundary, as RFC 2046 says."
+        raise InvalidRequest(message, code="invalid_form")
+    return Headers(raw=[(b"content-type", b'multipart/form-data; boundary="%s"' % boundary)])
+
+
+def _sorted(items: list[tuple[str, UploadFile | str]]) -> Form:
+    form = Form()
+    for name, value in items:
+        name = name.removesuffix("[]")
+        if isinstance(value, UploadFile):
+            form.files.setdefault(name, []).append(value)
+        elif name in form.fields:
+            raise InvalidRequest(f"'{name}' appears twice.", param=name)
+        else:
+            form.fields[name] = value
+    return form

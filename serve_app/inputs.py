@@ -1,0 +1,140 @@
+"""Pictures that clients send: made plain in a process of its own, and stored. One per gateway.
+
+What waits for it is on disk or not yet read; only what is inside is held in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
+
+from engine.intake import Canvas, Intake, Normalised, Refused
+from jobs.blobs import BlobStore
+from jobs.files import INPUT, UNLIMITED, VISION, FileRoom, StoredFile, input_key, new_file_id
+from jobs.group_commit import AsyncLedger
+from serve_app.accept_line import AcceptLine, LineFull
+from serve_app.errors import InvalidRequest, LineIsFull, Unavailable
+from serve_app.vegas import Vegas
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+INSIDE = 2
+"""One is decoded while another is read or stored."""
+MOST_WAITING = 200
+
+
+class _Always(Vegas):
+    """So many at a time, however long they stay."""
+
+    def stayed(self, seconds: float, inside: int) -> None:
+        """Changes nothing."""
+
+
+class Inputs:
+    """Starts its process with the first picture; close it."""
+
+    def __init__(self, ledger: AsyncLedger, blobs: BlobStore) -> None:
+        self._ledger = ledger
+        self._blobs = blobs
+        self._line = AcceptLine(_Always(INSIDE), MOST_WAITING)
+        self._starting = threading.Lock()
+        self._intake: Intake | None = None
+
+    @asynccontextmanager
+    async def turn(self, tenant: str, weight: float) -> AsyncGenerator[None]:
+        """Inside, when it is the tenant's turn to have its pictures read. Raises LineIsFull."""
+        try:
+            async with self._line.place(tenant, weight, 0):
+                yield
+        except LineFull:
+            raise LineIsFull from None
+
+    async def normalise(self, data: bytes, param: str) -> Normalised:
+        """One picture, plain. Raises InvalidRequest that names `param`."""
+        return await _unless_refused(lambda: self._running().normalise(data), {"image": param})
+
+    async def canvas(
+        self,
+        files: Mapping[str, bytes],
+        params: Mapping[str, str],
+        *,
+        size: tuple[int, int],
+        small_size: tuple[int, int],
+        grid: tuple[int, int],
+    ) -> Canvas:
+        """files: `image`, and where there are any `mask` and `markup`. Sizes are width and height.
+        Raises InvalidRequest with the name that the client knows the wrong one by."""
+        ask = partial(
+            Intake.canvas,
+            image=files["image"],
+            mask=files.get("mask"),
+            markup=files.get("markup"),
+            size=size,
+            small_size=small_size,
+            grid=grid,
+        )
+        return await _unless_refused(lambda: ask(self._running()), params)
+
+    async def store(
+        self,
+        tenant: str,
+        pictures: Mapping[str, bytes],
+        size: tuple[int, int],
+        life_seconds: float,
+        *,
+        filename: str | None = None,
+        room: FileRoom = UNLIMITED,
+    ) -> StoredFile:
+        """The row, then its blobs; pictures: PNGs by name. With a filename the tenant sees it.
+        Raises FilesFull, LedgerUnavailable, and Unavailable when the disk is full."""
+        file_id = new_file_id()
+        keys = {input_key(file_id, name): data for name, data in pictures.items()}
+        file = StoredFile(
+            id=file_id,
+            tenant=tenant,
+            purpose=INPUT if filename is None else VISION,
+            filename=filename or "",
+            bytes=sum(map(len, pictures.values())),
+            width=size[0],
+            height=size[1],
+            blobs=tuple(keys),
+            created_at=0.0,
+            expires_at=life_seconds,
+        )
+        stored = await self._ledger.add_file(file, room)
+        try:
+            for key, data in keys.items():
+                await asyncio.to_thread(self._blobs.put, key, data)
+        except OSError as error:
+            log.warning("a picture could not be stored: %s", error)
+            await self._ledger.drop_file(tenant, file_id)
+            raise Unavailable from None
+        return stored
+
+    def close(self) -> None:
+        """End the process. Blocks."""
+        with self._starting:
+            if self._intake is not None:
+                self._intake.close()
+
+    def _running(self) -> Intake:
+        with self._starting:
+            if self._intake is None:
+                self._intake = Intake()
+            return self._intake
+
+
+async def _unless_refused(ask: Callable[[], T], params: Mapping[str, str]) -> T:
+    try:
+        return await asyncio.to_thread(ask)
+    except Refused as refused:
+        param = params[refused.field]
+        message = f"Invalid value for '{param}': {refused}."
+        raise InvalidRequest(message, param=param, code=refused.code) from None

@@ -1,0 +1,151 @@
+"""Pictures that a tenant keeps here, to name them in edits: OpenAI's File objects."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.blobs import BlobMissing
+from jobs.files import VISION, FileRoom, StoredFile
+from serve_app.errors import InvalidRequest, NotFound
+from serve_app.forms import Form, content, is_form, read_form
+from serve_app.parts import json_response, parts_of, poller_of
+
+router = APIRouter()
+
+MOST_LISTED = 1000
+LEAST_SECONDS = 3600
+FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"})
+
+
+@router.post("/v1/files")
+async def create(request: Request) -> Response:
+    """Keep a picture: upright, as PNG, without metadata."""
+    tenant = await poller_of(request)
+    parts = parts_of(request)
+    config = parts.config
+    if not is_form(request):
+        raise InvalidRequest("Send a file as multipart/form-data.", code="invalid_form")
+    async with read_form(request, config.limits, most_files=1) as form:
+        life_seconds = _life_seconds(form, config.retention.files_seconds)
+        if "file" not in form.files:
+            message = "Missing required parameter: 'file'."
+            raise InvalidRequest(message, param="file", code="missing_required_parameter")
+        (upload,) = form.files["file"]
+        async with parts.inputs.turn(tenant.id, config.tiers[tenant.tier].weight):
+            data = await content(upload, "file", config.limits)
+            picture = await parts.inputs.normalise(data, "file")
+            stored = await parts.inputs.store(
+                tenant.id,
+                {"picture": picture.png},
+                (picture.width, picture.height),
+                life_seconds,
+                filename=_filename(upload.filename),
+                room=FileRoom(config.limits.files, config.limits.files_bytes),
+            )
+    return json_response(_file(stored))
+
+
+@router.get("/v1/files")
+async def recent(request: Request) -> Response:
+    """The tenant's files, newest first."""
+    tenant = await poller_of(request)
+    asked = request.query_params
+    limit = asked.get("limit", "100")
+    if not re.fullmatch(r"[0-9]{1,5}", limit) or not 1 <= int(limit) <= MOST_LISTED:
+        raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
+    if asked.get("order", "desc") != "desc":
+        raise InvalidRequest("'order' can only be desc: newest first.", param="order")
+    found: list[StoredFile] = []
+    if asked.get("purpose", VISION) == VISION:
+        after = asked.get("after")
+        found = await parts_of(request).ledger.files(tenant.id, int(limit) + 1, after)
+    page = [_file(file) for file in found[: int(limit)]]
+    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {}
+    has_more = len(found) > len(page)
+    return json_response({"object": "list", "data": page, **ends, "has_more": has_more})
+
+
+@router.get("/v1/files/{file_id}")
+async def show(request: Request, file_id: str) -> Response:
+    """One file."""
+    return json_response(_file(await _own_file(request, file_id)))
+
+
+@router.get("/v1/files/{file_id}/content")
+async def download(request: Request, file_id: str) -> Response:
+    """The picture as it is kept: a PNG."""
+    file = await _own_file(request, file_id)
+    try:
+        data = await asyncio.to_thread(parts_of(request).blobs.get, file.blobs[0])
+    except BlobMissing:
+        raise _no_such_file() from None
+    headers = {"content-disposition": f'attachment; filename="{file.id}.png"'}
+    return Response(data, headers=headers, media_type="image/png")
+
+
+@router.delete("/v1/files/{file_id}")
+async def delete(request: Request, file_id: str) -> Response:
+    """Forget it; edits that were ordered with it go on."""
+    file = await _own_file(request, file_id)
+    await parts_of(request).ledger.drop_file(file.tenant, file.id)
+    return json_response({"id": file.id, "object": "file", "deleted": True})
+
+
+async def _own_file(request: Request, file_id: str) -> StoredFile:
+    """The tenant's file; another tenant's does not exist. Raises Unauthorized, NotFound."""
+    tenant = await poller_of(request)
+    file = await parts_of(request).ledger.file(tenant.id, file_id)
+    if file is None:
+        raise _no_such_file()
+    return file
+
+
+def _no_such_file() -> NotFound:
+    return NotFound("There is no such file.", code="file_not_found")
+
+
+def _life_seconds(form: Form, most_seconds: float) -> float:
+    """How long the file is to be kept. Raises InvalidRequest for anything wrong beside the file."""
+    fields = form.fields
+    for name in (fields.keys() - FIELDS) | (form.files.keys() - {"file"}):
+        message = f"Unknown parameter: '{name}'."
+        raise InvalidRequest(message, param=name, code="unknown_parameter")
+    if fields.get("purpose") != VISION:
+        message = "Invalid value for 'purpose': only pictures are kept here, with 'vision'."
+        raise InvalidRequest(message, param="purpose")
+    if not fields.keys() & {"expires_after[anchor]", "expires_after[seconds]"}:
+        return most_seconds
+    if fields.get("expires_after[anchor]") != "created_at":
+        message = "Invalid value for 'expires_after[anchor]': must be 'created_at'."
+        raise InvalidRequest(message, param="expires_after[anchor]")
+    text, most = fields.get("expires_after[seconds]", ""), max(LEAST_SECONDS, int(most_seconds))
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not LEAST_SECONDS <= int(text) <= most:
+        message = f"Invalid value for 'expires_after[seconds]': {LEAST_SECONDS} to {most}."
+        raise InvalidRequest(message, param="expires_after[seconds]")
+    return float(text)
+
+
+def _filename(given: str | None) -> str:
+    """What can be shown of it; nothing is ever opened by it."""
+    return "".join(filter(str.isprintable, given or ""))[:255] or "image"
+
+
+def _file(file: StoredFile) -> dict[str, Any]:
+    """OpenAI's File object; the size of the picture is ours."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": int(file.created_at),
+        "expires_at": int(file.expires_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        "size": f"{file.width}x{file.height}",
+    }

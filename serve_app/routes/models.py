@@ -1,0 +1,73 @@
+"""The one model of a lane, and what it can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app import sizes
+from serve_app.errors import NotFound
+from serve_app.parts import Parts, json_response, parts_of, poller_of
+from serve_app.pictures import MEDIA_TYPES
+from serve_app.wire import MOST_PARTIAL_IMAGES
+
+router = APIRouter()
+
+FIRST_RELEASE = 1_795_219_200
+"""`created` of the model: the day of the first release, seconds since the epoch."""
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """The one model of this lane."""
+    await poller_of(request)
+    return json_response({"object": "list", "data": [_model(parts_of(request))]})
+
+
+@router.get("/v1/models/{name}")
+async def model(request: Request, name: str) -> Response:
+    """That model, if it is ours."""
+    await poller_of(request)
+    found = _model(parts_of(request))
+    if name != found["id"]:
+        message = f"The model '{name}' does not exist."
+        raise NotFound(message, param="model", code="model_not_found")
+    return json_response(found)
+
+
+def _model(parts: Parts) -> dict[str, Any]:
+    return {
+        "id": parts.config.model.name,
+        "object": "model",
+        "created": FIRST_RELEASE,
+        "owned_by": "meltproof",
+        "capabilities": _capabilities(parts),
+    }
+
+
+def _capabilities(parts: Parts) -> dict[str, Any]:
+    """Our extension: what requests may say. qualities: passes of each."""
+    config, can = parts.config, parts.can
+    return {
+        "n": config.limits.images,
+        "prompt_characters": config.limits.prompt_characters,
+        "partial_images": MOST_PARTIAL_IMAGES,
+        "qualities": config.qualities.model_dump(),
+        "output_formats": list(MEDIA_TYPES),
+        "backgrounds": ["auto", "opaque", *(["transparent"] if can.transparent else [])],
+        "sizes": {
+            "auto": config.model.size,
+            "divisible_by": sizes.STEP,
+            "longest_edge": sizes.LONGEST_EDGE,
+            "pixels": config.limits.max_pixels,
+            "widest_aspect": sizes.WIDEST_ASPECT,
+            "drawn": "{}x{}".format(*can.picture_size),
+        },
+        "edits": can.input_images > 0,
+        "input_images": can.input_images,
+        "image_bytes": config.limits.image_bytes,
+        "grid": {"columns": can.grid[0], "rows": can.grid[1]},
+    }
