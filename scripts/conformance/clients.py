@@ -8,7 +8,8 @@ import inspect
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +95,9 @@ class PythonSdk:
         events: list[Mapping[str, Any]] = []
         got: Mapping[str, str] = {}
         try:
-            answer = raw(*ids, **args, extra_body=extra or None, extra_headers=headers)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # we know that it is retired
+                answer = raw(*ids, **args, extra_body=extra or None, extra_headers=headers)
             got = dict(answer.headers)
             parsed = answer.parse()
             if isinstance(parsed, openai.Stream):
@@ -243,12 +246,17 @@ def _body(fields: Mapping[str, Any]) -> dict[str, Any]:
         return {"json": fields} if fields else {}
     files = [(name, (one.name, one.data, one.media_type)) for name, one in uploads]
     words = {name: value for name, value in fields.items() if not _uploads(value)}
-    data = {name: _form(value) for name, value in words.items() if value is not None}
-    return {"files": files, "data": data}
+    return {"files": files, "data": dict(_form(words))}
 
 
-def _form(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, bool | dict) else str(value)
+def _form(fields: Mapping[str, Any], name: str = "{}") -> Iterator[tuple[str, str]]:
+    """As the SDKs write them: an object's fields in brackets after its name."""
+    for key, value in fields.items():
+        path = name.format(key)
+        if isinstance(value, Mapping):
+            yield from _form(value, f"{path}[{{}}]")
+        elif value is not None:
+            yield path, json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _uploads(value: Any) -> list[Upload]:

@@ -65,6 +65,13 @@ def _model_row(kind: str, name: str, does: Does, note: str, check: Check) -> Row
 
 MODELS = [
     _model_row(
+        "response",
+        "capabilities",
+        Does.HONOURED,
+        "ours: what requests may say to this model",
+        _retrieved("capabilities", lambda v: v["input_images"] >= 0),
+    ),
+    _model_row(
         "endpoint",
         "GET /v1/models",
         Does.HONOURED,
@@ -99,7 +106,7 @@ MODELS = [
 
 
 def _variation_row(name: str, values: tuple[str, ...] = (), **fields: Any) -> Row:
-    note = "410 `endpoint_retired`, as OpenAI retired it: edits and tweaks do it"
+    note = "410 `endpoint_retired`, as OpenAI retired it; the message says what to do instead"
     check = fails(VARY, 410, "endpoint_retired", **fields)
     return Row("variations", "parameter", name, values, Does.REFUSED, note, check)
 

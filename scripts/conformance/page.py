@@ -14,6 +14,7 @@ TITLES = {
     "edits": "`POST /v1/images/edits`",
     "variations": "`POST /v1/images/variations`",
     "files": "`/v1/files`",
+    "files list": "`GET /v1/files`",
     "models": "`/v1/models`",
     "errors": "Errors",
     "headers": "Headers",

@@ -240,9 +240,8 @@ def has_size(answer: Answer, size: str) -> bool:
 
 
 def _has_format(answer: Answer, name: str) -> bool:
-    return (
-        (opened(pictures(answer)[0]).format or "").lower() == name == answer.body["output_format"]
-    )
+    found = (opened(pictures(answer)[0]).format or "").lower()
+    return found == name and bool(answer.body["output_format"] == name)
 
 
 def _is_for(who: str) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from scripts.conformance.answer_rows import answer_rows, event_rows
 from scripts.conformance.clients import Answer
-from scripts.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS
+from scripts.conformance.file_rows import FILES
+from scripts.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS, VARIATIONS
 from scripts.conformance.picture_rows import WIDE_SIZES, has_size, parameter_rows
 from scripts.conformance.row import (
     Ask,
@@ -91,4 +92,12 @@ GENERATIONS = [
     *event_rows("generations", "image_generation", GENERATE),
 ]
 
-ROWS: tuple[Row, ...] = (*GENERATIONS, *MODELS, *ERRORS, *HEADERS, *ENDPOINTS)
+ROWS: tuple[Row, ...] = (
+    *GENERATIONS,
+    *VARIATIONS,
+    *FILES,
+    *MODELS,
+    *ERRORS,
+    *HEADERS,
+    *ENDPOINTS,
+)
