@@ -201,7 +201,33 @@ SCHEMAS: Mapping[str, Schema] = {
         {"eta_seconds": NUMBER},
     ),
     "Jobs": listed(named("Job")),
-    "Model": closed({"id": TEXT, "object": one_of("model"), "created": SECONDS, "owned_by": TEXT}),
+    "File": closed(
+        {
+            "id": TEXT,
+            "object": one_of("file"),
+            "bytes": COUNT,
+            "created_at": SECONDS,
+            "expires_at": SECONDS,
+            "filename": TEXT,
+            "purpose": TEXT,
+            "status": TEXT,
+            "size": _LOOKS["size"],
+        }
+    ),
+    "Files": closed(
+        {**listed(named("File"))["properties"], "has_more": BOOLEAN},
+        {"first_id": TEXT, "last_id": TEXT},
+    ),
+    "Deleted": closed({"id": TEXT, "object": TEXT, "deleted": BOOLEAN}),
+    "Model": closed(
+        {
+            "id": TEXT,
+            "object": one_of("model"),
+            "created": SECONDS,
+            "owned_by": TEXT,
+            "capabilities": {"type": "object"},
+        }
+    ),
     "Models": listed(named("Model")),
     "Limits": closed(
         {
@@ -244,5 +270,6 @@ SCHEMAS: Mapping[str, Schema] = {
             },
         }
     ),
+    "Document": {"type": "object"},
     "Health": closed({"status": TEXT}),
 }

@@ -3,16 +3,19 @@ rules between fields, which no JSON Schema can say."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
+from PIL import Image
 
 from scripts.fuzz.server import FUZZED
 from serve_app.sizes import STEP, parse_size
 
+ORDERS = {"createImages"}
 SIDES = st.integers(1, 24).map(lambda steps: STEP * steps)
 MOST_PIXELS: int = FUZZED["limits"]["max_pixels"]
 
@@ -28,6 +31,16 @@ def fits(size: str) -> bool:
 schemathesis.openapi.format(
     "image-size", st.just("auto") | st.builds("{}x{}".format, SIDES, SIDES).filter(fits)
 )
+
+
+def _png(mode: str) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, (64, 64), 40).save(out, "PNG")
+    return out.getvalue()
+
+
+PICTURES = tuple(_png(mode) for mode in ("RGB", "RGBA", "L"))
+schemathesis.openapi.format("binary", st.sampled_from(PICTURES) | st.binary(max_size=64))
 
 
 def refusable(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Iterator[str]:
@@ -48,16 +61,25 @@ def refusable(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Iterator[s
         yield "size"
 
 
+def foreign(body: Mapping[str, Any]) -> Iterator[str]:
+    """Files of a form that are no pictures of ours: the service may refuse them."""
+    for name, value in body.items():
+        for file in value if isinstance(value, list) else [value]:
+            data = getattr(file, "data", None)
+            if isinstance(data, bytes) and data not in PICTURES:
+                yield name.removesuffix("[]")
+
+
 @schemathesis.check
-def between_fields(ctx: Any, response: Any, case: Any) -> None:
+def between_fields(_ctx: Any, response: Any, case: Any) -> None:
     """In place of positive_data_acceptance where there are rules between fields: what the schema
     allows is done, unless a rule forbids it, and then the refusal names a field of that rule."""
-    orders = case.operation.definition.raw.get("operationId") in ("createImages", "createEdits")
-    if not (orders and case.meta and case.meta.generation.mode.is_positive):
+    name = case.operation.definition.raw.get("operationId")
+    if name not in ORDERS | {"createFile"} or not isinstance(case.body, dict):
         return
-    if not isinstance(case.body, dict):
+    if not (case.meta and case.meta.generation.mode.is_positive):
         return
-    broken = list(refusable(case.body, case.headers or {}))
+    broken = set(refusable(case.body, case.headers or {})) if name in ORDERS else set()
     if response.status_code in (200, 202):
         assert not broken, f"accepted, although {broken} do not fit together"
         return
@@ -66,4 +88,4 @@ def between_fields(ctx: Any, response: Any, case: Any) -> None:
         assert "Idempotency-Key" in (case.headers or {})
         return
     assert response.status_code == 400, f"{response.status_code} {problem['message']}"
-    assert problem["param"] in broken, f"refused: {problem['message']}"
+    assert problem["param"] in broken | set(foreign(case.body)), f"refused: {problem['message']}"
