@@ -7,13 +7,17 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 
+from scripts.conformance import litellm
 from scripts.conformance.clients import CLIENTS, NODE, Client, NodeSdk
+from scripts.conformance.litellm import LITELLM
 from scripts.conformance.page import PAGE, markdown
 from scripts.conformance.reference import missing
 from scripts.conformance.row import Row
-from scripts.conformance.service import KEY, service
+from scripts.conformance.service import KEY, PACED, service
 from scripts.conformance.table import ROWS
 
 
@@ -58,8 +62,13 @@ def main() -> None:
     if options.page:
         return
     install_node()
-    with service() as lanes:
+    litellm.install()
+    with service() as lanes, tempfile.TemporaryDirectory() as folder:
         found = ask_all(lanes, ROWS)
+        with litellm.proxy(lanes["paced"], Path(folder), PACED["name"]) as proxied:
+            for row in LITELLM:
+                found[row] = ask(row, proxied[row.clients[0]])
+        print(f"litellm: {len(LITELLM)} rows", flush=True)
     problems = [problem for row in found.values() for problem in row]
     absent = missing(ROWS)
     for line in problems + [f"no row: {entry}" for entry in absent]:

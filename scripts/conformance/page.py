@@ -19,6 +19,8 @@ TITLES = {
     "errors": "Errors",
     "headers": "Headers",
     "endpoints": "Endpoints that are not offered",
+    "litellm": "Behind LiteLLM's proxy, by its own routes (`/v1`)",
+    "litellm passthrough": "Behind LiteLLM's proxy, passed through (`/openai_passthrough/v1`)",
 }
 KINDS = {"parameter": "parameter", "response": "field of the answer", "event": "field of an event"}
 HEAD = """# OpenAI compatibility, row by row
@@ -29,6 +31,8 @@ and fields are read from the types of OpenAI's own Python SDK, so that none is l
 `make conformance` asks a running service for every row through the official Python SDK, the
 official Node SDK and plain HTTP, all as they come from their registries, and makes this page; a
 test holds it to the table in `scripts/conformance/`.
+
+LiteLLM's proxy is asked, too, as `examples/litellm.yaml` sets it up; what it drops is at the end.
 
 **honoured**: it does what OpenAI's reference says, or what the row says · **refused**: 4xx that
 names it · **no effect**: accepted, and the picture is the same with and without it · **never
@@ -58,5 +62,5 @@ def _table(kind: str, rows: list[Row]) -> str:
 
 
 def _note(row: Row) -> str:
-    asked_by = "" if len(row.clients) == 3 else f"({', '.join(row.clients)})"
+    asked_by = "(plain HTTP)" if row.clients == ("http",) else ""
     return " ".join(part for part in (row.note, asked_by) if part)

@@ -21,14 +21,17 @@ TENANTS: dict[str, Any] = {
     ],
 }
 """poor: two images a day. closed: a tier whose rollout has reached nobody."""
-PACED = {
+PACED: dict[str, Any] = {
     "name": "meltproof-paced",
     "family": "paced",
     "size": "256x256",
     "options": {"pass_ms": 1.0, "per_row_ms": 0.1},
     "tokens_per_image": 256,
 }
-EMBEDDED = {"name": "meltproof-emoji", "options": {"weights": "weights/emoji-cpu", "threads": 1}}
+EMBEDDED: dict[str, Any] = {
+    "name": "meltproof-emoji",
+    "options": {"weights": "weights/emoji-cpu", "threads": 1},
+}
 
 
 @contextmanager

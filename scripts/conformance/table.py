@@ -5,6 +5,7 @@ from __future__ import annotations
 from scripts.conformance.answer_rows import answer_rows, event_rows
 from scripts.conformance.clients import Answer
 from scripts.conformance.file_rows import FILES
+from scripts.conformance.litellm import LITELLM
 from scripts.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS, VARIATIONS
 from scripts.conformance.picture_rows import WIDE_SIZES, has_size, parameter_rows
 from scripts.conformance.row import (
@@ -100,4 +101,5 @@ ROWS: tuple[Row, ...] = (
     *ERRORS,
     *HEADERS,
     *ENDPOINTS,
+    *LITELLM,
 )

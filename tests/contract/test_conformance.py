@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.conformance import litellm
 from scripts.conformance.clients import CLIENTS, Client, NodeSdk
 from scripts.conformance.page import PAGE, markdown
 from scripts.conformance.row import Row
@@ -50,6 +51,14 @@ def test_a_row_holds(row: Row, name: str, clients: dict[str, Client]) -> None:
             pytest.fail(why)
         pytest.skip(why)
     row.check(clients[name])
+
+
+def test_litellms_proxy_passes_what_the_table_says(url: str, tmp_path: Path) -> None:
+    if why := litellm.missing():
+        pytest.skip(why)
+    with litellm.proxy(url, tmp_path, PACED["name"]) as clients:
+        for row in litellm.LITELLM:
+            row.check(clients[row.clients[0]])
 
 
 def test_rows_are_told_apart() -> None:
