@@ -57,3 +57,8 @@ def input_prefix(file_id: str) -> str:
 def input_key(file_id: str, name: str) -> str:
     """Key of one of a file's blobs, a PNG."""
     return f"{input_prefix(file_id)}/{name}.png"
+
+
+def file_of(key: str) -> str:
+    """The id of the file that one of `input_key`'s keys is of."""
+    return f"file-{key.split('/')[2]}"

@@ -20,7 +20,8 @@ class Retention:
 class Step(StrEnum):
     """What is forgotten, in this order."""
 
-    PREVIEWS = "previews"  # and the images that lost leases left behind
+    # and the images that lost leases left behind, and what edits went on from
+    PREVIEWS = "previews"
     KEYS = "keys"
     IMAGES = "images"
     ROWS = "rows"

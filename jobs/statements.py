@@ -270,6 +270,8 @@ FILES_AFTER = text(f"""select {FILE_COLUMNS} from files where {_SHOWN}
     order by created_at desc, id desc limit :limit""")
 DROP_FILE = text("""update files set expires_at = :now
     where id = :id and tenant = :tenant and expires_at > :now""")
+EXPIRE_FILES = _many("""update files set expires_at = :now
+    where id in :ids and expires_at > :now""")
 STALE_FILES = text(f"""select {FILE_COLUMNS} from files where expires_at <= :now
     order by expires_at limit :limit""")
 FILES_OF_TENANT = text(f"select {FILE_COLUMNS} from files where tenant = :tenant limit :limit")
@@ -288,6 +290,8 @@ RETREAT = text("""update retention set until = 0.0,
     seq = case when seq > :newest then :newest else seq end""")
 AGED = text("""select seq, id, lane, state, fence, created_at, finished_at from jobs
     where seq > :after order by seq limit :limit""")
+EDITS = _many("""select request from jobs where id in :ids
+    and request like '%"source": {%'""")
 BLOBS = _many("select job_id, blob, previews from renders where job_id in :ids")
 HIDE_PREVIEWS = _many("""update renders set previews = '[]'
     where job_id in :ids and previews <> '[]'""")

@@ -9,11 +9,11 @@ import pytest
 
 from jobs.blobs import BlobMissing, DirectoryBlobs, image_key, preview_key
 from jobs.collector import Collector
-from jobs.files import INPUT, VISION
+from jobs.files import INPUT, VISION, StoredFile
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import Ledger
-from jobs.request import Tenant
+from jobs.request import SourceImage, Tenant
 from jobs.retention import Retention, Step
 from jobs.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import (
@@ -111,6 +111,28 @@ async def test_files_go_when_they_expire_their_rows_last(
     assert files(tmp_path / "blobs") == []
     assert ledger.stale_files(9) == []
     assert not await collector.turn()
+
+
+async def test_what_an_edit_went_on_from_goes_with_its_previews(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector
+) -> None:
+    def edit(tenant: str) -> StoredFile:
+        file = ledger.add_file(upload(tenant, INPUT))
+        (key,) = file.blobs
+        source = SourceImage(canvas=key, small=key, redraw="ff")
+        ledger.submit(wish(tenant=tenant, source=source, watched=False))
+        return file
+
+    edit("ada")
+    job = claim_one(ledger)
+    drawn(ledger, blobs, prompt='no "source": {}')
+    waiting = edit("bob")
+    ledger.finish_render(job.id, job.fence, 0, refusal("output"))
+    clock.now += 11
+    while await collector.turn():
+        pass
+    assert ledger.stale_files(9, "ada") == []
+    assert ledger.stale_files(9, "bob") == [waiting]
 
 
 async def test_jobs_that_have_not_ended_stay(
