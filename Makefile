@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-accept conformance fuzz chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept conformance fuzz chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -91,6 +91,9 @@ bench-policies: setup ## Measure what scaling policies cost beside hindsight and
 
 conformance: setup ## Ask a running service for all of OpenAI's reference, through its own clients
 	$(BIN)/python -m scripts.conformance
+
+bench-edits: setup ## Measure what changing a quarter of a picture costs beside drawing one
+	$(BIN)/python -m scripts.edits
 
 chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
 	$(BIN)/python -m scripts.chaos
