@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import threading
 from collections.abc import Iterator
@@ -235,6 +236,10 @@ def test_the_child_is_locked_in_and_ends_with_its_intake() -> None:
     assert rows["Max file size"] == rows["Max core file size"] == ["0", "0"]
     if os.getuid() == 0:
         assert Path(f"/proc/{pid}").stat().st_uid != 0
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    if platform.machine() in ("x86_64", "aarch64"):
+        assert "Seccomp:\t2" in status
     maps = Path(f"/proc/{pid}/maps").read_text()
     assert "numpy" not in maps
     assert "torch" not in maps
