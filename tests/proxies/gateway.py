@@ -1,0 +1,38 @@
+"""A gateway as a process of its own, over the ledger and the pictures of a folder: to be killed.
+
+`python -m tests.proxies.gateway FOLDER PORT`; it also ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from jobs.blobs import DirectoryBlobs
+from jobs.group_commit import AsyncLedger
+from jobs.sql_ledger import SqlLedger
+from serve_app.config import parse_cluster_config
+from serve_app.gateway import create_app
+from tests.page.pipeline import CONFIG
+
+GATEWAY = {"trusted_proxies": ["127.0.0.1"]}
+
+
+def main(folder: Path, port: int) -> None:
+    """Serve until killed."""
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    config = parse_cluster_config({**CONFIG, "gateway": GATEWAY})
+    ledger = SqlLedger(f"sqlite:///{folder}/ledger.db", tiers=config.tier_promises())
+    app = create_app(AsyncLedger(ledger), DirectoryBlobs(folder / "blobs"), config)
+    server = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_level="warning", ws="none", proxy_headers=False
+    )
+    uvicorn.Server(server).run()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
