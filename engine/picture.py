@@ -1,5 +1,6 @@
-"""Pixels to files: resizing and encoding, and the only home of Pillow. Pure functions that burn
-CPU: call them from a worker thread or process, never on an event loop."""
+"""Pixels to files: resizing and encoding, with Pillow. Files of others are read in
+engine.untrusted alone. Pure functions that burn CPU: call them from a worker thread or process,
+never on an event loop."""
 
 from __future__ import annotations
 

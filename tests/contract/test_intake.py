@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import select
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from io import BytesIO
@@ -289,3 +292,19 @@ def test_many_threads_share_few_children() -> None:
         assert len(intake.pids()) <= 2
     finally:
         intake.close()
+
+
+def test_the_child_dies_with_a_process_that_is_killed() -> None:
+    code = "from engine.intake import Intake; print(*Intake().pids(), flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        gone = os.pidfd_open(child)
+        holder.kill()
+        holder.communicate()
+    readable, _, _ = select.select([gone], [], [], 30)
+    os.close(gone)
+    assert readable, "the child outlives its parent"
