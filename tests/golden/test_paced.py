@@ -11,8 +11,9 @@ import pytest
 from engine.decoder import Decoder, RenderRejected
 from engine.decoders.paced import PacedDecoder
 from engine.registry import UnknownFamily, create_decoder
+from engine.render import Source
 from tests.golden.decoder_contract import DecoderContract, draw, spec
-from tests.golden.edit_contract import EditContract
+from tests.golden.edit_contract import EditContract, edit, quarter
 
 
 class TestPaced(DecoderContract, EditContract):
@@ -46,6 +47,22 @@ def test_the_same_picture_as_ever() -> None:
     tokens = draw(decoder, spec()).checkpoints("mine")[6]
     assert decoder.model == "paced:none:1"
     assert hashlib.sha256(tokens).hexdigest()[:16] == "05c60e344e1c4dad"
+
+
+def test_the_same_edit_as_ever() -> None:
+    decoder = PacedDecoder(0, 0)
+    heard = draw(decoder, edit(decoder))
+    digest = hashlib.sha256(heard.checkpoints("mine")[4]).hexdigest()
+    assert digest[:16] == "a6315cf40ec47715"
+
+
+def test_a_locked_cell_has_the_colour_nearest_to_the_picture() -> None:
+    """Pixels of its own palette come out as they were."""
+    decoder = PacedDecoder(0, 0)
+    before = draw(decoder, spec()).pixels("mine")
+    after = draw(decoder, edit(decoder, source=Source(before, quarter(decoder)))).pixels("mine")
+    np.testing.assert_array_equal(after[32:], before[32:])
+    assert (after[:32] != before[:32]).any()
 
 
 def test_guidance_must_be_positive() -> None:
