@@ -7,20 +7,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs.files import file_of
 from jobs.flight import preview_passes
 from jobs.job import Job, Render, RenderState
-from jobs.ledger import NotYetOpen, QueueFull, QuotaExceeded, Submission
+from jobs.ledger import (
+    LedgerError,
+    LedgerUnavailable,
+    NotYetOpen,
+    QueueFull,
+    QuotaExceeded,
+    Submission,
+)
 from jobs.request import ImageRequest
 from serve_app import wire
 from serve_app.accept_line import LineFull
-from serve_app.errors import LineIsFull, StillQueued, job_problem, queue_is_full, render_problem
+from serve_app.errors import (
+    ApiError,
+    LineIsFull,
+    StillQueued,
+    job_problem,
+    queue_is_full,
+    render_problem,
+)
 from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
@@ -33,8 +48,25 @@ CLIENT_CLOSED = 499
 
 
 async def respond(request: Request, order: wire.Order) -> Response:
-    """Submit, and answer as asked. Raises what `submit` does, and StillQueued."""
-    return await answer(request, order, await submit(parts_of(request), order.request))
+    """Submit, and answer as asked. Raises what `submit` does, and StillQueued. The stored source of
+    an edit goes again where no new job needs it."""
+    parts, asked = parts_of(request), order.request
+    try:
+        submission = await submit(parts, asked)
+    except LedgerUnavailable:
+        raise  # nobody knows whether it was accepted; what is not needed expires
+    except (ApiError, LedgerError):
+        await _drop_source(parts, asked)
+        raise
+    if submission.reattached:
+        await _drop_source(parts, asked)
+    return await answer(request, order, submission)
+
+
+async def _drop_source(parts: Parts, request: ImageRequest) -> None:
+    if request.source is not None:
+        with suppress(LedgerUnavailable):
+            await parts.ledger.drop_file(request.tenant, file_of(request.source.canvas))
 
 
 async def answer(request: Request, order: wire.Order, submission: Submission) -> Response:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
@@ -58,6 +60,20 @@ async def read_form(
         yield _sorted(parsed.multi_items())
     finally:
         await parsed.close()
+
+
+@asynccontextmanager
+async def on_disk(
+    request: Request, limits: LimitsSection, most_bytes: int
+) -> AsyncGenerator[UploadFile]:
+    """A large body, which is gone afterwards. Raises BodyTooLarge, BodyTooSlow."""
+    with SpooledTemporaryFile(max_size=MultiPartParser.spool_max_size) as spool:
+        file = UploadFile(cast(BinaryIO, spool), size=0)
+        async with aclosing(body_chunks(request, limits, most_bytes)) as chunks:
+            async for chunk in chunks:
+                await file.write(chunk)
+        await file.seek(0)
+        yield file
 
 
 async def content(file: UploadFile, param: str, limits: LimitsSection) -> bytes:

@@ -32,12 +32,20 @@ from serve_app.links import root_path
 from serve_app.outbox import CutOff, Outbox
 from serve_app.parts import Parts, error_response
 from serve_app.prices import Prices
-from serve_app.routes import files, images, jobs, models, ops
+from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
 from serve_app.watch import JobWatch
 
 log = logging.getLogger(__name__)
 
-ROUTERS = (images.router, jobs.router, files.router, models.router, ops.router)
+ROUTERS = (
+    images.router,
+    edits.router,
+    tweaks.router,
+    jobs.router,
+    files.router,
+    models.router,
+    ops.router,
+)
 
 
 def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:

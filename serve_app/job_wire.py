@@ -52,6 +52,28 @@ def job_body(
     }
 
 
+def image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:
+    """A drawn picture as GET /v1/images/{id} shows it: how it came to be. A `url` of null: it is
+    kept no longer."""
+    request, source = job.request, job.request.source
+    body = {
+        "id": image_id(job.id, render.index),
+        "object": "image",
+        "created_at": int(job.created_at),
+        "job_id": job.id,
+        "image_index": render.index,
+        "model": request.model,
+        "prompt": request.prompt,
+        **looks(request),
+        "seed": request.image_seed(render.index),
+        "parent": source.parent if source else None,
+        "url": url,
+    }
+    if source is not None:  # the cells that were drawn anew, a bit each
+        body |= {"redraw": source.redraw, "cells_redrawn": int(source.redraw, 16).bit_count()}
+    return body
+
+
 def _image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:
     problem = render_problem(render)
     return {

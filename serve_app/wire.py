@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,23 +36,24 @@ _CODES = {
 }
 _STILL = "pictures here are still and made of pixels: 'output_format' may be png, webp or jpeg"
 _EDITS = "it belongs to POST /v1/images/edits"
+MOVING = {"frame_count": _STILL, "frame_duration_ms": _STILL, "svg": _STILL}
 UNSUPPORTED = {
-    "frame_count": _STILL,
-    "frame_duration_ms": _STILL,
-    "svg": _STILL,
+    **MOVING,
     "image": _EDITS,
     "images": _EDITS,
     "mask": _EDITS,
     "markup": _EDITS,
     "input_fidelity": _EDITS,
 }
-"""Parameters that OpenAI's API knows, and why they are refused here."""
+"""Parameters that OpenAI's API knows, and why generations refuse them."""
 
 
 class PictureBody(BaseModel):
-    """What every request for pictures may say; null means the default."""
+    """What every request for pictures may say; null means the default. unsupported: what it may
+    not, and why."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    unsupported: ClassVar[Mapping[str, str]] = MOVING
 
     model: str | None = None
     n: Annotated[int, Field(ge=1)] = 1
@@ -73,6 +74,8 @@ class PictureBody(BaseModel):
 
 class GenerationBody(PictureBody):
     """The JSON body of POST /v1/images/generations."""
+
+    unsupported: ClassVar[Mapping[str, str]] = UNSUPPORTED
 
     prompt: str
     style: Literal["vivid", "natural"] | None = None
@@ -342,15 +345,17 @@ def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:
     try:
         return shape.model_validate(fields)
     except ValidationError as error:
-        raise _as_invalid(error) from None
+        raise _as_invalid(error, shape.unsupported) from None
 
 
-def _as_invalid(error: ValidationError) -> InvalidRequest:
+def _as_invalid(error: ValidationError, unsupported: Mapping[str, str]) -> InvalidRequest:
     problem = error.errors(include_url=False, include_input=False)[0]
-    param = str(problem["loc"][0])
+    first, *further = problem["loc"]
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in further)
+    param = f"{first}{''.join(steps)}"
     code = _CODES.get(problem["type"])
-    if code == "unknown_parameter" and param in UNSUPPORTED:
-        message = f"Unsupported parameter: '{param}': {UNSUPPORTED[param]}."
+    if code == "unknown_parameter" and param in unsupported:
+        message = f"Unsupported parameter: '{param}': {unsupported[param]}."
         return InvalidRequest(message, param=param, code="unsupported_parameter")
     if code is None:
         code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"

@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from jobs.blobs import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
-from serve_app.errors import InvalidRequest, NotFound
+from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, read_form
 from serve_app.parts import json_response, parts_of, poller_of
+from serve_app.sources import FILE_ID, no_file
 
 router = APIRouter()
 
@@ -64,6 +65,8 @@ async def recent(request: Request) -> Response:
     found: list[StoredFile] = []
     if asked.get("purpose", VISION) == VISION:
         after = asked.get("after")
+        if after is not None and not FILE_ID.fullmatch(after):
+            raise InvalidRequest("'after' must be the id of a file.", param="after")
         found = await parts_of(request).ledger.files(tenant.id, int(limit) + 1, after)
     page = [_file(file) for file in found[: int(limit)]]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {}
@@ -84,7 +87,7 @@ async def download(request: Request, file_id: str) -> Response:
     try:
         data = await asyncio.to_thread(parts_of(request).blobs.get, file.blobs[0])
     except BlobMissing:
-        raise _no_such_file() from None
+        raise no_file() from None
     headers = {"content-disposition": f'attachment; filename="{file.id}.png"'}
     return Response(data, headers=headers, media_type="image/png")
 
@@ -100,14 +103,11 @@ async def delete(request: Request, file_id: str) -> Response:
 async def _own_file(request: Request, file_id: str) -> StoredFile:
     """The tenant's file; another tenant's does not exist. Raises Unauthorized, NotFound."""
     tenant = await poller_of(request)
-    file = await parts_of(request).ledger.file(tenant.id, file_id)
+    known = FILE_ID.fullmatch(file_id)
+    file = await parts_of(request).ledger.file(tenant.id, file_id) if known else None
     if file is None:
-        raise _no_such_file()
+        raise no_file()
     return file
-
-
-def _no_such_file() -> NotFound:
-    return NotFound("There is no such file.", code="file_not_found")
 
 
 def _life_seconds(form: Form, most_seconds: float) -> float:

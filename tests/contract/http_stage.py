@@ -107,7 +107,8 @@ class Worker(threading.Thread):
         self._previews(job, index)
         key = image_key(job.id, index, job.fence, job.request.output_format)
         self._blobs.put(key, drawn(job, index), durable=False)
-        return Outcome(RenderState.SUCCEEDED, blob=key)
+        tokens = f"tokens of {job.request.image_seed(index)}".encode()
+        return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=tokens)
 
     def _previews(self, job: Job, index: int) -> None:
         done: list[int] = []

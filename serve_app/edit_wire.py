@@ -1,0 +1,215 @@
+"""The shapes of requests that change a picture, and what follows from them. Pure, as wire.py is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from engine.capabilities import Capabilities
+from engine.region import Region, edit_passes, to_hex
+from jobs.request import ImageRequest, SourceImage
+from serve_app.config import ClusterConfig
+from serve_app.errors import InvalidRequest
+from serve_app.wire import MOVING, Asked, PictureBody, parse_body, picture_request, read_json
+
+MOST_IMAGES = 16
+STRENGTHS = {"low": 0.75, "high": 0.4}
+"""Share of the cells that is drawn anew without a mask, by input_fidelity."""
+TWEAK_STRENGTH = 0.5
+_FORM_INTEGERS = ("n", "output_compression", "partial_images", "seed")
+_DATA_URL = re.compile(r"data:image/(?:png|jpeg|webp);base64,")
+
+
+class ImageRef(BaseModel):
+    """A picture that is named in JSON."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.image_url is None) == (self.file_id is None):
+            raise ValueError("give either image_url or file_id")
+        return self
+
+
+def _ref(given: object) -> object:
+    """In our own requests a string will do."""
+    if not isinstance(given, str):
+        return given
+    return {"file_id" if given.startswith(("file-", "img_")) else "image_url": given}
+
+
+ShortRef = Annotated[ImageRef, BeforeValidator(_ref)]
+Strength = Annotated[float, Field(gt=0, le=1)]
+
+
+class EditBody(PictureBody):
+    """The fields of POST /v1/images/edits beside its pictures."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        **MOVING,
+        **dict.fromkeys(("image", "mask", "markup"), "a form sends it as a file, with a filename"),
+        "images": "a form sends them as files named image[]",
+    }
+
+    prompt: str
+    input_fidelity: Literal["low", "high"] | None = None
+    strength: Strength | None = None
+
+
+class JsonEditBody(EditBody):
+    """The JSON body of it."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        **MOVING,
+        "image": "in JSON it is 'images', a list of {image_url} or {file_id}",
+    }
+
+    images: Annotated[list[ImageRef], Field(min_length=1, max_length=MOST_IMAGES)]
+    mask: ImageRef | None = None
+    markup: ImageRef | None = None
+
+
+class TweakBody(PictureBody):
+    """The JSON body of POST /v1/images/{id}/tweaks."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        **MOVING,
+        "image": "a tweak goes on from the picture in its URL",
+        "images": "a tweak goes on from the picture in its URL",
+        "input_fidelity": "say 'strength'",
+    }
+
+    prompt: str | None = None
+    delta: str | None = None
+    strength: Strength | None = None
+    mask: ShortRef | None = None
+
+
+def parse_form(fields: Mapping[str, str]) -> EditBody:
+    """The text fields of a form. Raises InvalidRequest, naming the field."""
+    return parse_body(EditBody, {name: _typed(name, text) for name, text in fields.items()})
+
+
+def parse_edit(raw: bytes) -> JsonEditBody:
+    """The JSON body. Raises InvalidRequest, naming the field."""
+    return parse_body(JsonEditBody, read_json(raw))
+
+
+def parse_tweak(raw: bytes, parent: ImageRequest) -> tuple[TweakBody, str]:
+    """The JSON body, and the prompt: what it does not say is as it was. Raises InvalidRequest."""
+    said = read_json(raw) if raw else {}
+    kept: dict[str, Any] = {"quality": parent.quality, "output_format": parent.output_format}
+    if said.get("output_format", parent.output_format) == parent.output_format:
+        kept["output_compression"] = parent.output_compression
+    body = parse_body(TweakBody, {**kept, **said})
+    if body.prompt is not None and body.delta is not None:
+        message = "Choose one: a new 'prompt', or a 'delta' to the one that was."
+        raise InvalidRequest(message, param="delta")
+    if body.delta is not None:
+        if not body.delta.strip():
+            raise InvalidRequest("Invalid value for 'delta': it is empty.", param="delta")
+        return body, f"{parent.prompt}, {body.delta}"
+    return body, parent.prompt if body.prompt is None else body.prompt
+
+
+def check_images(count: int, param: str, can: Capabilities) -> None:
+    """Raises InvalidRequest where the family cannot take so many."""
+    if not can.input_images:
+        raise InvalidRequest("This model draws pictures and cannot change any.", param=param)
+    if count > can.input_images:
+        message = f"Invalid value for '{param}': {count} images, this model takes at most "
+        raise InvalidRequest(f"{message}{can.input_images}.", param=param, code="too_many_images")
+
+
+def strength_of(body: EditBody | TweakBody, masked: bool) -> float:
+    """The share of cells that is drawn anew; a mask says itself which. Raises InvalidRequest."""
+    if masked and body.strength is not None:
+        message = "Choose one: a 'mask' says exactly what is drawn again, 'strength' how much."
+        raise InvalidRequest(message, param="strength")
+    if body.strength is not None:
+        return body.strength
+    if isinstance(body, TweakBody):
+        return TWEAK_STRENGTH
+    return STRENGTHS[body.input_fidelity or "low"]
+
+
+def edit_request(body: EditBody | TweakBody, prompt: str, asked: Asked) -> ImageRequest:
+    """The request but for its source and hash. Raises InvalidRequest, NotFound."""
+    request = picture_request(body, prompt, asked)
+    return replace(request, revised=isinstance(body, TweakBody) and body.delta is not None)
+
+
+def with_source(
+    request: ImageRequest,
+    source: SourceImage,
+    redraw: Region,
+    size: tuple[int, int],
+    config: ClusterConfig,
+) -> ImageRequest:
+    """The request, which only draws those cells: in fewer passes, for less."""
+    passes = edit_passes(request.passes, int(redraw.sum()), redraw.size)
+    return replace(
+        request,
+        width=size[0],
+        height=size[1],
+        passes=passes,
+        cost_seconds=request.n * passes * config.model.pass_seconds,
+        source=replace(source, redraw=to_hex(redraw)),
+    )
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one scaled is the other, and nothing is cut off."""
+    return one[0] * other[1] == other[0] * one[1]
+
+
+def data_of(url: str, param: str, most_bytes: int) -> bytes:
+    """The bytes of a data: URL. Raises InvalidRequest for anything but a plain base64 picture."""
+    head = _DATA_URL.match(url)
+    if head is None:
+        message = (
+            f"Invalid value for '{param}': a data: URL must begin with data:image/png;base64, "
+            "(or jpeg, or webp)."
+        )
+        raise InvalidRequest(message, param=param, code="invalid_image_url")
+    if (len(url) - head.end()) // 4 * 3 > most_bytes + 2:
+        message = f"Invalid value for '{param}': more than {most_bytes} bytes."
+        raise InvalidRequest(message, param=param, code="image_too_large")
+    try:
+        return base64.b64decode(url[head.end() :], validate=True)
+    except ValueError:
+        message = f"Invalid value for '{param}': not valid base64."
+        raise InvalidRequest(message, param=param, code="invalid_base64") from None
+
+
+def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> str:
+    """Of what a form says, whatever its boundary: a retry says the same."""
+    digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in files]
+    return json_hash("edits", json.dumps([sorted(fields.items()), digests]).encode())
+
+
+def json_hash(path: str, raw: bytes) -> str:
+    """Of a JSON body: the same one elsewhere is another request."""
+    return hashlib.sha256(path.encode() + b"\n" + raw).hexdigest()
+
+
+def _typed(name: str, text: str) -> object:
+    """A form has only text. What cannot be read stays text, for the shape to refuse."""
+    if name in _FORM_INTEGERS and re.fullmatch(r"-?[0-9]{1,20}", text):
+        return int(text)
+    if name == "strength" and re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", text):
+        return float(text)
+    if name == "stream" and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return text

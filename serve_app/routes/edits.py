@@ -1,0 +1,121 @@
+"""POST /v1/images/edits: a form as official clients send it, or JSON that names its pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve_app import edit_wire, wire
+from serve_app.answering import respond
+from serve_app.errors import InvalidRequest
+from serve_app.forms import Form, content, is_form, on_disk, read_form
+from serve_app.parts import Parts, fresh_seed, parts_of, tenant_of
+from serve_app.sources import Given, find, with_canvas
+
+router = APIRouter()
+
+COMPANIONS = ("mask", "markup")
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """pictures: by role, with the names that the client knows them by. body_hash: the same for a
+    retry."""
+
+    body: edit_wire.EditBody
+    pictures: Mapping[str, Given]
+    params: Mapping[str, str]
+    body_hash: str
+
+
+_Read = Callable[[], Awaitable[_Edit]]
+
+
+@router.post("/v1/images/edits")
+async def edits(request: Request) -> Response:
+    """Accept, then answer as asked."""
+    parts = parts_of(request)
+    tenant = await tenant_of(request)
+    wishes = wire.parse_wishes(request.headers)
+    asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
+    weight = parts.config.tiers[tenant.tier].weight
+    receiving = _form if is_form(request) else _json
+    async with receiving(request, parts) as read, parts.inputs.turn(tenant.id, weight):
+        edit = await read()
+        accepted = edit_wire.edit_request(edit.body, edit.body.prompt, asked)
+        found = {
+            role: await find(parts, tenant.id, given, edit.params[role])
+            for role, given in edit.pictures.items()
+        }
+        accepted = await with_canvas(parts, accepted, edit.body, found, edit.params)
+    accepted = replace(accepted, body_hash=edit.body_hash)
+    return await respond(request, wire.order_of(edit.body, accepted))
+
+
+@asynccontextmanager
+async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
+    limits = parts.config.limits
+    most_files = max(parts.can.input_images, 1) + len(COMPANIONS)
+    async with read_form(request, limits, most_files) as form:
+
+        async def read() -> _Edit:
+            body = edit_wire.parse_form(form.fields)
+            _check_files(form, parts)
+            pictures: dict[str, Given] = {role: files[0] for role, files in form.files.items()}
+            files = [
+                (role, await content(file, role, limits))
+                for role, given in sorted(form.files.items())
+                for file in given
+            ]
+            for given in form.files.values():
+                await given[0].seek(0)
+            params = {role: role for role in pictures}
+            return _Edit(body, pictures, params, edit_wire.form_hash(form.fields, files))
+
+        yield read
+
+
+def _check_files(form: Form, parts: Parts) -> None:
+    for name in sorted(form.files.keys() - {"image", *COMPANIONS}):
+        message = f"Unknown parameter: '{name}'."
+        raise InvalidRequest(message, param=name, code="unknown_parameter")
+    if "image" not in form.files:
+        message = "Missing required parameter: 'image'."
+        raise InvalidRequest(message, param="image", code="missing_required_parameter")
+    edit_wire.check_images(len(form.files["image"]), "image", parts.can)
+    for name in COMPANIONS:
+        if len(form.files.get(name, ())) > 1:
+            raise InvalidRequest(f"'{name}' appears twice.", param=name)
+    _check_companions(form.files)
+
+
+@asynccontextmanager
+async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
+    limits = parts.config.limits
+    pictures = max(parts.can.input_images, 1) + len(COMPANIONS)
+    most_bytes = limits.body_bytes + pictures * (limits.image_bytes * 4 // 3 + 4)
+    async with on_disk(request, limits, most_bytes) as file:
+
+        async def read() -> _Edit:
+            raw = await file.read()
+            body = await asyncio.to_thread(edit_wire.parse_edit, raw)
+            edit_wire.check_images(len(body.images), "images", parts.can)
+            given = {"image": body.images[0], "mask": body.mask, "markup": body.markup}
+            named = {role: ref for role, ref in given.items() if ref is not None}
+            _check_companions(named)
+            params = {"image": "images", "mask": "mask", "markup": "markup"}
+            return _Edit(body, named, params, edit_wire.json_hash("edits", raw))
+
+        yield read
+
+
+def _check_companions(given: Mapping[str, object | Sequence[object]]) -> None:
+    if all(name in given for name in COMPANIONS):
+        message = "Choose one: a 'mask' or a 'markup'."
+        raise InvalidRequest(message, param="markup")

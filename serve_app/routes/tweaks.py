@@ -1,0 +1,105 @@
+"""One's own pictures, by id: how they came to be, what became of them, and going on from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.job import Job, Render
+from serve_app import edit_wire, wire
+from serve_app.answering import respond
+from serve_app.errors import NotFound
+from serve_app.forms import on_disk
+from serve_app.job_wire import image_body
+from serve_app.parts import fresh_seed, json_response, parts_of, poller_of, tenant_of
+from serve_app.pictures import finished, urls
+from serve_app.sources import drawn, find, own_image, with_canvas
+
+
+class _ImageId(StringConvertor):
+    """Keeps the paths of pictures apart from those of /v1/images/edits and its like."""
+
+    regex = "img_[^/]*"
+
+
+register_url_convertor("image", _ImageId())
+router = APIRouter()
+
+MOST_ANCESTORS = 100
+MOST_CHILDREN = 100
+
+
+@router.post("/v1/images/{image_id:image}/tweaks")
+async def tweaks(request: Request, image_id: str) -> Response:
+    """Go on from a picture that was drawn here: accept, then answer as asked."""
+    parts = parts_of(request)
+    tenant = await tenant_of(request)
+    limits = parts.config.limits
+    wishes = wire.parse_wishes(request.headers)
+    asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
+    edit_wire.check_images(1, "id", parts.can)
+    most_bytes = limits.body_bytes + limits.image_bytes * 4 // 3 + 4
+    weight = parts.config.tiers[tenant.tier].weight
+    async with (
+        on_disk(request, limits, most_bytes) as file,
+        parts.inputs.turn(tenant.id, weight),
+    ):
+        raw = await file.read()
+        job, render = await own_image(parts, tenant.id, image_id)
+        body, prompt = edit_wire.parse_tweak(raw, job.request)
+        accepted = edit_wire.edit_request(body, prompt, asked)
+        found = {"image": await drawn(parts, job, render, image_id)}
+        if body.mask is not None:
+            found["mask"] = await find(parts, tenant.id, body.mask, "mask")
+        params = {"image": "id", "mask": "mask"}
+        accepted = await with_canvas(parts, accepted, body, found, params)
+    body_hash = edit_wire.json_hash(f"tweaks {image_id}", raw)
+    return await respond(request, wire.order_of(body, replace(accepted, body_hash=body_hash)))
+
+
+@router.get("/v1/images/{image_id:image}")
+async def show(request: Request, image_id: str) -> Response:
+    """How it came to be."""
+    tenant = await poller_of(request)
+    return json_response(_shown(request, *await own_image(parts_of(request), tenant.id, image_id)))
+
+
+@router.get("/v1/images/{image_id:image}/lineage")
+async def lineage(request: Request, image_id: str) -> Response:
+    """What it goes back to, from the first picture on, and what was made of it."""
+    tenant = await poller_of(request)
+    parts = parts_of(request)
+    job, render = await own_image(parts, tenant.id, image_id)
+    ancestors: list[dict[str, Any]] = []
+    source = job.request.source
+    while source is not None and source.parent is not None and len(ancestors) < MOST_ANCESTORS:
+        try:
+            before = await own_image(parts, tenant.id, source.parent)
+        except NotFound:
+            break  # forgotten, rows and all
+        ancestors.append(_shown(request, *before))
+        source = before[0].request.source
+    made = await parts.ledger.children(tenant.id, job.id, MOST_CHILDREN)
+    children = [
+        _shown(request, child, one)
+        for child in made
+        if child.request.source is not None and child.request.source.parent == image_id
+        for one in finished(child)
+    ]
+    body = {
+        "object": "lineage",
+        "id": image_id,
+        "ancestors": ancestors[::-1],
+        "image": _shown(request, job, render),
+        "children": children[:MOST_CHILDREN],
+    }
+    return json_response(body)
+
+
+def _shown(request: Request, job: Job, render: Render) -> dict[str, Any]:
+    return image_body(job, render, urls(request, job).get(render.index))

@@ -1,0 +1,156 @@
+"""From what a client calls a picture to what an edit goes on from: found, checked, put on a canvas,
+and stored."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from starlette.datastructures import UploadFile
+
+from engine.region import scattered
+from jobs.blobs import BlobMissing
+from jobs.job import Job, Render, RenderState
+from jobs.job_ids import parse_image_id
+from jobs.request import ImageRequest, SourceImage
+from serve_app.edit_wire import (
+    EditBody,
+    ImageRef,
+    TweakBody,
+    data_of,
+    same_shape,
+    strength_of,
+    with_source,
+)
+from serve_app.errors import ImageExpired, InvalidRequest, NotFound
+from serve_app.fetching import Unfetchable, fetch
+from serve_app.forms import content
+from serve_app.parts import Parts
+from serve_app.pictures import picture
+from serve_app.sizes import nearest_size
+
+DAY_SECONDS = 86_400.0
+FILE_ID = re.compile(r"file-[0-9a-f]{32}")
+
+Given = UploadFile | ImageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A picture's bytes, as untrusted as they came. size: where it is known. parent and tokens: of
+    one that was drawn here."""
+
+    data: bytes
+    size: tuple[int, int] | None = None
+    parent: str | None = None
+    tokens: bytes | None = None
+
+
+async def find(parts: Parts, tenant: str, given: Given, param: str) -> Found:
+    """The picture. Raises InvalidRequest, NotFound, ImageExpired, naming `param`."""
+    if isinstance(given, UploadFile):
+        return Found(await content(given, param, parts.config.limits))
+    if given.file_id is not None:
+        return await _by_id(parts, tenant, given.file_id, param)
+    url, limits = given.image_url or "", parts.config.limits
+    if url[:5].lower() == "data:":
+        return Found(await asyncio.to_thread(data_of, url, param, limits.image_bytes))
+    try:
+        return Found(await fetch(url, limits.remote_images))
+    except Unfetchable as problem:
+        message = f"Invalid value for '{param}': {problem}."
+        raise InvalidRequest(message, param=param, code="invalid_image_url") from None
+
+
+async def own_image(parts: Parts, tenant: str, image_id: str) -> tuple[Job, Render]:
+    """The tenant's drawn picture; another tenant's does not exist. Raises NotFound."""
+    parsed = parse_image_id(image_id)
+    job = await parts.ledger.get(parsed[0]) if parsed else None
+    if parsed is None or job is None or job.request.tenant != tenant:
+        raise no_image()
+    render = next((render for render in job.renders if render.index == parsed[1]), None)
+    if render is None or render.state is not RenderState.SUCCEEDED:
+        raise no_image()
+    return job, render
+
+
+async def drawn(parts: Parts, job: Job, render: Render, image_id: str) -> Found:
+    """That picture, to go on from. Raises ImageExpired."""
+    if render.blob is None:
+        raise ImageExpired
+    try:
+        data = await picture(parts, render)
+    except BlobMissing:
+        raise ImageExpired from None
+    size = (job.request.width, job.request.height)
+    return Found(data, size, image_id, render.checkpoint)
+
+
+async def with_canvas(
+    parts: Parts,
+    request: ImageRequest,
+    body: EditBody | TweakBody,
+    found: Mapping[str, Found],
+    params: Mapping[str, str],
+) -> ImageRequest:
+    """The request with its source, which is stored for as long as the job may need it. found:
+    `image`, and where there are any `mask` and `markup`. Raises InvalidRequest."""
+    can, image, files = parts.can, found["image"], {name: one.data for name, one in found.items()}
+    strength = strength_of(body, "mask" in files)
+    size, known = (request.width, request.height), image.size
+    if body.size == "auto":
+        if known is None:
+            plain = await parts.inputs.normalise(image.data, params["image"])
+            files["image"], known = plain.png, (plain.width, plain.height)
+        size = nearest_size(*known, parts.config.limits.max_pixels)
+    canvas = await parts.inputs.canvas(
+        files, params, size=size, small_size=can.picture_size, grid=can.grid
+    )
+    redraw = canvas.redraw
+    if redraw is None:
+        redraw = scattered(can.cells, strength, request.seed)
+    stored = await parts.inputs.store(
+        request.tenant,
+        {"canvas": canvas.canvas, "small": canvas.small},
+        size,
+        request.deadline_seconds + DAY_SECONDS,
+    )
+    source = SourceImage(
+        canvas=stored.blobs[0], small=stored.blobs[1], redraw="", parent=image.parent
+    )
+    uncut = known is not None and same_shape(known, size)
+    if image.tokens is not None and uncut and "markup" not in files:
+        source = replace(source, tokens=base64.b64encode(image.tokens).decode("ascii"))
+    return with_source(request, source, redraw, size, parts.config)
+
+
+async def _by_id(parts: Parts, tenant: str, file_id: str, param: str) -> Found:
+    """A file of the tenant, or a picture that was drawn for it."""
+    try:
+        if file_id.startswith("img_"):
+            job, render = await own_image(parts, tenant, file_id)
+            return await drawn(parts, job, render, file_id)
+        known = FILE_ID.fullmatch(file_id)
+        file = await parts.ledger.file(tenant, file_id) if known else None
+        if file is None:
+            raise no_file()
+        data = await asyncio.to_thread(parts.blobs.get, file.blobs[0])
+        return Found(data, (file.width, file.height))
+    except BlobMissing:
+        raise no_file(param) from None
+    except (NotFound, ImageExpired) as problem:
+        problem.param = param
+        raise
+
+
+def no_image() -> NotFound:
+    """Of an id that is nobody's, or another tenant's, or not drawn yet."""
+    return NotFound("That image does not exist, or not yet.", code="image_not_found")
+
+
+def no_file(param: str | None = None) -> NotFound:
+    """Of an id that is nobody's, or another tenant's."""
+    return NotFound("There is no such file.", param=param, code="file_not_found")
