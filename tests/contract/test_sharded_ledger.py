@@ -30,7 +30,15 @@ from jobs.sql_ledger import SqlLedger
 from serve_app.gateway import create_app
 from tests.contract.databases import PostgresServer
 from tests.contract.http_stage import config, drawn
-from tests.contract.ledger_kit import LEASE_SECONDS, Database, beat, picture, refusal, wish
+from tests.contract.ledger_kit import (
+    LEASE_SECONDS,
+    Database,
+    beat,
+    picture,
+    refusal,
+    upload,
+    wish,
+)
 from tests.contract.test_files import *  # noqa: F403
 from tests.contract.test_ledger import *  # noqa: F403 - the whole suite, on two databases
 from tests.contract.test_ledger_promises import *  # noqa: F403
@@ -273,6 +281,17 @@ def test_forgetting_goes_through_both(both: Shards, tmp_path: Path) -> None:
     ledger.submit(wish(tenant=BOB))
     assert erase_tenant(ledger, [DirectoryBlobs(tmp_path / "blobs")], ADA) == Erased(jobs=1)
     assert (both.jobs(ADA), both.jobs(BOB)) == (0, 1)
+
+
+def test_files_live_with_their_tenant(both: Shards) -> None:
+    ledger = both.open()
+    files = {name: ledger.add_file(upload(name)) for name in (ADA, BOB)}
+    for name, file in files.items():
+        assert ledger.files(name, 9) == [file]
+        assert ledger.drop_file(name, file.id)
+    assert {file.tenant for file in ledger.stale_files(9)} == {ADA, BOB}
+    ledger.forget_files(ledger.stale_files(9))
+    assert ledger.stale_files(9) == []
 
 
 async def test_through_the_gateway(both: Shards, tmp_path: Path) -> None:

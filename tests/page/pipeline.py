@@ -16,8 +16,10 @@ import numpy as np
 import uvicorn
 
 from deployments.press import LocalPress
-from engine.decoders.paced import CELLS, PacedDecoder
+from engine.capabilities import capabilities
+from engine.decoder import Decoder
 from engine.engine import DecoderEngine
+from engine.registry import create_decoder
 from engine.render import Conditioning, RenderSpec, RenderUpdate
 from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
@@ -99,11 +101,11 @@ class WordScreen:
 class EngineSlots:
     """The slots of one engine in this process, as the dispatcher expects them."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self._free = asyncio.Semaphore(SLOTS)
         self._loop = asyncio.get_running_loop()
         self._streams: dict[str, asyncio.Queue[RenderUpdate]] = {}
-        self.engine = DecoderEngine(PacedDecoder(sleep=pace.sleep), SLOTS, self._emit)
+        self.engine = DecoderEngine(decoder, SLOTS, self._emit)
         self.engine.start()
 
     @asynccontextmanager
@@ -155,8 +157,8 @@ class AnnouncedServer(uvicorn.Server):
 
 
 class Pipeline:
-    """A service on a loopback port, on a thread of its own. `headers`: of every event stream
-    that was asked for, in order."""
+    """A service on a loopback port, on a thread of its own. A paced decoder keeps its pace.
+    `streams_from`: the last event id of every event stream that was asked for, in order."""
 
     def __init__(self, directory: Path, settings: dict[str, Any] | None = None) -> None:
         self.pace = Pace()
@@ -199,8 +201,10 @@ class Pipeline:
     async def _start(self) -> None:
         self._blobs = DirectoryBlobs(self._directory / "blobs")
         self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db"))
-        self._slots = EngineSlots(self.pace)
-        press = LocalPress(self._blobs, 2, CELLS)
+        family = self._config.model.family
+        options = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
+        self._slots = EngineSlots(await asyncio.to_thread(create_decoder, family, **options))
+        press = LocalPress(self._blobs, 2, capabilities(family, {}).cells)
         stages = Stages(WordEncoder(), WordScreen(), self._slots, press)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
