@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from PIL import Image
 
-from tests.page.pipeline import Pipeline
+from engine.picture import encode
+from tests.golden.test_masked import needs_weights
+from tests.page.pipeline import CONFIG, Pipeline
 
 
 @pytest.fixture
@@ -86,3 +89,28 @@ def test_cancelling_a_running_job_frees_its_slots(
         time.sleep(0.01)
     pipeline.pace.go()
     assert client.images.generate(prompt="a blue fox", n=4).data is not None
+
+
+@pytest.mark.parametrize("family", ["paced", pytest.param("masked", marks=needs_weights)])
+def test_outside_of_the_mask_an_edit_is_what_was_sent(tmp_path: Path, family: str) -> None:
+    """Through all of it: the decoding process, the ledger, the engine, the press."""
+    noise = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
+    alpha = np.where(np.arange(320) < 200, 255, 0).astype(np.uint8)
+    mask = np.dstack([noise, np.broadcast_to(alpha, (240, 320))])
+    running = Pipeline(tmp_path, {**CONFIG, "model": {"name": "any", "family": family}})
+    try:
+        with openai.OpenAI(
+            base_url=f"{running.url}v1", api_key="sk-local", max_retries=0
+        ) as asking:
+            answer = asking.images.edit(
+                image=("fox.png", encode(noise, "png")),
+                mask=("mask.png", encode(mask, "png")),
+                prompt="a red fox",
+                size="320x240",  # type: ignore[arg-type]
+            )
+    finally:
+        running.close()
+    assert answer.data is not None
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.data[0].b64_json or ""))))
+    assert (drawn[:, :200] == noise[:, :200]).all()
+    assert (drawn[:, 200:] != noise[:, 200:]).any(axis=2).mean() > 0.9
