@@ -354,9 +354,10 @@ def _as_invalid(error: ValidationError, unsupported: Mapping[str, str]) -> Inval
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in further)
     param = f"{first}{''.join(steps)}"
     code = _CODES.get(problem["type"])
-    if code == "unknown_parameter" and param in unsupported:
-        message = f"Unsupported parameter: '{param}': {unsupported[param]}."
-        return InvalidRequest(message, param=param, code="unsupported_parameter")
+    name = str(first).partition("[")[0]  # forms spell the fields of an object svg[model]
+    if code == "unknown_parameter" and name in unsupported:
+        message = f"Unsupported parameter: '{name}': {unsupported[name]}."
+        return InvalidRequest(message, param=name, code="unsupported_parameter")
     if code is None:
         code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"
     message = {

@@ -16,6 +16,7 @@ import httpx
 
 from deployments.local import free_port
 from scripts.conformance.clients import Answer, Client, PythonSdk
+from scripts.conformance.edit_rows import EDIT, hole, keeps_the_right_half
 from scripts.conformance.row import Ask, Check, Does, Row, both, expect, good, honours, pictures
 
 VERSION = "1.106.2"
@@ -96,6 +97,7 @@ OWN, THROUGH = ("litellm",), ("litellm passthrough",)
 FOX = {"prompt": "a red fox", "size": "64x64", "quality": "low", "seed": 7}
 ROUTED = Ask("images.generate", {**FOX, "model": "meltproof"})
 PASSED = Ask("images.generate", FOX)
+ROUTED_EDIT = Ask("images.edit", {**EDIT.fields, "model": "meltproof"})
 DROPPED = ("image_index", "seed", "id")
 
 
@@ -140,10 +142,14 @@ def _errors(code: str, details: bool) -> Callable[[Ask], Check]:
     return of
 
 
-def _streams(client: Client) -> None:
-    *partials, last = good(PASSED(client, stream=True, partial_images=2)).events
-    expect({one["type"] for one in partials}, {"image_generation.partial_image"}, "previews")
-    expect((last["type"], last["seed"]), ("image_generation.completed", 7), "the last event")
+def _streams(ask: Ask) -> Check:
+    def check(client: Client) -> None:
+        *partials, last = good(ask(client, stream=True, partial_images=2)).events
+        kinds = {event["type"].split(".")[1] for event in partials}
+        expect(kinds, {"partial_image"}, "previews")
+        expect((last["type"].split(".")[1], last["seed"]), ("completed", 7), "the last event")
+
+    return check
 
 
 def _row(name: str, does: Does, note: str, check: Check, clients: tuple[str, ...]) -> Row:
@@ -166,6 +172,13 @@ LITELLM = (
             background="opaque",
             moderation="low",
         ),
+        OWN,
+    ),
+    _row(
+        "edits",
+        Does.HONOURED,
+        "multipart, with a mask",
+        honours(ROUTED_EDIT, keeps_the_right_half, mask=hole()),
         OWN,
     ),
     _row("seed", Does.HONOURED, "unknown fields reach us", _same_pictures, OWN),
@@ -208,7 +221,17 @@ LITELLM = (
         honours(PASSED, lambda a: a.body["data"][0]["seed"] == 7),
         THROUGH,
     ),
-    _row("stream", Does.HONOURED, "every event as it is", _streams, THROUGH),
+    _row(
+        "edits",
+        Does.HONOURED,
+        "multipart, with a mask",
+        honours(EDIT, keeps_the_right_half, mask=hole()),
+        THROUGH,
+    ),
+    _row(
+        "stream", Does.HONOURED, "of generations: every event as it is", _streams(PASSED), THROUGH
+    ),
+    _row("stream of edits", Does.HONOURED, "every event as it is", _streams(EDIT), THROUGH),
     _row(
         "errors",
         Does.HONOURED,

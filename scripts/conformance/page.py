@@ -12,6 +12,7 @@ PAGE = Path("docs/openai-compatibility.md")
 TITLES = {
     "generations": "`POST /v1/images/generations`",
     "edits": "`POST /v1/images/edits`",
+    "tweaks": "`POST /v1/images/{id}/tweaks` and lineage (ours)",
     "variations": "`POST /v1/images/variations`",
     "files": "`/v1/files`",
     "files list": "`GET /v1/files`",

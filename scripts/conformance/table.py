@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scripts.conformance.answer_rows import answer_rows, event_rows
 from scripts.conformance.clients import Answer
+from scripts.conformance.edit_rows import EDITS, TWEAKS
 from scripts.conformance.file_rows import FILES
 from scripts.conformance.litellm import LITELLM
 from scripts.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS, VARIATIONS
@@ -95,6 +96,8 @@ GENERATIONS = [
 
 ROWS: tuple[Row, ...] = (
     *GENERATIONS,
+    *EDITS,
+    *TWEAKS,
     *VARIATIONS,
     *FILES,
     *MODELS,

@@ -285,7 +285,7 @@ def test_quota_holds_and_what_was_sent_is_dropped(shared: Stage) -> None:
         ({"prompt": "a", "strength": "1.5"}, {"image": picture()}, "strength", None),
         ({"prompt": "a", "strength": ".5"}, {"image": picture(), "mask": mask()}, "strength", None),
         ({"prompt": "a", "size": "65x64"}, {"image": picture()}, "size", "invalid_value"),
-        ({"prompt": "a", "svg[model]": "x"}, {"image": picture()}, "svg[model]", None),
+        ({"prompt": "a", "svg[model]": "x"}, {"image": picture()}, "svg", None),
         ({"prompt": "a", "frame_count": "3"}, {"image": picture()}, "frame_count", None),
         ({"prompt": "a", "input_fidelity": "no"}, {"image": picture()}, "input_fidelity", None),
         ({"prompt": "a", "model": "dall-e-2"}, {"image": picture()}, "model", "model_not_found"),
