@@ -13,6 +13,7 @@ from jobs.fair_queue import AGEING
 from jobs.job import Job
 from jobs.job_ids import parse_image_id
 from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Usage
+from jobs.prepared import run
 from jobs.quota_days import QuotaDays
 from jobs.request import ImageRequest, Tenant
 from jobs.tiers import Tier
@@ -54,8 +55,8 @@ class NewJobs:
     def write(self, connection: Connection) -> None:
         """In the order of their arrival."""
         if self._jobs:
-            connection.execute(sql.NEW_JOB, self._jobs)
-            connection.execute(sql.NEW_RENDER, self._renders)
+            run(connection, sql.NEW_JOB, self._jobs)
+            run(connection, sql.NEW_RENDER, self._renders)
             self._jobs, self._renders = [], []
 
 
@@ -95,8 +96,8 @@ def _may_reattach(request: ImageRequest) -> bool:
 
 
 def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | None:
-    row = connection.execute(
-        sql.BY_KEY, {"tenant": request.tenant, "key": request.idempotency_key}
+    row = run(
+        connection, sql.BY_KEY, {"tenant": request.tenant, "key": request.idempotency_key}
     ).first()
     if row is None:
         return None
@@ -120,7 +121,7 @@ def is_newcomer(connection: Connection, tenant: Tenant) -> bool:
 def _enter_tenant(connection: Connection, request: ImageRequest, now: float) -> None:
     """Know the tenant, and make its other submits wait until this one has ended."""
     tenant = {"tenant": request.tenant, "tier": request.tier, "now": now}
-    connection.execute(sql.TENANT, tenant)
+    run(connection, sql.TENANT, tenant)
 
 
 def insert_job(
@@ -165,7 +166,7 @@ def _admit(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> _Ad
     limited = tier.queued_jobs is not None
     if connection.dialect.name != "postgresql" or limited or request.n > limit:
         return None
-    row = connection.execute(sql.ADMIT, _taken(job, days, limit) | _stamped(job)).first()
+    row = run(connection, sql.ADMIT, _taken(job, days, limit) | _stamped(job)).first()
     if row is None:
         return None
     usage = Usage(row.used, tier.images_per_day, job.created_at, days.end_of(job.created_at))
@@ -193,7 +194,7 @@ def _take_quota(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -
     request, limit, now = job.request, _limit(tier), job.created_at
     used = None
     if request.n <= limit:
-        used = connection.execute(sql.TAKE_QUOTA, _taken(job, days, limit)).scalar()
+        used = run(connection, sql.TAKE_QUOTA, _taken(job, days, limit)).scalar()
     if used is None:
         tenant = Tenant(request.tenant, request.tier)
         raise QuotaExceeded(request.n, usage_of(connection, tenant, tier, days, now))
@@ -221,10 +222,10 @@ def _check_queue(connection: Connection, request: ImageRequest, queued_jobs: int
 
 
 def _stamp(connection: Connection, job: Job) -> float:
-    stamp = connection.execute(sql.STAMP, _stamped(job)).scalar()
+    stamp = run(connection, sql.STAMP, _stamped(job)).scalar()
     if stamp is None:
         connection.execute(sql.NEW_LANE, _stamped(job))
-        stamp = connection.execute(sql.STAMP, _stamped(job)).scalar_one()
+        stamp = run(connection, sql.STAMP, _stamped(job)).scalar_one()
     return float(stamp)
 
 

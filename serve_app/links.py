@@ -21,4 +21,7 @@ def root_url(request: Request) -> str:
 
 def root_path(request: Request) -> str:
     """The path of `root_url`: `/api`, or nothing at a host's root."""
-    return urlsplit(root_url(request)).path
+    public_url = parts_of(request).config.gateway.public_url
+    if public_url is None:
+        return str(request.scope.get("root_path", "")).rstrip("/")
+    return urlsplit(public_url).path.rstrip("/")

@@ -51,13 +51,16 @@ async def preview_b64(parts: Parts, job: Job, index: int, pass_no: int) -> str |
 
 def urls(request: Request, job: Job) -> dict[int, str]:
     """Absolute URLs of the finished images that open without a header, for a while."""
+    renders = finished(job)
+    if not renders:
+        return {}
     parts = parts_of(request)
     expires = int(time.time()) + parts.config.gateway.url_seconds
     root = root_url(request)
     return {
         render.index: f"{root}/v1/jobs/{job.id}/images/{render.index}?expires={expires}"
         f"&signature={_sign(parts, job, render.index, expires)}"
-        for render in finished(job)
+        for render in renders
     }
 
 
