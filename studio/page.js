@@ -7,12 +7,12 @@ export const copyOf = (template) => $(template).content.firstElementChild.cloneN
 /** Sets the words of an element only when they change: a screen reader reads them once. */
 export function say(element, words) {
   if (element.textContent !== words) element.textContent = words;
-  element.hidden = !words;
 }
 
-/** For screen readers. */
-export function announce(words) {
-  $("announce").textContent = words;
+/** For screen readers. Behind an open dialog nothing else is heard. */
+export const announce = (words) => announceIn("announce", words);
+export function announceIn(id, words) {
+  $(id).textContent = words;
 }
 
 /** The parts of the page tell each other what happened: `open` (a picture was chosen), `job`,

@@ -7,7 +7,8 @@ import { forgetPictures } from "./frame.js";
 import { $, hear, say } from "./page.js";
 import { clearWall } from "./wall.js";
 import { limitWords } from "./words.js";
-import "./viewer.js";
+import "./editor.js";
+import "./upload.js";
 
 const IDEAS = ["a red fox", "a strawberry", "an octopus", "a birthday cake", "a rocket", "a cactus"];
 const LISTED = 60;
@@ -82,18 +83,16 @@ $("key").addEventListener("change", () => {
   localStorage.setItem("meltproof-key", $("key").value.trim());
   startSession();
 });
-$("viewer-again").addEventListener("click", () => {
-  $("viewer").close();
-  usePrompt($("viewer-title").textContent);
-});
 $("ideas").append(...IDEAS.map((idea) => {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: idea });
   button.addEventListener("click", () => usePrompt(idea));
   return button;
 }));
+hear("words", usePrompt);
 hear("lost", () => serviceIs("bad", "connection lost, trying again"));
 
 const loopback = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
 $("key").value = localStorage.getItem("meltproof-key") ?? (loopback ? "sk-local" : "");
 startSession();
+window.addEventListener("focus", refresh); // somebody comes back
 setInterval(() => document.visibilityState === "visible" && refresh(), LIST_SECONDS * 1000);

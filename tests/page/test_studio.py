@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from tests.page.person import all_of, come_back_until, draw, hanging, text_of, until
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.page
 
-PATIENCE_SECONDS = 60
 RECORD_PREVIEWS = """
 window.seen = [];
 new MutationObserver((changes) => {
@@ -30,37 +28,6 @@ new MutationObserver((changes) => {
     if (node.tagName === "IMG") window.seen.push(node.src);
 }).observe(document.body, { childList: true, subtree: true });
 """
-
-
-def until(page: Chrome, what: Callable[[Chrome], Any]) -> Any:
-    """Wait until `what` is true; its value."""
-    return WebDriverWait(page, PATIENCE_SECONDS, poll_frequency=0.05).until(what)
-
-
-def all_of(page: Chrome, selector: str) -> list[WebElement]:
-    return page.find_elements(By.CSS_SELECTOR, selector)
-
-
-def text_of(page: Chrome, selector: str) -> str:
-    """Everything that the elements say, read at once (elements come and go)."""
-    script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent).join(' ')"
-    return str(page.execute_script(script, selector))
-
-
-def draw(page: Chrome, prompt: str, n: int = 1) -> None:
-    """As a person does: choose, type, press Enter."""
-    Select(page.find_element(By.ID, "n")).select_by_visible_text(str(n))
-    Select(page.find_element(By.ID, "size")).select_by_visible_text("256x256")
-    box = page.find_element(By.ID, "prompt")
-    box.clear()
-    box.send_keys(prompt, Keys.ENTER)
-
-
-def hanging(page: Chrome, where: str) -> int:
-    """How many final pictures are loaded below an element."""
-    script = """return [...document.querySelectorAll(arguments[0] + ' .plate:enabled img')]
-        .filter(i => i.src.startsWith('blob:') && i.complete && i.naturalWidth === 256).length"""
-    return int(page.execute_script(script, where))
 
 
 def detail(url: str) -> float:
@@ -101,12 +68,12 @@ def test_the_gallery_holds_what_was_made(page: Chrome, service: Pipeline) -> Non
     captions = [caption.text for caption in all_of(page, "#made .caption")]
     assert captions == ["a cactus", "a strawberry", "a strawberry"]
     all_of(page, "#made .plate")[0].click()
-    viewer = page.find_element(By.ID, "viewer")
-    assert viewer.is_displayed()
-    assert "a cactus" in viewer.text
-    assert page.find_element(By.ID, "viewer-save").get_attribute("download").endswith(".png")
+    editor = page.find_element(By.ID, "editor")
+    until(page, lambda _: editor.is_displayed())
+    assert "a cactus" in editor.text
+    assert page.find_element(By.ID, "editor-save").get_attribute("download").endswith(".png")
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
-    until(page, lambda p: not p.find_element(By.ID, "viewer").is_displayed())
+    until(page, lambda _: not editor.is_displayed())
 
 
 def test_a_reload_takes_up_what_is_running(page: Chrome, service: Pipeline) -> None:
@@ -188,10 +155,10 @@ def test_temporary_limits_are_told_calmly_and_go_away(page: Chrome, service: Pip
     until(page, lambda _: "ready" in text_of(page, "#service"))
     assert not notice.is_displayed()
     service.limit(1)
-    until(page, lambda _: notice.is_displayed())
+    come_back_until(page, lambda _: notice.is_displayed())
     assert notice.text.startswith(
         "Temporary limits: 1 picture a day (usually 100), 1 drawn at a time (usually any number), "
     )
     assert page.find_element(By.ID, "draw").is_enabled()
     service.limit(0)
-    until(page, lambda _: not notice.is_displayed())
+    come_back_until(page, lambda _: not notice.is_displayed())
