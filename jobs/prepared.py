@@ -1,5 +1,5 @@
-"""Statements that every order runs, without what SQLAlchemy does to one each time: half of what such
-a small one costs us."""
+"""Statements that every order runs, without what SQLAlchemy does to one each time that it runs:
+half of what such a small one costs us."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 _DIALECTS: Mapping[str, Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="named"),
-    "postgresql": postgresql.dialect(paramstyle="pyformat"),
+    "postgresql": postgresql.dialect(paramstyle="pyformat"),  # type: ignore[no-untyped-call]
 }
 
 
