@@ -20,9 +20,8 @@ from serve_app.errors import InvalidRequest
 from serve_app.wire import MOVING, Asked, PictureBody, parse_body, picture_request, read_json
 
 MOST_IMAGES = 16
-STRENGTHS = {"low": 0.75, "high": 0.4}
-"""Share of the cells that is drawn anew without a mask, by input_fidelity."""
-TWEAK_STRENGTH = 0.5
+STRENGTHS = {"low": 0.8, "high": 0.5}
+"""Share of the cells that is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
 _FORM_INTEGERS = ("n", "output_compression", "partial_images", "seed")
 _DATA_URL = re.compile(r"data:image/(?:png|jpeg|webp);base64,")
 
@@ -140,7 +139,8 @@ def strength_of(body: EditBody | TweakBody, masked: bool) -> float:
     if body.strength is not None:
         return body.strength
     if isinstance(body, TweakBody):
-        return TWEAK_STRENGTH
+        other_words = body.prompt is not None or body.delta is not None
+        return STRENGTHS["low" if other_words else "high"]
     return STRENGTHS[body.input_fidelity or "low"]
 
 

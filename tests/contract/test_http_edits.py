@@ -102,9 +102,9 @@ def test_an_edit_costs_less_than_a_picture(client: openai.OpenAI, shared: Stage)
 @pytest.mark.parametrize(
     ("wishes", "share"),
     [
-        ({}, 48),
-        ({"input_fidelity": "low"}, 48),
-        ({"input_fidelity": "high"}, 26),
+        ({}, 51),
+        ({"input_fidelity": "low"}, 51),
+        ({"input_fidelity": "high"}, 32),
         ({"extra_body": {"strength": 0.25}}, 16),
         ({"extra_body": {"strength": 1}}, 64),
     ],

@@ -59,7 +59,7 @@ def test_other_words_for_the_same_picture(http: httpx.Client, fox: str, shared: 
     source = request.source
     assert source is not None
     assert (request.prompt, request.seed, source.parent) == ("a red fox", 3, fox)
-    assert from_hex(source.redraw, CELLS).sum() == 32
+    assert from_hex(source.redraw, CELLS).sum() == 51
     canvas = read_png(shared.blobs.get(source.canvas))
     assert canvas.shape == (64, 128, 4)
     assert (canvas[..., 3] == 0).all()
