@@ -124,10 +124,10 @@ def test_a_killed_gateway_costs_neither_an_answer_nor_a_second_job(cluster: Runn
     assert pictures == asyncio.run(draw_all(cluster.api, range(8)))
 
 
-def count_jobs(cluster: Running) -> int:
+def count_jobs(cluster: Running, which: str = "true") -> int:
     dsn = yaml.safe_load(cluster.config.read_text())["applications"][0]["args"]["ledger"]["dsn"]
     with closing(sqlite3.connect(dsn.removeprefix("sqlite:///"))) as ledger:
-        return int(ledger.execute("select count(*) from jobs").fetchone()[0])
+        return int(ledger.execute(f"select count(*) from jobs where {which}").fetchone()[0])
 
 
 def test_slots_reserved_by_killed_dispatchers_come_back(cluster: Running) -> None:

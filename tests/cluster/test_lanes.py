@@ -14,6 +14,7 @@ import pytest
 
 from tests.cluster.conftest import Running, beside, own_application, wait_until
 from tests.cluster.test_cluster import draw_all, headers
+from tests.proxies.nginx import nginx
 
 pytestmark = pytest.mark.cluster
 
@@ -61,6 +62,18 @@ def test_a_lane_never_draws_the_jobs_of_another(cluster: Running, api_lane: str)
         asyncio.run(draw_all(cluster.api, range(4)))  # the other lane has slots to spare
         assert state(waiting) in ("queued", "leased", "running")
     wait_until(lambda: state(waiting) == "succeeded", 60, "the lane's own decoder draws it")
+
+
+def test_a_host_name_is_a_lane(cluster: Running, api_lane: str) -> None:
+    """As examples/nginx.conf maps them."""
+    with nginx([cluster.api.removeprefix("http://")], 60) as url:
+
+        def lane_of(host: str) -> str:
+            answer = httpx.get(f"{url}/v1/status", headers={**headers(), "host": host}, timeout=30)
+            return str(answer.json()["lane"])
+
+        assert lane_of("api.example.com") == "api"
+        assert lane_of("elsewhere.example.com") != "api"
 
 
 def test_a_killed_dispatcher_leaves_the_other_lane_alone(cluster: Running, api_lane: str) -> None:

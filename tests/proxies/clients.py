@@ -21,11 +21,14 @@ class Official:
     """The official client as it comes: two retries, no Idempotency-Key. statuses: of its answers.
     Its pictures come from a thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, max_retries: int = openai.DEFAULT_MAX_RETRIES) -> None:
         self.statuses: list[int] = []
         transport = openai.DefaultHttpxClient(event_hooks={"response": [self._note]})
         self._client = openai.OpenAI(
-            base_url=f"{url}/v1", api_key="sk-local", http_client=transport
+            base_url=f"{url}/v1",
+            api_key="sk-local",
+            http_client=transport,
+            max_retries=max_retries,
         )
         self._thread = ThreadPoolExecutor(1)
 
