@@ -5,7 +5,7 @@ import { api, order, orderWords, session } from "./api.js";
 import { makeBrush } from "./brush.js";
 import { accept } from "./easel.js";
 import { lay, pictureOf, previewUrl, showTicks } from "./frame.js";
-import { find, showHistory } from "./history.js";
+import { beganWith, find, showHistory } from "./history.js";
 import { $, hear, say, tell } from "./page.js";
 import { ENDED, errorWords, jobWords } from "./words.js";
 
@@ -89,6 +89,7 @@ async function ask(path, wishes) {
   busy("sending");
   try {
     const job = await order(path, { ...wishes, partial_images: PREVIEWS });
+    if (!before.id) beganWith(job, before);
     if (shown === before) under = job.id;
     accept(job);
   } catch (error) {

@@ -4,6 +4,11 @@ import { api } from "./api.js";
 import { pictureOf } from "./frame.js";
 import { $, tell } from "./page.js";
 
+const sent = new Map(); // id of a job -> the picture of one's own that it changed
+
+/** Remembers, while the page is open, where a history began. */
+export const beganWith = (job, picture) => sent.set(job.id, picture);
+
 /** A step of the history as `open` tells of a picture. */
 export async function find({ job_id: jobId, image_index: index }) {
   const job = await (await api(`v1/jobs/${jobId}`)).json();
@@ -14,26 +19,31 @@ export async function find({ job_id: jobId, image_index: index }) {
 export async function showHistory(id, stillShown) {
   const { ancestors, image, children } = await (await api(`v1/images/${id}/lineage`)).json();
   if (!stillShown()) return;
-  const line = [...ancestors, image, ...children];
+  const own = sent.get((ancestors[0] ?? image).job_id);
+  const before = ancestors.map((entry) => drawn(`${entry.prompt}, before this picture`, entry));
+  if (own) before.unshift(step(`${own.name}, before this picture`, own.url, () => tell("own", own)));
+  const here = drawn("This picture", image);
+  const after = children.map((entry) => drawn(`${entry.prompt}, after this picture`, entry));
+  here.firstElementChild.setAttribute("aria-current", "step");
   const walking = $("history").contains(document.activeElement);
-  const steps = line.map((entry, i) => step(entry, i - ancestors.length));
-  $("history").hidden = line.length < 2;
-  $("history-line").replaceChildren(...steps);
-  steps[ancestors.length].scrollIntoView({ block: "nearest", inline: "center" });
-  if (walking) steps[ancestors.length].firstElementChild.focus();
+  $("history").hidden = before.length + after.length === 0;
+  $("history-line").replaceChildren(...before, here, ...after);
+  here.scrollIntoView({ block: "nearest", inline: "center" });
+  if (walking) here.firstElementChild.focus();
 }
 
-function step(entry, generation) {
+const drawn = (words, entry) =>
+  step(words, pictureOf(entry.job_id, entry.image_index), () => tell("go", entry));
+
+function step(words, picture, go) {
   const item = document.createElement("li");
   const button = Object.assign(document.createElement("button"), { type: "button", className: "plate" });
-  const age = generation < 0 ? "before" : "after";
-  button.setAttribute("aria-label", generation ? `${entry.prompt}, ${age} this picture` : "This picture");
-  if (!generation) button.setAttribute("aria-current", "step");
-  pictureOf(entry.job_id, entry.image_index).then(
-    (url) => button.append(Object.assign(new Image(), { src: url, alt: "" })),
+  button.setAttribute("aria-label", words);
+  button.addEventListener("click", go);
+  Promise.resolve(picture).then(
+    (src) => button.append(Object.assign(new Image(), { src, alt: "" })),
     (error) => Object.assign(button, { title: error.message }),
   );
-  button.addEventListener("click", () => tell("go", entry));
   item.append(button);
   return item;
 }

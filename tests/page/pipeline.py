@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -181,6 +182,10 @@ class Pipeline:
         before, now = self._call(self._ledger.limit_level("default"))
         after = LimitLevel(level, now, "as the test wishes", read_at=now)
         assert self._call(self._ledger.move_limits("default", before, after))
+
+    def forget_pictures(self) -> None:
+        """Every stored file is gone."""
+        shutil.rmtree(self._directory / "blobs")
 
     def drop_connections(self) -> None:
         """The gateway goes, and another one comes up at the same address; the rest goes on."""

@@ -43,6 +43,13 @@ const canvas = document.createElement("canvas");
 canvas.getContext("2d").drawImage(picture, 0, 0);
 return canvas.toDataURL();
 """
+DROP = """
+const dataTransfer = new DataTransfer();
+const bytes = Uint8Array.from(arguments[1], (character) => character.charCodeAt());
+dataTransfer.items.add(new File([bytes], arguments[0]));
+const how = { dataTransfer, bubbles: true, cancelable: true };
+document.body.dispatchEvent(new DragEvent("drop", how));
+"""
 SHOWN = "#stage-image img:last-child"
 
 
@@ -123,6 +130,11 @@ def test_what_is_refused_is_said_and_the_picture_stays(page: Chrome, service: Pi
     come_back_until(page, lambda p: "Temporary limits" in text_of(p, "#limits"))
     press(page, "vary")
     until(page, lambda p: "emporar" in text_of(p, "#editor-problem"))
+    service.limit(0)
+    come_back_until(page, lambda p: text_of(p, "#limits") == "")
+    service.forget_pictures()
+    press(page, "vary")
+    until(page, lambda p: "has been deleted" in text_of(p, "#editor-problem"))
     assert page.find_element(By.ID, "vary").is_enabled()
 
 
@@ -167,17 +179,14 @@ def test_the_keyboard_is_enough(page: Chrome, service: Pipeline) -> None:
 
 
 def test_a_picture_of_ones_own(page: Chrome, service: Pipeline, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    chooser = page.find_element(By.ID, "own")
-    chooser.send_keys(str(broken))
+    page.execute_script(DROP, "broken.png", "\x89PNG\r\n\x1a\n and no more")
     until(page, lambda p: text_of(p, "#problem"))
     assert not page.find_element(By.ID, "editor").is_displayed()
 
     mine = tmp_path / "mine.png"
     noise = np.random.default_rng(7).integers(0, 255, (160, 320, 3), np.uint8)
     Image.fromarray(noise).save(mine)
-    chooser.send_keys(str(mine))
+    page.find_element(By.ID, "own").send_keys(str(mine))
     until(page, lambda p: all_of(p, "#editor[open] #stage-image img"))
     assert text_of(page, "#problem") == ""
     assert title(page) == "mine.png"
@@ -190,6 +199,10 @@ def test_a_picture_of_ones_own(page: Chrome, service: Pipeline, tmp_path: Path) 
     changed = pixels(page, SHOWN)[..., :3]
     assert np.array_equal(changed[~painted], noise[~painted])
     assert not np.array_equal(changed, noise)
+    assert line(page) == [False, True]
+    all_of(page, "#history-line button")[0].click()
+    until(page, lambda p: title(p) == "mine.png")
+    assert address(page) == before
 
 
 def test_everything_fits_on_a_phone(page: Chrome, service: Pipeline) -> None:
