@@ -12,6 +12,8 @@ import asyncio
 import os
 import sys
 import time
+from functools import partial
+from typing import Any
 
 from celery import Celery
 from redis import Redis
@@ -76,21 +78,28 @@ def produce_for_us(url: str, jobs: int, name: str) -> None:
 
 
 def work_for_us(url: str, name: str) -> None:
-    """Claim what fits, a heartbeat with every pass, settle: as a dispatcher does, without images.
-    Until the process is ended."""
+    """Claim what fits, a heartbeat with every pass, settle and claim again: as a dispatcher does,
+    without images. What it writes at the same time shares a transaction there, too. Until the
+    process is ended."""
     ledger = SqlLedger(url)
+    claim = partial(ledger.claim, LANE, name, SLOTS, LEASE_SECONDS)
     print("ready", flush=True)
     seen = -1
+    jobs: list[Job] = []
     while True:
-        seen_before, seen = seen, ledger.version()
-        jobs = ledger.claim(LANE, name, SLOTS, LEASE_SECONDS)
         if not jobs:
-            if seen == seen_before:
+            seen_before, seen = seen, ledger.version()
+            jobs = claim()
+            if not jobs and seen == seen_before:
                 time.sleep(0.005)
             continue
         for pass_no in range(1, PASSES + 1):
             ledger.renew([_beat(job, pass_no) for job in jobs], LEASE_SECONDS)
-        ledger.together([_settling(ledger, job) for job in jobs])
+        settled: list[Any] = [_settling(ledger, job) for job in jobs]
+        *results, jobs = ledger.together([*settled, claim])
+        for result in [*results, jobs]:
+            if isinstance(result, Exception):
+                raise result
 
 
 def _beat(job: Job, pass_no: int) -> Beat:
