@@ -11,10 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
+
+from engine.picture import encode
 
 KEY = {"authorization": "Bearer sk-local"}
 SECONDS = 60.0
+_noise = np.random.default_rng(7).integers(0, 256, (400, 400, 3), np.uint8)
+FOX = ("fox.png", encode(_noise, "png"), "image/png")
+"""A picture to edit, larger than what proxies keep of a body."""
 
 
 class Official:
@@ -39,6 +45,11 @@ class Official:
         """Begin to ask; `pictures` has the answer."""
         generate = self._client.images.generate
         self._asked = self._thread.submit(generate, prompt="a red fox", **wish)
+
+    def edit(self, **wish: Any) -> None:
+        """The same, for a form with a picture."""
+        edit = self._client.images.edit
+        self._asked = self._thread.submit(edit, image=FOX, prompt="a blue fox", **wish)
 
     def pictures(self) -> list[bytes]:
         """What came in the end. Raises what the client raised."""

@@ -90,7 +90,7 @@ class Site:
         return used
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     nginx.program()
     folder = tmp_path_factory.mktemp("site")

@@ -20,24 +20,25 @@ def test_nobody_loses_what_lasts_longer_than_the_read_timeout(
     url = site.nginx(read_timeout_seconds)
     jobs, charged = len(site.jobs()), site.charged()
     with ThreadPoolExecutor() as pool, ExitStack() as stack, site.held() as pace:
-        clients = [stack.enter_context(closing(Official(url))) for _ in range(3)]
-        one, two, keyed = clients
+        clients = [stack.enter_context(closing(Official(url))) for _ in range(4)]
+        one, two, keyed, edited = clients
         one.generate()
         two.generate(n=2)
+        edited.edit()
         keyed.generate(extra_headers={"idempotency-key": f"order-{read_timeout_seconds}"})
         streamed = pool.submit(streamed_events, url)
         followed = pool.submit(followed_events, url)
         await_cuts(clients, cuts)
         assert httpx.get(f"{url}/v1/models", headers=KEY).is_success, "no gateway is blamed for it"
         pace.go()
-        assert [len(set(client.pictures())) for client in clients] == [1, 2, 1]
-        assert [client.statuses for client in clients] == [[504] * cuts + [200]] * 3
+        assert [len(set(client.pictures())) for client in clients] == [1, 2, 1, 1]
+        assert [client.statuses for client in clients] == [[504] * cuts + [200]] * 4
         *comments, completed = streamed.result()
         assert set(map(tuple, comments)) == {("",)}
         assert data(completed)["type"] == "image_generation.completed"
         assert data(followed.result()[-1])["state"] == "succeeded"
-    assert len(site.jobs()) == jobs + 5
-    assert site.charged() == charged + 6
+    assert len(site.jobs()) == jobs + 6
+    assert site.charged() == charged + 7
 
 
 def await_cuts(clients: list[Official], cuts: int) -> None:
