@@ -46,7 +46,8 @@ def main() -> None:
         if peak > limit:
             wrong.append(f"{what} took {peak} bytes")
     wrong += [line for line in log.splitlines() if "Traceback" in line]
-    print(f"{refused.files} hostile files, {refused.requests} requests: {refused.codes}")
+    print(f"{refused.files} hostile files refused, {refused.pictures} odd ones are pictures")
+    print(f"{refused.requests} requests: {refused.codes}")
     print("\n".join(wrong))
     print(f"{time.monotonic() - start:.0f} s")
     result = {
