@@ -102,7 +102,7 @@ def test_a_region_changes_and_its_history_is_walked(page: Chrome, service: Pipel
     assert np.array_equal(plum[~painted], pear[~painted])
     assert not np.array_equal(plum, pear)
     assert title(page) == "a plum"
-    assert line(page) == [False, True]
+    until(page, lambda p: line(p) == [False, True])
 
     all_of(page, "#history-line button")[0].click()  # back, and another way from there
     until(page, lambda p: line(p) == [True, False])
@@ -199,7 +199,7 @@ def test_a_picture_of_ones_own(page: Chrome, service: Pipeline, tmp_path: Path) 
     changed = pixels(page, SHOWN)[..., :3]
     assert np.array_equal(changed[~painted], noise[~painted])
     assert not np.array_equal(changed, noise)
-    assert line(page) == [False, True]
+    until(page, lambda p: line(p) == [False, True])
     all_of(page, "#history-line button")[0].click()
     until(page, lambda p: title(p) == "mine.png")
     assert address(page) == before
