@@ -64,8 +64,10 @@ const words = () => $("words").value.trim();
 const newWords = () => words() !== "" && words() !== shown.prompt;
 
 function describe() {
-  $("brush-clear").disabled = brush.isEmpty();
-  $("change").disabled = !newWords() && (!shown.id || brush.isEmpty());
+  const whole = brush.isEmpty();
+  $("brush-clear").disabled = whole;
+  $("strength").disabled = $("vary").disabled = !whole; // a region says itself how much
+  $("change").disabled = !newWords() && (!shown.id || whole);
   $("strength-said").textContent = `${$("strength").value} %`;
 }
 
@@ -73,9 +75,9 @@ function change(event) {
   event.preventDefault();
   const mask = brush.isEmpty() ? null : brush.mask();
   const prompt = newWords() ? words() : null;
-  if (shown.id) return ask(`v1/images/${shown.id}/tweaks`, { prompt, mask, strength: mask ? null : strength() });
-  const images = [{ file_id: shown.file }];
-  return ask("v1/images/edits", { prompt, images, mask: mask && { image_url: mask } });
+  const wishes = { prompt, mask: mask && { image_url: mask }, strength: mask ? null : strength() };
+  if (shown.id) return ask(`v1/images/${shown.id}/tweaks`, wishes);
+  return ask("v1/images/edits", { ...wishes, images: [{ file_id: shown.file }] });
 }
 
 function vary() {

@@ -84,10 +84,12 @@ def test_a_region_changes_and_its_history_is_walked(page: Chrome, service: Pipel
     until(page, lambda p: hanging(p, "#now") == 1)
     open_first(page)
     first, pear = address(page), pixels(page, SHOWN)
+    assert page.find_element(By.ID, "vary").is_enabled()
     assert not page.find_element(By.ID, "change").is_enabled()
     brush(page, (0.2, 0.3), (0.6, 0.3))
     painted = pixels(page, "#brush")[..., 3] > 0
     assert 0.03 < painted.mean() < 0.4
+    assert not page.find_element(By.ID, "vary").is_enabled()  # a region says how much itself
     say_words(page, "a plum")
     service.pace.hold()
     press(page, "change")
