@@ -11,7 +11,8 @@ from typing import Any
 
 from engine.capabilities import Capabilities
 from serve_app.config import ClusterConfig
-from serve_app.openapi_answers import SCHEMAS, TEXT, Schema
+from serve_app.edit_wire import EditBody, JsonEditBody, TweakBody
+from serve_app.openapi_answers import SCHEMAS, TEXT, Schema, named
 from serve_app.openapi_parts import (
     ASKING,
     JOB_ID,
@@ -19,8 +20,10 @@ from serve_app.openapi_parts import (
     body,
     events,
     file,
+    form,
     header,
     link,
+    of_image,
     of_job,
     operation,
     parsed_as,
@@ -32,11 +35,15 @@ from serve_app.routes.files import LEAST_SECONDS, MOST_LISTED
 from serve_app.wire import GenerationBody
 
 NO_NUL = "^[^\\u0000]*$"
+SAID = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"
 SIZE = "^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
 KEY: list[Schema] = [{"bearer": []}]
 KEY_OR_SIGNATURE: list[Schema] = [{"bearer": []}, {"signature": []}]
 ORDERING = (*ASKING, 400, 403, 404, 408, 410, 413, 422, 500)
 """And what a request for pictures may be told."""
+FILE: Schema = {"type": "string", "format": "binary"}
+IMAGE_ID = path("image_id", {"type": "string", "pattern": "^img_[^/]*$"})
+SHORT_REF: Schema = {"anyOf": [named("ImageRef"), {"type": "string", "format": "image-url"}]}
 NO_KEY: list[Schema] = []
 
 
@@ -78,6 +85,44 @@ def _orders(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
                 "image_generation",
             )
         },
+        "/v1/images/edits": {
+            "post": _order(
+                "createEdits",
+                "Change pictures that come along, or that are named",
+                {
+                    "multipart/form-data": form(EditBody, narrowed, _pictures_of_a_form(can)),
+                    "application/json": parsed_as(JsonEditBody, narrowed),
+                },
+                "image_edit",
+            )
+        },
+        "/v1/images/{image_id}/tweaks": {
+            "post": _order(
+                "tweakImage",
+                "Go on from one of your pictures",
+                {"application/json": parsed_as(TweakBody, {**narrowed, "mask": SHORT_REF})},
+                "image_edit",
+                IMAGE_ID,
+            )
+        },
+        "/v1/images/{image_id}": {
+            "get": operation(
+                "getImage",
+                "How one of your pictures came to be",
+                {"200": answer("It", "Image", links=of_image("$response.body#/id"))},
+                (*ASKING, 404),
+                parameters=[IMAGE_ID],
+            )
+        },
+        "/v1/images/{image_id}/lineage": {
+            "get": operation(
+                "getLineage",
+                "What it goes back to, and what was made of it",
+                {"200": answer("It", "Lineage")},
+                (*ASKING, 404),
+                parameters=[IMAGE_ID],
+            )
+        },
         "/v1/images/variations": {
             "post": operation(
                 "createVariation", "OpenAI has retired it, too", {}, (410,), security=NO_KEY
@@ -86,7 +131,14 @@ def _orders(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
     }
 
 
-def _order(name: str, summary: str, content: Mapping[str, Schema], kind: str) -> dict[str, Any]:
+def _pictures_of_a_form(can: Capabilities) -> dict[str, Schema]:
+    images = {"type": "array", "items": FILE, "minItems": 1, "maxItems": max(can.input_images, 1)}
+    return {"image": {"anyOf": [FILE, images]}, "mask": FILE, "markup": FILE}
+
+
+def _order(
+    name: str, summary: str, content: Mapping[str, Schema], kind: str, *parameters: Schema
+) -> dict[str, Any]:
     """An operation that draws. kind: how the names of its events begin."""
     job = answer(
         "The job, when `Prefer: respond-async` asks for one",
@@ -99,8 +151,8 @@ def _order(name: str, summary: str, content: Mapping[str, Schema], kind: str) ->
         summary,
         {"200": pictures("The pictures, or their events when `stream` is true", kind), "202": job},
         ORDERING,
-        parameters=_wishes(),
-        requestBody=body(content),
+        parameters=[*parameters, *_wishes()],
+        requestBody=body(content, required=not parameters),
     )
 
 
@@ -204,7 +256,7 @@ def _upload(config: ClusterConfig) -> Schema:
     return {
         "type": "object",
         "properties": {
-            "file": {"type": "string", "format": "binary"},
+            "file": FILE,
             "purpose": {"type": "string", "enum": ["vision"]},
             anchor: {"type": "string", "enum": ["created_at"]},
             seconds: {"type": "integer", "minimum": LEAST_SECONDS, "maximum": most_seconds},
@@ -280,13 +332,15 @@ def _narrowed(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
     text = {"pattern": NO_NUL}
     return {
         "prompt": {
-            "pattern": "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$",
+            "pattern": SAID,
             "minLength": 1,
             "maxLength": limits.prompt_characters,
             "examples": ["a red fox in the snow"],
         },
         "model": {"enum": [config.model.name]},
         "n": {"maximum": limits.images},
+        "delta": {"pattern": SAID},
+        "images": {"minItems": 1, "maxItems": max(can.input_images, 1)},
         "size": {"pattern": SIZE, "format": "image-size", "examples": ["auto"]},
         **({} if can.transparent else {"background": {"enum": ["auto", "opaque"]}}),
         "user": text,

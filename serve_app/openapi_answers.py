@@ -142,7 +142,44 @@ JOB_EVENT = any_of(
         ),
     ]
 )
+_IMAGE_URL: Schema = {
+    "type": "string",
+    "format": "image-url",
+    "pattern": "^(data:image/|https?://)",
+}
+_NONE: Schema = {"type": "null"}
 SCHEMAS: Mapping[str, Schema] = {
+    "ImageRef": any_of(
+        [
+            closed({"image_url": _IMAGE_URL}, {"file_id": _NONE}),
+            closed({"file_id": TEXT}, {"image_url": _NONE}),
+        ]
+    ),
+    "Image": closed(
+        {
+            "id": TEXT,
+            "object": one_of("image"),
+            "created_at": SECONDS,
+            "job_id": TEXT,
+            "image_index": COUNT,
+            "model": TEXT,
+            "prompt": TEXT,
+            **_LOOKS,
+            "seed": COUNT,
+            "parent": or_null(TEXT),
+            "url": or_null(URL),
+        },
+        {"redraw": {"type": "string", "pattern": "^[0-9a-f]+$"}, "cells_redrawn": COUNT},
+    ),
+    "Lineage": closed(
+        {
+            "object": one_of("lineage"),
+            "id": TEXT,
+            "ancestors": many(named("Image")),
+            "image": named("Image"),
+            "children": many(named("Image")),
+        }
+    ),
     "Problem": _PROBLEM,
     "Error": closed({"error": named("Problem")}),
     "Usage": closed(

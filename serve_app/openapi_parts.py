@@ -54,7 +54,8 @@ def _refusal(status: int) -> dict[str, Any]:
 
 
 def pictures(description: str, kind: str) -> dict[str, Any]:
-    made = answer(description, "Images", JOB_ID, of_job("$response.header.x-job-id"))
+    links = of_job("$response.header.x-job-id") | of_image("$response.body#/data/0/id")
+    made = answer(description, "Images", JOB_ID, links)
     made["content"]["text/event-stream"] = {"schema": streamed(kind)}
     return made
 
@@ -85,6 +86,17 @@ def of_job(job_id: str) -> dict[str, Any]:
     }
 
 
+def of_image(image_id: str) -> dict[str, Any]:
+    """Where one may go on with a picture."""
+    named = {"prompt": "a red fox in the snow", "images": [{"file_id": image_id}]}
+    return {
+        "image": link("getImage", image_id=image_id),
+        "lineage": link("getLineage", image_id=image_id),
+        "tweak": link("tweakImage", image_id=image_id),
+        "edit": {"operationId": "createEdits", "requestBody": named},
+    }
+
+
 def link(operation: str, **parameters: object) -> dict[str, Any]:
     return {"operationId": operation, "parameters": parameters}
 
@@ -101,16 +113,24 @@ def header(name: str, schema: Schema) -> dict[str, Any]:
     return {"name": name, "in": "header", "schema": schema}
 
 
-def body(content: Mapping[str, Schema]) -> dict[str, Any]:
+def form(model: type[BaseModel], narrowed: Mapping[str, Schema], files: Schema) -> Schema:
+    """A multipart form with the fields of `model`, which cannot be null there, and these files."""
+    schema = parsed_as(model, narrowed)
+    fields = {name: field.get("anyOf", [field])[0] for name, field in schema["properties"].items()}
+    required = [*schema["required"], "image"]
+    return {**schema, "properties": {**fields, **files}, "required": required}
+
+
+def body(content: Mapping[str, Schema], *, required: bool = True) -> dict[str, Any]:
     """By content type."""
-    return {"required": True, "content": {kind: {"schema": content[kind]} for kind in content}}
+    return {"required": required, "content": {kind: {"schema": content[kind]} for kind in content}}
 
 
 def parsed_as(model: type[BaseModel], narrowed: Mapping[str, Schema]) -> Schema:
     """The schema that `model` parses; where there is a default, null means it."""
     schema = _parsed_by(model)
     fields = {
-        name: _field(field, narrowed.get(name, {}), optional=name not in schema["required"])
+        name: _field(field, narrowed.get(name, {}), optional=name not in schema.get("required", ()))
         for name, field in schema["properties"].items()
     }
     return {**schema, "properties": fields}
@@ -118,15 +138,16 @@ def parsed_as(model: type[BaseModel], narrowed: Mapping[str, Schema]) -> Schema:
 
 @cache
 def _parsed_by(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema()
-    return {name: schema[name] for name in schema if name not in ("title", "description")}
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    unsaid = ("title", "description", "$defs")
+    return {name: schema[name] for name in schema if name not in unsaid}
 
 
 def _field(parsed: Mapping[str, Any], narrowed: Schema, *, optional: bool) -> Schema:
     variants = parsed.get("anyOf", [parsed])
     variant = next(variant for variant in variants if variant.get("type") != "null")
     said = {name: variant[name] for name in variant if name not in ("title", "default")}
-    field = {**said, **narrowed}
+    field = narrowed if "anyOf" in narrowed else {**said, **narrowed}
     if not optional:
         return field
     default = {} if parsed.get("default") is None else {"default": parsed["default"]}
