@@ -17,12 +17,21 @@ from engine.region import Region, edit_passes, to_hex
 from jobs.request import ImageRequest, SourceImage
 from serve_app.config import ClusterConfig
 from serve_app.errors import InvalidRequest
-from serve_app.wire import MOVING, Asked, PictureBody, parse_body, picture_request, read_json
+from serve_app.wire import (
+    MOVING,
+    Asked,
+    PictureBody,
+    number,
+    parse_body,
+    picture_request,
+    read_json,
+)
 
 MOST_IMAGES = 16
 STRENGTHS = {"low": 0.8, "high": 0.5}
 """Share of the cells that is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
-_FORM_INTEGERS = ("n", "output_compression", "partial_images", "seed")
+_FORM_NUMBERS = ("n", "output_compression", "partial_images", "seed", "strength")
+_NUMBER = re.compile(r"-?[0-9]{0,20}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
 _DATA_URL = re.compile(r"data:image/(?:png|jpeg|webp);base64,")
 
 
@@ -206,10 +215,8 @@ def json_hash(path: str, raw: bytes) -> str:
 
 def _typed(name: str, text: str) -> object:
     """A form has only text. What cannot be read stays text, for the shape to refuse."""
-    if name in _FORM_INTEGERS and re.fullmatch(r"-?[0-9]{1,20}", text):
-        return int(text)
-    if name == "strength" and re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", text):
-        return float(text)
+    if name in _FORM_NUMBERS and _NUMBER.fullmatch(text):
+        return int(text) if text.lstrip("-").isdigit() else number(text)
     if name == "stream" and text.lower() in ("true", "false"):
         return text.lower() == "true"
     return text

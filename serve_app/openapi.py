@@ -133,7 +133,7 @@ def _orders(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
 
 def _pictures_of_a_form(can: Capabilities) -> dict[str, Schema]:
     images = {"type": "array", "items": FILE, "minItems": 1, "maxItems": max(can.input_images, 1)}
-    return {"image": {"anyOf": [FILE, images]}, "mask": FILE, "markup": FILE}
+    return {"image": images, "mask": FILE, "markup": FILE}
 
 
 def _order(
@@ -205,7 +205,7 @@ def _files(config: ClusterConfig) -> dict[str, Any]:
         query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}),
         query("order", {"type": "string", "enum": ["desc"]}),
         query("purpose", TEXT),
-        query("after", TEXT),
+        query("after", {"type": "string", "pattern": "^file-[0-9a-f]{32}$"}),
     ]
     links = {
         "file": link("getFile", file_id="$response.body#/id"),

@@ -323,7 +323,7 @@ def image_error(render: Render) -> dict[str, Any]:
 def read_json(raw: bytes) -> dict[str, Any]:
     """The JSON object, without what is null. Raises InvalidRequest."""
     try:
-        document = json.loads(raw, parse_float=_number)
+        document = json.loads(raw, parse_float=number)
     except (ValueError, RecursionError):
         raise InvalidRequest(
             "We could not parse the JSON body of your request.", code="invalid_json"
@@ -333,10 +333,10 @@ def read_json(raw: bytes) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None}
 
 
-def _number(text: str) -> int | float:
+def number(text: str) -> int | float:
     """JSON has one kind of number: 2.0 is as whole as 2."""
-    number = float(text)
-    return int(number) if number.is_integer() else number
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:
