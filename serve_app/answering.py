@@ -159,7 +159,7 @@ async def _answer(
         pictures = {
             render.index: {"b64_json": await picture_b64(parts, render)} for render in renders
         }
-    body = wire.images_response(job, pictures, parts.config.model.tokens_per_image)
+    body = wire.images_response(job, pictures, parts.can.cells)
     return json_response(body, headers=headers)
 
 
@@ -201,7 +201,7 @@ class Progress:
 
     async def _completed_event(self, job: Job, render: Render) -> dict[str, Any]:
         b64 = await picture_b64(self._parts, render)
-        used = wire.usage(job.request, 1, self._parts.config.model.tokens_per_image)
+        used = wire.usage(job.request, 1, self._parts.can.cells)
         if self._completed:  # what came in is counted once, with the first image
             used = wire.without_input(used)
         self._completed += 1

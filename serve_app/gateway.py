@@ -12,7 +12,7 @@ from dataclasses import replace
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -171,6 +171,8 @@ class Envelope:
 
         try:
             await self._app(scope, receive, stamped)
+        except ClientDisconnect:
+            log.info("request %s: its client left before it had said all", request_id)
         except Exception:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if not started:

@@ -58,8 +58,7 @@ class ModelSection(Section):
     """Which decoder family draws, and what the gateway must know about it.
 
     options go to the family as they are. size: what `size: auto` means. guidance: classifier-free.
-    tokens_per_image: cells of the grid, reported as usage. pass_seconds: predicted GPU-seconds of
-    one pass of one image, the fair queue's currency.
+    pass_seconds: predicted GPU-seconds of one pass of one image, the fair queue's currency.
     """
 
     name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
@@ -67,7 +66,6 @@ class ModelSection(Section):
     options: dict[str, JsonValue] = {}
     guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
     size: Annotated[str, AfterValidator(_a_size)] = "512x512"
-    tokens_per_image: Count = 64
     pass_seconds: Seconds = 0.024
 
 

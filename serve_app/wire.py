@@ -205,12 +205,12 @@ def text_tokens(prompt: str) -> int:
     return len(_WORD.findall(prompt))
 
 
-def usage(request: ImageRequest, images: int, tokens_per_image: int) -> dict[str, Any]:
+def usage(request: ImageRequest, images: int, cells: int) -> dict[str, Any]:
     """Usage of `images` finished images; an image counts the cells of its token grid that were
     drawn, and a picture that came in all of them."""
-    text, seen, drawn = text_tokens(request.prompt), 0, tokens_per_image
+    text, seen, drawn = text_tokens(request.prompt), 0, cells
     if request.source is not None:
-        seen = request.source.images * tokens_per_image
+        seen = request.source.images * cells
         drawn = int(request.source.redraw, 16).bit_count()
     made = images * drawn
     return {
@@ -243,7 +243,7 @@ def looks(request: ImageRequest) -> dict[str, str]:
 
 
 def images_response(
-    job: Job, pictures: Mapping[int, Mapping[str, str]], tokens_per_image: int
+    job: Job, pictures: Mapping[int, Mapping[str, str]], cells: int
 ) -> dict[str, Any]:
     """ImagesResponse of an ended job. `pictures`: b64_json or url by image index.
 
@@ -257,7 +257,7 @@ def images_response(
             {**pictures[index], **_revised(job.request), **_which(job, index)}
             for index in sorted(pictures)
         ],
-        "usage": usage(job.request, len(pictures), tokens_per_image),
+        "usage": usage(job.request, len(pictures), cells),
     }
     if job.request.user is not None:
         body["safety_identifier"] = job.request.user

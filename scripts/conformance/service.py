@@ -26,7 +26,6 @@ PACED: dict[str, Any] = {
     "family": "paced",
     "size": "256x256",
     "options": {"pass_ms": 1.0, "per_row_ms": 0.1},
-    "tokens_per_image": 256,
 }
 EMBEDDED: dict[str, Any] = {
     "name": "meltproof-emoji",

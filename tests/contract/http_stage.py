@@ -32,7 +32,7 @@ def config(**sections: Any) -> ClusterConfig:
     """Two tenants without limits and a poor one with two images a day."""
     return parse_cluster_config(
         {
-            "model": {"name": "test-model", "size": "64x64", "tokens_per_image": 16},
+            "model": {"name": "test-model", "size": "64x64"},
             "tiers": {"free": {}, "poor": {"images_per_day": 2}},
             "keys": [
                 {"key": "sk-local", "tenant": "local"},

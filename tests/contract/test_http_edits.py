@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,8 +83,8 @@ def test_a_masked_edit_redraws_the_masked_cells_alone(client: openai.OpenAI, sha
         None,
     )
     usage = answer.usage
-    assert usage.input_tokens_details.to_dict() == {"image_tokens": 16, "text_tokens": 3}
-    assert (usage.output_tokens, usage.total_tokens) == (32, 51)
+    assert usage.input_tokens_details.to_dict() == {"image_tokens": 64, "text_tokens": 3}
+    assert (usage.output_tokens, usage.total_tokens) == (32, 99)
     canvas = read_png(shared.blobs.get(source.canvas))
     assert (canvas.shape, canvas[0, 0, 3], canvas[-1, -1, 3]) == ((64, 64, 4), 0, 255)
     assert tuple(canvas[-1, -1, :3]) == (0x30, 0x60, 0xC0)
@@ -155,7 +157,7 @@ def test_a_stream_of_an_edit(client: openai.OpenAI, kind: str) -> None:
     )
     kinds = [event.type for event in events]
     assert kinds == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
-    assert events[-1].usage.input_tokens_details.image_tokens == 16  # type: ignore[union-attr]
+    assert events[-1].usage.input_tokens_details.image_tokens == 64  # type: ignore[union-attr]
 
 
 async def test_the_async_client(shared: Stage) -> None:
@@ -385,6 +387,28 @@ def test_strangers_are_refused_before_their_body_is_read(shared: Stage) -> None:
     with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_leaves_in_the_middle_of_an_upload_leaves_nothing(
+    http: httpx.Client, shared: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit: dict[str, Any] = {"data": {"prompt": "rain"}, "files": {"image": picture()}}
+    assert http.post("/v1/images/edits", **edit).status_code == 200
+    url, kept = httpx.URL(shared.url), len(os.listdir("/proc/self/fd"))
+    head = (
+        "POST /v1/images/edits HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-local\r\n"
+        "content-length: 200000\r\ncontent-type: multipart/form-data; boundary=x\r\n\r\n"
+        '--x\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    )
+    for _ in range(8):
+        with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+            connection.sendall(head.encode() + b"\0" * 150_000)
+    assert http.post("/v1/images/edits", **edit).status_code == 200
+    assert "failed" not in caplog.text
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/fd")) >= kept + 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(os.listdir("/proc/self/fd")) < kept + 8
 
 
 def test_a_body_is_bounded(http: httpx.Client) -> None:

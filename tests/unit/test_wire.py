@@ -246,7 +246,7 @@ def _job(**fields: Any) -> Job:
 
 
 def test_the_answer_is_what_the_sdk_expects() -> None:
-    body = wire.images_response(_job(), {0: {"b64_json": "eA=="}}, tokens_per_image=256)
+    body = wire.images_response(_job(), {0: {"b64_json": "eA=="}}, cells=256)
     parsed = ImagesResponse.model_validate(body, strict=True)
     assert parsed.data is not None
     assert [image.b64_json for image in parsed.data] == ["eA=="]
