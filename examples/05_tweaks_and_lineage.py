@@ -28,14 +28,15 @@ def save(name: str, picture: dict[str, Any]) -> None:
     print(name, picture["id"], picture.get("revised_prompt", ""))
 
 
-face = drawn("/images/generations", prompt="a smiling face", seed=7)
-save("face-1.png", face)
-hat = drawn(f"/images/{face['id']}/tweaks", delta="with a party hat")
-save("face-2.png", hat)
-variation = drawn(f"/images/{hat['id']}/tweaks", strength=0.3, seed=11)
-save("face-3.png", variation)
-undone = drawn(f"/images/{face['id']}/tweaks", delta="with sunglasses")  # from the first again
-save("face-4.png", undone)
+plain = drawn("/images/generations", prompt="a strawberry", seed=7)
+save("strawberry-1.png", plain)
+more = {"seed": 7, "strength": 0.9}
+blue = drawn(f"/images/{plain['id']}/tweaks", delta="on a blue background", **more)
+save("strawberry-2.png", blue)
+variation = drawn(f"/images/{blue['id']}/tweaks", strength=0.3, seed=11)
+save("strawberry-3.png", variation)
+yellow = drawn(f"/images/{plain['id']}/tweaks", delta="on a yellow background", **more)
+save("strawberry-4.png", yellow)  # to undo is to go on from an earlier one
 
 history = client.get(f"/images/{variation['id']}/lineage").raise_for_status().json()
 for step in [*history["ancestors"], history["image"]]:

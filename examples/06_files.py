@@ -8,24 +8,26 @@ from pathlib import Path
 
 import httpx
 from openai import OpenAI
-from PIL import Image
+from PIL import Image, ImageDraw
 
 client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="sk-local")
 
+disc = Image.new("RGB", (512, 512), "white")
+ImageDraw.Draw(disc).ellipse((96, 96, 416, 416), fill="#f0c020")
 own = io.BytesIO()
-Image.new("RGB", (512, 512), "#3060c0").save(own, "JPEG")
+disc.save(own, "JPEG")
 kept = client.files.create(
-    file=("sky.jpg", own.getvalue(), "image/jpeg"),
+    file=("disc.jpg", own.getvalue(), "image/jpeg"),
     purpose="vision",
     expires_after={"anchor": "created_at", "seconds": 3600},
 )
 print(f"{kept.id}: {kept.bytes} bytes until {kept.expires_at}")
 
-for prompt in ("a cloud", "a rainbow"):
+for prompt in ("an orange", "a red apple"):
     answer = httpx.post(  # in JSON pictures have names instead of bytes
         "http://127.0.0.1:8000/v1/images/edits",
         headers={"Authorization": "Bearer sk-local"},
-        json={"images": [{"file_id": kept.id}], "prompt": prompt, "input_fidelity": "high"},
+        json={"images": [{"file_id": kept.id}], "prompt": prompt, "seed": 7},
         timeout=600,
     ).raise_for_status()
     name = f"{prompt.split()[-1]}.png"

@@ -6,7 +6,7 @@ import OpenAI, { toFile } from "openai";
 const client = new OpenAI({ baseURL: "http://127.0.0.1:8000/v1", apiKey: "sk-local" });
 const { data: models } = await client.models.list();
 const model = models[0].id;
-const look = { model, size: "512x512" };
+const look = { model, size: "512x512", seed: 7 };
 
 const stream = await client.images.generate({
   ...look,
