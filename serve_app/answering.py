@@ -26,7 +26,7 @@ from jobs.ledger import (
     Submission,
 )
 from jobs.request import ImageRequest
-from serve_app import wire
+from serve_app import answer_wire, wire
 from serve_app.accept_line import LineFull
 from serve_app.errors import (
     ApiError,
@@ -159,7 +159,7 @@ async def _answer(
         pictures = {
             render.index: {"b64_json": await picture_b64(parts, render)} for render in renders
         }
-    body = wire.images_response(job, pictures, parts.can.cells)
+    body = answer_wire.images_response(job, pictures, parts.can.cells)
     return json_response(body, headers=headers)
 
 
@@ -186,7 +186,7 @@ class Progress:
                 yield await self._completed_event(job, render)
             elif render_problem(render) is not None and job.request.n > 1:
                 self._settled.add(render.index)
-                yield wire.failed_event(job, render)
+                yield answer_wire.failed_event(job, render)
 
     async def _partials(self, job: Job, render: Render) -> AsyncGenerator[dict[str, Any]]:
         planned = preview_passes(job.request.passes, job.request.partial_images)
@@ -197,15 +197,15 @@ class Progress:
             b64 = await preview_b64(self._parts, job, render.index, pass_no)
             if b64 is not None:
                 number = sum(one < pass_no for one in planned)
-                yield wire.partial_event(job, render.index, number, b64)
+                yield answer_wire.partial_event(job, render.index, number, b64)
 
     async def _completed_event(self, job: Job, render: Render) -> dict[str, Any]:
         b64 = await picture_b64(self._parts, render)
-        used = wire.usage(job.request, 1, self._parts.can.cells)
+        used = answer_wire.usage(job.request, 1, self._parts.can.cells)
         if self._completed:  # what came in is counted once, with the first image
-            used = wire.without_input(used)
+            used = answer_wire.without_input(used)
         self._completed += 1
-        return wire.completed_event(job, render.index, b64, used)
+        return answer_wire.completed_event(job, render.index, b64, used)
 
 
 async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[bytes]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from jobs.job import Job, Render, RenderState
 from jobs.job_ids import image_id
+from serve_app.answer_wire import looks
 from serve_app.errors import render_problem
-from serve_app.wire import looks
 
 
 def preview_event(job: Job, index: int, pass_no: int, b64: str) -> dict[str, Any]:

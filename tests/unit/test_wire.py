@@ -14,7 +14,7 @@ from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent, Imag
 from engine.capabilities import Capabilities
 from jobs.job import Job, JobState, Render, RenderState
 from jobs.request import Tenant
-from serve_app import wire
+from serve_app import answer_wire, wire
 from serve_app.config import parse_cluster_config
 from serve_app.errors import ApiError, InvalidRequest
 from serve_app.job_wire import job_body
@@ -246,7 +246,7 @@ def _job(**fields: Any) -> Job:
 
 
 def test_the_answer_is_what_the_sdk_expects() -> None:
-    body = wire.images_response(_job(), {0: {"b64_json": "eA=="}}, cells=256)
+    body = answer_wire.images_response(_job(), {0: {"b64_json": "eA=="}}, cells=256)
     parsed = ImagesResponse.model_validate(body, strict=True)
     assert parsed.data is not None
     assert [image.b64_json for image in parsed.data] == ["eA=="]
@@ -261,13 +261,13 @@ def test_the_answer_is_what_the_sdk_expects() -> None:
 
 def test_the_events_are_what_the_sdk_expects() -> None:
     job = _job()
-    partial = wire.partial_event(job, 0, 1, "eA==")
+    partial = answer_wire.partial_event(job, 0, 1, "eA==")
     assert ImageGenPartialImageEvent.model_validate(partial, strict=True).partial_image_index == 1
-    used = wire.usage(job.request, 1, 256)
-    completed = wire.completed_event(job, 0, "eA==", used)
+    used = answer_wire.usage(job.request, 1, 256)
+    completed = answer_wire.completed_event(job, 0, "eA==", used)
     assert ImageGenCompletedEvent.model_validate(completed, strict=True).usage.total_tokens == 259
-    assert wire.without_input(used)["total_tokens"] == 256
-    assert "error" not in wire.failed_event(job, job.renders[1])
+    assert answer_wire.without_input(used)["total_tokens"] == 256
+    assert "error" not in answer_wire.failed_event(job, job.renders[1])
 
 
 def test_a_job_as_json() -> None:
