@@ -57,11 +57,14 @@ class Section(BaseModel):
 class ModelSection(Section):
     """Which decoder family draws, and what the gateway must know about it.
 
-    options go to the family as they are. size: what `size: auto` means. guidance: classifier-free.
-    pass_seconds: predicted GPU-seconds of one pass of one image, the fair queue's currency.
+    aliases: other names that requests may give it, so that a program which was written for one of
+    OpenAI's models runs as it is. options go to the family as they are. size: what `size: auto`
+    means. guidance: classifier-free. pass_seconds: predicted GPU-seconds of one pass of one image,
+    the fair queue's currency.
     """
 
     name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
+    aliases: Annotated[tuple[str, ...], Field(strict=False)] = ()
     family: Literal["masked", "paced"] = "masked"
     options: dict[str, JsonValue] = {}
     guidance: Annotated[float, Field(ge=1, le=20)] = 2.0

@@ -152,7 +152,7 @@ def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageReques
     """The request, but for its body_hash. Raises as `parse_generation` does."""
     wishes, tenant, config = asked.wishes, asked.tenant, asked.config
     _check_prompt(prompt, config.limits.prompt_characters)
-    if body.model is not None and body.model != config.model.name:
+    if body.model not in (None, config.model.name, *config.model.aliases):
         raise NotFound(
             f"The model '{body.model}' does not exist. This server draws with "
             f"'{config.model.name}'.",

@@ -48,9 +48,11 @@ def _retrieved(name: str, test: Any) -> Check:
 
 
 def _not_ours(client: Client) -> None:
-    answer = client.call("models.retrieve", "gpt-image-2")
+    answer = client.call("models.retrieve", "gpt-image-1")
     found = (answer.status, (answer.error or {}).get("code"))
     expect(found, (404, "model_not_found"), "another model")
+    alias = good(client.call("models.retrieve", "gpt-image-2")).body
+    expect(alias["id"], _model(client)["id"], "the model behind an alias")
 
 
 def _deletes_model(client: Client) -> None:
@@ -95,7 +97,7 @@ MODELS = [
         "endpoint",
         "GET /v1/models/{another}",
         Does.REFUSED,
-        "404 `model_not_found`",
+        "404 `model_not_found`, but for aliases",
         _not_ours,
     ),
     _model_row("endpoint", "DELETE /v1/models/{model}", Does.REFUSED, "405", _deletes_model),

@@ -47,7 +47,13 @@ def parameter_rows(where: str, ask: Ask) -> list[Row]:
             "400",
             refuses(ask, "prompt", {"prompt": ""}, {"prompt": " "}, {"prompt": "x" * 32_001}),
         ),
-        row("model", ("ours",), honoured, "`GET /v1/models` names it", _own_model(ask)),
+        row(
+            "model",
+            ("ours", "an alias"),
+            honoured,
+            "`GET /v1/models` names it; `model.aliases` of the config are other names for it",
+            _own_model(ask),
+        ),
         row(
             "model",
             ("another",),
@@ -256,7 +262,8 @@ def _opens(answer: Answer) -> bool:
 def _own_model(ask: Ask) -> Check:
     def check(client: Client) -> None:
         name = good(client.call("models.list")).body["data"][0]["id"]
-        good(ask(client, model=name))
+        for one in (name, "gpt-image-2"):  # the second is an alias
+            good(ask(client, model=one))
 
     return check
 

@@ -23,6 +23,7 @@ TENANTS: dict[str, Any] = {
 """poor: two images a day. closed: a tier whose rollout has reached nobody."""
 PACED: dict[str, Any] = {
     "name": "meltproof-paced",
+    "aliases": ["gpt-image-2"],
     "family": "paced",
     "size": "256x256",
     "options": {"pass_ms": 1.0, "per_row_ms": 0.1},

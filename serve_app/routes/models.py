@@ -29,10 +29,11 @@ async def models(request: Request) -> Response:
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
-    """That model, if it is ours."""
+    """That model, if it is ours; by an alias, too."""
     await poller_of(request)
-    found = _model(parts_of(request))
-    if name != found["id"]:
+    parts = parts_of(request)
+    found = _model(parts)
+    if name not in (found["id"], *parts.config.model.aliases):
         message = f"The model '{name}' does not exist."
         raise NotFound(message, param="model", code="model_not_found")
     return json_response(found)

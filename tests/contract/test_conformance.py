@@ -14,6 +14,7 @@ import pytest
 from scripts.conformance import litellm
 from scripts.conformance.clients import CLIENTS, Client, NodeSdk
 from scripts.conformance.page import PAGE, markdown
+from scripts.conformance.reference import missing
 from scripts.conformance.row import Row
 from scripts.conformance.service import KEY, PACED, TENANTS
 from scripts.conformance.table import ROWS
@@ -66,6 +67,10 @@ def test_litellms_proxy_passes_what_the_table_says(url: str, tmp_path: Path) -> 
     with litellm.proxy(url, tmp_path, PACED["name"]) as clients:
         for row in litellm.LITELLM:
             row.check(clients[row.clients[0]])
+
+
+def test_nothing_that_openais_sdk_lists_is_left_out() -> None:
+    assert missing(ROWS) == []
 
 
 def test_rows_are_told_apart() -> None:
