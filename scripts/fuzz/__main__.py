@@ -23,7 +23,7 @@ from scripts.fuzz.strangers import send
 MIB = 2**20
 SERVER_BYTES = 768 * MIB
 """More than this the server itself never needs; torch and its like are not in it."""
-QUICK_STEP = 40
+QUICK_STEP = 61
 """A quick run sends one hostile file of so many."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.1
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ FUZZED = {
     "limits": {
         "images": 2,
         "max_pixels": 256 * 256,
+        "files": 100_000,
         "polls_per_second": UNLIMITED,
         "unauthenticated_per_second": UNLIMITED,
     },
