@@ -151,8 +151,9 @@ class SqlLedger:
             now = self._now(connection)
             found = job_to_reattach(connection, request, now)
             if found is not None:
-                locked = lock_jobs(connection, [found])
-                self._watch(connection, locked, now + self._watch_grace_seconds)
+                lock_jobs(connection, [found])
+                until = now + self._watch_grace_seconds
+                connection.execute(sql.REJOIN, {"id": found, "until": until})
                 usage = usage_of(connection, tenant, tier, self._days, now)
                 return Submission(load_jobs(connection, [found])[found], True, usage)
             watched_until = now + self._watch_grace_seconds if request.watched else None

@@ -38,10 +38,11 @@ KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
     where tenant = :tenant and idempotency_key = :key""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
-# A job that ended without a picture of ours is no answer to a retry; a cancelled one is dying.
+# A job that ended without a picture of ours is no answer to a retry; a cancelled one is dying; one
+# with a key is found by that alone.
 BY_BODY = text("""select id, answered_at, watched_until from jobs
     where tenant = :tenant and body_hash = :body_hash and body_hash <> ''
-      and created_at > :since and not cancel_requested
+      and created_at > :since and not cancel_requested and idempotency_key is null
       and state not in ('cancelled', 'expired', 'failed')
     order by seq desc limit :limit""")
 _ADD_QUOTA = """on conflict (tenant, day) do update set used = quota.used + excluded.used
@@ -197,6 +198,9 @@ LEASE_PROGRESS = text("select progress from leases where job_id = :job_id")
 CANCEL_LEASE = text("update leases set cancel_requested = :yes where job_id = :job_id")
 
 # -- watching
+# Whoever rejoins a job counts, also when it has ended: the next one that looks takes another.
+REJOIN = text("""update jobs set watched_until = :until
+    where id = :id and watched_until is not null""")
 WATCH = _many("""update jobs set watched_until = :until
     where id in :ids and finished_at is null and watched_until is not null""")
 ANSWERED = _many("update jobs set answered_at = :now where id in :ids and answered_at is null")

@@ -238,8 +238,14 @@ def test_equal_requests_that_are_cut_off_together_find_a_job_each(
 
     jobs = {tick(wish(body_hash="aa")) for _ in range(3)}
     retry = wish(body_hash="aa", retry_count=1)
-    for _ in range(3):
-        assert {tick(retry) for _ in range(3)} == jobs
+    assert {tick(retry) for _ in range(3)} == jobs
+    keyed = tick(wish(body_hash="aa", idempotency_key="k"))
+    assert {tick(retry) for _ in range(3)} == jobs, "a key's job is found by its key alone"
+    for _ in range(4):
+        job = claim_one(ledger)
+        ledger.finish_render(job.id, job.fence, 0, picture())
+    assert {tick(retry) for _ in range(3)} == jobs
+    assert tick(wish(body_hash="aa", idempotency_key="k", retry_count=1)) == keyed
     clock.now += 121  # nobody came back for these
     latest = tick(wish(body_hash="aa"))
     assert {tick(retry) for _ in range(3)} == {latest}
