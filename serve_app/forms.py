@@ -35,6 +35,12 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
+def is_large(request: Request, limits: LimitsSection) -> bool:
+    """Whether the body may not be kept in memory, by what it says of itself."""
+    declared = request.headers.get("content-length", "")
+    return not declared.isdigit() or int(declared) > limits.body_bytes
+
+
 @asynccontextmanager
 async def read_form(
     request: Request, limits: LimitsSection, most_files: int

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,6 +29,8 @@ T = TypeVar("T")
 INSIDE = 2
 """One is decoded while another is read or stored."""
 MOST_WAITING = 200
+MOST_ARRIVING = 32
+"""Large bodies of one tenant at a time; beyond, the disk would be its alone."""
 
 
 class _Always(Vegas):
@@ -44,8 +47,25 @@ class Inputs:
         self._ledger = ledger
         self._blobs = blobs
         self._line = AcceptLine(_Always(INSIDE), MOST_WAITING)
+        self._arriving: Counter[str] = Counter()
         self._starting = threading.Lock()
         self._intake: Intake | None = None
+
+    @asynccontextmanager
+    async def arriving(self, tenant: str, large: bool) -> AsyncGenerator[None]:
+        """While a body comes in and waits for its turn. Raises LineIsFull."""
+        if not large:
+            yield
+            return
+        if self._arriving[tenant] >= MOST_ARRIVING or self._arriving.total() >= MOST_WAITING:
+            raise LineIsFull
+        self._arriving[tenant] += 1
+        try:
+            yield
+        finally:
+            self._arriving[tenant] -= 1
+            if not self._arriving[tenant]:
+                del self._arriving[tenant]
 
     @asynccontextmanager
     async def turn(self, tenant: str, weight: float) -> AsyncGenerator[None]:

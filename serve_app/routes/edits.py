@@ -14,7 +14,7 @@ from starlette.responses import Response
 from serve_app import edit_wire, wire
 from serve_app.answering import respond
 from serve_app.errors import InvalidRequest
-from serve_app.forms import Form, content, is_form, on_disk, read_form
+from serve_app.forms import Form, content, is_form, is_large, on_disk, read_form
 from serve_app.parts import Parts, fresh_seed, parts_of, tenant_of
 from serve_app.sources import Given, find, with_canvas
 
@@ -46,7 +46,11 @@ async def edits(request: Request) -> Response:
     asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
     weight = parts.config.tiers[tenant.tier].weight
     receiving = _form if is_form(request) else _json
-    async with receiving(request, parts) as read, parts.inputs.turn(tenant.id, weight):
+    async with (
+        parts.inputs.arriving(tenant.id, is_large(request, parts.config.limits)),
+        receiving(request, parts) as read,
+        parts.inputs.turn(tenant.id, weight),
+    ):
         edit = await read()
         accepted = edit_wire.edit_request(edit.body, edit.body.prompt, asked)
         found = {

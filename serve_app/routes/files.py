@@ -13,7 +13,7 @@ from starlette.responses import Response
 from jobs.blobs import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
 from serve_app.errors import InvalidRequest
-from serve_app.forms import Form, content, is_form, read_form
+from serve_app.forms import Form, content, is_form, is_large, read_form
 from serve_app.parts import json_response, parts_of, poller_of
 from serve_app.sources import FILE_ID, no_file
 
@@ -32,7 +32,10 @@ async def create(request: Request) -> Response:
     config = parts.config
     if not is_form(request):
         raise InvalidRequest("Send a file as multipart/form-data.", code="invalid_form")
-    async with read_form(request, config.limits, most_files=1) as form:
+    async with (
+        parts.inputs.arriving(tenant.id, is_large(request, config.limits)),
+        read_form(request, config.limits, most_files=1) as form,
+    ):
         life_seconds = _life_seconds(form, config.retention.files_seconds)
         if "file" not in form.files:
             message = "Missing required parameter: 'file'."

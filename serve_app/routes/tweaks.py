@@ -14,7 +14,7 @@ from jobs.job import Job, Render
 from serve_app import edit_wire, wire
 from serve_app.answering import respond
 from serve_app.errors import NotFound
-from serve_app.forms import on_disk
+from serve_app.forms import is_large, on_disk
 from serve_app.job_wire import image_body
 from serve_app.parts import fresh_seed, json_response, parts_of, poller_of, tenant_of
 from serve_app.pictures import finished, urls
@@ -46,6 +46,7 @@ async def tweaks(request: Request, image_id: str) -> Response:
     most_bytes = limits.body_bytes + limits.image_bytes * 4 // 3 + 4
     weight = parts.config.tiers[tenant.tier].weight
     async with (
+        parts.inputs.arriving(tenant.id, is_large(request, limits)),
         on_disk(request, limits, most_bytes) as file,
         parts.inputs.turn(tenant.id, weight),
     ):

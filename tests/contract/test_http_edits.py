@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from PIL import Image
 from engine.picture import read_png
 from engine.region import edit_passes, from_hex
 from jobs.job import Job, JobState
+from serve_app.inputs import MOST_ARRIVING
 from tests.contract.http_stage import Stage, config, drawn, stage
 from tests.contract.pictures import mask, picture
 
@@ -42,6 +44,9 @@ def client(shared: Stage) -> Iterator[openai.OpenAI]:
 def http(shared: Stage) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=shared.url, headers=shared.headers, timeout=20) as made:
         yield made
+
+
+LARGE = picture() + b"\0" * 30_000  # what follows a PNG is not looked at
 
 
 def newest(running: Stage, tenant: str = "local") -> Job:
@@ -409,6 +414,29 @@ def test_who_leaves_in_the_middle_of_an_upload_leaves_nothing(
     while len(os.listdir("/proc/self/fd")) >= kept + 8 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(os.listdir("/proc/self/fd")) < kept + 8
+
+
+def test_one_tenants_slow_uploads_fill_only_their_own_room(shared: Stage) -> None:
+    url = httpx.URL(shared.url)
+    head = (
+        "POST /v1/images/edits HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-local\r\n"
+        "content-length: 90000\r\n\r\n{"
+    )
+    sent: dict[str, Any] = {"data": {"prompt": "rain"}, "files": {"image": LARGE}}
+    with ExitStack() as open_ones:
+        for _ in range(MOST_ARRIVING):
+            one = socket.create_connection((url.host, url.port or 0), timeout=10)
+            open_ones.enter_context(one).sendall(head.encode())
+        where = f"{shared.url}/v1/images/edits"
+        deadline, mine = time.monotonic() + 10, httpx.Response(200)
+        while mine.status_code == 200 and time.monotonic() < deadline:  # until all have come in
+            mine = httpx.post(where, **sent, headers=shared.headers)
+        others = httpx.post(where, **sent, headers={"authorization": "Bearer sk-other"})
+        small = httpx.post(
+            where, json={"prompt": "a", "images": [{"file_id": "x"}]}, headers=shared.headers
+        )
+    answers = [answer.status_code for answer in (mine, others, small)]
+    assert answers == [429, 200, 404]
 
 
 def test_a_body_is_bounded(http: httpx.Client) -> None:
