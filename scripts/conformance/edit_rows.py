@@ -134,7 +134,7 @@ FORM_ROWS = [
         "image",
         ("png", "jpeg", "webp"),
         HONOURED,
-        "up to `limits.image_bytes` (8 MB); one of another shape is cropped at its centre",
+        "up to `limits.image_bytes` (20 MiB); one of another shape is cropped at its centre",
         honours_each(EDIT, "image", (flat(), flat("JPEG"), flat("WEBP")), lambda a, _: pictures(a)),
     ),
     _row("image", ("list of one",), HONOURED, "", honours(EDIT, pictures, image=[flat()])),
@@ -218,7 +218,7 @@ JSON_ROWS = [
         "images[].image_url",
         ("http(s): URL",),
         REFUSED,
-        "400, unless the operator names hosts (`fetching`)",
+        "400, unless the operator names hosts (`remote_images.hosts`)",
         refuses(
             JSON,
             "",
