@@ -218,7 +218,7 @@ JSON_ROWS = [
         "images[].image_url",
         ("http(s): URL",),
         REFUSED,
-        "400, unless the operator names hosts (`remote_images.hosts`)",
+        "400, unless the operator names hosts (`limits.remote_images`)",
         refuses(
             JSON,
             "",
