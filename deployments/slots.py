@@ -16,7 +16,7 @@ import ray
 from ray._private.worker import global_worker
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, ReplicaSelection
 
 from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
 from jobs.ports import RenderOrder, Slot, StageUnavailable
@@ -85,10 +85,11 @@ class ReplicaSlot:
     """One reserved slot; good for one render."""
 
     def __init__(
-        self, handle: DeploymentHandle, selection: object, pass_timeout_seconds: float
+        self, handle: DeploymentHandle, selection: ReplicaSelection, pass_timeout_seconds: float
     ) -> None:
         self._handle = handle
         self._selection = selection
+        self.replica_id = selection.replica_id
         self._pass_timeout_seconds = pass_timeout_seconds
 
     async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:

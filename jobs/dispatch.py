@@ -216,7 +216,7 @@ class Dispatcher:
             self._attempt(flight, repr(error))
         else:
             if pixels is None:
-                self._shelve(flight, self._settings.full_pause_seconds, first=True)
+                self._once_more(flight)
             elif self._holds.moves(flight):
                 self._costs.note(flight.hold.job.request, flight.cost_seconds)
                 self._holds.move(flight, self._finish(flight, pixels))
@@ -226,7 +226,12 @@ class Dispatcher:
             self._attempt(flight, f"lost without progress: {error}")
             return
         log.info("%s goes on elsewhere from pass %s", flight.hold.job.id, flight.pass_no)
-        self._shelve(flight, self._settings.full_pause_seconds, first=True)
+        self._once_more(flight)
+
+    def _once_more(self, flight: Flight) -> None:
+        """To another slot: at once, if there is one."""
+        pause = 0.0 if flight.called_back else self._settings.full_pause_seconds
+        self._shelve(flight, pause, first=True)
 
     def _show(self, flight: Flight, pass_no: int, pixels: object) -> None:
         task = self._holds.spawn(self._look(flight, pass_no, pixels))

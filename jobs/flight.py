@@ -27,7 +27,8 @@ class Flight:
     """One image of a held job. While it flies it is on the shelf, or `task` moves it on.
 
     furthest: most passes ever done; new ground wipes out earlier `attempts`. accepted, moved: this
-    trip has a slot, and has done a pass. seat: the id under which it has one.
+    trip has a slot, and has done a pass. seat: the id under which it has one. replica_id: where the
+    trip goes. called_back: from a replica at which it waits, since there is a slot elsewhere.
     wanting_since: when it began to wait for one, on the shelf or at a replica; None: it does not.
     cost_seconds: GPU-seconds of all its passes, once they are known. told: previews that the
     ledger knows of. screens: previews being looked at.
@@ -45,6 +46,8 @@ class Flight:
     accepted: bool = False
     moved: bool = False
     seat: str | None = None
+    replica_id: str | None = None
+    called_back: bool = False
     wanting_since: float | None = None
     cost_seconds: float = 0.0
     told: set[int] = field(default_factory=set)
@@ -81,6 +84,11 @@ class Flight:
         """True when the user asked for the preview after this pass."""
         request = self.hold.job.request
         return pass_no in preview_passes(request.passes, request.partial_images)
+
+    @property
+    def waits_at(self) -> str | None:
+        """The replica at which it waits for a slot."""
+        return self.replica_id if self.wanting_since is not None else None
 
     def beat(self) -> RenderBeat:
         """Where this image is now."""

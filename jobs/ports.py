@@ -86,6 +86,10 @@ class Update(Protocol):
 class Slot(Protocol):
     """Room on one decoder replica, held until its reservation is left."""
 
+    @property
+    def replica_id(self) -> str:
+        """The same for every slot of that replica."""
+
     def render(self, order: RenderOrder) -> AsyncGenerator[Update, None]:
         """Updates of one render; closing the generator aborts it. Raises StageUnavailable when the
         replica is lost or silent for too long."""

@@ -3,6 +3,7 @@ why there are none. Keeps the flight up to date on the way; owns no slot and set
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -28,14 +29,19 @@ class RenderLeft(Exception):
 async def take_trip(
     flight: Flight, slot: Slot, screen_at: tuple[float, ...], show: Show
 ) -> object | None:
-    """The pixels; None when the replica had no slot after all. `show` gets every preview and must
+    """The pixels; None when the replica had no slot after all, or it was called back. `show` gets every preview and must
     return at once. Raises StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
-    flight.accepted = flight.moved = False
+    flight.accepted = flight.moved = flight.called_back = False
+    flight.replica_id = slot.replica_id
     order = _order(flight, screen_at)
     try:
         return await _travel(flight, slot, order, show)
+    except asyncio.CancelledError:
+        if not flight.called_back:
+            raise
+        return None
     finally:
-        flight.seat = None
+        flight.seat = flight.replica_id = None
 
 
 async def _travel(flight: Flight, slot: Slot, order: RenderOrder, show: Show) -> object | None:

@@ -141,6 +141,7 @@ class SocketSlot:
 
     def __init__(self, path: Path, writers: dict[str, asyncio.StreamWriter]) -> None:
         self._path = path
+        self.replica_id = str(path)
         self._writers = writers
 
     async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:

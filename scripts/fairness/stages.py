@@ -25,6 +25,8 @@ class Slots:
     """The decoder port over one engine. As at a replica, a call that comes too early waits for the
     next pass boundary."""
 
+    replica_id = "here"
+
     def __init__(self, slots: int, pass_ms: float, per_row_ms: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._inboxes: dict[str, asyncio.Queue[RenderUpdate]] = {}

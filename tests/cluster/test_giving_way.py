@@ -55,6 +55,7 @@ def test_a_free_render_makes_way_and_goes_on(cluster: Running, ledger: sqlite3.C
     paid = submitted(cluster, PAID_KEY, "low", 100)
     wait_until(lambda: rows([paid])[0][0] == "succeeded", 20, "the paid job is done")
     (asked,) = (row for row in rows(free) if row[1])
+    assert asked[0] != "succeeded", "the paid one got the slot, also of another replica"
     assert asked[5] > 1, "it was given back"
     assert asked[6] > 0, "with its checkpoint"
     wait_until(lambda: all(row[0] == "succeeded" for row in rows(free)), 30, "and then these end")

@@ -128,6 +128,7 @@ class Replica:
         self, slots: int, reservations: int | None = None, family: Decoder | None = None
     ) -> None:
         self.gate = Gate()
+        self.replica_id = str(id(self))
         self.decoder = BrittleDecoder(self.gate.sleep)
         self.engine = DecoderEngine(family or self.decoder, slots, self._emit)
         self.reservations = reservations or slots

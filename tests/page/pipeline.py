@@ -102,6 +102,8 @@ class WordScreen:
 class EngineSlots:
     """The slots of one engine in this process, as the dispatcher expects them."""
 
+    replica_id = "here"
+
     def __init__(self, decoder: Decoder) -> None:
         self._free = asyncio.Semaphore(SLOTS)
         self._loop = asyncio.get_running_loop()
