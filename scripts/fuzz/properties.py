@@ -21,7 +21,7 @@ class Effort:
     seed: int | None = None
 
 
-FULL = Effort("examples,coverage,fuzzing,stateful", 170)
+FULL = Effort("examples,coverage,fuzzing,stateful", 200)
 QUICK = Effort("examples,fuzzing,stateful", 2, seed=1)
 
 
