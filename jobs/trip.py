@@ -30,7 +30,8 @@ async def take_trip(
     flight: Flight, slot: Slot, screen_at: tuple[float, ...], show: Show
 ) -> object | None:
     """The pixels; None when the replica had no slot after all, or it was called back. `show` gets
-    every preview and must return at once. Raises StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
+    every preview and must return at once. Raises StageUnavailable, RenderFailed, RenderRejected,
+    RenderLeft."""
     flight.accepted = flight.moved = flight.called_back = False
     flight.replica_id = slot.replica_id
     order = _order(flight, screen_at)
