@@ -86,9 +86,11 @@ class Flight:
         return pass_no in preview_passes(request.passes, request.partial_images)
 
     @property
-    def waits_at(self) -> str | None:
-        """The replica at which it waits for a slot."""
-        return self.replica_id if self.wanting_since is not None else None
+    def waits_at(self) -> tuple[str, float] | None:
+        """The replica at which it waits for a slot, and since when."""
+        if self.replica_id is None or self.wanting_since is None:
+            return None
+        return self.replica_id, self.wanting_since
 
     def beat(self) -> RenderBeat:
         """Where this image is now."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+K = TypeVar("K")
 
 PREEMPTIONS_MAX = 2
 SPARED_FROM = 0.75
@@ -111,3 +114,15 @@ def _least_far_first(holding: Iterable[Holding]) -> list[Holding]:
         and not job.shelved
     ]
     return [job for *_, job in sorted(slots, key=lambda slot: slot[:4])]
+
+
+def called_back(waiting: Mapping[K, tuple[str, float]], cleared: Iterable[str]) -> list[K]:
+    """Who comes to slots that nobody waits for where they were cleared: those that have waited
+    longest at other replicas. waiting: at which, and since when. cleared: a replica for each slot.
+    """
+    slots = Counter(cleared)
+    elsewhere = sorted(
+        (k for k in waiting if waiting[k][0] not in slots), key=lambda k: waiting[k][1]
+    )
+    unclaimed = slots - Counter(replica for replica, _ in waiting.values())
+    return elsewhere[: unclaimed.total()]

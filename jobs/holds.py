@@ -15,7 +15,7 @@ from functools import partial
 
 from jobs.finishing import settle
 from jobs.flight import Flight, Hold
-from jobs.giving_way import SPARED_FROM
+from jobs.giving_way import SPARED_FROM, called_back
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import LeaseLost, LedgerError, Outcome, Renewal
@@ -125,7 +125,8 @@ class Holds:
         """Once its images have left their slots, which brings the pass that is under way with them;
         unless that was the last one, and they are on to their pixels."""
         flying = [f for f in hold.flights.values() if f.seat is not None and f.task is not None]
-        trips, cleared = {f.task for f in flying if f.task}, [f.replica_id for f in flying]
+        trips = {f.task for f in flying if f.task is not None}
+        cleared = [f.replica_id for f in flying if f.replica_id is not None]
         late = (await asyncio.wait(trips, timeout=patience))[1] if trips else set()
         self._call_to(cleared)
         hold.leaving = False
@@ -133,21 +134,19 @@ class Holds:
         if late or any(flight.task is None or flight.task.done() for flight in flights):
             await self.give_back(hold)
 
-    def _call_to(self, cleared: Iterable[str | None]) -> None:
-        """Slots have been cleared at these replicas. Where nobody waits, whoever has waited longest
-        elsewhere is called back to the shelf, before the one who made way comes again."""
-        for replica_id in cleared:
-            waiting = [
-                flight
-                for hold in self._holds.values()
-                for flight in hold.flights.values()
-                if flight.waits_at is not None and not (hold.leaving or flight.called_back)
-            ]
-            if waiting and all(flight.waits_at != replica_id for flight in waiting):
-                first = min(waiting, key=lambda flight: flight.wanting_since or 0.0)
-                if first.task is not None:
-                    first.called_back = True
-                    first.task.cancel()
+    def _call_to(self, cleared: Iterable[str]) -> None:
+        """Slots have been cleared at these replicas: send those there who wait in vain elsewhere,
+        before the one who made way comes again."""
+        waiting = {
+            flight: flight.waits_at
+            for hold in self._holds.values()
+            for flight in hold.flights.values()
+            if flight.waits_at is not None and not (hold.leaving or flight.called_back)
+        }
+        for flight in called_back(waiting, cleared):
+            if flight.task is not None:
+                flight.called_back = True
+                flight.task.cancel()
 
     def settle(self, flight: Flight, outcome: Outcome) -> None:
         """The first outcome of an image is its last. Nothing that is said about it later, and

@@ -37,18 +37,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield running
 
 
-@pytest.fixture
-def client(shared: Stage) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{shared.url}/v1", api_key="sk-local", max_retries=0) as made:
-        yield made
-
-
-@pytest.fixture
-def http(shared: Stage) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=shared.url, headers=shared.headers, timeout=20) as made:
-        yield made
-
-
 def decoded(b64: str | None) -> Image.Image:
     assert b64 is not None
     return Image.open(io.BytesIO(base64.b64decode(b64)))

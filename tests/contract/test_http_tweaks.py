@@ -26,12 +26,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def http(shared: Stage) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=shared.url, headers=shared.headers, timeout=20) as made:
-        yield made
-
-
-@pytest.fixture
 def fox(http: httpx.Client) -> str:
     wishes = {"seed": 7, "size": "128x64", "output_format": "webp", "quality": "high"}
     return made(http.post("/v1/images/generations", json={"prompt": "a fox", **wishes}))

@@ -77,7 +77,7 @@ def nginx(
 def _here(
     config: str, folder: Path, port: int, gateways: Sequence[str], read_timeout_seconds: int
 ) -> str:
-    """The config with what this machine and this test make of it."""
+    """The config with what the test makes of it."""
     servers = "".join(f"server {address} max_fails=0;\n" for address in gateways)
     paths = "".join(f"{name}_temp_path {folder}/{name};\n" for name in TEMPORARY)
     paths += "access_log off;\nadd_header x-gateway $upstream_addr;\n"

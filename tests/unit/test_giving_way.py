@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.giving_way import PREEMPTIONS_MAX, SPARED_FROM, Holding, Wanting, give_way
+from jobs.giving_way import PREEMPTIONS_MAX, SPARED_FROM, Holding, Wanting, called_back, give_way
 
 SHARES = {"pro": 0.6, "plus": 0.3, "free": 0.1}
 FREE = Holding("f", "free", 1, 0.0, True, False, 0.5, False, 0)
@@ -105,3 +105,21 @@ def test_no_tier_is_pushed_below_its_share(wanting: list[Wanting], held: list[Ho
     for job in held:
         if job.job_id in decided.leaving:
             assert SHARES[decided.leaving[job.job_id]] > SHARES[job.tier]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "cleared", "called"),
+    [
+        ({"a": ("one", 2.0), "b": ("one", 1.0)}, ["two"], ["b"]),
+        ({"a": ("one", 1.0), "b": ("two", 2.0)}, ["two"], []),
+        ({"a": ("one", 1.0), "b": ("two", 2.0)}, ["two", "two"], ["a"]),
+        ({"a": ("one", 1.0), "b": ("two", 2.0)}, ["two", "three"], ["a"]),
+        ({"a": ("one", 1.0)}, ["two", "two"], ["a"]),
+        ({}, ["two"], []),
+        ({"a": ("one", 1.0)}, [], []),
+    ],
+)
+def test_who_waits_in_vain_comes_to_a_slot_that_nobody_takes(
+    waiting: dict[str, tuple[str, float]], cleared: list[str], called: list[str]
+) -> None:
+    assert called_back(waiting, cleared) == called
