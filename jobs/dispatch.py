@@ -317,7 +317,10 @@ class Dispatcher:
         seen = await self._ledger.version()
         waiting = [hold.job for hold in self._holds.wanting() | self._holds.being_prepared]
         leaving = await self._ledger.make_way(
-            self._settings.lane, self._worker, {job.id: job.request.tier for job in waiting}
+            self._settings.lane,
+            self._worker,
+            {job.id: job.request.tier for job in waiting},
+            self._holds.drawing,
         )
         self._holds.give_way(leaving)
         await asyncio.sleep(_ASK_SECONDS)

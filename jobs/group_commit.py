@@ -50,9 +50,15 @@ class AsyncLedger:
         result: list[Job] = await self._writes.ask(run)
         return result
 
-    async def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
+    async def make_way(
+        self,
+        lane: str,
+        worker: str,
+        waiting: Mapping[str, str],
+        drawing: Mapping[str, float],
+    ) -> list[str]:
         """See Ledger."""
-        run = partial(self._ledger.make_way, lane, worker, waiting)
+        run = partial(self._ledger.make_way, lane, worker, waiting, drawing)
         result: list[str] = await self._writes.ask(run, durable=False)
         return result
 

@@ -59,6 +59,16 @@ class Holds:
         """Jobs whose prompt is being encoded and screened."""
         return {hold for hold in self._holds.values() if hold.preparing is not None}
 
+    @property
+    def drawing(self) -> dict[str, float]:
+        """Jobs of which an image has a slot, and the share of its passes that the furthest has
+        done."""
+        return {
+            job_id: hold.furthest_share
+            for job_id, hold in self._holds.items()
+            if any(flight.seat is not None for flight in hold.flights.values())
+        }
+
     def wanting(self, for_seconds: float = 0.0) -> set[Hold]:
         """Jobs of which an image has waited for a slot for so long."""
         before = time.monotonic() - for_seconds

@@ -274,11 +274,18 @@ class Ledger(Protocol):
         """At most `limit` jobs in fair order, now LEASED by `worker` under a fresh fence.
         Their renders carry the checkpoints to go on from. Skips cancelled and expired ones."""
 
-    def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
-        """Called while images of the jobs `waiting` (id: tier), held by `worker`, find no slot:
-        jobs of tiers with smaller shares give way to them and to what is queued, as giving_way.py
-        decides. Which jobs shall leave, also those of others, who are told by their next renewal.
-        With nothing to do it takes no write lock."""
+    def make_way(
+        self,
+        lane: str,
+        worker: str,
+        waiting: Mapping[str, str],
+        drawing: Mapping[str, float],
+    ) -> list[str]:
+        """Called while images of the jobs `waiting` (id: tier), held by `worker`, find no slot;
+        `drawing` (id: share of its passes done) are those that have one. Jobs of tiers with smaller
+        shares give way to them and to what is queued, as giving_way.py decides. Which jobs shall
+        leave, also those of others, who are told by their next renewal. With nothing to do it takes
+        no write lock."""
 
     def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
         """Extend leases and write checkpoints in one transaction; may be lost in a power cut

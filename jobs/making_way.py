@@ -23,11 +23,13 @@ _QUEUED_READ = 16  # enough for one look at the head of a queue; the next look s
 @dataclass(frozen=True, slots=True)
 class Asking:
     """Who asks: a dispatcher of a lane. waiting: its jobs with images that wait for slots, and
-    their tiers."""
+    their tiers. drawing: those that have one, and the share of the passes that they have done; of
+    what it has claimed since it looked, it knows neither."""
 
     lane: str
     worker: str
     waiting: Mapping[str, str]
+    drawing: Mapping[str, float]
 
 
 _NOBODY = GivingWay({}, {}, frozenset())
@@ -80,10 +82,11 @@ def make_way(
 
 
 def _drawn(row: Row[Any], asking: Asking) -> float | None:
-    """What the asker holds has a slot if it does not wait for one, whether or not a heartbeat has
-    said so yet."""
-    has_slot = row.drawing or (row.worker == asking.worker and row.job_id not in asking.waiting)
-    return row.pass_no / row.passes if has_slot else None
+    """The asker knows of its own jobs what no heartbeat has said yet; a slot that is not there
+    cannot be cleared for anybody."""
+    if row.worker == asking.worker:
+        return asking.drawing.get(row.job_id)
+    return row.pass_no / row.passes if row.drawing else None
 
 
 def _holding(held: Sequence[Row[Any]], asking: Asking) -> list[Holding]:
@@ -94,7 +97,7 @@ def _holding(held: Sequence[Row[Any]], asking: Asking) -> list[Holding]:
             images=row.images,
             claimed_at=row.claimed_at,
             mine=row.worker == asking.worker,
-            shelved=row.job_id in asking.waiting and not row.drawing,
+            shelved=row.job_id in asking.waiting and row.job_id not in asking.drawing,
             drawn=_drawn(row, asking),
             leaving=row.yield_to is not None,
             preemptions=row.preemptions,

@@ -228,14 +228,22 @@ class ShardedLedger:
                 log.error("a shard could not be claimed from", exc_info=error)
         return jobs
 
-    def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
+    def make_way(
+        self,
+        lane: str,
+        worker: str,
+        waiting: Mapping[str, str],
+        drawing: Mapping[str, float],
+    ) -> list[str]:
         """See Ledger, inside each shard."""
         parts = {
             shard: {job_id: waiting[job_id] for job_id in ids}
             for shard, ids in self._split(list(waiting)).items()
         }
         answers = self._ask_all(
-            lambda shard: lambda ledger: ledger.make_way(lane, worker, parts.get(shard, {}))
+            lambda shard: (
+                lambda ledger: ledger.make_way(lane, worker, parts.get(shard, {}), drawing)
+            )
         )
         return [job_id for leaving in answers for job_id in leaving]
 

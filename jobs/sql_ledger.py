@@ -219,9 +219,15 @@ class SqlLedger:
             return connection.execute(sql.ANY_QUEUED, {"lane": lane}).first() is not None
 
     @again_if_overtaken
-    def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
+    def make_way(
+        self,
+        lane: str,
+        worker: str,
+        waiting: Mapping[str, str],
+        drawing: Mapping[str, float],
+    ) -> list[str]:
         """See Ledger."""
-        asked = Asking(lane, worker, waiting)
+        asked = Asking(lane, worker, waiting, drawing)
         with self._read() as connection:
             decided = who_gives_way(connection, self._fair_queue, asked, self._now(connection))
         if not decided.leaving:

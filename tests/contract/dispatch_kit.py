@@ -38,9 +38,15 @@ class WatchedLedger(AsyncLedger):
         self.writing = 0
         self.asked = 0
 
-    async def make_way(self, lane: str, worker: str, waiting: Mapping[str, str]) -> list[str]:
+    async def make_way(
+        self,
+        lane: str,
+        worker: str,
+        waiting: Mapping[str, str],
+        drawing: Mapping[str, float],
+    ) -> list[str]:
         self.asked += 1
-        return await super().make_way(lane, worker, waiting)
+        return await super().make_way(lane, worker, waiting, drawing)
 
     async def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         self.tries += 1

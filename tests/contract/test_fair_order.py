@@ -85,15 +85,26 @@ def test_what_free_took_alone_is_not_held_against_it(tiered: SqlLedger) -> None:
     assert taken.count("free") in (1, 2)
 
 
+def test_a_slot_that_nobody_has_is_not_cleared(tiered: SqlLedger) -> None:
+    """The dispatcher claims while it asks: of the newest job it has not said whether it waits."""
+    for i in range(2):
+        tiered.submit(wish(tenant=f"free {i}"))
+    first, newest = tiered.claim("chat", "w", 2, LEASE_SECONDS)
+    tiered.submit(wish(tier="pro"))
+    assert tiered.make_way("chat", "w", {}, {first.id: 0.9}) == [], "who has one is nearly done"
+    assert tiered.make_way("chat", "w", {}, {first.id: 0.9, newest.id: 0.0}) == [newest.id]
+
+
 def test_slots_are_cleared_once_for_each_job(tiered: SqlLedger) -> None:
     for i in range(6):
         tiered.submit(wish(tenant=f"free {i}"))
     free = tiered.claim("chat", "w", 6, LEASE_SECONDS)
     tiered.renew([beat(job, 1 + i) for i, job in enumerate(free)], LEASE_SECONDS)
-    assert tiered.make_way("chat", "w", {}) == [], "nobody waits"
+    drawing = {job.id: (1 + i) / 8 for i, job in enumerate(free)}
+    assert tiered.make_way("chat", "w", {}, drawing) == [], "nobody waits"
     tiered.submit(wish(tier="pro"))
-    assert tiered.make_way("chat", "w", {}) == [free[0].id], "who has got least far"
-    assert tiered.make_way("chat", "other", {}) == [], "somebody was asked already"
+    assert tiered.make_way("chat", "w", {}, drawing) == [free[0].id], "who has got least far"
+    assert tiered.make_way("chat", "other", {}, {}) == [], "somebody was asked already"
     renewals = tiered.renew([beat(job, 8) for job in free[:2]], LEASE_SECONDS)
     assert [renewal.yield_to_tier for renewal in renewals] == ["pro", None]
     tiered.release(free[0].id, free[0].fence)
