@@ -10,65 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
-from engine.cost import Fare
-from engine.decoder import Decoder, Plan, Render, RenderRejected
-from engine.render import Checkpoint, Pixels, RenderSpec, RenderUpdate, UpdateKind
+from engine.decoder import Decoder, Plan, RenderRejected
+from engine.flight import Flight, usable_checkpoint
+from engine.render import Pixels, RenderSpec, RenderUpdate, UpdateKind
 from engine.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class Flight:
-    """A render in flight: what the scheduler seats and the engine steps.
-
-    checkpoint: its last good state, from which it goes on after a pass that raised.
-    asked_to_leave: its next pass here is its last. rides_to: how many passes it will have done
-    after the one that is under way; 0 between passes. ended: aborted, failed, left or done; nothing
-    is said about it any more.
-    """
-
-    spec: RenderSpec
-    plan: Plan
-    checkpoint: Checkpoint | None
-    render: Render | None = None
-    asked_to_leave: bool = False
-    rides_to: int = 0
-    ended: bool = False
-    pass_seconds: float = 0.0
-    batch_width: int = 0
-    fare: Fare = field(default_factory=Fare)
-
-    @property
-    def batch_key(self) -> str:
-        return self.plan.batch_key
-
-    @property
-    def complete(self) -> bool:
-        """All passes are done; only pixels are missing."""
-        return self.pass_no >= self.plan.passes
-
-    @property
-    def leaving(self) -> bool:
-        """While a pass is under way also if it brings the end here: who waits is promised the slot
-        in time for the next one."""
-        last = self.asked_to_leave or self.rides_to >= self.plan.passes
-        return self.ended or self.complete or (self.rides_to > 0 and last)
-
-    @property
-    def pass_no(self) -> int:
-        if self.render is not None:
-            return self.render.pass_no
-        return self.checkpoint.pass_no if self.checkpoint is not None else 0
-
-    @property
-    def drawn(self) -> Render:
-        """The family's render; an error before `begin`."""
-        if self.render is None:
-            raise RuntimeError(f"render {self.spec.render_id} has not begun")
-        return self.render
 
 
 class DecoderEngine:
@@ -113,7 +61,7 @@ class DecoderEngine:
             plan = self._decoder.plan(spec)
         except RenderRejected as error:
             return self._refuse(spec, error)
-        flight = Flight(spec, plan, self._usable_checkpoint(spec, plan))
+        flight = Flight(spec, plan, usable_checkpoint(spec, plan, self._decoder.model))
         with self._changed:
             if spec.render_id in self._flights:
                 raise ValueError(f"render {spec.render_id} is in flight already")
@@ -238,21 +186,6 @@ class DecoderEngine:
             self._admitting = False
             for flight in list(self._flights.values()):
                 self._fail(flight, error)
-
-    def _usable_checkpoint(self, spec: RenderSpec, plan: Plan) -> Checkpoint | None:
-        """The spec's checkpoint, or None to begin again: unreadable, of another model or render."""
-        if spec.checkpoint is None:
-            return None
-        try:
-            checkpoint = Checkpoint.from_bytes(spec.checkpoint)
-        except ValueError as error:
-            logger.warning("render %s begins again: %s", spec.render_id, error)
-            return None
-        same = checkpoint.model == self._decoder.model and checkpoint.seed == spec.seed
-        if same and checkpoint.pass_no <= plan.passes:
-            return checkpoint
-        logger.warning("render %s begins again: checkpoint of %s", spec.render_id, checkpoint.model)
-        return None
 
     def _refuse(self, spec: RenderSpec, error: RenderRejected) -> bool:
         """Said as ACCEPTED, then FAILED: it is the request's fault, no other replica helps."""
@@ -394,21 +327,7 @@ class DecoderEngine:
         error: str | None = None,
         rejected: bool = False,
     ) -> None:
-        passed, done = kind in (UpdateKind.PASS, UpdateKind.LEFT), kind is UpdateKind.DONE
-        cost_seconds = flight.fare.whole(flight.plan.passes, self._scheduler.slots_max)
-        update = RenderUpdate(
-            flight.spec.render_id,
-            kind,
-            pass_no=flight.pass_no,
-            checkpoint=flight.checkpoint.to_bytes() if passed and flight.checkpoint else None,
-            preview=preview,
-            pixels=pixels,
-            error=error,
-            pass_seconds=flight.pass_seconds if passed else 0.0,
-            batch_width=flight.batch_width if passed else 0,
-            cost_seconds=cost_seconds if done else 0.0,
-            rejected=rejected,
-        )
+        update = flight.update(kind, self._scheduler.slots_max, preview, pixels, error, rejected)
         with self._changed:
             if not flight.ended:
                 self._hand_on(flight, update)
