@@ -113,6 +113,9 @@ class Holds:
         for hold in holds:
             log.info("%s gives way", hold.job.id)
             hold.leaving = True
+            for flight in hold.flights.values():
+                if flight.wanting_since is not None:  # or it would take a slot that is cleared
+                    flight.stop()
         if holds:
             self._left()
             self.spawn(self._leave(holds))

@@ -5,16 +5,30 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from engine.render import RenderUpdate
 from jobs.giving_way import PREEMPTIONS_MAX
 from jobs.job import Job, JobState
+from jobs.ports import RenderOrder
 from jobs.tiers import Tier
 from tests.contract.dispatch_kit import World, once, undisturbed, world
 from tests.contract.dispatch_stages import Replica, until
 
 SLOTS = 4
 TIERS = {"free": Tier(weight=1), "pro": Tier(weight=9)}
+
+
+class PatientReplica(Replica):
+    """Lets calls wait for a slot, as a DecoderReplica does."""
+
+    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+        """See Slot."""
+        self.ids.append(order.render_id)
+        await until(lambda: self.engine.running < SLOTS, "a slot is free")
+        async for update in super().render(order):
+            yield update
 
 
 def submit(it: World, tier: str, number: int, **changes: int) -> list[Job]:
@@ -159,3 +173,19 @@ async def test_images_of_one_job_leave_together(tmp_path: Path) -> None:
         await until(lambda: len(it.lane.leaving) == 2, "both images of one are asked to leave")
         it.lane.replicas[0].gate.open()
         await all_end_as_if_undisturbed(it, free + paid)
+
+
+async def test_who_waits_at_a_replica_steps_back_like_who_waits_on_the_shelf(
+    tmp_path: Path,
+) -> None:
+    """Or it takes the slot that is cleared for somebody else, who has to ask again."""
+    async with world(tmp_path, PatientReplica(SLOTS, SLOTS + 2), tiers=TIERS) as it:
+        (replica,) = it.lane.replicas
+        it.start()
+        free = await drawing(it, "free", 8, passes=16)
+        await until(lambda: replica.reserved == SLOTS + 2, "two wait at the replica")
+        (paid,) = submit(it, "pro", 1)
+        await until(lambda: paid.id in {j.split("/")[0] for j in replica.ids}, "it is let in")
+        replica.gate.open()
+        await all_end_as_if_undisturbed(it, [*free, paid])
+        assert len(it.lane.leaving) == 1, "one slot was needed, and one was cleared"
