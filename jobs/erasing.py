@@ -13,6 +13,8 @@ from jobs.ledger import Ledger, LedgerError
 
 _BATCH = 200
 _PAUSE_SECONDS = 0.2
+_LAST_WRITES_SECONDS = 1.0
+"""A dispatcher that hears of an end may be storing a picture at that moment."""
 
 
 class StillHeld(LedgerError):
@@ -71,11 +73,15 @@ def _end(
 ) -> None:
     """Cancel them; a held one ends with its holder's next heartbeat, or when its lease lapses."""
     waiting = [job.id for job in jobs if not job.ended]
+    held = False
     for job_id in waiting:
-        ledger.cancel(job_id)
+        cancelled = ledger.cancel(job_id)
+        held |= cancelled is not None and not cancelled.ended
     for _ in range(int(patience_seconds / _PAUSE_SECONDS)):
         waiting = [job.id for job in ledger.get_many(waiting) if not job.ended]
         if not waiting:
+            if held:
+                sleep(_LAST_WRITES_SECONDS)
             return
         sleep(_PAUSE_SECONDS)
         ledger.expire()  # perhaps no dispatcher is alive to do it

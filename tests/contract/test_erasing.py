@@ -129,6 +129,25 @@ def test_a_job_whose_dispatcher_is_dead_waits_for_its_lease(
     assert erase_tenant(ledger, [blobs], "ada", sleep=later) == Erased(jobs=1)
 
 
+def test_a_picture_that_was_being_stored_goes_too(ledger: SqlLedger, blobs: DirectoryBlobs) -> None:
+    """Its dispatcher heard of the end while the store had it already."""
+    ledger.submit(wish(tenant="ada"))
+    job = claim_one(ledger)
+    key = image_key(job.id, 0, job.fence, "png")
+    held = [True]
+
+    def meanwhile(_: float) -> None:
+        if not held[-1]:
+            blobs.put(key, b"late")
+        (renewal,) = ledger.renew([Beat(job.id, job.fence, ())], LEASE_SECONDS)
+        held.append(renewal.held)
+
+    assert erase_tenant(ledger, [blobs], "ada", sleep=meanwhile) == Erased(jobs=1)
+    assert held == [True, False, False], "the store was given a moment"
+    with pytest.raises(BlobMissing):
+        blobs.get(key)
+
+
 def test_the_command(
     tmp_path: Path, blobs: DirectoryBlobs, capsys: pytest.CaptureFixture[str]
 ) -> None:
