@@ -205,8 +205,9 @@ class DecoderPolicy(RequestsPolicy):
             self._latest = Latest(partial(_reader, ctx.app_name), POLL_SECONDS, FRESH_SECONDS)
         if (answer := self._latest.answer) is None:
             return self._latest.problem
-        depth, scaling = answer[1]
+        read_at, (depth, scaling) = answer
         load = load_snapshot(
             depth, len(ctx.running_replicas), ctx.target_num_replicas, self._cold_starts.seconds
         )
+        load = replace(load, at=read_at)  # the ledger's clock may be set back, this one never is
         return Seen(load, scaling.numbers, scaling.fair_queue, scaling.late_seconds)

@@ -40,9 +40,10 @@ def lane_depth(connection: Connection, queues: Queues, lane: str, now: float) ->
 
 
 def _arrival_rate(connection: Connection, lane: str, now: float) -> float:
-    """By order of arrival, which is the primary key: no submit pays for it with an index."""
+    """By order of arrival, which is the primary key: no submit pays for it with an index. What came
+    before the clock was set back is no arrival of the next hours."""
     since = now - ARRIVAL_WINDOW_SECONDS
-    where = {"lane": lane, "since": since, "limit": _ARRIVALS_READ}
+    where = {"lane": lane, "since": since, "now": now, "limit": _ARRIVALS_READ}
     jobs, first, seconds = connection.execute(sql.ARRIVED, where).one()
     if jobs < _ARRIVALS_READ:
         return float(seconds) / ARRIVAL_WINDOW_SECONDS

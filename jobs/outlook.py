@@ -98,7 +98,7 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
         if state == RenderState.WAITING:
             unbegun_seconds += whole * (1 - done)
     since = now - WINDOW_SECONDS
-    where = {"lane": lane, "since": since, "limit": _FINISHED_READ}
+    where = {"lane": lane, "since": since, "now": now, "limit": _FINISHED_READ}
     finished = [Stay(*row) for row in connection.execute(sql.FINISHED, where)]
     if len(finished) == _FINISHED_READ:
         since = finished[-1].ended_at

@@ -233,13 +233,13 @@ FIRST_ARRIVAL = text(f"""select min(created_at) from (
 ARRIVED = text("""select count(*) as jobs, min(created_at) as first,
         coalesce(sum(case when lane = :lane then cost_seconds end), 0.0) as seconds
     from (select lane, cost_seconds, created_at from jobs order by seq desc limit :limit) newest
-    where created_at > :since""")
+    where created_at > :since and created_at <= :now""")
 # Cross joins, because SQLite then starts from the few leases instead of from a million jobs.
 ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no, j.started_at
     from leases l cross join jobs j cross join renders r
     where j.id = l.job_id and r.job_id = l.job_id and l.lane = :lane""")
 FINISHED = text("""select started_at, finished_at, cost_seconds from jobs
-    where lane = :lane and state = 'succeeded' and finished_at > :since
+    where lane = :lane and state = 'succeeded' and finished_at > :since and finished_at <= :now
     order by finished_at desc limit :limit""")
 
 # -- costs

@@ -59,6 +59,21 @@ def test_arrivals_are_those_of_the_last_six_seconds(ledger: SqlLedger, clock: Cl
     assert ledger.depth("chat").arrival_rate == 0.0
 
 
+def test_a_clock_that_is_set_back_makes_no_flood(ledger: SqlLedger, clock: Clock) -> None:
+    for seed in range(4):
+        ledger.submit(wish(cost_seconds=4.0, seed=seed, watched=False))
+        job = claim_one(ledger)
+        clock.now += 2.0
+        ledger.finish_render(job.id, job.fence, 0, picture())
+    depth = ledger.depth("chat")
+    assert depth.arrival_rate > 0
+    assert depth.drawn_rate is not None
+    clock.now -= 3_600.0
+    ledger.submit(wish(cost_seconds=12.0, seed=9))
+    depth = ledger.depth("chat")
+    assert (depth.arrival_rate, depth.drawn_rate) == (pytest.approx(12.0 / 6.0), None)
+
+
 def test_in_a_flood_the_newest_tell_the_rate(
     ledger: SqlLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

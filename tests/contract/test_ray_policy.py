@@ -19,6 +19,7 @@ from autoscaling.policies import PolicyNumbers
 from autoscaling.ray_policy import DecoderPolicy, RequestsPolicy, Scaling, publish, published
 from jobs.open_ledger import Places
 from jobs.sql_ledger import SqlLedger
+from jobs.sqlite import SqliteDatabase
 from tests.contract.databases import PostgresServer
 from tests.contract.ledger_kit import wish
 
@@ -156,6 +157,24 @@ def test_edited_numbers_count_at_once(ledger: SqlLedger) -> None:
     assert policy(context())[0] == 1
     publish("app", replace(patient, numbers=PolicyNumbers(wait_seconds=5.0)))
     settled(policy, context(), lambda wanted: wanted > 4)
+
+
+def test_replicas_are_given_back_though_the_clock_was_set_back(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = [3_600.0]
+    monkeypatch.setattr(SqliteDatabase, "now", lambda *_: time.time() + ahead[0])
+    quick = PolicyNumbers(
+        wait_seconds=5.0, smoothing_seconds=0.1, idle_cold_starts=0.0, scale_down_seconds=0.1
+    )
+    publish("app", replace(published("app"), numbers=quick))
+    fill(ledger, 200, seconds=4.0)
+    policy = DecoderPolicy()
+    settled(policy, context(), lambda wanted: wanted == 8)
+    for job in ledger.recent("ada", 200):
+        ledger.cancel(job.id)
+    ahead[0] = 0.0
+    settled(policy, context(target=8), lambda wanted: wanted == 1)
 
 
 def test_it_asks_for_no_more_while_what_it_asked_for_does_not_come(
