@@ -13,6 +13,7 @@ from jobs.fair_queue import FairQueue, Head, Served, aged
 from jobs.job import Job, JobEvent
 from jobs.ledger import LeaseLost
 from jobs.parking import Limits
+from jobs.prepared import run
 from jobs.records import load_jobs
 
 
@@ -47,13 +48,10 @@ def claim_jobs(
         _store_queue(connection, claim.lane, tier, queues[tier], now)
     found = load_jobs(connection, [head.job_id for _, head in chosen])
     jobs = [_leased(found[head.job_id], claim.worker, now) for _, head in chosen]
-    for state in sorted({job.state for job in jobs}):  # some may only have pixels to make
-        ids = [job.id for job in jobs if job.state is state]
-        leased = connection.execute(sql.LEASE, {"ids": ids, "state": state, "now": now})
-        if leased.rowcount != len(ids):
-            raise LeaseLost(f"jobs {ids}: moved on while they were being claimed")
-    leases = [_lease_row(job, claim, now) for job in jobs]
-    connection.execute(sql.NEW_LEASE, leases)
+    ids = [job.id for job in jobs]
+    if run(connection, sql.LEASE, {"ids": ids, "now": now}).rowcount != len(ids):
+        raise LeaseLost(f"jobs {ids}: moved on while they were being claimed")
+    run(connection, sql.NEW_LEASE, [_lease_row(job, claim, now) for job in jobs])
     return jobs
 
 
@@ -62,7 +60,7 @@ def _tier_queues(
 ) -> dict[str, _TierQueue]:
     """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
-    for row in connection.execute(sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}).all():
+    for row in run(connection, sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}).all():
         where = {"lane": claim.lane, "tier": row.tier, "now": now, "limit": claim.limit}
         queues[row.tier] = _TierQueue(
             deque(Head(r.id, r.vft, r.cost_seconds) for r in limits.heads(connection, where)),
@@ -92,7 +90,8 @@ def _choose(
 def _store_queue(
     connection: Connection, lane: str, tier: str, queue: _TierQueue, now: float
 ) -> None:
-    connection.execute(
+    run(
+        connection,
         sql.SERVED,
         {
             "lane": lane,

@@ -16,13 +16,11 @@ from jobs.job import (
     SETTLED,
     TRANSITIONS,
     IllegalTransition,
-    JobState,
     RenderEvent,
     RenderState,
-    job_state,
 )
 from jobs.ledger import Beat, RenderBeat, Renewal
-from jobs.records import lock_jobs
+from jobs.prepared import run
 from jobs.rows import dump, load
 
 _EVENTS = {RenderState.RENDERING: RenderEvent.START, RenderState.FINISHING: RenderEvent.DECODED}
@@ -33,7 +31,6 @@ class _Stored:
     """What the ledger knows of one held job before this beat."""
 
     renewal: Renewal
-    state: JobState
     renders: dict[int, RenderState] = field(default_factory=dict)
     previews: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
@@ -43,21 +40,14 @@ def write_beats(
 ) -> list[Renewal]:
     """One Renewal per beat, in order. `cancelled` here means that a cancel is wanted: the caller
     settles it, with the progress that this beat has brought."""
-    lock_jobs(connection, [beat.job_id for beat in beats])
     stored = _renewed(connection, beats, lease_seconds, now)
     held = [beat for beat in beats if (beat.job_id, beat.fence) in stored]
     rows: list[dict[str, object]] = []
-    moves: dict[tuple[JobState, JobState], list[str]] = {}
     for beat in held:
         job = stored[beat.job_id, beat.fence]
         rows += [_row(beat.job_id, r, job) for r in beat.renders if _moves(r, job)]
-        state = job_state(job.renders.values(), leased=True)
-        if state is not job.state:
-            moves.setdefault((job.state, state), []).append(beat.job_id)
-    for (was, state), ids in moves.items():
-        connection.execute(sql.JOB_STATE, {"ids": ids, "was": was, "state": state})
     if rows:
-        connection.execute(sql.BEAT, rows)
+        run(connection, sql.BEAT, rows)
     return [_renewal(beat, stored.get((beat.job_id, beat.fence))) for beat in beats]
 
 
@@ -68,15 +58,17 @@ def _renewal(beat: Beat, job: _Stored | None) -> Renewal:
 def _renewed(
     connection: Connection, beats: Sequence[Beat], lease_seconds: float, now: float
 ) -> Mapping[tuple[str, int], _Stored]:
-    """Extend the leases that are still held: jobs by id and fence."""
+    """Extend the leases that are still held: jobs by id and fence, locked as by `lock_jobs`."""
     leases = {
+        "ids": [beat.job_id for beat in beats],
         "held": [(beat.job_id, beat.fence) for beat in beats],
         "lease_until": now + lease_seconds,
         "lease_seconds": lease_seconds,
     }
     statement = sql.RENEW_AT_ONCE
     if connection.dialect.name == "sqlite":
-        connection.execute(sql.RENEW, leases)
+        run(connection, sql.RENEW, leases)
+        leases = {"ids": leases["ids"]}
         statement = sql.RENEWED
     stored: dict[tuple[str, int], _Stored] = {}
     for (
@@ -84,15 +76,14 @@ def _renewed(
         fence,
         cancelled,
         yield_to,
-        state,
         index,
-        render_state,
+        state,
         previews,
-    ) in connection.execute(statement, leases):
+    ) in run(connection, statement, leases):
         if (job := stored.get((job_id, fence))) is None:
             renewal = Renewal(job_id, True, bool(cancelled), yield_to)
-            job = stored[job_id, fence] = _Stored(renewal, JobState(state))
-        job.renders[index] = RenderState(render_state)
+            job = stored[job_id, fence] = _Stored(renewal)
+        job.renders[index] = RenderState(state)
         job.previews[index] = load(previews)
     return stored
 
@@ -106,11 +97,13 @@ def _row(job_id: str, beat: RenderBeat, job: _Stored) -> dict[str, object]:
     event = _EVENTS.get(beat.state)
     if event is None:
         raise IllegalTransition(f"job {job_id}, image {beat.index}: a beat in state {beat.state}")
-    job.renders[beat.index] = TRANSITIONS[job.renders[beat.index]][event]
+    was = job.renders[beat.index]
+    job.renders[beat.index] = TRANSITIONS[was][event]
     previews = set(job.previews[beat.index]).union(beat.previews)
     return {
         "job_id": job_id,
         "idx": beat.index,
+        "was": was,
         "state": job.renders[beat.index],
         "pass_no": beat.pass_no,
         "previews": dump(sorted(previews)),

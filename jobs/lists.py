@@ -1,9 +1,10 @@
-"""Lists as parameters of statements: one text and one parameter however long they are, so that a
-statement is compiled, prepared and planned once."""
+"""Statements that the databases spell differently: row locks, and lists as parameters. These are
+one text and one parameter however long they are: a statement is prepared and planned once."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ARRAY, Dialect, Text, TextClause, TypeDecorator, bindparam, text
@@ -11,8 +12,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
+_LISTS = {"ids", "held"}
 
-class _Lists(TextClause):
+
+class _Spelled(TextClause):
     """A statement that is spelled as its database wants it."""
 
     inherit_cache = True
@@ -35,9 +38,21 @@ class _List(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """What the driver gets."""
-        if dialect.name == "postgresql" and not self.pairs:
-            return list(value)
-        return json.dumps(list(value))
+        return _of_driver(value, dialect.name, self.pairs)
+
+
+def _of_driver(values: Any, dialect: str, pairs: bool) -> Any:
+    if dialect == "postgresql" and not pairs:
+        return list(values)
+    return json.dumps(list(values))
+
+
+def of_driver(values: Mapping[str, Any], dialect: str) -> Mapping[str, Any]:
+    """Parameters with the lists among them as the driver gets them."""
+    lists = values.keys() & _LISTS
+    if not lists:
+        return values
+    return {**values, **{name: _of_driver(values[name], dialect, name == "held") for name in lists}}
 
 
 _SPELLED = {
@@ -45,6 +60,8 @@ _SPELLED = {
         "in :ids": "in (select value from json_each(:ids))",
         "in :held": """in (select json_extract(value, '$[0]'), json_extract(value, '$[1]')
             from json_each(:held))""",
+        " for update skip locked": "",  # one writer at a time: ours already
+        " for update": "",
     },
     "postgresql": {
         "in :ids": "= any(:ids)",
@@ -54,10 +71,10 @@ _SPELLED = {
 }
 
 
-@compiles(_Lists)
-def _spell(statement: _Lists, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(_Spelled)
+def _spell(statement: _Spelled, compiler: SQLCompiler, **options: Any) -> str:
     spelled = statement.text
-    for ours, theirs in _SPELLED[compiler.dialect.name].items():
+    for ours, theirs in _SPELLED.get(compiler.dialect.name, {}).items():
         spelled = spelled.replace(ours, theirs)
     clause = text(spelled).bindparams(*statement._bindparams.values())
     return str(compiler.visit_textclause(clause, **options))  # type: ignore[no-untyped-call]
@@ -65,9 +82,14 @@ def _spell(statement: _Lists, compiler: SQLCompiler, **options: Any) -> str:
 
 def of_ids(sql: str) -> TextClause:
     """A statement in which `in :ids` means a list of texts."""
-    return _Lists(sql).bindparams(bindparam("ids", type_=_List(pairs=False)))
+    return _Spelled(sql).bindparams(bindparam("ids", type_=_List(pairs=False)))
 
 
 def of_leases(sql: str) -> TextClause:
-    """A statement in which `in :held` means pairs of a job's id and its fence."""
-    return _Lists(sql).bindparams(bindparam("held", type_=_List(pairs=True)))
+    """As `of_ids`, and `in :held` means pairs of a job's id and its fence."""
+    return of_ids(sql).bindparams(bindparam("held", type_=_List(pairs=True)))
+
+
+def locking(sql: str) -> TextClause:
+    """A statement that ends in `for update`, which is all of it that SQLite does not know."""
+    return _Spelled(sql)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row
 
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue
+from jobs.prepared import run
 
 _BEYOND = 32  # read beyond what is claimed, for those who turn out to be at their limit
 _READS = 4  # a claim parks so many pages at most; the next one goes on
@@ -37,12 +38,12 @@ class Limits:
         """The next jobs of a tier that its tenants may render now; the others are parked."""
         limit = self._limits.get(where["tier"])
         if limit is None:
-            return list(connection.execute(sql.HEADS, where))
+            return list(run(connection, sql.HEADS, where))
         heads: list[Row[Any]] = []
         page = {**where, "limit": where["limit"] + _BEYOND}
         for _ in range(_READS):
             before = self._under_way.copy()
-            rows: list[Row[Any]] = list(connection.execute(sql.HEADS, page))
+            rows: list[Row[Any]] = list(run(connection, sql.HEADS, page))
             heads = [row for row in rows if self._fits(row, limit)]
             chosen = {row.id for row in heads}
             if parked := [row.id for row in rows if row.id not in chosen]:
@@ -69,7 +70,7 @@ def unpark(connection: Connection, tenants: Iterable[str]) -> None:
 
 def tenants_with_parked(connection: Connection, job_ids: Sequence[str]) -> Sequence[str]:
     """Those of these jobs' tenants that have parked ones."""
-    return [row[0] for row in connection.execute(sql.TENANTS_WITH_PARKED, {"ids": job_ids})]
+    return [row[0] for row in run(connection, sql.TENANTS_WITH_PARKED, {"ids": job_ids})]
 
 
 def stray_tenants(connection: Connection) -> Sequence[str]:

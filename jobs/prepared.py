@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, TextClause
+from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
 from sqlalchemy.dialects import postgresql, sqlite
+
+from jobs.lists import of_driver
 
 _DIALECTS: Mapping[str, Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="named"),
@@ -18,13 +20,16 @@ _DIALECTS: Mapping[str, Dialect] = {
 
 def run(
     connection: Connection,
-    statement: TextClause,
+    statement: ClauseElement,
     values: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-) -> CursorResult[Any]:
-    """`connection.execute` for a plain `text` whose values every driver knows."""
-    return connection.exec_driver_sql(_of_driver(statement, connection.dialect.name), values)
+) -> CursorResult[*tuple[Any, ...]]:
+    """`connection.execute` for a statement whose values and results need no SQLAlchemy types: those
+    that every driver knows, and the lists of lists.py."""
+    dialect = connection.dialect.name
+    parameters = of_driver(values, dialect) if isinstance(values, Mapping) else values
+    return connection.exec_driver_sql(_of_driver(statement, dialect), parameters)
 
 
 @cache
-def _of_driver(statement: TextClause, dialect: str) -> str:
+def _of_driver(statement: ClauseElement, dialect: str) -> str:
     return str(statement.compile(dialect=_DIALECTS[dialect]))

@@ -11,7 +11,8 @@ from jobs import statements as sql
 from jobs.job import HELD, Job, Render, RenderState
 from jobs.ledger import LeaseLost
 from jobs.parking import tenants_with_parked, unpark
-from jobs.rows import dump, job_from_row, render_from_row, storable
+from jobs.prepared import run
+from jobs.rows import dump, job_from_row, render_from_row, storable, stored_state
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
 
 
@@ -23,7 +24,7 @@ def lock_jobs(connection: Connection, job_ids: Sequence[str], *, skip: bool = Fa
     if connection.dialect.name == "sqlite":  # one writer at a time: ours already
         return sorted(set(job_ids))
     statement = sql.LOCK_FREE_JOBS if skip else sql.LOCK_JOBS
-    return [row[0] for row in connection.execute(statement, {"ids": list(job_ids)})]
+    return [row[0] for row in run(connection, statement, {"ids": list(job_ids)})]
 
 
 def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
@@ -31,9 +32,9 @@ def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
     if not job_ids:
         return {}
     renders: dict[str, list[Render]] = {}
-    for job_id, *row in connection.execute(sql.RENDERS, {"ids": job_ids}):
+    for job_id, *row in run(connection, sql.RENDERS, {"ids": job_ids}):
         renders.setdefault(job_id, []).append(render_from_row(row))
-    rows = connection.execute(sql.JOBS, {"ids": job_ids})
+    rows = run(connection, sql.JOBS, {"ids": job_ids})
     return {row[0]: job_from_row(row, renders[row[0]]) for row in rows}
 
 
@@ -54,16 +55,17 @@ def store_job(connection: Connection, before: Job, after: Job) -> None:
 
 def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None:
     """Each job over what it was, in a statement per table. LeaseLost when one has moved on."""
-    changed = connection.execute(sql.STORE_JOB, [_job_row(b, a) for b, a in moves])
+    changed = run(connection, sql.STORE_JOB, [_job_row(b, a) for b, a in moves])
     if changed.rowcount != len(moves):
         raise LeaseLost(f"jobs {[b.id for b, _ in moves]}: moved on while they were being written")
     renders = [(b.id, pair) for b, a in moves for pair in zip(b.renders, a.renders, strict=True)]
     if rows := [_render_row(job_id, b, a) for job_id, (b, a) in renders if b != a]:
-        connection.execute(sql.STORE_RENDER, rows)
+        run(connection, sql.STORE_RENDER, rows)
     if let_go := [b for b, a in moves if b.state in HELD and a.state not in HELD]:
+        ids = [job.id for job in let_go]
         leases = [(job.id, job.fence) for job in let_go]
-        connection.execute(sql.DROP_LEASES, {"held": leases})
-        unpark(connection, tenants_with_parked(connection, [job.id for job in let_go]))
+        run(connection, sql.DROP_LEASES, {"ids": ids, "held": leases})
+        unpark(connection, tenants_with_parked(connection, ids))
     for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
         _refund(connection, before, after)  # in an order that is the same for everybody
 
@@ -71,9 +73,9 @@ def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None
 def _job_row(before: Job, after: Job) -> dict[str, object]:
     return {
         "id": before.id,
-        "was": before.state,
+        "was": stored_state(before),
         "was_fence": before.fence,
-        "state": after.state,
+        "state": stored_state(after),
         "fence": after.fence,
         "attempts": after.attempts,
         "cancel_requested": after.cancel_requested,

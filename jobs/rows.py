@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any
 
-from jobs.job import Job, JobState, Render, RenderState
+from jobs.job import HELD, Job, JobState, Render, RenderState, job_state
 from jobs.request import ImageRequest, SourceImage
 
 _FIELDS = tuple(field.name for field in fields(ImageRequest))
@@ -75,7 +75,8 @@ def render_from_row(row: Sequence[Any]) -> Render:
 
 
 def job_from_row(row: Sequence[Any], renders: Iterable[Render]) -> Job:
-    """A row of statements.JOB_COLUMNS and the job's images in order."""
+    """A row of statements.JOB_COLUMNS and the job's images in order, which say how far it is."""
+    images = tuple(renders)
     (
         job_id, state, fence, attempts, cancel_requested, created_at, started_at, finished_at,
         deadline_at, watched_until, errors, request, worker,
@@ -83,8 +84,8 @@ def job_from_row(row: Sequence[Any], renders: Iterable[Render]) -> Job:
     return Job(
         id=job_id,
         request=request_from_json(request),
-        state=JobState(state),
-        renders=tuple(renders),
+        state=_state(JobState(state), images),
+        renders=images,
         fence=fence,
         worker=worker,
         created_at=created_at,
@@ -96,3 +97,12 @@ def job_from_row(row: Sequence[Any], renders: Iterable[Render]) -> Job:
         attempts=attempts,
         errors=load(errors),
     )
+
+
+def _state(stored: JobState, images: Iterable[Render]) -> JobState:
+    return job_state((r.state for r in images), leased=True) if stored in HELD else stored
+
+
+def stored_state(job: Job) -> JobState:
+    """What `job_from_row` makes that job's state of, beside its images."""
+    return JobState.LEASED if job.state in HELD else job.state

@@ -1,15 +1,16 @@
 """Every SQL statement of the ledger, written once for SQLite and PostgreSQL.
 
-Compiled once and cached by SQLAlchemy. Each write carries the state or fence that it expects.
+Compiled once and cached. Each write carries the state or fence that it expects.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, func, literal_column, select, text
+from sqlalchemy import text
 
+from jobs.lists import locking as _locking
 from jobs.lists import of_ids as _many
 from jobs.lists import of_leases as _held
-from jobs.schema import IN_SAMPLE, PARKED_FROM, jobs, lanes, renders
+from jobs.schema import IN_SAMPLE, PARKED_FROM
 
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
     j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request,
@@ -95,29 +96,16 @@ NEW_RENDER = text("""insert into renders
 # Ordered, or PostgreSQL trusts to meet a queued one soon among all that have ended.
 ANY_QUEUED = text("""select 1 from jobs where lane = :lane and state = 'queued'
     order by tier, vft, seq limit 1""")
-TIERS_OF_LANE = select(
-    lanes.c.tier, lanes.c.vtime, lanes.c.vtime_at, lanes.c.began, lanes.c.ended
-).where(lanes.c.lane == bindparam("lane"))
+_TIERS_OF_LANE = "select tier, vtime, vtime_at, began, ended from lanes where lane = :lane"
+TIERS_OF_LANE = text(_TIERS_OF_LANE)
 # Claims of one lane come one after the other: what one has served decides whom the next one serves.
-LOCK_TIERS_OF_LANE = TIERS_OF_LANE.order_by(lanes.c.tier).with_for_update()
-_NOT_PARKED = jobs.c.vft < literal_column(str(PARKED_FROM))
-HEADS = (
-    select(
-        jobs.c.id,
-        jobs.c.vft,
-        jobs.c.cost_seconds,
-        jobs.c.tenant,
-        select(func.count()).where(renders.c.job_id == jobs.c.id).scalar_subquery().label("images"),
-    )
-    .where(_NOT_PARKED)
-    .where(jobs.c.lane == bindparam("lane"), jobs.c.tier == bindparam("tier"))
-    .where(jobs.c.state == literal_column("'queued'"))  # as a literal, or no index is found
-    .where(jobs.c.deadline_at > bindparam("now"))
-    .where(jobs.c.watched_until.is_(None) | (jobs.c.watched_until > bindparam("now")))
-    .order_by(jobs.c.vft, jobs.c.seq)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)
-)
+LOCK_TIERS_OF_LANE = _locking(f"{_TIERS_OF_LANE} order by tier for update")
+HEADS = _locking(f"""select id, vft, cost_seconds, tenant,
+        (select count(*) from renders where job_id = jobs.id) as images
+    from jobs
+    where lane = :lane and tier = :tier and state = 'queued' and vft < {PARKED_FROM}
+      and deadline_at > :now and (watched_until is null or watched_until > :now)
+    order by vft, seq limit :limit for update skip locked""")
 RENDERS_OF = text("""select cast(coalesce(sum(images), 0) as integer) from leases
     where tenant = :tenant""")
 UNDER_WAY = text("select tenant, sum(images) as images from leases group by tenant")
@@ -138,8 +126,9 @@ STRAYS = text(f"""with recursive parked(tenant) as (
         and not exists (select 1 from leases l where l.tenant = parked.tenant)""")
 SERVED = text("""update lanes set vtime = :vtime, vtime_at = :now, began = :began, ended = :ended
     where lane = :lane and tier = :tier""")
-# What JobEvent.LEASE does to every one of them, in one go.
-LEASE = _many("""update jobs set state = :state, fence = fence + 1,
+# What JobEvent.LEASE does to every one of them, in one go. A held job is stored as leased, however
+# far its images are: so heartbeats leave this row, and all the indexes that its state is in, alone.
+LEASE = _many("""update jobs set state = 'leased', fence = fence + 1,
         started_at = coalesce(started_at, :now)
     where id in :ids and state = 'queued'""")
 NEW_LEASE = text("""insert into leases
@@ -168,32 +157,33 @@ PREEMPTED = _many("update jobs set preemptions = preemptions + 1 where id in :id
 WAY_MADE = _many("update jobs set way_made = :yes where id in :ids")
 
 # -- renew
+# By ids, too, because PostgreSQL would read all leases to find a few pairs.
 _RENEW = """update leases set lease_until = :lease_until, lease_seconds = :lease_seconds
-    where (job_id, fence) in :held"""
-_RENEWED = """select l.job_id, l.fence, l.cancel_requested, l.yield_to, j.state,
-        r.idx, r.state as render_state, r.previews
-    from {} l join jobs j on j.id = l.job_id join renders r on r.job_id = l.job_id"""
+    where job_id in :ids and (job_id, fence) in :held"""
+_RENEWED = """select l.job_id, l.fence, l.cancel_requested, l.yield_to, r.idx, r.state, r.previews
+    from {} l join renders r on r.job_id = l.job_id"""
 RENEW = _held(_RENEW)
-RENEWED = _held(f"{_RENEWED.format('leases')} where (l.job_id, l.fence) in :held")
-RENEW_AT_ONCE = _held(  # both, on PostgreSQL
-    f"with renewed as ({_RENEW} returning *) {_RENEWED.format('renewed')}"
-)
+RENEWED = _many(f"{_RENEWED.format('leases')} where l.job_id in :ids")
+# Both behind LOCK_JOBS, on PostgreSQL. It reads images as they were before it waited for a lock.
+RENEW_AT_ONCE = _held(f"""with locked as ({_LOCK}),
+        renewed as ({_RENEW} and job_id in (select id from locked) returning *)
+    {_RENEWED.format("renewed")}""")
 BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews = :previews,
         checkpoint = coalesce(:checkpoint, checkpoint)
-    where job_id = :job_id and idx = :idx""")
-# Of jobs whose lock and lease, which carries the fence, are held.
-JOB_STATE = _many("update jobs set state = :state where id in :ids and state = :was")
+    where job_id = :job_id and idx = :idx and state = :was""")
 
 # -- every other move of a job
+# Older ledgers stored of a held job what its images say, too.
 STORE_JOB = text("""update jobs set state = :state, fence = :fence, attempts = :attempts,
         cancel_requested = :cancel_requested, started_at = :started_at,
         finished_at = :finished_at, errors = :errors
-    where id = :id and state = :was and fence = :was_fence""")
+    where id = :id and fence = :was_fence
+      and case when state in ('running', 'finishing') then 'leased' else state end = :was""")
 STORE_RENDER = text("""update renders set state = :state, pass_no = :pass_no,
         attempts = :attempts, previews = :previews, blob = :blob, stage = :stage,
         categories = :categories, error = :error, checkpoint = :checkpoint
     where job_id = :job_id and idx = :idx and state = :was""")
-DROP_LEASES = _held("delete from leases where (job_id, fence) in :held")
+DROP_LEASES = _held("delete from leases where job_id in :ids and (job_id, fence) in :held")
 LEASE_PROGRESS = text("select progress from leases where job_id = :job_id")
 CANCEL_LEASE = text("update leases set cancel_requested = :yes where job_id = :job_id")
 

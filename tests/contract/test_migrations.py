@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
 
 from jobs.database import open_database
+from jobs.job import JobState
 from jobs.migrations import SCHEMA_VERSION, SchemaTooNew
 from jobs.rows import request_to_json
 from jobs.sql_ledger import SqlLedger
+from scripts.postgres import side_door
 from tests.contract.databases import PostgresServer
-from tests.contract.ledger_kit import wish
+from tests.contract.ledger_kit import LEASE_SECONDS, beat, claim_one, final_beat, picture, wish
 
 FIRST = (Path(__file__).parent / "schema_1.sql").read_text()
 """Version 1 as it was released; it never changes."""
@@ -123,3 +126,22 @@ def test_a_newer_database_is_refused_by_name(empty: str) -> None:
     database.close()
     with pytest.raises(SchemaTooNew, match=rf"its schema is version {SCHEMA_VERSION + 1}, this"):
         SqlLedger(empty)
+
+
+@pytest.mark.parametrize("stored", ["running", "finishing"])
+def test_a_job_that_an_older_ledger_held_goes_on(empty: str, stored: str) -> None:
+    """It told in the job's row how far the images are, too."""
+    with closing(SqlLedger(empty)) as ledger:
+        ledger.submit(wish())
+        job = claim_one(ledger)
+        ledger.renew([beat(job, 2) if stored == "running" else final_beat(job)], LEASE_SECONDS)
+        engine = side_door(empty)
+        with engine.begin() as connection:
+            connection.execute(text("update jobs set state = :state"), {"state": stored})
+        engine.dispose()
+        found = ledger.get(job.id)
+        assert found is not None
+        assert found.state.value == stored
+        done = ledger.finish_render(job.id, job.fence, 0, picture())
+        assert done.state is JobState.SUCCEEDED
+        assert ledger.get(job.id) == done

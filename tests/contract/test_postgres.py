@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import psycopg
 import pytest
 
 from jobs.database import open_database
 from jobs.group_commit import AsyncLedger
-from jobs.job import JobState
-from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded
+from jobs.job import JobState, RenderState
+from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.postgres import FAST, LocalPostgres
@@ -116,6 +119,33 @@ def test_who_ends_an_image_twice_at_the_same_time_ends_it_once(url: str) -> None
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(end, ledgers)) == [False, True]
     for ledger in ledgers:
+        ledger.close()
+
+
+def test_a_heartbeat_undoes_nothing_that_it_waited_for(url: str) -> None:
+    """It waits for the job's row, and has read the images before that."""
+    settling, beating = SqlLedger(url), SqlLedger(url)
+    settling.submit(wish(n=2))
+    job = claim_one(settling)
+    beats = [replace(beat(job, 2), renders=(*beat(job, 2).renders, *beat(job, 3, index=1).renders))]
+    with ThreadPoolExecutor(1) as pool:
+
+        def while_it_waits() -> Future[list[Renewal]]:
+            renewing = pool.submit(beating.renew, beats, LEASE_SECONDS)
+            with psycopg.connect(url) as beside:
+                while not beside.execute("select 1 from pg_locks where not granted").fetchone():
+                    assert not renewing.done()
+            return renewing
+
+        finish: Callable[[], Any] = partial(settling.finish_render, job.id, job.fence, 0, picture())
+        _, renewing = settling.together([finish, while_it_waits])
+        assert [renewal.held for renewal in renewing.result()] == [True]
+    stored = settling.get(job.id)
+    assert stored is not None
+    first, second = stored.renders
+    assert (first.state, first.blob) == (RenderState.SUCCEEDED, "images/x.png")
+    assert (second.state, second.pass_no) == (RenderState.RENDERING, 3)
+    for ledger in (settling, beating):
         ledger.close()
 
 
