@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,8 @@ from serve_app.vegas import Vegas
 
 MOST_WAITING = 10_000
 MOST_BYTES = 64 * 2**20
-"""What waits is bounded because memory is, and far beyond what a client would wait for."""
+"""What waits is bounded because memory is, and far beyond what a client would wait for. No tenant
+takes more of what is free than it leaves: who comes after a crowd of one finds room, too."""
 
 _Place = tuple[float, int, str, int, asyncio.Future[None]]
 """(stamp, number, tenant, bytes, its turn)."""
@@ -37,6 +39,8 @@ class AcceptLine:
         self._inside = 0
         self._line: list[_Place] = []  # a heap; who left it stays until its turn comes
         self._bytes = 0
+        self._places: Counter[str] = Counter()  # of each tenant in the line
+        self._sizes: Counter[str] = Counter()  # and their bytes
         self._stamps: dict[str, float] = {}  # of the last in the line of each tenant
         self._now = 0.0  # in virtual time: the stamp of the last who was let in
         self._number = 0
@@ -46,7 +50,7 @@ class AcceptLine:
 
     @asynccontextmanager
     async def place(self, tenant: str, weight: float, size_bytes: int) -> AsyncIterator[None]:
-        """Inside, when it is the tenant's turn. Raises LineFull."""
+        """Inside, when it is the tenant's turn. Raises LineFull: for this tenant."""
         if self._line or not self._room():
             await self._wait(tenant, weight, size_bytes)
         else:
@@ -63,12 +67,14 @@ class AcceptLine:
         return self._inside < int(self._limit.limit)
 
     async def _wait(self, tenant: str, weight: float, size_bytes: int) -> None:
-        if len(self._line) >= self._most or self._bytes + size_bytes > MOST_BYTES:
+        places, size = self._places[tenant] + 1, self._sizes[tenant] + size_bytes
+        if places > self._most - len(self._line) or size > MOST_BYTES - self._bytes:
             raise LineFull
         self._number += 1
         stamp = max(self._now, self._stamps.get(tenant, 0.0)) + 1 / weight
         turn = asyncio.get_running_loop().create_future()
         self._stamps[tenant] = stamp
+        self._places[tenant], self._sizes[tenant] = places, size
         self._bytes += size_bytes
         heapq.heappush(self._line, (stamp, self._number, tenant, size_bytes, turn))
         try:
@@ -83,9 +89,11 @@ class AcceptLine:
         while self._line and self._room():
             stamp, _, tenant, size_bytes, turn = heapq.heappop(self._line)
             self._bytes -= size_bytes
+            self._places[tenant] -= 1
+            self._sizes[tenant] -= size_bytes
             self._now = stamp
-            if self._stamps[tenant] == stamp:
-                del self._stamps[tenant]
+            if self._stamps[tenant] == stamp:  # its last
+                del self._stamps[tenant], self._places[tenant], self._sizes[tenant]
             if not turn.cancelled():
                 self._inside += 1
                 turn.set_result(None)

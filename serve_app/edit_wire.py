@@ -210,7 +210,9 @@ def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> 
 
 def json_hash(path: str, raw: bytes) -> str:
     """Of a JSON body: the same one elsewhere is another request."""
-    return hashlib.sha256(path.encode() + b"\n" + raw).hexdigest()
+    digest = hashlib.sha256(path.encode() + b"\n")
+    digest.update(raw)
+    return digest.hexdigest()
 
 
 def _typed(name: str, text: str) -> object:

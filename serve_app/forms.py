@@ -10,7 +10,7 @@ from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -48,7 +48,7 @@ async def read_form(
     """The form; its files are gone afterwards. Raises InvalidRequest, BodyTooLarge, BodyTooSlow."""
     most_bytes = limits.body_bytes + most_files * limits.image_bytes
     chunks = body_chunks(request, limits, most_bytes)
-    parser = MultiPartParser(
+    parser = _Bounded(
         _boundary(request),
         chunks,
         max_files=most_files,
@@ -94,6 +94,32 @@ def too_large(param: str, size_bytes: int, limits: LimitsSection) -> InvalidRequ
     """The refusal of a picture of so many bytes."""
     message = f"Invalid value for '{param}': {size_bytes} bytes, at most {limits.image_bytes}."
     return InvalidRequest(message, param=param, code="image_too_large")
+
+
+class _Bounded(MultiPartParser):
+    """Its text fields have `max_part_size` together, since they are kept in memory; and it has an
+    end: of one that was cut off, the last picture would be missing and nobody would say so."""
+
+    _text_bytes = 0
+    _ended = False
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_part.file is None:
+            self._text_bytes += end - start
+            if self._text_bytes > self.max_part_size:
+                raise MultiPartException(f"its fields have over {self.max_part_size} bytes.")
+        super().on_part_data(data, start, end)
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        parsed = await super().parse()
+        if not self._ended:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("it ends before its last boundary.")
+        return parsed
 
 
 def _boundary(request: Request) -> Headers:

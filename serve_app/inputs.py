@@ -30,7 +30,8 @@ INSIDE = 2
 """One is decoded while another is read or stored."""
 MOST_WAITING = 200
 MOST_ARRIVING = 32
-"""Large bodies of one tenant at a time; beyond, the disk would be its alone."""
+"""Large bodies of one tenant at a time; beyond, the disk would be its alone. Fewer when there
+is not as much room left for others."""
 
 
 class _Always(Vegas):
@@ -57,7 +58,7 @@ class Inputs:
         if not large:
             yield
             return
-        if self._arriving[tenant] >= MOST_ARRIVING or self._arriving.total() >= MOST_WAITING:
+        if self._arriving[tenant] >= min(MOST_ARRIVING, MOST_WAITING - self._arriving.total()):
             raise LineIsFull
         self._arriving[tenant] += 1
         try:

@@ -25,6 +25,9 @@ from serve_app.sizes import parse_size
 
 LARGEST_SEED = 2**63 - 1
 MOST_PARTIAL_IMAGES = 3
+MOST_PARTS = 65_536
+"""Of a JSON body: commas and brackets, those inside of text as well. Twice as many as the longest
+prompt could have; a large body of nothing else would take thirty times its size in memory."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CODES = {
     "extra_forbidden": "unknown_parameter",
@@ -201,6 +204,8 @@ def order_of(body: PictureBody, request: ImageRequest) -> Order:
 def read_json(raw: bytes) -> dict[str, Any]:
     """The JSON object, without what is null. Raises InvalidRequest."""
     try:
+        if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
+            raise ValueError("too many parts")
         document = json.loads(raw, parse_float=number)
     except (ValueError, RecursionError):
         raise InvalidRequest(

@@ -80,7 +80,8 @@ async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
             for given in form.files.values():
                 await given[0].seek(0)
             params = {role: role for role in pictures}
-            return _Edit(body, pictures, params, edit_wire.form_hash(form.fields, files))
+            body_hash = await asyncio.to_thread(edit_wire.form_hash, form.fields, files)
+            return _Edit(body, pictures, params, body_hash)
 
         yield read
 
@@ -114,7 +115,8 @@ async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
             named = {role: ref for role, ref in given.items() if ref is not None}
             _check_companions(named)
             params = {"image": "images", "mask": "mask", "markup": "markup"}
-            return _Edit(body, named, params, edit_wire.json_hash("edits", raw))
+            body_hash = await asyncio.to_thread(edit_wire.json_hash, "edits", raw)
+            return _Edit(body, named, params, body_hash)
 
         yield read
 

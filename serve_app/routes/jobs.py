@@ -73,7 +73,7 @@ async def events(request: Request, job_id: str) -> Response:
     return EventStream(stream, parts.config.gateway.keepalive_seconds)
 
 
-@router.get("/v1/jobs/{job_id}/images/{index}")
+@router.api_route("/v1/jobs/{job_id}/images/{index}", methods=["GET", "HEAD"])
 async def image(request: Request, job_id: str, index: str) -> Response:
     """A finished picture's bytes, with the API key or with a signed URL."""
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1

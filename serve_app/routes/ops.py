@@ -59,13 +59,13 @@ async def openapi(request: Request) -> Response:
     return json_response(document(parts.config, parts.can, root_path(request)))
 
 
-@router.get("/healthz")
+@router.api_route("/healthz", methods=["GET", "HEAD"])
 async def healthz() -> Response:
     """The process answers."""
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.api_route("/readyz", methods=["GET", "HEAD"])
 async def readyz(request: Request) -> Response:
     """The ledger answers too. Raises Unavailable."""
     try:
@@ -76,7 +76,7 @@ async def readyz(request: Request) -> Response:
     return json_response({"status": "ready"})
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 async def page() -> Response:
     """The studio."""
     return FileResponse(STUDIO / "index.html", headers=PAGE_HEADERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -52,14 +53,14 @@ async def tweaks(request: Request, image_id: str) -> Response:
     ):
         raw = await file.read()
         job, render = await own_image(parts, tenant.id, image_id)
-        body, prompt = edit_wire.parse_tweak(raw, job.request)
+        body, prompt = await asyncio.to_thread(edit_wire.parse_tweak, raw, job.request)
         accepted = edit_wire.edit_request(body, prompt, asked)
         found = {"image": await drawn(parts, job, render, image_id)}
         if body.mask is not None:
             found["mask"] = await find(parts, tenant.id, body.mask, "mask")
         params = {"image": "id", "mask": "mask"}
         accepted = await with_canvas(parts, accepted, body, found, params)
-    body_hash = edit_wire.json_hash(f"tweaks {image_id}", raw)
+    body_hash = await asyncio.to_thread(edit_wire.json_hash, f"tweaks {image_id}", raw)
     return await respond(request, wire.order_of(body, replace(accepted, body_hash=body_hash)))
 
 

@@ -538,6 +538,9 @@ def test_a_retry_finds_the_job_whose_answer_went_into_a_dead_connection(shared: 
 def test_health_readiness_and_the_page(shared: Stage) -> None:
     assert httpx.get(f"{shared.url}/healthz").json() == {"status": "ok"}
     assert httpx.get(f"{shared.url}/readyz").json() == {"status": "ready"}
+    for path in ("/healthz", "/readyz", "/"):  # as some load balancers ask
+        head = httpx.head(shared.url + path)
+        assert (head.status_code, head.content) == (200, b"")
     page = httpx.get(f"{shared.url}/")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import Any
 
 import httpx
@@ -20,7 +20,8 @@ from PIL import Image
 from engine.picture import read_png
 from engine.region import edit_passes, from_hex
 from jobs.job import Job, JobState
-from serve_app.inputs import MOST_ARRIVING
+from serve_app.errors import LineIsFull
+from serve_app.inputs import MOST_ARRIVING, Inputs
 from tests.contract.http_stage import Stage, config, drawn, stage
 from tests.contract.pictures import mask, picture
 
@@ -425,6 +426,44 @@ def test_one_tenants_slow_uploads_fill_only_their_own_room(shared: Stage) -> Non
         )
     answers = [answer.status_code for answer in (mine, others, small)]
     assert answers == [429, 200, 404]
+
+
+async def test_slow_uploads_of_a_few_tenants_leave_room_for_others() -> None:
+    room = Inputs(None, None)  # type: ignore[arg-type]
+    async with AsyncExitStack() as open_ones:
+        for number in range(20 * MOST_ARRIVING):
+            with suppress(LineIsFull):
+                await open_ones.enter_async_context(room.arriving(f"greedy{number % 20}", True))
+        await open_ones.enter_async_context(room.arriving("other", True))
+
+
+def test_a_form_that_is_cut_off_is_refused(http: httpx.Client, shared: Stage) -> None:
+    """Its last picture would be missing: here a mask, and everything would be drawn anew."""
+    files = {"image": picture(), "mask": mask()}
+    whole = http.build_request("POST", "/v1/images/edits", data={"prompt": "a"}, files=files)
+    body, kind = whole.read(), {"content-type": whole.headers["content-type"]}
+    before = shared.rows()
+    for cut in (body[:-20], body[:-4], body[: body.index(b'name="mask"')]):
+        answer = http.post("/v1/images/edits", content=cut, headers=kind)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_form"), cut
+    assert shared.rows() == before
+    assert http.post("/v1/images/edits", content=body, headers=kind).status_code == 200
+
+
+def test_the_fields_of_a_form_are_bounded_together(http: httpx.Client) -> None:
+    """They are in memory while the form comes in, slowly perhaps, beside many others."""
+    fields = {f"field{i}": "x" * (LIMITS["body_bytes"] // 4) for i in range(5)}
+    answer = http.post("/v1/images/edits", data=fields, files={"image": picture()})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_form")
+
+
+def test_json_of_many_small_parts_is_not_unpacked(http: httpx.Client) -> None:
+    body = b'{"prompt": "a", "images": [' + b"{}," * 100_000 + b"{}]}"
+    answer = http.post("/v1/images/edits", content=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+    prompt = "[,{" * 10_000  # a strange one, and all of it text
+    answer = http.post("/v1/images/edits", json={"prompt": prompt, "images": [{"file_id": "x"}]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_not_found")
 
 
 def test_a_body_is_bounded(http: httpx.Client) -> None:

@@ -168,12 +168,45 @@ async def test_leaving_at_the_moment_of_ones_turn_passes_it_on() -> None:
 
 async def test_a_full_line_says_so() -> None:
     service = Service(limit=1, most=2)
-    await service.arrive(["free0", "free1", "free2"])
+    await service.arrive(["free0", "free1", "other0"])
     with pytest.raises(LineFull):
-        await service.visit("free3")
+        await service.visit("third0")
     await service.let_out()
-    await service.arrive(["free4"])
+    await service.arrive(["third1"])
     assert len(service.line) == 2
+
+
+async def test_a_crowd_of_one_leaves_room_for_others() -> None:
+    service = Service(limit=1, most=8)
+    await service.arrive([f"free{i}" for i in range(5)])
+    with pytest.raises(LineFull):
+        await service.visit("free5")
+    await service.arrive(["other0", "other1"])
+    with pytest.raises(LineFull):
+        await service.visit("other2")
+    await service.arrive(["third0"])
+    assert len(service.line) == 7
+    await service.let_out(5)
+    await service.arrive(["free6", "free7"])  # who has left the line is not counted any more
+    assert len(service.line) == 4
+
+
+async def test_large_requests_of_one_leave_room_for_others() -> None:
+    line = Service(limit=0).line
+
+    async def wait(tenant: str) -> None:
+        async with line.place(tenant, 1.0, MOST_BYTES // 4):
+            pass
+
+    waiting = [asyncio.create_task(wait("free")) for _ in range(2)]
+    await settled()
+    with pytest.raises(LineFull):
+        await wait("free")
+    waiting.append(asyncio.create_task(wait("other")))
+    await settled()
+    assert len(line) == 3
+    for task in waiting:
+        task.cancel()
 
 
 async def test_what_waits_is_bounded_in_bytes_too() -> None:
