@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from deployments.serve_api import BROKEN
+
 
 class Effect(Enum):
     """What a change does once it is deployed; {} is the application or the deployment."""
@@ -24,6 +26,7 @@ class Effect(Enum):
     RESTARTS_DEPLOYMENT = "restarts every replica of {}"
     RESTARTS_APPLICATION = "restarts every replica of application {}"
     ADDS = "adds application {}"
+    TRIES_AGAIN = "tries again to start application {}"
     REMOVES = "removes application {}"
     IGNORED = "ignored while Serve runs: shut it down first (serve shutdown)"
 
@@ -69,11 +72,17 @@ def changes(status: dict[str, Any], config: dict[str, Any]) -> list[Change]:
         if running.get(name) is None:
             found.append(Change(name, UNSET, "new", Effect.ADDS, name))
         else:
-            found += _of_application(name, running[name], app)
+            edits = _of_application(name, running[name], app)
+            found += edits or _again(name, status["applications"][name]["status"])
     for name in running.keys() - wanted.keys():
         if status["applications"][name].get("source") != "imperative":
             found.append(Change(name, "runs", UNSET, Effect.REMOVES, name))
     return found
+
+
+def _again(name: str, status: str) -> list[Change]:
+    """Serve shows what it was told last, also when that did not start."""
+    return [Change(name, status, "RUNNING", Effect.TRIES_AGAIN, name)] if status in BROKEN else []
 
 
 def _whole(app: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

@@ -53,13 +53,12 @@ def _deploy(api: ServeApi, config: dict[str, Any], file: ServeFile, *, yes: bool
     console = speaker()
     found = changes(api.status(), config)
     explain(found, console)
-    if not found:
-        return 0
-    if (short := shortage(reservations(file), api.nodes())) is not None:
-        console.print(f"not now, but perhaps when nodes are added: {short}", style="yellow")
-    if not yes and not _agreed():
-        return 4
-    api.put(config)
+    if found:
+        if (short := shortage(reservations(file), api.nodes())) is not None:
+            console.print(f"not now, but perhaps when nodes are added: {short}", style="yellow")
+        if not yes and not _agreed():
+            return 4
+        api.put(config)
     api.await_running(config, console.print)
     console.print("it runs as the file says", style="green")
     return 0

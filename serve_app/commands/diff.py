@@ -18,6 +18,7 @@ STYLES = {
     Effect.LIVE: "green",
     Effect.SCALES: "green",
     Effect.ADDS: "green",
+    Effect.TRIES_AGAIN: "yellow",
     Effect.RESTARTS_DEPLOYMENT: "yellow",
     Effect.RESTARTS_APPLICATION: "yellow",
     Effect.REMOVES: "red",
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 def explain(found: Sequence[Change], console: Console) -> None:
     """The changes, those with the same effect together, the mildest first."""
     if not found:
-        console.print("nothing to change: what the file says is what runs")
+        console.print("nothing to change: what the file says is deployed")
     for effect in STYLES:
         for where in dict.fromkeys(c.said() for c in found if c.effect is effect):
             console.print(f"{where}:", style=STYLES[effect])

@@ -57,8 +57,8 @@ OF_THE_APPLICATION = {
 }
 
 
-def status(app: dict[str, Any]) -> dict[str, Any]:
-    running = {"deployed_app_config": app, "source": "declarative"}
+def status(app: dict[str, Any], how: str = "RUNNING") -> dict[str, Any]:
+    running = {"deployed_app_config": app, "source": "declarative", "status": how}
     return {"proxy_location": "HeadOnly", "applications": {app["name"]: running}}
 
 
@@ -155,6 +155,15 @@ def test_autoscaling_numbers_are_live() -> None:
 def test_nothing_changed_is_nothing() -> None:
     assert edited(copy.deepcopy(APP)) == []
     assert edited({**APP, "deployments": APP["deployments"][::-1]}) == []
+
+
+def test_what_was_told_and_did_not_start_is_told_again() -> None:
+    [change] = changes(status(APP, "DEPLOY_FAILED"), {"applications": [APP]})
+    assert (change.before, change.said()) == (
+        "DEPLOY_FAILED",
+        "tries again to start application lane",
+    )
+    assert changes(status(APP, "DEPLOYING"), {"applications": [APP]}) == []
 
 
 def test_applications_come_and_go() -> None:
