@@ -19,6 +19,7 @@ from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.settling import Finish
+from jobs.submitting import Submit
 from jobs.tiers import Tier
 
 
@@ -40,7 +41,7 @@ class AsyncLedger:
 
     async def submit(self, request: ImageRequest) -> Submission:
         """See Ledger."""
-        run = partial(self._ledger.submit, request)
+        run = Submit(self._ledger, request)
         result: Submission = await self._writes.ask(run, rows=f"{SUBMITS}{request.tenant}")
         return result
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-_LISTS = {"ids", "held"}
+_LISTS = {"ids", "held", "pairs"}
 
 
 class _Spelled(TextClause):
@@ -52,7 +52,7 @@ def of_driver(values: Mapping[str, Any], dialect: str) -> Mapping[str, Any]:
     lists = values.keys() & _LISTS
     if not lists:
         return values
-    return {**values, **{name: _of_driver(values[name], dialect, name == "held") for name in lists}}
+    return {**values, **{name: _of_driver(values[name], dialect, name != "ids") for name in lists}}
 
 
 _SPELLED = {
@@ -60,6 +60,8 @@ _SPELLED = {
         "in :ids": "in (select value from json_each(:ids))",
         "in :held": """in (select json_extract(value, '$[0]'), json_extract(value, '$[1]')
             from json_each(:held))""",
+        "from :pairs": """from (select json_extract(value, '$[0]') as first,
+            json_extract(value, '$[1]') as second from json_each(:pairs))""",
         " for update skip locked": "",  # one writer at a time: ours already
         " for update": "",
     },
@@ -67,6 +69,8 @@ _SPELLED = {
         "in :ids": "= any(:ids)",
         "in :held": """in (select value ->> 0, cast(value ->> 1 as bigint)
             from json_array_elements(cast(:held as json)))""",
+        "from :pairs": """from (select value ->> 0 as first, value ->> 1 as second
+            from json_array_elements(cast(:pairs as json)))""",
     },
 }
 
@@ -88,6 +92,11 @@ def of_ids(sql: str) -> TextClause:
 def of_leases(sql: str) -> TextClause:
     """As `of_ids`, and `in :held` means pairs of a job's id and its fence."""
     return of_ids(sql).bindparams(bindparam("held", type_=_List(pairs=True)))
+
+
+def of_pairs(sql: str) -> TextClause:
+    """A statement in which `from :pairs` means a table of texts, `first` and `second`."""
+    return _Spelled(sql).bindparams(bindparam("pairs", type_=_List(pairs=True)))
 
 
 def locking(sql: str) -> TextClause:

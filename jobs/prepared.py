@@ -25,6 +25,8 @@ def run(
 ) -> CursorResult[*tuple[Any, ...]]:
     """`connection.execute` for a statement whose values and results need no SQLAlchemy types: those
     that every driver knows, and the lists of lists.py."""
+    if len(values) == 1 and not isinstance(values, Mapping):
+        (values,) = values
     dialect = connection.dialect.name
     parameters = of_driver(values, dialect) if isinstance(values, Mapping) else values
     return connection.exec_driver_sql(_of_driver(statement, dialect), parameters)

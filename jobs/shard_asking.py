@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 from jobs.job import Job
-from jobs.ledger import LedgerUnavailable, Outcome
+from jobs.ledger import LedgerUnavailable, Outcome, Submission
+from jobs.request import ImageRequest
 from jobs.settling import Finish
 from jobs.shard import Shard
 from jobs.sql_ledger import SqlLedger
+from jobs.submitting import Submit
 
 Question = Callable[[SqlLedger], Any]
 Answers = Sequence[Any]
@@ -44,6 +46,21 @@ class Finishing:
     def on(self, ledger: SqlLedger) -> Finish:
         """As that ledger takes it among other calls."""
         return Finish(ledger, self.job_id, self.fence, self.index, self.outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitting:
+    """A `submit`, of which a shard accepts many at once."""
+
+    request: ImageRequest
+
+    def __call__(self, ledger: SqlLedger) -> Submission:
+        """Alone."""
+        return self.on(ledger)()
+
+    def on(self, ledger: SqlLedger) -> Submit:
+        """As that ledger takes it among other calls."""
+        return Submit(ledger, self.request)
 
 
 class ShardAsking:
@@ -132,5 +149,8 @@ def _called(call: Callable[[], Any]) -> Any:
 def _in_one_transaction(
     questions: Sequence[Question], durable: bool, ledger: SqlLedger
 ) -> list[Any]:
-    calls = [q.on(ledger) if isinstance(q, Finishing) else partial(q, ledger) for q in questions]
+    calls = [
+        q.on(ledger) if isinstance(q, Finishing | Submitting) else partial(q, ledger)
+        for q in questions
+    ]
     return ledger.together(calls, durable=durable)

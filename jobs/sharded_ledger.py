@@ -40,6 +40,7 @@ from jobs.shard_asking import (
     Plan,
     Question,
     ShardAsking,
+    Submitting,
     only,
     outcome_of,
     those_there,
@@ -119,7 +120,7 @@ class ShardedLedger:
     def submit(self, request: ImageRequest) -> Submission:
         """See Ledger."""
         shard = self._of_tenant(request.tenant)
-        return cast(Submission, self._write_one(shard, lambda ledger: ledger.submit(request)))
+        return cast(Submission, self._write_one(shard, Submitting(request)))
 
     def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         """See Ledger."""

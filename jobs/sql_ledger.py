@@ -33,7 +33,6 @@ from jobs.forgetting import (
 )
 from jobs.heartbeat import write_beats
 from jobs.job import HELD, Job, JobEvent, JobState
-from jobs.job_ids import new_job_id, virtual_shard
 from jobs.ledger import (
     Beat,
     Depth,
@@ -58,7 +57,7 @@ from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
 from jobs.settling import Finish
-from jobs.submitting import NewJobs, insert_job, is_newcomer, job_to_reattach, usage_of
+from jobs.submitting import Order, Submit, Terms, accept, is_newcomer, usage_of
 from jobs.tiers import DEFAULT_TIER, Tier
 from jobs.transactions import Transactions
 
@@ -128,7 +127,7 @@ class SqlLedger:
         self, calls: Sequence[Callable[[], T]], *, durable: bool = True
     ) -> list[T | Exception]:
         """See Ledger."""
-        return self._transactions.together(calls, durable, self._finish)
+        return self._transactions.together(calls, durable, self._finish, self._submit)
 
     # -- asking
 
@@ -137,9 +136,20 @@ class SqlLedger:
         """The tenants' keys, in the same database."""
         return self._accounts
 
-    @again_if_overtaken
     def submit(self, request: ImageRequest) -> Submission:
         """See Ledger. ValueError for text that no database stores faithfully."""
+        (submission,) = self._submit([Submit(self, request)])
+        return submission
+
+    @again_if_overtaken
+    def _submit(self, submits: Sequence[Submit]) -> list[Submission]:
+        """All, or none and why not one of them."""
+        orders = [self._order(submit.request) for submit in submits]
+        with self._write() as connection:
+            terms = Terms(self._now(connection), self._days, self._watch_grace_seconds)
+            return accept(connection, orders, terms)
+
+    def _order(self, request: ImageRequest) -> Order:
         stored = request_to_json(request)
         tier = self.tiers.get(request.tier, DEFAULT_TIER)
         tenant = Tenant(request.tenant, request.tier)
@@ -147,22 +157,7 @@ class SqlLedger:
             raise NotYetOpen(tenant.tier, tier.open_percent)
         if not tier.open_to_newcomer(tenant.id) and self._newcomer(tenant):
             raise NotYetOpen(tenant.tier, tier.newcomers_percent)
-        with self._write(tenant=request.tenant) as connection:
-            now = self._now(connection)
-            found = job_to_reattach(connection, request, now)
-            if found is not None:
-                lock_jobs(connection, [found])
-                until = now + self._watch_grace_seconds
-                connection.execute(sql.REJOIN, {"id": found, "until": until})
-                usage = usage_of(connection, tenant, tier, self._days, now)
-                return Submission(load_jobs(connection, [found])[found], True, usage)
-            watched_until = now + self._watch_grace_seconds if request.watched else None
-            job = Job.queued(new_job_id(virtual_shard(request.tenant)), request, now, watched_until)
-            new = self._transactions.new_jobs or NewJobs()
-            usage = insert_job(connection, job, new, stored=stored, tier=tier, days=self._days)
-            if new is not self._transactions.new_jobs:
-                new.write(connection)
-            return Submission(job, False, usage)
+        return Order(request, stored, tier)
 
     @again_if_overtaken
     def cancel(self, job_id: str) -> Job | None:

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from jobs.lists import locking as _locking
 from jobs.lists import of_ids as _many
 from jobs.lists import of_leases as _held
+from jobs.lists import of_pairs as _pairs
 from jobs.schema import IN_SAMPLE, PARKED_FROM
 
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
@@ -38,6 +39,9 @@ TENANT = text(_TENANT)
 KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
     where tenant = :tenant and idempotency_key = :key""")
+# Those of the keys that there are. A cross join, or SQLite looks through all of a tenant's jobs.
+KEYS = _pairs("""select tenant, idempotency_key from :pairs asked cross join jobs
+    where tenant = asked.first and idempotency_key = asked.second""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
 # A job that ended without a picture of ours is no answer to a retry; a cancelled one is dying; one
 # with a key is found by that alone.

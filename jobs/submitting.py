@@ -1,116 +1,146 @@
-"""The first transaction of a job: re-attach, or quota, stamp, job and renders. Of SqlLedger."""
+"""The first transaction of a job: re-attach, or quota, stamp, job and renders. Of SqlLedger.
+
+Orders that arrive together are accepted together: a tenant's take their quota and their places in
+the queue at once, and all rows are written in a statement per table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate, groupby
 
 from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.fair_queue import AGEING
 from jobs.job import Job
-from jobs.job_ids import parse_image_id
-from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Usage
+from jobs.job_ids import new_job_id, parse_image_id, virtual_shard
+from jobs.ledger import (
+    Ledger,
+    QueueFull,
+    QuotaExceeded,
+    Submission,
+    Usage,
+)
 from jobs.prepared import run
 from jobs.quota_days import QuotaDays
+from jobs.reattaching import job_to_reattach, may_reattach
+from jobs.records import load_jobs, lock_jobs
 from jobs.request import ImageRequest, Tenant
 from jobs.tiers import Tier
 
-_RETRY_SECONDS = 900.0  # a retry re-attaches to a job that is at most this old
-_LOST_SECONDS = 10.0
-"""So long after an answer a retry means that it was lost on its way: bytes lie in the buffers of
-kernels and proxies, and only the client knows what arrived. The SDK pauses 8 seconds at most."""
-_EQUAL_JOBS = 100  # so many of one body are looked at
-_KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long
 _NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True, slots=True)
-class _Admitted:
-    """What a new job has got: images of the day, and a place in the fair queue."""
+class Submit:
+    """One `submit` on its way. Those that arrive together are stored together, as Finish."""
 
-    usage: Usage
+    ledger: Ledger
+    request: ImageRequest
+
+    def __call__(self) -> Submission:
+        """Alone, as any other call."""
+        return self.ledger.submit(self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request that may become a job. stored: as the ledger keeps it. tier: what it promises."""
+
+    request: ImageRequest
+    stored: str
+    tier: Tier
+
+    @property
+    def flow(self) -> tuple[str, str, str]:
+        """Whose jobs follow one another: tenant, tier, lane."""
+        return self.request.tenant, self.request.tier, self.request.lane
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for all that is accepted in one transaction."""
+
+    now: float
+    days: QuotaDays
+    watch_grace_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What several orders of one flow ask for together."""
+
+    tenant: Tenant
+    lane: str
+    tier: Tier
+    jobs: int
+    images: int
+    cost_seconds: float
+    entered: bool  # the tenant, in this transaction
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """What they have got, with the last of them: images of the day, a place in the fair queue."""
+
+    used: int
     vft: float
 
 
-class NewJobs:
-    """Rows of jobs that this transaction has accepted and not yet written: those of many submits
-    are written together, before anybody looks for them."""
-
-    def __init__(self) -> None:
-        self._jobs: list[dict[str, object]] = []
-        self._renders: list[dict[str, object]] = []
-
-    def add(self, job: dict[str, object], renders: list[dict[str, object]]) -> None:
-        """One more."""
-        self._jobs.append(job)
-        self._renders += renders
-
-    def of(self, tenant: str) -> bool:
-        """Whether a job of the tenant is among them."""
-        return any(job["tenant"] == tenant for job in self._jobs)
-
-    def write(self, connection: Connection) -> None:
-        """In the order of their arrival."""
-        if self._jobs:
-            run(connection, sql.NEW_JOB, self._jobs)
-            run(connection, sql.NEW_RENDER, self._renders)
-            self._jobs, self._renders = [], []
-
-
-def job_to_reattach(connection: Connection, request: ImageRequest, now: float) -> str | None:
-    """The job that this request is a retry of, unanswered as far as its client can know.
-    IdempotencyMismatch for another body."""
-    if not _may_reattach(request):
-        return None
-    _enter_tenant(connection, request, now)
-    if request.idempotency_key is not None:
-        return _by_key(connection, request, now)
-    where = {"tenant": request.tenant, "body_hash": request.body_hash}
-    rows = connection.execute(
-        sql.BY_BODY, {**where, "since": now - _RETRY_SECONDS, "limit": _EQUAL_JOBS}
-    ).all()
-    return _to_rejoin(rows, now)
-
-
-def _to_rejoin(rows: Sequence[Any], now: float) -> str | None:
-    """Of jobs with the body of a retry, newest first, the one to answer it with: one without an
-    answer before one whose answer may be lost, one that is watched before one that was given up.
-
-    Then the one that was renewed longest ago: equal requests that are cut off together find a job
-    each, because who rejoins a job renews it.
-    """
-
-    def rank(row: Any) -> tuple[bool, bool, float]:
-        watched_until = row.watched_until or 0.0
-        return row.answered_at is not None, watched_until < now, watched_until
-
-    unsure = [r for r in rows if r.answered_at is None or r.answered_at > now - _LOST_SECONDS]
-    return str(min(unsure, key=rank).id) if unsure else None
-
-
-def _may_reattach(request: ImageRequest) -> bool:
-    return request.idempotency_key is not None or request.retry_count > 0
-
-
-def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | None:
-    row = run(
-        connection, sql.BY_KEY, {"tenant": request.tenant, "key": request.idempotency_key}
-    ).first()
-    if row is None:
-        return None
-    if row.created_at > now - _KEY_SECONDS:
-        if row.body_hash != request.body_hash:
-            raise IdempotencyMismatch(
-                f"Idempotency-Key {request.idempotency_key!r} was used with another body"
+def accept(connection: Connection, orders: Sequence[Order], terms: Terms) -> list[Submission]:
+    """Each one's job: that which it is a retry of, or a new one. All of them or, when something is
+    refused, none; who asked for it, only one that asks alone is told. Raises QuotaExceeded,
+    QueueFull, IdempotencyMismatch."""
+    entered = any(may_reattach(order.request) for order in orders)
+    if entered:
+        _enter_tenants(connection, orders, terms.now)
+    fresh = _fresh(connection, orders)
+    accepted = _insert(connection, {place: orders[place] for place in fresh}, terms, entered)
+    for place, order in enumerate(orders):
+        if place not in accepted:
+            found = job_to_reattach(connection, order.request, terms.now)
+            accepted[place] = (
+                _insert(connection, {0: order}, terms, entered)[0]
+                if found is None
+                else _rejoined(connection, order, found, terms)
             )
-        # One that nobody waited for was cancelled unanswered: the retry still wants its picture.
-        if row.state not in ("cancelled", "expired") and not row.cancel_requested:
-            return str(row.id)
-    connection.execute(sql.DROP_KEY, {"id": row.id})
-    return None
+    return [accepted[place] for place in range(len(orders))]
+
+
+def _fresh(connection: Connection, orders: Sequence[Order]) -> list[int]:
+    """Places of those that are no retry: neither of a job, nor of another one among them."""
+    requests = [order.request for order in orders]
+    keys = [(r.tenant, r.idempotency_key) for r in requests]
+    known = _known(connection, sorted({(tenant, key) for tenant, key in keys if key is not None}))
+    fresh = []
+    for place, request in enumerate(requests):
+        if request.idempotency_key is None:
+            if not may_reattach(request):
+                fresh.append(place)
+        elif keys[place] not in known:
+            known.add(keys[place])
+            fresh.append(place)
+    return fresh
+
+
+def _known(connection: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str | None]]:
+    """Those tenants' keys that there are jobs with."""
+    if not keys:
+        return set()
+    rows = run(connection, sql.KEYS, {"pairs": keys})
+    return {(row.tenant, row.idempotency_key) for row in rows}
+
+
+def _rejoined(connection: Connection, order: Order, job_id: str, terms: Terms) -> Submission:
+    """The job's answer is this order's too; who waits for it is waited for as if it were new."""
+    lock_jobs(connection, [job_id])
+    until = terms.now + terms.watch_grace_seconds
+    connection.execute(sql.REJOIN, {"id": job_id, "until": until})
+    tenant = Tenant(order.request.tenant, order.request.tier)
+    usage = usage_of(connection, tenant, order.tier, terms.days, terms.now)
+    return Submission(load_jobs(connection, [job_id])[job_id], True, usage)
 
 
 def is_newcomer(connection: Connection, tenant: Tenant) -> bool:
@@ -118,40 +148,86 @@ def is_newcomer(connection: Connection, tenant: Tenant) -> bool:
     return connection.execute(sql.KNOWN_TENANT, {"tenant": tenant.id}).first() is None
 
 
-def _enter_tenant(connection: Connection, request: ImageRequest, now: float) -> None:
-    """Know the tenant, and make its other submits wait until this one has ended."""
-    tenant = {"tenant": request.tenant, "tier": request.tier, "now": now}
-    run(connection, sql.TENANT, tenant)
+def _enter_tenants(connection: Connection, orders: Sequence[Order], now: float) -> None:
+    """Know the tenants, and make other submits of theirs wait until this transaction has ended."""
+    tiers = {order.request.tenant: order.request.tier for order in orders}
+    rows = [{"tenant": tenant, "tier": tiers[tenant], "now": now} for tenant in sorted(tiers)]
+    run(connection, sql.TENANT, rows)
 
 
-def insert_job(
-    connection: Connection, job: Job, new: NewJobs, *, stored: str, tier: Tier, days: QuotaDays
-) -> Usage:
-    """Take the quota, stamp the place in the fair queue, hand the job and its renders to `new`. The
-    tenant's usage with it. Raises QuotaExceeded, QueueFull."""
-    request = job.request
-    admitted = _admit(connection, job, tier, days) or _admit_slowly(connection, job, tier, days)
-    new.add(
-        {
-            "id": job.id,
-            "lane": request.lane,
-            "tier": request.tier,
-            "tenant": request.tenant,
-            "vft": admitted.vft,
-            "cost": request.cost_seconds,
-            "no": False,
-            "now": job.created_at,
-            "deadline_at": job.deadline_at,
-            "watched_until": job.watched_until,
-            "day": days.of(job.created_at),
-            "key": request.idempotency_key,
-            "body_hash": request.body_hash,
-            "request": stored,
-            "parent": _parent_of(request),
-        },
-        [{"job_id": job.id, "idx": r.index} for r in job.renders],
+def _insert(
+    connection: Connection, orders: Mapping[int, Order], terms: Terms, entered: bool
+) -> dict[int, Submission]:
+    """New jobs, by the same places. entered: whether their tenants are, in this transaction."""
+    accepted: dict[int, Submission] = {}
+    jobs: list[dict[str, object]] = []
+    renders: list[dict[str, object]] = []
+    places = sorted(orders, key=lambda place: orders[place].flow)
+    for _, flow in groupby(places, lambda place: orders[place].flow):
+        group = list(flow)
+        got = _admit_all(connection, [orders[place] for place in group], terms, entered)
+        for place, (job, usage, vft) in zip(group, got, strict=True):
+            accepted[place] = Submission(job, False, usage)
+            jobs.append(_job_row(job, orders[place].stored, vft, terms))
+            renders += [{"job_id": job.id, "idx": render.index} for render in job.renders]
+    if jobs:
+        run(connection, sql.NEW_JOB, jobs)
+        run(connection, sql.NEW_RENDER, renders)
+    return accepted
+
+
+def _admit_all(
+    connection: Connection, orders: Sequence[Order], terms: Terms, entered: bool
+) -> Iterator[tuple[Job, Usage, float]]:
+    """The jobs of one flow in their order, the usage after each, and its stamp: each follows the
+    one before it, by its cost, as if they had come one by one."""
+    requests, tier = [order.request for order in orders], orders[0].tier
+    images, costs = [r.n for r in requests], [r.cost_seconds for r in requests]
+    wanted = _Wanted(
+        Tenant(requests[0].tenant, requests[0].tier),
+        requests[0].lane,
+        tier,
+        len(orders),
+        sum(images),
+        sum(costs),
+        entered,
     )
-    return admitted.usage
+    got = _admit(connection, wanted, terms) or _admit_slowly(connection, wanted, terms)
+    resets_at = terms.days.end_of(terms.now)
+    shard = virtual_shard(wanted.tenant.id)
+    behind = zip(_after_each(images), _after_each(costs), strict=True)
+    for request, (later_images, later_cost) in zip(requests, behind, strict=True):
+        until = terms.now + terms.watch_grace_seconds if request.watched else None
+        job = Job.queued(new_job_id(shard), request, terms.now, until)
+        used = got.used - int(later_images)
+        usage = Usage(used, tier.images_per_day, terms.now, resets_at)
+        yield job, usage, got.vft - later_cost
+
+
+def _after_each(amounts: Sequence[float]) -> list[float]:
+    """The sum of those behind it."""
+    return list(accumulate(amounts[:0:-1], initial=0))[::-1]
+
+
+def _job_row(job: Job, stored: str, vft: float, terms: Terms) -> dict[str, object]:
+    request = job.request
+    return {
+        "id": job.id,
+        "lane": request.lane,
+        "tier": request.tier,
+        "tenant": request.tenant,
+        "vft": vft,
+        "cost": request.cost_seconds,
+        "no": False,
+        "now": job.created_at,
+        "deadline_at": job.deadline_at,
+        "watched_until": job.watched_until,
+        "day": terms.days.of(terms.now),
+        "key": request.idempotency_key,
+        "body_hash": request.body_hash,
+        "request": stored,
+        "parent": _parent_of(request),
+    }
 
 
 def _parent_of(request: ImageRequest) -> str | None:
@@ -160,25 +236,22 @@ def _parent_of(request: ImageRequest) -> str | None:
     return None if image is None else image[0]
 
 
-def _admit(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> _Admitted | None:
+def _admit(connection: Connection, wanted: _Wanted, terms: Terms) -> _Admitted | None:
     """What `_admit_slowly` does, where one statement can; None: it did nothing."""
-    request, limit = job.request, _limit(tier)
-    limited = tier.queued_jobs is not None
-    if connection.dialect.name != "postgresql" or limited or request.n > limit:
+    limit, limited = _limit(wanted.tier), wanted.tier.queued_jobs is not None
+    if connection.dialect.name != "postgresql" or limited or wanted.images > limit:
         return None
-    row = run(connection, sql.ADMIT, _taken(job, days, limit) | _stamped(job)).first()
-    if row is None:
-        return None
-    usage = Usage(row.used, tier.images_per_day, job.created_at, days.end_of(job.created_at))
-    return _Admitted(usage, row.vft)
+    row = run(connection, sql.ADMIT, _taken(wanted, terms) | _stamped(wanted, terms)).first()
+    return None if row is None else _Admitted(row.used, row.vft)
 
 
-def _admit_slowly(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> _Admitted:
-    if not _may_reattach(job.request):
-        _enter_tenant(connection, job.request, job.created_at)
-    usage = _take_quota(connection, job, tier, days)
-    _check_queue(connection, job.request, tier.queued_jobs)
-    return _Admitted(usage, _stamp(connection, job))
+def _admit_slowly(connection: Connection, wanted: _Wanted, terms: Terms) -> _Admitted:
+    tenant = wanted.tenant
+    if not wanted.entered:
+        run(connection, sql.TENANT, {"tenant": tenant.id, "tier": tenant.tier, "now": terms.now})
+    used = _take_quota(connection, wanted, terms)
+    _check_queue(connection, wanted)
+    return _Admitted(used, _stamp(connection, wanted, terms))
 
 
 def usage_of(
@@ -190,47 +263,47 @@ def usage_of(
     return Usage(int(used), tier.images_per_day, now, days.end_of(now))
 
 
-def _take_quota(connection: Connection, job: Job, tier: Tier, days: QuotaDays) -> Usage:
-    request, limit, now = job.request, _limit(tier), job.created_at
+def _take_quota(connection: Connection, wanted: _Wanted, terms: Terms) -> int:
     used = None
-    if request.n <= limit:
-        used = run(connection, sql.TAKE_QUOTA, _taken(job, days, limit)).scalar()
+    if wanted.images <= _limit(wanted.tier):
+        used = run(connection, sql.TAKE_QUOTA, _taken(wanted, terms)).scalar()
     if used is None:
-        tenant = Tenant(request.tenant, request.tier)
-        raise QuotaExceeded(request.n, usage_of(connection, tenant, tier, days, now))
-    return Usage(int(used), tier.images_per_day, now, days.end_of(now))
+        usage = usage_of(connection, wanted.tenant, wanted.tier, terms.days, terms.now)
+        raise QuotaExceeded(wanted.images, usage)
+    return int(used)
 
 
 def _limit(tier: Tier) -> int:
     return _NO_LIMIT if tier.images_per_day is None else tier.images_per_day
 
 
-def _taken(job: Job, days: QuotaDays, limit: int) -> dict[str, object]:
-    request = job.request
-    day = days.of(job.created_at)
-    return {"tenant": request.tenant, "day": day, "n": request.n, "limit": limit}
+def _taken(wanted: _Wanted, terms: Terms) -> dict[str, object]:
+    day, limit = terms.days.of(terms.now), _limit(wanted.tier)
+    return {"tenant": wanted.tenant.id, "day": day, "n": wanted.images, "limit": limit}
 
 
-def _check_queue(connection: Connection, request: ImageRequest, queued_jobs: int | None) -> None:
-    if queued_jobs is None:
+def _check_queue(connection: Connection, wanted: _Wanted) -> None:
+    most = wanted.tier.queued_jobs
+    if most is None:
         return
-    where = {"tenant": request.tenant, "lane": request.lane}
-    last = connection.execute(sql.LAST_ALLOWED, {**where, "limit": queued_jobs}).first()
-    if last is not None:
-        first = connection.execute(sql.FIRST_WAITING, where).scalar_one()
-        raise QueueFull(queued_jobs, str(first))
+    where = {"tenant": wanted.tenant.id, "lane": wanted.lane}
+    too_many = most - wanted.jobs + 1  # that wait already, for all of these to find room
+    if (
+        too_many <= 0
+        or connection.execute(sql.LAST_ALLOWED, {**where, "limit": too_many}).first() is not None
+    ):
+        raise QueueFull(most, str(connection.execute(sql.FIRST_WAITING, where).scalar()))
 
 
-def _stamp(connection: Connection, job: Job) -> float:
-    stamp = run(connection, sql.STAMP, _stamped(job)).scalar()
+def _stamp(connection: Connection, wanted: _Wanted, terms: Terms) -> float:
+    stamp = run(connection, sql.STAMP, _stamped(wanted, terms)).scalar()
     if stamp is None:
-        connection.execute(sql.NEW_LANE, _stamped(job))
-        stamp = run(connection, sql.STAMP, _stamped(job)).scalar_one()
+        connection.execute(sql.NEW_LANE, _stamped(wanted, terms))
+        stamp = run(connection, sql.STAMP, _stamped(wanted, terms)).scalar_one()
     return float(stamp)
 
 
-def _stamped(job: Job) -> dict[str, object]:
-    request = job.request
-    where = {"lane": request.lane, "tier": request.tier, "now": job.created_at}
-    mine = {"tenant": request.tenant, "cost": request.cost_seconds, "ageing": AGEING}
+def _stamped(wanted: _Wanted, terms: Terms) -> dict[str, object]:
+    where = {"lane": wanted.lane, "tier": wanted.tenant.tier, "now": terms.now}
+    mine = {"tenant": wanted.tenant.id, "cost": wanted.cost_seconds, "ageing": AGEING}
     return where | mine

@@ -1,12 +1,12 @@
 """One ledger client's transactions: their time, their errors, and several verbs in one of them.
 
-Knows nothing of jobs but that new ones may be written together. Of SqlLedger.
+Knows nothing of jobs but that some verbs are better done for many at once. Of SqlLedger.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,18 +21,18 @@ from jobs.errors import Overtaken, duplicate, ends_all, translated
 from jobs.ledger import LedgerUnavailable
 from jobs.outage import Outage
 from jobs.settling import Finish
-from jobs.submitting import NewJobs
+from jobs.submitting import Submit
 
 T = TypeVar("T")
 Finishes = Callable[[Sequence[Finish]], Sequence[Any]]
+Submits = Callable[[Sequence[Submit]], Sequence[Any]]
 
 
 class _OfThread(threading.local):
-    """A thread's open transaction, the time in it, and the jobs that it has yet to write."""
+    """A thread's open transaction, and the time in it."""
 
     connection: Connection | None = None
     now: float | None = None
-    new: NewJobs | None = None
 
 
 class _OneRaised(Exception):
@@ -41,10 +41,10 @@ class _OneRaised(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Mode:
-    """How a batch runs its calls, and what gathers the jobs that they submit."""
+    """How a batch runs its calls. at_once: verbs that do many calls, by the kind of call."""
 
     run: Callable[[Connection, Callable[[], Any]], Any]
-    new: NewJobs | None
+    at_once: Mapping[type, Callable[[Sequence[Any]], Sequence[Any]]]
 
 
 class Transactions:
@@ -57,22 +57,11 @@ class Transactions:
         self._own = _OfThread()
         self._one_raised = False  # in the last batch
 
-    @property
-    def new_jobs(self) -> NewJobs | None:
-        """Where this thread's batch gathers jobs; None: they are to be written at once."""
-        return self._own.new
-
     @contextmanager
-    def write(
-        self, engine: Engine | None = None, *, tenant: str | None = None
-    ) -> Iterator[Connection]:
-        """One transaction, or a part of the one that `together` has open on this thread: then what
-        was submitted in it is written first, unless it cannot matter to this `tenant`."""
+    def write(self, engine: Engine | None = None) -> Iterator[Connection]:
+        """One transaction, or a part of the one that `together` has open on this thread."""
         shared = self._own.connection
         if shared is not None:
-            new = self._own.new
-            if new is not None and (tenant is None or new.of(tenant)):
-                new.write(shared)
             yield shared
             return
         with self._errors(), (engine or self._database.durable).begin() as connection:
@@ -109,11 +98,12 @@ class Transactions:
             raise meaning from error
 
     def together(
-        self, calls: Sequence[Callable[[], T]], durable: bool, finish: Finishes
+        self, calls: Sequence[Callable[[], T]], durable: bool, finish: Finishes, submit: Submits
     ) -> list[T | Exception]:
         """Run several write verbs in ONE transaction, each as in a savepoint of its own: what one
         raises is its result and undoes nothing of its neighbours. LedgerUnavailable ends them all.
-        finish: stores `finish_render`s that follow each other at once.
+        finish: stores `finish_render`s that follow each other at once, each with its own result.
+        submit: accepts `submit`s, all or none.
 
         Without savepoints while none raises. When another such batch needed the same rows in
         another order, each runs alone.
@@ -121,34 +111,33 @@ class Transactions:
         try:
             if not self._one_raised:
                 try:
-                    return self._all(calls, durable, finish, _Mode(_plainly, NewJobs()))
+                    plainly = _Mode(_plainly, {Finish: finish, Submit: submit})
+                    return self._all(calls, durable, plainly)
                 except _OneRaised:
                     self._one_raised = True
-            results = self._all(calls, durable, finish, _Mode(_in_savepoint, None))
+            results = self._all(calls, durable, _Mode(_in_savepoint, {Finish: finish}))
             self._one_raised = any(isinstance(result, Exception) for result in results)
         except Overtaken:
             results = [_outcome(call) for call in calls]
         return results
 
     def _all(
-        self, calls: Sequence[Callable[[], T]], durable: bool, finish: Finishes, mode: _Mode
+        self, calls: Sequence[Callable[[], T]], durable: bool, mode: _Mode
     ) -> list[T | Exception]:
-        results: list[T | Exception] = []
+        results: list[Any] = []
         with self.write(None if durable else self._database.relaxed) as connection:
-            self._own.connection, self._own.new = connection, mode.new
+            self._own.connection = connection
             try:
-                for finishing, group in groupby(calls, lambda call: isinstance(call, Finish)):
-                    if finishing:
-                        finishes: list[Any] = list(group)
-                        done = mode.run(connection, partial(finish, finishes))
-                        failed = isinstance(done, Exception)
-                        results.extend([done] * len(finishes) if failed else done)
-                    else:
+                for kind, group in groupby(calls, type):
+                    if (verb := mode.at_once.get(kind)) is None:
                         results.extend(mode.run(connection, call) for call in group)
-                if mode.new is not None:
-                    mode.new.write(connection)
+                        continue
+                    alike = list(group)
+                    done = mode.run(connection, partial(verb, alike))
+                    failed = isinstance(done, Exception)
+                    results.extend([done] * len(alike) if failed else done)
             finally:
-                self._own.connection = self._own.new = None
+                self._own.connection = None
         return results
 
 
