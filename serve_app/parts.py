@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from pydantic_core import to_json
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from autoscaling.lane_heat import LaneHeat
@@ -32,7 +32,7 @@ from serve_app.prices import Prices
 from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
 
-SEEDS = 2**53
+SEED_BITS = 53
 """Seeds that we choose ourselves stay below what a browser's numbers hold exactly."""
 DRAINED_BODIES = 8
 SLOWEST_BYTES_PER_SECOND = 65_536
@@ -103,7 +103,7 @@ def _take(buckets: Buckets, who: str, whose: str, per_second: float) -> None:
 
 def fresh_seed() -> int:
     """A seed for a request that names none."""
-    return secrets.randbelow(SEEDS)
+    return secrets.randbits(SEED_BITS)
 
 
 def json_response(
@@ -128,22 +128,24 @@ async def body_chunks(
     request: Request, limits: LimitsSection, most_bytes: int
 ) -> AsyncGenerator[bytes]:
     """The body as it comes. Raises BodyTooLarge as soon as it is known to be too long, and
-    BodyTooSlow; large bodies may take longer, as far as they keep coming.
+    BodyTooSlow; large bodies may take longer, as far as they keep coming. Not from Starlette's
+    `stream`, whose end would be waited for with a timeout of its own.
 
     What comes beyond is read and dropped for a while, so that the client gets to see the answer.
     """
     declared = request.headers.get("content-length", "")
     size, too_large = 0, declared.isdigit() and int(declared) > most_bytes
     patience = asyncio.get_running_loop().time() + limits.body_seconds
-    stream = aiter(request.stream())
-    while True:
+    more = True
+    while more:
         try:
             async with asyncio.timeout_at(patience + size / SLOWEST_BYTES_PER_SECOND):
-                chunk = await anext(stream, None)
+                message = await request.receive()
         except TimeoutError:
             raise BodyTooSlow from None
-        if chunk is None:
-            break
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         too_large = too_large or size > most_bytes
         if not too_large:

@@ -39,4 +39,6 @@ class Prices:
                 self._known = {cost.kind: cost for cost in costs}
         prior = request.cost_seconds / request.n
         seconds = predicted_seconds(request, self._known, prior)
+        if seconds == prior:
+            return request
         return replace(request, cost_seconds=request.n * seconds)

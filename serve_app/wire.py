@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -147,12 +147,14 @@ def parse_generation(
     """
     asked = Asked(wishes, tenant, config, can, seed)
     body = parse_body(GenerationBody, read_json(raw))
-    request = picture_request(body, body.prompt, asked)
-    return order_of(body, replace(request, body_hash=hashlib.sha256(raw).hexdigest()))
+    body_hash = hashlib.sha256(raw).hexdigest()
+    return order_of(body, picture_request(body, body.prompt, asked, body_hash))
 
 
-def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageRequest:
-    """The request, but for its body_hash. Raises as `parse_generation` does."""
+def picture_request(
+    body: PictureBody, prompt: str, asked: Asked, body_hash: str = ""
+) -> ImageRequest:
+    """The request. Raises as `parse_generation` does."""
     wishes, tenant, config = asked.wishes, asked.tenant, asked.config
     _check_prompt(prompt, config.limits.prompt_characters)
     if body.model not in (None, config.model.name, *config.model.aliases):
@@ -192,6 +194,7 @@ def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageReques
         watched=not wishes.respond_async,
         deadline_seconds=config.limits.deadline_seconds,
         idempotency_key=wishes.idempotency_key,
+        body_hash=body_hash,
         retry_count=wishes.retry_count,
     )
 
@@ -206,7 +209,7 @@ def read_json(raw: bytes) -> dict[str, Any]:
     try:
         if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
             raise ValueError("too many parts")
-        document = json.loads(raw, parse_float=number)
+        document = _JSON.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
     except (ValueError, RecursionError):
         raise InvalidRequest(
             "We could not parse the JSON body of your request.", code="invalid_json"
@@ -220,6 +223,9 @@ def number(text: str) -> int | float:
     """JSON has one kind of number: 2.0 is as whole as 2."""
     value = float(text)
     return int(value) if value.is_integer() else value
+
+
+_JSON = json.JSONDecoder(parse_float=number)  # json.loads would make one for every request
 
 
 def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:
