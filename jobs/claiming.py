@@ -40,7 +40,7 @@ def claim_jobs(
     connection: Connection, fair_queue: FairQueue, claim: Claim, now: float
 ) -> list[Job]:
     """See Ledger.claim; inside the caller's transaction."""
-    queues = _tier_queues(connection, Limits(connection, fair_queue), claim, now)
+    queues = _tier_queues(connection, fair_queue, claim, now)
     chosen = _choose(fair_queue, queues, claim.limit)
     if not chosen:
         return []
@@ -56,11 +56,13 @@ def claim_jobs(
 
 
 def _tier_queues(
-    connection: Connection, limits: Limits, claim: Claim, now: float
+    connection: Connection, fair_queue: FairQueue, claim: Claim, now: float
 ) -> dict[str, _TierQueue]:
     """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
-    for row in run(connection, sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}).all():
+    rows = run(connection, sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}).all()
+    limits = Limits(connection, fair_queue)  # knows now what those before us have claimed
+    for row in rows:
         where = {"lane": claim.lane, "tier": row.tier, "now": now, "limit": claim.limit}
         queues[row.tier] = _TierQueue(
             deque(Head(r.id, r.vft, r.cost_seconds) for r in limits.heads(connection, where)),

@@ -17,7 +17,7 @@ import pytest
 
 from jobs.database import open_database
 from jobs.group_commit import AsyncLedger
-from jobs.job import JobState, RenderState
+from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -146,6 +146,29 @@ def test_a_heartbeat_undoes_nothing_that_it_waited_for(url: str) -> None:
     assert (first.state, first.blob) == (RenderState.SUCCEEDED, "images/x.png")
     assert (second.state, second.pass_no) == (RenderState.RENDERING, 3)
     for ledger in (settling, beating):
+        ledger.close()
+
+
+def test_claims_at_the_same_time_keep_to_what_a_tenant_may_draw_at_once(url: str) -> None:
+    """The second one waits for the first, and counts what is under way after that."""
+    tiers = {"free": Tier(concurrent_renders=1)}
+    first, second = (SqlLedger(url, tiers=tiers) for _ in range(2))
+    first.submit(wish())
+    with ThreadPoolExecutor(1) as pool:
+
+        def while_it_waits() -> Future[list[Job]]:
+            second.submit(wish(seed=8))
+            claiming = pool.submit(second.claim, "chat", "w2", 1, LEASE_SECONDS)
+            with psycopg.connect(url) as beside:
+                while not beside.execute("select 1 from pg_locks where not granted").fetchone():
+                    assert not claiming.done()
+            return claiming
+
+        claim: Callable[[], Any] = partial(claim_one, first)
+        held, claiming = first.together([claim, while_it_waits])
+        assert held.state is JobState.LEASED
+        assert claiming.result() == []
+    for ledger in (first, second):
         ledger.close()
 
 
