@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import random
 import shutil
 import signal
 import socket
@@ -47,7 +48,8 @@ LOGICAL_NODES = (
 )
 """What Ray's fake node provider wants to find; it adds raylets instead of machines."""
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 60.0
+FREE_PORTS = range(20_000, 32_768)
+START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 RETIRE_SECONDS = 10.0
 OBJECT_STORE_BYTES = 200_000_000
@@ -217,10 +219,13 @@ def end_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port that is free, and that nobody gets by chance before it is used: it is none of those
+    that systems take for outgoing connections, nor of those that Ray's workers take."""
+    for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise ClusterFailed(f"no port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free")
 
 
 def require_free(port: int) -> None:
@@ -251,6 +256,8 @@ def end_leftovers(pids: list[int], seconds: float) -> None:
     for pid in left:
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
+    while any(alive(pid) for pid in left) and time.monotonic() < deadline + STOP_SECONDS:
+        time.sleep(0.01)
 
 
 def alive(pid: int) -> bool:

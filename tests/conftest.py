@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.contract.databases import PostgresServer, postgres_server
 
-settings.register_profile("suite", deadline=None)  # a busy machine fails no test
+# A busy machine fails no test.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+_patience = httpx._config.DEFAULT_TIMEOUT_CONFIG  # one object, which every call has by default
+_patience.connect = _patience.read = _patience.write = _patience.pool = 60.0
 
 
 @pytest.fixture(scope="session")

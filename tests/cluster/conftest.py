@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,18 @@ import pytest
 import yaml
 
 from deployments.local import alive, descendants, free_port
-from deployments.serve_api import ServeApi
+from deployments.serve_api import ClusterFailed, ServeApi
+from jobs.sql_ledger import SqlLedger
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, PAID_KEY = "sk-local", "sk-paid"
+PATIENCE_SECONDS = 120
+"""How long a condition may take on a slow machine that also does something else."""
+AGES = "xhigh"
+"""The quality of a render that goes on for half a minute, unless it is cancelled."""
+MOST_PASSES = 256
+LEASE_SECONDS = 10.0
+"""Longer than a machine stands still, and short enough to wait for that of a killed dispatcher."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,72 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def wait_until(met: object, seconds: float, what: str) -> None:
+def wait_until(met: object, what: str) -> None:
     """Poll a condition; fails with `what` when it never holds."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not met():  # type: ignore[operator]
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s: {what}")
+            pytest.fail(f"not within {PATIENCE_SECONDS} s: {what}")
         time.sleep(0.1)
+
+
+def dsn(cluster: Running) -> str:
+    """Of the ledger."""
+    config = yaml.safe_load(cluster.config.read_text())
+    return str(config["applications"][0]["args"]["ledger"]["dsn"])
+
+
+def count_jobs(cluster: Running, which: str = "true") -> int:
+    """So many the ledger has."""
+    with closing(sqlite3.connect(dsn(cluster).removeprefix("sqlite:///"))) as ledger:
+        return int(ledger.execute(f"select count(*) from jobs where {which}").fetchone()[0])
+
+
+def cancel_all(cluster: Running) -> None:
+    """Everything that has not ended, and wait for that."""
+    with closing(SqlLedger(dsn(cluster))) as ledger:
+        for tenant in ("local", "paid"):
+            for job in ledger.recent(tenant, 1000):
+                if not job.ended:
+                    ledger.cancel(job.id)
+    wait_until(lambda: count_jobs(cluster, "finished_at is null") == 0, "the rest is cancelled")
+
+
+def settled(cluster: Running) -> bool:
+    """Whether Serve has all the replicas that it wants, and all of their processes live, and no
+    others."""
+    try:
+        applications = ServeApi(cluster.dashboard).status()["applications"].values()
+    except ClusterFailed:
+        return False
+    deployments = [d for app in applications for d in app["deployments"].values()]
+    replicas = [replica for d in deployments for replica in d["replicas"]]
+    return (
+        {app["status"] for app in applications} == {"RUNNING"}
+        and {d["status"] for d in deployments} == {"HEALTHY"}
+        and {replica["state"] for replica in replicas} == {"RUNNING"}
+        and all(len(d["replicas"]) == d["target_num_replicas"] for d in deployments)
+        and {replica["pid"] for replica in replicas} == set(cluster.pids("ServeReplica:"))
+    )
+
+
+@pytest.fixture
+def at_rest(cluster: Running) -> None:
+    """Whatever an earlier test left under way has ended."""
+    wait_until(lambda: count_jobs(cluster, "finished_at is null") == 0, "no job is left")
+    wait_until(lambda: settled(cluster), "no replica comes or goes")
+
+
+@contextmanager
+def paused(pids: list[int]) -> Iterator[None]:
+    """These processes stand still inside."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -71,7 +140,7 @@ def beside(cluster: Running, second: dict[str, Any]) -> Iterator[ServeApi]:
     yield serve
     serve.put(before)
     gone = second["name"]
-    wait_until(lambda: gone not in serve.status()["applications"], 60, f"{gone} is gone")
+    wait_until(lambda: gone not in serve.status()["applications"], f"{gone} is gone")
 
 
 def own_application(cluster: Running) -> dict[str, Any]:
@@ -88,7 +157,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     args = config["applications"][0]["args"]
     args["ledger"]["dsn"] = f"sqlite:///{folder}/ledger.db"
     args["blobs"]["directory"] = f"{folder}/blobs"
-    args["qualities"] = {"xhigh": 200}  # eight seconds, for who needs to meet a render under way
+    args["model"]["options"] = {"pass_ms": 100, "per_row_ms": 5}
+    args["qualities"] = {"low": 2, "medium": 4, "high": 8, "max": 12, AGES: MOST_PASSES}
+    args["dispatcher"] = {"lease_seconds": LEASE_SECONDS}
     args["tiers"]["pro"] = {"weight": 9}
     args["keys"].append({"key": PAID_KEY, "tenant": "paid", "tier": "pro"})
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -105,7 +176,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         )
     try:
         wait_until(
-            lambda: "Ctrl-C" in log.read_text() or process.poll() is not None, 300, "cluster is up"
+            lambda: "Ctrl-C" in log.read_text() or process.poll() is not None, "cluster is up"
         )
         said = dict(re.findall(r"^(\w+) +(\S+)$", log.read_text(), re.MULTILINE))
         assert process.poll() is None, log.read_text()
@@ -120,7 +191,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     finally:
         ours = descendants(process.pid)
         process.send_signal(signal.SIGINT)
-        code = process.wait(60)
+        code = process.wait(PATIENCE_SECONDS)
     left = [command_line(pid) for pid in ours if alive(pid)]
     assert code == 0, log.read_text()
     assert left == [], "processes outlived Ctrl-C"

@@ -15,16 +15,15 @@ import pytest
 import yaml
 
 from serve_app.__main__ import main
-from tests.cluster.conftest import Running, wait_until
-from tests.cluster.test_cluster import draw_all, headers
+from tests.cluster.conftest import PAID_KEY, Running, count_jobs, wait_until
+from tests.cluster.test_cluster import SLOTS, draw_while, headers, submit
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import
     import deployments.serve_schema  # noqa: F401
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 
-SEEDS = range(16)
 FREE = {"weight": 1, "images_per_day": None}
 PRO = {"weight": 9}
 Edit = dict[str, Any]
@@ -50,17 +49,24 @@ def apply(cluster: Running, file: str) -> int:
 
 
 def apply_under_load(cluster: Running, file: str) -> None:
-    """Draws while the file is applied; every picture arrives."""
+    """Others draw while the file is applied; every picture arrives."""
 
     def rendering() -> bool:
-        jobs = httpx.get(f"{cluster.api}/v1/jobs", headers=headers(), timeout=60).json()["data"]
-        return "running" in {job["state"] for job in jobs}
+        jobs = httpx.get(f"{cluster.api}/v1/jobs", headers=headers(PAID_KEY), timeout=60).json()
+        return "running" in {job["state"] for job in jobs["data"]}
 
     def edit() -> None:
-        wait_until(rendering, 30, "renders run")
+        wait_until(rendering, "renders run")
         assert apply(cluster, file) == 0
 
-    assert len(set(asyncio.run(draw_all(cluster.api, SEEDS, 0, edit)))) == len(SEEDS)
+    accepted = submit(cluster.api)
+    pictures = asyncio.run(draw_while(cluster.api, PAID_KEY, 2 * SLOTS, edit))
+    assert len(set(pictures)) == len(pictures) >= 2 * SLOTS
+    wait_until(lambda: count_jobs(cluster, succeeded(accepted)) == 1, "the free one arrives, too")
+
+
+def succeeded(job_id: str) -> str:
+    return f"id = '{job_id}' and state = 'succeeded'"
 
 
 def live(**sections: Any) -> list[Edit]:
@@ -68,13 +74,14 @@ def live(**sections: Any) -> list[Edit]:
     return [{"name": name, "user_config": sections} for name in ("Gateway", "Dispatcher")]
 
 
-def submitted(cluster: Running, **wishes: Any) -> httpx.Response:
+def answered(cluster: Running, **wishes: Any) -> int:
+    """The status that an async job gets."""
     return httpx.post(
         f"{cluster.api}/v1/images/generations",
         headers={**headers(), "prefer": "respond-async"},
         json={"prompt": "a red fox", "quality": "low", **wishes},
         timeout=60,
-    )
+    ).status_code
 
 
 def limits(cluster: Running) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def images_a_day(cluster: Running) -> object:
 
 
 def temporary_under_load(cluster: Running) -> bool:
-    return submitted(cluster).status_code == 202 and bool(limits(cluster)["temporary"])
+    return answered(cluster) == 202 and bool(limits(cluster)["temporary"])
 
 
 ANY_WORK = {"above_seconds": 0.001, "below_seconds": 0.0005, "hold_seconds": 0.0}
@@ -102,11 +109,11 @@ EDITS: dict[str, tuple[list[Edit], Callable[[Running], bool]]] = {
     ),
     "limits": (
         live(limits={"images": 1}),
-        lambda cluster: submitted(cluster, n=2).status_code == 400,
+        lambda cluster: answered(cluster, n=2) == 400,
     ),
     "rollout": (
         live(tiers={"free": {**FREE, "rollout": "off"}, "pro": PRO}),
-        lambda cluster: submitted(cluster).status_code == 403,
+        lambda cluster: answered(cluster) == 403,
     ),
     "temporary_limits": (
         live(temporary_limits=[{**ANY_WORK, "tiers": {"free": {"images_per_day": 10_000}}}]),
@@ -129,7 +136,7 @@ def test_an_edit_under_load_restarts_nothing_and_loses_nothing(
     said = capsys.readouterr().out
     assert "live, nothing restarts:" in said
     assert "restarts every" not in said
-    wait_until(lambda: holds(cluster), 30, "the edit holds")
+    wait_until(lambda: holds(cluster), "the edit holds")
     assert sorted(cluster.pids("ServeReplica:meltproof")) == before
 
 
@@ -142,7 +149,10 @@ def test_an_edit_that_restarts_says_so_and_loses_nothing(
     assert main(["diff", file, "--address", cluster.dashboard]) == 1
     assert "restarts every replica of meltproof/Decoder:" in capsys.readouterr().out
     apply_under_load(cluster, file)
-    assert not set(decoders) & set(cluster.pids("ServeReplica:meltproof:Decoder"))
+    wait_until(
+        lambda: not set(decoders) & set(cluster.pids("ServeReplica:meltproof:Decoder")),
+        "the old decoders leave",
+    )
     assert sorted(cluster.pids("ServeReplica:meltproof:Gateway")) == others
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -23,9 +24,10 @@ from PIL import Image
 
 from autoscaling.heat_metrics import OF_LANE
 from deployments.local import descendants
-from tests.cluster.conftest import KEY, Running, wait_until
+from serve_app.sections import HEADROOM
+from tests.cluster.conftest import AGES, KEY, Running, cancel_all, count_jobs, wait_until
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 
 SLOTS = 2 * 4  # configs/paced.yaml: two replicas of four slots
 
@@ -43,6 +45,22 @@ async def draw(client: AsyncOpenAI, seed: int) -> str:
     return hashlib.sha256(base64.b64decode(answer.data[0].b64_json or "")).hexdigest()
 
 
+async def draw_while(api: str, key: str, people: int, then: Callable[[], None]) -> list[str]:
+    """They draw one picture after another until `then()` is over; each has a seed of its own."""
+    async with AsyncOpenAI(base_url=f"{api}/v1", api_key=key, max_retries=0) as client:
+        then_is_over = asyncio.create_task(asyncio.to_thread(then))
+
+        async def draw_on(number: int) -> list[str]:
+            digests = [await draw(client, number)]
+            while not then_is_over.done():
+                digests.append(await draw(client, number + len(digests) * people))
+            return digests
+
+        drawn = await asyncio.gather(*map(draw_on, range(people)))
+        await then_is_over
+        return [digest for digests in drawn for digest in digests]
+
+
 async def draw_all(api: str, seeds: range, after: float = 0, then: object = None) -> list[str]:
     """Draw all at once; `then()` is called once they run for `after` seconds."""
     async with AsyncOpenAI(base_url=f"{api}/v1", api_key=KEY, max_retries=0) as client:
@@ -53,8 +71,20 @@ async def draw_all(api: str, seeds: range, after: float = 0, then: object = None
         return await asyncio.gather(*drawing)
 
 
-def headers() -> dict[str, str]:
-    return {"authorization": f"Bearer {KEY}"}
+def headers(key: str = KEY) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def submit(api: str, key: str = KEY, **wishes: Any) -> str:
+    """An async job; its id."""
+    answer = httpx.post(
+        f"{api}/v1/images/generations",
+        headers={**headers(key), "prefer": "respond-async"},
+        json={"prompt": "a red fox", "size": "256x256", **wishes},
+        timeout=60,
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
 
 
 def test_the_official_client_gets_a_picture(cluster: Running) -> None:
@@ -102,7 +132,7 @@ def test_a_killed_decoder_costs_no_job_and_no_pixel(cluster: Running) -> None:
 
     assert asyncio.run(draw_all(cluster.api, range(20), 0.8, kill)) == undisturbed
     wait_until(
-        lambda: len(cluster.pids("ServeReplica:meltproof:Decoder")) == 2, 60, "a new decoder joins"
+        lambda: len(cluster.pids("ServeReplica:meltproof:Decoder")) == 2, "a new decoder joins"
     )
 
 
@@ -124,67 +154,44 @@ def test_a_killed_gateway_costs_neither_an_answer_nor_a_second_job(cluster: Runn
     assert pictures == asyncio.run(draw_all(cluster.api, range(8)))
 
 
-def count_jobs(cluster: Running, which: str = "true") -> int:
-    dsn = yaml.safe_load(cluster.config.read_text())["applications"][0]["args"]["ledger"]["dsn"]
-    with closing(sqlite3.connect(dsn.removeprefix("sqlite:///"))) as ledger:
-        return int(ledger.execute(f"select count(*) from jobs where {which}").fetchone()[0])
-
-
-def test_slots_reserved_by_killed_dispatchers_come_back(cluster: Running) -> None:
-    script = Path(__file__).with_name("leak_slot.py")
-    for _ in range(20):
-        leaker = subprocess.Popen(
-            [
-                "env",
-                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0",
-                sys.executable,
-                str(script),
-                cluster.ray,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert leaker.stdout is not None
-        assert leaker.stdin is not None
-        with leaker.stdin, leaker.stdout:
+def test_slots_reserved_by_a_killed_dispatcher_come_back(cluster: Running) -> None:
+    """Of all that Serve lets be reserved."""
+    leaker = subprocess.Popen(
+        [
+            *("env", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0", sys.executable),
+            *(Path(__file__).with_name("leak_slot.py"), cluster.ray, str(SLOTS + 2 * HEADROOM)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert leaker.stdout is not None
+    assert leaker.stdin is not None
+    with leaker.stdin, leaker.stdout:
+        for _ in range(SLOTS + 2 * HEADROOM):
             assert leaker.stdout.readline() == b"reserved\n"
-            leaker.kill()
-            leaker.wait()
-    asyncio.run(draw_all(cluster.api, range(SLOTS)))
-    wait_until(lambda: most_running_at_once(cluster) == SLOTS, 60, "every slot is used again")
-
-
-def most_running_at_once(cluster: Running) -> int:
-    """Fill the lane and count how many jobs are ever rendering at the same time."""
-
-    async def look() -> int:
-        drawing = asyncio.create_task(draw_all(cluster.api, range(3 * SLOTS)))
-        most = 0
-        async with httpx.AsyncClient(base_url=cluster.api, headers=headers()) as client:
-            while not drawing.done():
-                jobs = (await client.get("/v1/jobs", params={"limit": 100})).json()["data"]
-                most = max(most, sum(job["state"] == "running" for job in jobs))
-                await asyncio.sleep(0.05)
-        await drawing
-        return most
-
-    return asyncio.run(look())
+        leaker.kill()
+        leaker.wait()
+    for _ in range(3 * SLOTS):
+        submit(cluster.api, quality=AGES)
+    wait_until(lambda: count_jobs(cluster, "state = 'running'") == SLOTS, "all slots are used")
+    cancel_all(cluster)
 
 
 def test_everything_listens_on_loopback_only(cluster: Running) -> None:
     ours = {cluster.pid, *descendants(cluster.pid)}
-    listening = [
-        socket.laddr.ip
+    listening = {
+        (socket.laddr.ip.removeprefix("::ffff:"), socket.laddr.port)
         for socket in psutil.net_connections(kind="tcp")
         if socket.status == psutil.CONN_LISTEN and socket.pid in ours
-    ]
-    assert len(listening) > len(ours) / 2  # every replica listens somewhere
-    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
+    }
+    known = (cluster.api, cluster.dashboard, cluster.ray)
+    assert {int(url.rpartition(":")[2]) for url in known} <= {port for _, port in listening}
+    assert {ip for ip, _ in listening} <= {"127.0.0.1", "::1"}
 
 
 def test_the_dashboard_shows_readable_deployments(cluster: Running) -> None:
-    applications = httpx.get(f"{cluster.dashboard}/api/serve/applications/").json()
+    applications = httpx.get(f"{cluster.dashboard}/api/serve/applications/", timeout=60).json()
     deployments = applications["applications"]["meltproof"]["deployments"]
     assert sorted(deployments) == [
         "Decoder",
@@ -198,16 +205,19 @@ def test_the_dashboard_shows_readable_deployments(cluster: Running) -> None:
 def test_heat_is_in_the_metrics(cluster: Running) -> None:
     """Where Prometheus would find them."""
 
-    def shown() -> bool:
+    def page(url: str) -> str:
         try:
-            found = httpx.get(f"{cluster.dashboard}/api/prometheus/sd", timeout=30).json()
-            targets = {target for group in found for target in group["targets"]}
-            pages = [httpx.get(f"http://{target}/metrics", timeout=30).text for target in targets]
+            return httpx.get(url, timeout=60).text
         except httpx.TransportError:  # Ray's agents have less patience than we do
-            return False
+            return ""
+
+    def shown() -> bool:
+        found = json.loads(page(f"{cluster.dashboard}/api/prometheus/sd") or "[]")
+        targets = {target for group in found for target in group["targets"]}
+        pages = [page(f"http://{target}/metrics") for target in targets]
         return any(f"ray_{name}{{" in page for name in OF_LANE for page in pages)
 
-    wait_until(shown, 120, "heat is exported")
+    wait_until(shown, "heat is exported")
 
 
 def test_edited_numbers_take_effect_without_a_restart(cluster: Running) -> None:
@@ -228,7 +238,7 @@ def test_edited_numbers_take_effect_without_a_restart(cluster: Running) -> None:
         )
         return answer.status_code == 400 and answer.json()["error"]["param"] == "n"
 
-    wait_until(refused, 60, "the new limit holds")
+    wait_until(refused, "the new limit holds")
     assert sorted(cluster.pids("ServeReplica:meltproof")) == before
     httpx.put(deploy, json=yaml.safe_load(cluster.config.read_text()), timeout=60)
-    wait_until(lambda: not refused(), 60, "the old limit is back")
+    wait_until(lambda: not refused(), "the old limit is back")

@@ -7,16 +7,15 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
-from tests.cluster.conftest import Running, beside, own_application, wait_until
-from tests.cluster.test_cluster import draw_all, headers
+from tests.cluster.conftest import Running, beside, own_application, paused, wait_until
+from tests.cluster.test_cluster import draw_all, headers, submit
 from tests.proxies.nginx import nginx
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 
 
 @pytest.fixture(scope="module")
@@ -30,38 +29,21 @@ def api_lane(cluster: Running) -> Iterator[str]:
         yield f"{cluster.api}/api"
 
 
-@contextmanager
-def paused(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
-def submit(api: str) -> str:
+def submitted(api: str) -> str:
     """A job; its URL."""
-    answer = httpx.post(
-        f"{api}/v1/images/generations",
-        headers={**headers(), "prefer": "respond-async"},
-        json={"prompt": "a red fox", "quality": "low"},
-        timeout=60,
-    )
-    return f"{api}/v1/jobs/{answer.json()['id']}"
+    return f"{api}/v1/jobs/{submit(api, quality='low')}"
 
 
 def state(job: str) -> str:
-    return str(httpx.get(job, headers=headers(), timeout=30).json()["state"])
+    return str(httpx.get(job, headers=headers(), timeout=60).json()["state"])
 
 
 def test_a_lane_never_draws_the_jobs_of_another(cluster: Running, api_lane: str) -> None:
     with paused(cluster.pids("ServeReplica:api:Decoder")):
-        waiting = submit(api_lane)
+        waiting = submitted(api_lane)
         asyncio.run(draw_all(cluster.api, range(4)))  # the other lane has slots to spare
         assert state(waiting) in ("queued", "leased", "running")
-    wait_until(lambda: state(waiting) == "succeeded", 60, "the lane's own decoder draws it")
+    wait_until(lambda: state(waiting) == "succeeded", "the lane's own decoder draws it")
 
 
 def test_a_host_name_is_a_lane(cluster: Running, api_lane: str) -> None:
@@ -69,7 +51,7 @@ def test_a_host_name_is_a_lane(cluster: Running, api_lane: str) -> None:
     with nginx([cluster.api.removeprefix("http://")], 60) as url:
 
         def lane_of(host: str) -> str:
-            answer = httpx.get(f"{url}/v1/status", headers={**headers(), "host": host}, timeout=30)
+            answer = httpx.get(f"{url}/v1/status", headers={**headers(), "host": host}, timeout=60)
             return str(answer.json()["lane"])
 
         assert lane_of("api.example.com") == "api"
@@ -82,7 +64,7 @@ def test_a_killed_dispatcher_leaves_the_other_lane_alone(cluster: Running, api_l
     def kill() -> None:
         os.kill(cluster.pids("ServeReplica:meltproof:Dispatcher")[0], signal.SIGKILL)
 
-    waiting = submit(cluster.api)
+    waiting = submitted(cluster.api)
     assert len(asyncio.run(draw_all(api_lane, range(4), 0.2, kill))) == 4
     assert sorted(cluster.pids("ServeReplica:api:")) == of_api
-    wait_until(lambda: state(waiting) == "succeeded", 60, "the killed lane goes on by itself")
+    wait_until(lambda: state(waiting) == "succeeded", "the killed lane goes on by itself")

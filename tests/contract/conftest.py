@@ -51,5 +51,5 @@ def client(shared: Stage) -> Iterator[openai.OpenAI]:
 @pytest.fixture
 def http(shared: Stage) -> Iterator[httpx.Client]:
     """Plain HTTP there, with the tenant's key."""
-    with httpx.Client(base_url=shared.url, headers=shared.headers, timeout=20) as made:
+    with httpx.Client(base_url=shared.url, headers=shared.headers, timeout=60) as made:
         yield made

@@ -21,7 +21,7 @@ from jobs.request import ImageRequest
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.dispatch_stages import Files, Lane, Prompts, Replica, Verdicts, file_of, until
-from tests.contract.ledger_kit import LEASE_SECONDS, Clock, wish
+from tests.contract.ledger_kit import LEASE_SECONDS, PATIENCE_SECONDS, Clock, wish
 
 
 class WatchedLedger(AsyncLedger):
@@ -85,23 +85,30 @@ class Running:
 
 
 class World:
-    """A lane in a directory, on a clock that stands still until a test moves it."""
+    """A lane in a directory, on a clock that stands still until a test moves it. busy_seconds: so
+    long a dispatcher waits for a locked database; then it is away."""
 
     def __init__(
-        self, directory: Path, *replicas: Replica, tiers: Mapping[str, Tier] | None = None
+        self,
+        directory: Path,
+        *replicas: Replica,
+        tiers: Mapping[str, Tier] | None = None,
+        busy_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.tiers = tiers
         self.clock = Clock()
         self.path = directory / "ledger.db"
-        self.sql = self._open()
+        self.sql = self._open(PATIENCE_SECONDS)
+        self.busy_seconds = busy_seconds
         self.blobs = DirectoryBlobs(directory / "blobs")
         self.lane = Lane(*replicas)
         self.other_lane: Lane | None = None
         self.prompts, self.verdicts, self.files = Prompts(), Verdicts(), Files(self.blobs)
         self.dispatchers: list[Running] = []
 
-    def _open(self) -> SqlLedger:
-        return SqlLedger(f"sqlite:///{self.path}?timeout=0.1", clock=self.clock, tiers=self.tiers)
+    def _open(self, busy_seconds: float) -> SqlLedger:
+        url = f"sqlite:///{self.path}?timeout={busy_seconds}"
+        return SqlLedger(url, clock=self.clock, tiers=self.tiers)
 
     @property
     def replicas(self) -> list[Replica]:
@@ -131,7 +138,7 @@ class World:
             "lane": "chat", "lease_seconds": LEASE_SECONDS, "heartbeat_seconds": 0.01,
             "idle_poll_seconds": 0.02, "retry_seconds": 0.02, "full_pause_seconds": 0.005,
         }  # fmt: skip
-        ledger = WatchedLedger(self._open())
+        ledger = WatchedLedger(self._open(self.busy_seconds))
         stages = Stages(self.prompts, self.verdicts, lane, self.files)
         worker = f"w{len(self.dispatchers)}"
         dispatcher = Dispatcher(ledger, stages, DispatchSettings(**(quick | settings)), worker)
@@ -201,11 +208,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(
-    directory: Path, *replicas: Replica, tiers: Mapping[str, Tier] | None = None
-) -> AsyncIterator[World]:
+async def world(directory: Path, *replicas: Replica, **settings: Any) -> AsyncIterator[World]:
     """A world that is closed at the end. One replica of four slots unless told otherwise."""
-    made = World(directory, *(replicas or (Replica(4),)), tiers=tiers)
+    made = World(directory, *(replicas or (Replica(4),)), **settings)
     try:
         yield made
     finally:

@@ -24,14 +24,13 @@ from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
 from jobs.blobs import DirectoryBlobs
 from jobs.ports import RenderOrder, Screening, StageUnavailable
 from jobs.request import ImageRequest
-
-LIMIT_SECONDS = 20.0
+from tests.contract.ledger_kit import PATIENCE_SECONDS
 
 
 async def until(met: Callable[[], Any], what: str) -> Any:
     """Wait for a condition; `what` says which one never came true."""
     try:
-        async with asyncio.timeout(LIMIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 result = met()
                 if asyncio.iscoroutine(result):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,8 +26,9 @@ from jobs.ledger import Beat, LeaseLost, Outcome, RenderBeat
 from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, parse_cluster_config
 from serve_app.gateway import create_app
+from tests.contract.ledger_kit import PATIENCE_SECONDS, wait_until
 
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 600.0
 
 
 def config(**sections: Any) -> ClusterConfig:
@@ -64,31 +67,44 @@ class Worker(threading.Thread):
         self._ledger = SqlLedger(url)
         self._blobs = blobs
         self._stopped = threading.Event()
-        self.working = threading.Event()
-        self.working.set()
+        self._paused = False
+        self._turn = threading.Lock()
         self.steps = threading.Semaphore(0)
         self.errors: list[BaseException] = []
 
     def run(self) -> None:
         """Until stopped."""
         while not self._stopped.wait(0.002):
-            self.working.wait()
-            for job in self._ledger.claim("default", "worker", 1, LEASE_SECONDS):
-                try:
-                    self._work(job)
-                except LeaseLost:
-                    continue  # cancelled meanwhile
-                except Exception as error:  # noqa: BLE001 - the test asks for it at the end
-                    self.errors.append(error)
+            with self._turn:
+                if not self._paused:
+                    self._claim()
         self._ledger.close()
+
+    def pause(self) -> None:
+        """It takes no job any more; what it has begun is done."""
+        with self._turn:
+            self._paused = True
+
+    def resume(self) -> None:
+        """It takes jobs again."""
+        self._paused = False
 
     def stop(self) -> None:
         """End the thread; whatever failed in it fails the test."""
         self._stopped.set()
-        self.working.set()
         self.steps.release(100)
-        self.join(10)
+        self.join(PATIENCE_SECONDS)
+        assert not self.is_alive()
         assert not self.errors
+
+    def _claim(self) -> None:
+        for job in self._ledger.claim("default", "worker", 1, LEASE_SECONDS):
+            try:
+                self._work(job)
+            except LeaseLost:
+                continue  # cancelled meanwhile
+            except Exception as error:  # noqa: BLE001 - the test asks for it at the end
+                self.errors.append(error)
 
     def _work(self, job: Job) -> None:
         for render in job.renders:
@@ -154,6 +170,23 @@ class Stage:
             }
 
 
+def newest(running: Stage, tenant: str = "local") -> Job:
+    """What the tenant submitted last."""
+    return running.ledger.recent(tenant, 1)[0]
+
+
+def left_alone(running: Stage, body: bytes, path: str, content_type: str) -> Job:
+    """The job of somebody who asks for it, and hangs up as soon as it is accepted."""
+    before, where = {job.id for job in running.jobs()}, urlsplit(running.url)
+    fields = {**running.headers, "host": "x", "content-type": content_type}
+    fields["content-length"] = str(len(body))
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    with socket.create_connection((where.hostname, where.port)) as leaving:
+        leaving.sendall(f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
+        wait_until(lambda: {job.id for job in running.jobs()} > before, "it is accepted")
+    return newest(running)
+
+
 @contextmanager
 def stage(directory: Path, settings: ClusterConfig, database: str | None = None) -> Iterator[Stage]:
     """Everything up; everything down again at the end. database: its URL, if not a new file."""
@@ -191,4 +224,5 @@ def _serving(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()

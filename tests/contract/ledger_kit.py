@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ from jobs.request import ImageRequest
 from jobs.sql_ledger import SqlLedger
 
 LEASE_SECONDS = 6.0
+PATIENCE_SECONDS = 60.0
+"""How long a condition may take on a slow machine that also does something else."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Database:
 
 def sqlite(directory: Path) -> Database:
     """A ledger in a file."""
-    return Database("sqlite", f"sqlite:///{directory}/ledger.db?timeout=0.3")
+    return Database("sqlite", f"sqlite:///{directory}/ledger.db?timeout={PATIENCE_SECONDS}")
 
 
 def wish(**changes: Any) -> ImageRequest:
@@ -95,13 +97,18 @@ def refusal(stage: str) -> Outcome:
     return Outcome(RenderState.BLOCKED, categories=("weapons",), stage=stage)
 
 
-def moved_on(ledger: Ledger, seen: int, within_seconds: float = 10.0) -> int:
+def wait_until(met: Callable[[], object], what: str) -> None:
+    """Poll a condition; `what` says which one never came true."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not met():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.005)
+
+
+def moved_on(ledger: Ledger, seen: int) -> int:
     """Another process's writes move the version in a moment; the new one."""
-    deadline = time.monotonic() + within_seconds
-    while (version := ledger.version()) == seen:
-        assert time.monotonic() < deadline, "the version has not moved"
-        time.sleep(0.002)
-    return version
+    wait_until(lambda: ledger.version() != seen, "the version moves")
+    return ledger.version()
 
 
 @contextmanager

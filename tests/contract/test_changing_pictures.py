@@ -63,7 +63,7 @@ def test_tweaks_go_on_and_back(client: openai.OpenAI, pipeline: Pipeline) -> Non
     assert first.data is not None
     before = pixels(first.data[0].b64_json)
     headers = {"authorization": "Bearer sk-local"}
-    with httpx.Client(base_url=pipeline.url, headers=headers, timeout=30) as http:
+    with httpx.Client(base_url=pipeline.url, headers=headers, timeout=60) as http:
         where = f"v1/images/{first.data[0].id}"  # type: ignore[attr-defined]
         hole = base64.b64encode(mask(SIZE)).decode()
         body = {"delta": "at night", "mask": f"data:image/png;base64,{hole}"}

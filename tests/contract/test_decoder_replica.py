@@ -49,9 +49,8 @@ async def test_calls_that_wait_for_a_slot_do_not_wake_each_other() -> None:
     await asyncio.sleep(0)
     waiting = await asyncio.gather(*(kinds(spec(name, passes=2)) for name in ("second", "third")))
     assert {ended[-1] for ended in (await first, *waiting)} == {UpdateKind.DONE}
-    assert (
-        1 < asked <= 40
-    )  # 16 boundaries and a few polls; calls that wake each other ask thousands of times
+    # 16 boundaries and the polls between; calls that wake each other ask thousands of times
+    assert 1 < asked <= 500
     await DecoderReplica.__del__(replica)
 
 

@@ -36,7 +36,7 @@ async def test_a_lost_lease_drops_the_renders_and_writes_nothing(tmp_path: Path)
 
 
 async def test_an_end_is_written_once_however_long_the_ledger_is_away(tmp_path: Path) -> None:
-    async with world(tmp_path) as it:
+    async with world(tmp_path, busy_seconds=0.1) as it:
         job = it.submit()
         (replica,) = it.lane.replicas
         replica.close_after.add((job.request.seed, 7))
@@ -69,7 +69,7 @@ async def test_an_end_whose_answer_was_lost_is_not_a_lost_lease(tmp_path: Path) 
 
 async def test_a_second_bad_verdict_does_not_undo_the_first(tmp_path: Path) -> None:
     """Its write is waiting for the ledger when the other preview turns out bad, too."""
-    async with world(tmp_path) as it:
+    async with world(tmp_path, busy_seconds=0.1) as it:
         job = it.submit()
         it.verdicts.bad += [drawn(job.request, 0, passes=n) for n in (2, 4)]
         it.verdicts.answers.clear()
@@ -207,7 +207,7 @@ async def test_a_prompt_that_breaks_the_encoder_fails_and_does_not_block_the_she
 
 
 async def test_stopping_while_the_ledger_is_away_loses_nothing(tmp_path: Path) -> None:
-    async with world(tmp_path) as it:
+    async with world(tmp_path, busy_seconds=0.1) as it:
         job = it.submit()
         it.lane.replicas[0].close_after.add((job.request.seed, 3))
         leaving = it.start()

@@ -17,6 +17,7 @@ from jobs.sql_ledger import SqlLedger
 from serve_app.__main__ import main
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
+    PATIENCE_SECONDS,
     Clock,
     Database,
     beat,
@@ -108,7 +109,7 @@ def test_a_running_job_is_cancelled_first(
         if not renewal.held:
             break
         time.sleep(0.01)
-    erasing.join(20)
+    erasing.join(PATIENCE_SECONDS)
     assert ledger.get(job.id) is None
     with pytest.raises(LeaseLost):
         ledger.finish_render(job.id, job.fence, 0, picture())

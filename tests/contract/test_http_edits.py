@@ -7,7 +7,6 @@ import io
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import Any
@@ -22,7 +21,8 @@ from engine.region import edit_passes, from_hex
 from jobs.job import Job, JobState
 from serve_app.errors import LineIsFull
 from serve_app.inputs import MOST_ARRIVING, Inputs
-from tests.contract.http_stage import Stage, config, drawn, stage
+from tests.contract.http_stage import Stage, config, drawn, left_alone, newest, stage
+from tests.contract.ledger_kit import wait_until
 from tests.contract.pictures import mask, picture
 
 CELLS = 64
@@ -36,10 +36,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 LARGE = picture() + b"\0" * 30_000  # what follows a PNG is not looked at
-
-
-def newest(running: Stage, tenant: str = "local") -> Job:
-    return running.ledger.recent(tenant, 1)[0]
 
 
 def data_url(data: bytes, kind: str = "png") -> str:
@@ -215,12 +211,12 @@ def test_an_edit_can_be_a_job(http: httpx.Client, shared: Stage) -> None:
 
 
 def test_a_retry_finds_the_job_whatever_its_boundary(http: httpx.Client, shared: Stage) -> None:
-    shared.worker.working.clear()
+    shared.worker.pause()
     sent: dict[str, Any] = {"data": {"prompt": "once"}, "files": {"image": picture()}}
-    with pytest.raises(httpx.ReadTimeout):
-        http.post("/v1/images/edits", **sent, timeout=1)
-    kept, job = inputs(shared), newest(shared)
-    shared.worker.working.set()
+    lost = http.build_request("POST", "/v1/images/edits", **sent)
+    job = left_alone(shared, lost.read(), "/v1/images/edits", lost.headers["content-type"])
+    kept = inputs(shared)
+    shared.worker.resume()
     answer = http.post("/v1/images/edits", **sent, headers={"x-stainless-retry-count": "1"})
     assert (answer.status_code, answer.headers["x-job-id"]) == (200, job.id)
     assert inputs(shared) == kept, "what the retry brought is not needed"
@@ -378,7 +374,7 @@ def test_pictures_of_others_do_not_exist(
 def test_strangers_are_refused_before_their_body_is_read(shared: Stage) -> None:
     url = httpx.URL(shared.url)
     head = "POST /v1/images/edits HTTP/1.1\r\nhost: x\r\ncontent-length: 90000\r\n\r\n"
-    with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
@@ -395,14 +391,11 @@ def test_who_leaves_in_the_middle_of_an_upload_leaves_nothing(
         '--x\r\ncontent-disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
     )
     for _ in range(8):
-        with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+        with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:
             connection.sendall(head.encode() + b"\0" * 150_000)
     assert http.post("/v1/images/edits", **edit).status_code == 200
     assert "failed" not in caplog.text
-    deadline = time.monotonic() + 10
-    while len(os.listdir("/proc/self/fd")) >= kept + 8 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(os.listdir("/proc/self/fd")) < kept + 8
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) < kept + 8, "the uploads are forgotten")
 
 
 def test_one_tenants_slow_uploads_fill_only_their_own_room(shared: Stage) -> None:
@@ -414,11 +407,11 @@ def test_one_tenants_slow_uploads_fill_only_their_own_room(shared: Stage) -> Non
     sent: dict[str, Any] = {"data": {"prompt": "rain"}, "files": {"image": LARGE}}
     with ExitStack() as open_ones:
         for _ in range(MOST_ARRIVING):
-            one = socket.create_connection((url.host, url.port or 0), timeout=10)
+            one = socket.create_connection((url.host, url.port or 0), timeout=60)
             open_ones.enter_context(one).sendall(head.encode())
         where = f"{shared.url}/v1/images/edits"
-        deadline, mine = time.monotonic() + 10, httpx.Response(200)
-        while mine.status_code == 200 and time.monotonic() < deadline:  # until all have come in
+        mine = httpx.post(where, **sent, headers=shared.headers)
+        while mine.status_code == 200:  # until all have come in
             mine = httpx.post(where, **sent, headers=shared.headers)
         others = httpx.post(where, **sent, headers={"authorization": "Bearer sk-other"})
         small = httpx.post(

@@ -11,9 +11,8 @@ import pytest
 
 from engine.picture import read_png
 from engine.region import from_hex
-from jobs.job import Job
 from jobs.retention import Retention, Step
-from tests.contract.http_stage import Stage, config, stage
+from tests.contract.http_stage import Stage, config, newest, stage
 from tests.contract.pictures import mask
 
 CELLS = 64
@@ -34,10 +33,6 @@ def fox(http: httpx.Client) -> str:
 def made(answer: httpx.Response) -> str:
     assert answer.status_code == 200, answer.text
     return str(answer.json()["data"][0]["id"])
-
-
-def newest(running: Stage) -> Job:
-    return running.ledger.recent("local", 1)[0]
 
 
 def tweak(http: httpx.Client, image_id: str, **wishes: Any) -> httpx.Response:
@@ -168,7 +163,7 @@ def test_pictures_of_others_do_not_exist(http: httpx.Client, fox: str, shared: S
 def test_a_forgotten_picture_says_so(tmp_path: Any) -> None:
     with (
         stage(tmp_path, config()) as running,
-        httpx.Client(base_url=running.url, headers=running.headers, timeout=20) as http,
+        httpx.Client(base_url=running.url, headers=running.headers, timeout=60) as http,
     ):
         fox = made(http.post("/v1/images/generations", json={"prompt": "a fox"}))
         batch = running.ledger.retire("default", Step.IMAGES, Retention(images_seconds=0.0))

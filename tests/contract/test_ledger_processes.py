@@ -150,7 +150,7 @@ def test_a_disk_without_room(tmp_path: Path) -> None:
 def test_after_an_outage_holders_get_one_lease(tmp_path: Path) -> None:
     """The outage is seen by a call that failed, however short it was."""
     now = [1000.0]
-    ledger = sqlite(tmp_path).open(clock=lambda: now[0])
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db?timeout=0.1", clock=lambda: now[0])
     ledger.submit(wish())
     held = claim_one(ledger)
     now[0] += LEASE_SECONDS

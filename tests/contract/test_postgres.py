@@ -25,6 +25,7 @@ from scripts.postgres import FAST, LocalPostgres
 from tests.contract.databases import PostgresServer
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
+    PATIENCE_SECONDS,
     Clock,
     beat,
     claim_one,
@@ -177,7 +178,7 @@ def test_whoever_loses_a_deadlock_begins_again(url: str) -> None:
     ledgers = [SqlLedger(url) for _ in range(2)]
     for tenant in ("ada", "bob"):
         ledgers[0].submit(wish(tenant=tenant))
-    gate = threading.Barrier(2, timeout=10)
+    gate = threading.Barrier(2, timeout=PATIENCE_SECONDS)
     met: list[int] = []
 
     def batch(number: int) -> int:

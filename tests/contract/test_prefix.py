@@ -30,7 +30,7 @@ def behind(shared: Stage, host: str, **gateway: Any) -> httpx.AsyncClient:
 
 async def picture_url(http: httpx.AsyncClient, path: str) -> str:
     body = {"prompt": "a red fox", "response_format": "url"}
-    answer = await http.post(f"{path}/v1/images/generations", json=body, timeout=20)
+    answer = await http.post(f"{path}/v1/images/generations", json=body, timeout=60)
     return str(answer.json()["data"][0]["url"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -21,7 +20,7 @@ from jobs.open_ledger import Places
 from jobs.sql_ledger import SqlLedger
 from jobs.sqlite import SqliteDatabase
 from tests.contract.databases import PostgresServer
-from tests.contract.ledger_kit import wish
+from tests.contract.ledger_kit import wait_until, wish
 
 SCALING = Scaling(
     lane="chat",
@@ -72,11 +71,14 @@ def context(target: int = 1, running: int | None = None, **others: Any) -> Any:
 
 def settled(policy: DecoderPolicy, ctx: Any, met: Callable[[float], bool]) -> float:
     """What it says once `met`; Serve asks again and again."""
-    deadline = time.monotonic() + 20.0
-    while not met(wanted := policy(ctx)[0]):
-        assert time.monotonic() < deadline, f"it says {wanted}"
-        time.sleep(0.005)
-    return wanted
+    wanted: list[float] = []
+
+    def asked() -> bool:
+        wanted.append(policy(ctx)[0])
+        return met(wanted[-1])
+
+    wait_until(asked, "it says so")
+    return wanted[-1]
 
 
 def fill(ledger: SqlLedger, jobs: int, seconds: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,13 @@ from tests.contract.databases import PostgresServer
 from tests.contract.http_stage import config, drawn
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
+    PATIENCE_SECONDS,
     Database,
     beat,
     picture,
     refusal,
     upload,
+    wait_until,
     wish,
 )
 from tests.contract.test_files import *  # noqa: F403
@@ -51,6 +53,7 @@ class Shards(Database):
     """Two SQLite files."""
 
     directory: Path = Path()
+    busy_seconds: float = PATIENCE_SECONDS
     home: tuple[int, ...] = (1,) * VIRTUAL_SHARDS
 
     def file(self, tenant: str) -> Path:
@@ -58,7 +61,9 @@ class Shards(Database):
         return self.directory / f"{self.home[virtual_shard(tenant)]}.db"
 
     def open(self, **arguments: Any) -> ShardedLedger:  # type: ignore[override]
-        urls = tuple(f"sqlite:///{self.directory}/{n}.db?timeout=0.3" for n in (0, 1))
+        urls = tuple(
+            f"sqlite:///{self.directory}/{n}.db?timeout={self.busy_seconds}" for n in (0, 1)
+        )
         ledger = open_ledger(Places(urls[0], urls, self.home), **arguments)
         assert isinstance(ledger, ShardedLedger)
         self.opened.append(ledger)
@@ -149,6 +154,7 @@ def test_heartbeats_and_ends_find_their_database(both: Shards) -> None:
 
 
 def test_a_database_that_is_away_makes_only_its_tenants_wait(both: Shards) -> None:
+    both.busy_seconds = 1.0
     ledger = both.open()
     for tenant in (ADA, BOB):
         ledger.submit(wish(tenant=tenant))
@@ -167,12 +173,15 @@ def test_a_database_that_is_away_makes_only_its_tenants_wait(both: Shards) -> No
 
 def soon(call: Any) -> Any:
     """Its result, once the ledger is no longer away."""
-    for _ in range(100):
-        try:
-            return call()
-        except LedgerUnavailable:
-            threading.Event().wait(0.05)
-    return call()
+    results: list[Any] = []
+
+    def called() -> bool:
+        with suppress(LedgerUnavailable):
+            results.append(call())
+        return bool(results)
+
+    wait_until(called, "it is back")
+    return results[0]
 
 
 def test_it_opens_while_a_database_is_away(both: Shards) -> None:
@@ -186,6 +195,7 @@ def test_it_opens_while_a_database_is_away(both: Shards) -> None:
 
 
 async def test_group_commits_of_both(both: Shards) -> None:
+    both.busy_seconds = 1.0
     ledger = AsyncLedger(both.open())
     wishes = [wish(tenant=(ADA, BOB)[n % 2]) for n in range(60)]
     jobs = [done.job for done in await asyncio.gather(*map(ledger.submit, wishes))]
@@ -295,6 +305,7 @@ def test_files_live_with_their_tenant(both: Shards) -> None:
 
 
 async def test_through_the_gateway(both: Shards, tmp_path: Path) -> None:
+    both.busy_seconds = 1.0
     blobs = DirectoryBlobs(tmp_path / "blobs")
     worker, gateway = both.open(), AsyncLedger(both.open())
     settings = config(keys=[{"key": f"sk-{name}", "tenant": name} for name in (ADA, BOB)])
@@ -308,7 +319,7 @@ async def test_through_the_gateway(both: Shards, tmp_path: Path) -> None:
     drawing = threading.Thread(target=draw)
     drawing.start()
     transport = httpx.ASGITransport(create_app(gateway, blobs, settings))
-    async with httpx.AsyncClient(transport=transport, base_url="http://lane", timeout=20) as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://lane", timeout=60) as http:
 
         async def ask(tenant: str) -> httpx.Response:
             return await http.post(
@@ -323,7 +334,7 @@ async def test_through_the_gateway(both: Shards, tmp_path: Path) -> None:
             assert (waits.status_code, waits.headers["retry-after"]) == (503, "1")
             assert (await ask(BOB)).status_code == 200
     ended.set()
-    drawing.join(10)
+    drawing.join(PATIENCE_SECONDS)
     await asyncio.to_thread(gateway.close)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -21,12 +20,13 @@ from jobs.flight import preview_passes
 from jobs.job import Job
 from serve_app.outbox import MOST_BYTES, PIECE_BYTES, ClientStalled, CutOff, Outbox
 from tests.contract.http_stage import Stage, config, stage
+from tests.contract.ledger_kit import PATIENCE_SECONDS, wait_until
 
 PICTURE_BYTES = 8 * 2**20
 """More than the kernel keeps for a client on this machine."""
 READERS = 6
 BUDGET_BYTES = 20 * 2**20
-SECONDS = 30.0
+SECONDS = PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +69,30 @@ def cut_off(reader: socket.socket, whole_bytes: int) -> bool:
     return 0 < size < whole_bytes
 
 
-def until_empty(outbox: Outbox) -> int:
-    """The most bytes that were in it until nothing was."""
-    most, deadline = 0, time.monotonic() + SECONDS
-    while outbox.bytes or not most:
-        assert time.monotonic() < deadline, "somebody is still waited for"
+@pytest.fixture
+def sent(running: Stage, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How large what was given to the outbox is, in order, however short it stayed there."""
+    outbox, sizes = running.app.state.outbox, list[int]()
+    send = outbox.send
+
+    async def noted(to: Send, message: Message) -> None:
+        sizes.append(len(message.get("body", b"")))
+        await send(to, message)
+
+    monkeypatch.setattr(outbox, "send", noted)
+    return sizes
+
+
+def until_given_up(outbox: Outbox, sent: list[int], least_bytes: int, times: int) -> int:
+    """The most bytes that were in it until so many bodies of such a size had come and gone."""
+    most = 0
+
+    def gone() -> bool:
+        nonlocal most
         most = max(most, outbox.bytes)
-        time.sleep(0.001)
+        return sum(size >= least_bytes for size in sent) >= times and not outbox.bytes
+
+    wait_until(gone, "nobody is waited for any more")
     return most
 
 
@@ -87,42 +104,34 @@ def large_picture(running: Stage) -> str:
     return f"/v1/jobs/{job.id}/images/0"
 
 
-def test_pictures_that_nobody_reads_are_given_up(running: Stage) -> None:
+def test_pictures_that_nobody_reads_are_given_up(running: Stage, sent: list[int]) -> None:
     outbox = outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
-        until_empty(outbox)
+        until_given_up(outbox, sent, PICTURE_BYTES, READERS)
         assert [cut_off(reader, PICTURE_BYTES) for reader in readers] == [True] * READERS
     with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:
         assert len(http.get(path).content) == PICTURE_BYTES
     assert outbox.bytes == 0
 
 
-def test_more_unread_pictures_than_fit_are_cut_off_at_once(
-    running: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_unread_pictures_than_fit_are_cut_off_at_once(running: Stage, sent: list[int]) -> None:
     outbox = outbox_of(running, most_bytes=BUDGET_BYTES, stall_seconds=3600)
-    send, pictures = outbox.send, []
-
-    async def counted(to: Send, message: Message) -> None:
-        pictures.extend([message] if len(message.get("body", b"")) == PICTURE_BYTES else [])
-        await send(to, message)
-
-    monkeypatch.setattr(outbox, "send", counted)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
-        deadline = time.monotonic() + SECONDS
-        while len(pictures) < READERS:
+
+        def all_came() -> bool:
             assert outbox.bytes <= BUDGET_BYTES
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+            return sent.count(PICTURE_BYTES) == READERS
+
+        wait_until(all_came, "all are sent their picture")
         cut = sorted(cut_off(reader, PICTURE_BYTES) for reader in readers)
     assert cut == [False] * 2 + [True] * (READERS - 2)
 
 
-def test_a_stream_that_nobody_reads_holds_one_event(running: Stage) -> None:
+def test_a_stream_that_nobody_reads_holds_one_event(running: Stage, sent: list[int]) -> None:
     outbox = outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     job = finished_job(running, stream=True, partial_images=3)
     for pass_no in preview_passes(job.request.passes, 3):
@@ -130,7 +139,7 @@ def test_a_stream_that_nobody_reads_holds_one_event(running: Stage) -> None:
         running.blobs.put(key, os.urandom(PICTURE_BYTES), durable=False)
     event_bytes = PICTURE_BYTES * 4 / 3 + 1000
     with stalled_reader(running, f"/v1/jobs/{job.id}/events") as reader:
-        assert until_empty(outbox) < event_bytes
+        assert until_given_up(outbox, sent, PICTURE_BYTES, 1) < event_bytes
         assert cut_off(reader, int(3 * event_bytes))
     assert running.ledger.get(job.id) == job  # its job does not care
     with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:

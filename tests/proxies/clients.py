@@ -17,7 +17,7 @@ import openai
 from engine.picture import encode
 
 KEY = {"authorization": "Bearer sk-local"}
-SECONDS = 60.0
+SECONDS = 180.0
 _noise = np.random.default_rng(7).integers(0, 256, (400, 400, 3), np.uint8)
 FOX = ("fox.png", encode(_noise, "png"), "image/png")
 """A picture to edit, larger than what proxies keep of a body."""

@@ -86,7 +86,7 @@ class Site:
     def charged(self) -> int:
         """Images that count as used of the day's."""
         url = f"http://{self.gateways[0].address}/v1/limits"
-        used: int = httpx.get(url, headers=KEY, timeout=20).json()["images_per_day"]["used"]
+        used: int = httpx.get(url, headers=KEY, timeout=60).json()["images_per_day"]["used"]
         return used
 
 

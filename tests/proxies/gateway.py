@@ -20,12 +20,13 @@ from serve_app.gateway import create_app
 from tests.page.pipeline import CONFIG
 
 GATEWAY = {"trusted_proxies": ["127.0.0.1"]}
+LIMITS = {"unauthenticated_per_second": 0.001}  # one, and no other as long as a test lasts
 
 
 def main(folder: Path, port: int) -> None:
     """Serve until killed."""
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-    config = parse_cluster_config({**CONFIG, "gateway": GATEWAY})
+    config = parse_cluster_config({**CONFIG, "gateway": GATEWAY, "limits": LIMITS})
     ledger = SqlLedger(f"sqlite:///{folder}/ledger.db", tiers=config.tier_promises())
     app = create_app(AsyncLedger(ledger), DirectoryBlobs(folder / "blobs"), config)
     server = uvicorn.Config(

@@ -71,7 +71,7 @@ def nginx(
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _here(
@@ -95,10 +95,10 @@ def _here(
 
 
 def _await_up(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:
         try:
-            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=20)
+            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=60)
         except httpx.TransportError:
             time.sleep(0.02)
         else:

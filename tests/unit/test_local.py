@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from deployments.local import alive
+from deployments.local import alive, end_leftovers
 
 PARENT = """
 import subprocess, sys, time
@@ -39,3 +39,10 @@ def test_the_head_ends_with_a_parent_that_is_killed() -> None:
     finally:
         if alive(child):
             os.kill(child, signal.SIGKILL)
+
+
+def test_leftovers_are_gone_when_they_were_killed() -> None:
+    left = [subprocess.Popen(["sleep", "600"]) for _ in range(4)]
+    end_leftovers([process.pid for process in left], 0.0)
+    assert not any(alive(process.pid) for process in left)
+    assert [process.wait() for process in left] == [-signal.SIGKILL] * 4
