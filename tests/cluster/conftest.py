@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 120
 AGES = "xhigh"
 """The quality of a render that goes on for half a minute, unless it is cancelled."""
 MOST_PASSES = 256
-LEASE_SECONDS = 10.0
+LEASE_SECONDS = 7.0
 """Longer than a machine stands still, and short enough to wait for that of a killed dispatcher."""
 
 

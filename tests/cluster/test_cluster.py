@@ -125,12 +125,12 @@ def test_a_blocked_prompt_never_reaches_a_decoder(cluster: Running) -> None:
 
 
 def test_a_killed_decoder_costs_no_job_and_no_pixel(cluster: Running) -> None:
-    undisturbed = asyncio.run(draw_all(cluster.api, range(20)))
+    undisturbed = asyncio.run(draw_all(cluster.api, range(12)))
 
     def kill() -> None:
         os.kill(cluster.pids("ServeReplica:meltproof:Decoder")[0], signal.SIGKILL)
 
-    assert asyncio.run(draw_all(cluster.api, range(20), 0.8, kill)) == undisturbed
+    assert asyncio.run(draw_all(cluster.api, range(12), 0.8, kill)) == undisturbed
     wait_until(
         lambda: len(cluster.pids("ServeReplica:meltproof:Decoder")) == 2, "a new decoder joins"
     )

@@ -190,7 +190,7 @@ def left_alone(running: Stage, body: bytes, path: str, content_type: str) -> Job
 @contextmanager
 def stage(directory: Path, settings: ClusterConfig, database: str | None = None) -> Iterator[Stage]:
     """Everything up; everything down again at the end. database: its URL, if not a new file."""
-    url = database or f"sqlite:///{directory}/ledger.db"
+    url = database or f"sqlite:///{directory}/ledger.db?timeout={PATIENCE_SECONDS}"
     days = settings.quota.days()
     gateway_ledger = AsyncLedger(SqlLedger(url, tiers=settings.tier_promises(), days=days))
     blobs = DirectoryBlobs(directory / "blobs")

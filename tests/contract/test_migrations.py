@@ -33,7 +33,7 @@ WORDS = {
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database without anything in it."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/ledger.db"
+        yield f"sqlite:///{tmp_path}/ledger.db?timeout=60"
     else:
         server: PostgresServer = request.getfixturevalue("postgres")
         with server.database(empty=True) as url:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import uvicorn
 
+from deployments.local import free_port
 from deployments.press import LocalPress
 from engine.capabilities import capabilities
 from engine.decoder import Decoder
@@ -168,7 +169,7 @@ class Pipeline:
         self.streams_from: list[str] = []
         self._directory = directory
         self._config: ClusterConfig = parse_cluster_config(settings or CONFIG)
-        self._port = 0
+        self._port = free_port()  # of which it is away for a moment when connections are dropped
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pipeline")
         self._thread.start()
@@ -203,11 +204,11 @@ class Pipeline:
         self._loop.close()
 
     def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(180)
 
     async def _start(self) -> None:
         self._blobs = DirectoryBlobs(self._directory / "blobs")
-        self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db"))
+        self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db?timeout=60"))
         family = self._config.model.family
         options = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
         self._slots = EngineSlots(await asyncio.to_thread(create_decoder, family, **options))
@@ -230,7 +231,6 @@ class Pipeline:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self._port))
-        self._port = listener.getsockname()[1]
         self._server = AnnouncedServer(
             uvicorn.Config(
                 watched, log_level="critical", timeout_graceful_shutdown=0, ws="none", lifespan="on"

@@ -84,7 +84,7 @@ def test_a_region_changes_and_its_history_is_walked(page: Chrome, service: Pipel
     until(page, lambda p: hanging(p, "#now") == 1)
     open_first(page)
     first, pear = address(page), pixels(page, SHOWN)
-    assert page.find_element(By.ID, "vary").is_enabled()
+    until(page, lambda p: p.find_element(By.ID, "vary").is_enabled())
     assert not page.find_element(By.ID, "change").is_enabled()
     brush(page, (0.2, 0.3), (0.6, 0.3))
     painted = pixels(page, "#brush")[..., 3] > 0
@@ -97,7 +97,7 @@ def test_a_region_changes_and_its_history_is_walked(page: Chrome, service: Pipel
     preview = "#stage-image img[src^='data:']"
     until(page, lambda p: all_of(p, preview))
     until(page, lambda p: all_of(p, "#editor-ticks i.done"))
-    assert text_of(page, "#editor-status").startswith("drawing")
+    until(page, lambda p: text_of(p, "#editor-status").startswith("drawing"))
     service.pace.go()
     second = finished(page, first)
     plum = pixels(page, SHOWN)
@@ -137,7 +137,7 @@ def test_what_is_refused_is_said_and_the_picture_stays(page: Chrome, service: Pi
     service.forget_pictures()
     press(page, "vary")
     until(page, lambda p: "has been deleted" in text_of(p, "#editor-problem"))
-    assert page.find_element(By.ID, "vary").is_enabled()
+    until(page, lambda p: p.find_element(By.ID, "vary").is_enabled())
 
 
 def test_a_change_is_stopped(page: Chrome, service: Pipeline) -> None:
@@ -150,7 +150,7 @@ def test_a_change_is_stopped(page: Chrome, service: Pipeline) -> None:
     press(page, "editor-stop")
     service.pace.go()
     until(page, lambda p: "cancelled" in text_of(p, "#editor-problem"))
-    assert page.find_element(By.ID, "vary").is_enabled()
+    until(page, lambda p: p.find_element(By.ID, "vary").is_enabled())
 
 
 def test_the_keyboard_is_enough(page: Chrome, service: Pipeline) -> None:

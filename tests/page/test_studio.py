@@ -46,7 +46,7 @@ def test_a_prompt_becomes_a_picture_from_blurry_to_clear(page: Chrome, service: 
         service.pace.step(passes)
         until(page, lambda p, no=preview: all_of(p, f"[data-preview='{no}']"))
         until(page, lambda p, no=preview: len(p.execute_script("return seen")) == no // 3)
-    assert len(all_of(page, ".ticks i.done")) >= 9
+    until(page, lambda p: len(all_of(p, ".ticks i.done")) >= 9)
     assert hanging(page, "#now") == 0
     service.pace.go()
     until(page, lambda p: hanging(p, "#now") == 1)
@@ -119,7 +119,7 @@ def test_a_blocked_prompt_says_why(page: Chrome, service: Pipeline) -> None:
     draw(page, "a bomb")
     until(page, lambda p: "The prompt was refused" in text_of(p, "#now .note"))
     assert "(weapons)" in text_of(page, "#now .note")
-    assert "blocked" in text_of(page, ".status")
+    until(page, lambda p: "blocked" in text_of(p, ".status"))
 
 
 def test_what_the_service_refuses_is_shown(page: Chrome, service: Pipeline) -> None:

@@ -99,7 +99,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         gateways = (Gateway(folder), Gateway(folder))
         for gateway in gateways:
             stack.callback(gateway.kill)
-        ledger = stack.enter_context(closing(SqlLedger(f"sqlite:///{folder}/ledger.db")))
+        ledger = stack.enter_context(closing(SqlLedger(f"sqlite:///{folder}/ledger.db?timeout=60")))
         for gateway in gateways:
             gateway.await_up()
         yield Site(pipeline.pace, gateways, ledger, stack)

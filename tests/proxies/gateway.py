@@ -27,7 +27,7 @@ def main(folder: Path, port: int) -> None:
     """Serve until killed."""
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     config = parse_cluster_config({**CONFIG, "gateway": GATEWAY, "limits": LIMITS})
-    ledger = SqlLedger(f"sqlite:///{folder}/ledger.db", tiers=config.tier_promises())
+    ledger = SqlLedger(f"sqlite:///{folder}/ledger.db?timeout=60", tiers=config.tier_promises())
     app = create_app(AsyncLedger(ledger), DirectoryBlobs(folder / "blobs"), config)
     server = uvicorn.Config(
         app, host="127.0.0.1", port=port, log_level="warning", ws="none", proxy_headers=False
