@@ -38,7 +38,12 @@ def cluster(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[LocalClu
     args["dispatcher"]["lease_seconds"] = 60.0  # nobody loses a job only because all stands still
     args["qualities"] = {MINUTES: MOST_PASSES}
     args["blobs"] = {"directory": f"{tmp_path}/blobs"}
-    args["scaling"] = {"wait_seconds": 5.0, "late_seconds": 4.0, "scale_down_seconds": 0.0}
+    args["scaling"] = {
+        "wait_seconds": 5.0,
+        "late_seconds": 4.0,
+        "scale_down_seconds": 0.0,
+        "smoothing_seconds": 2.0,
+    }
     application["deployments"][0]["autoscaling_config"].update(min_replicas=0, max_replicas=MOST)
     with postgres.database() as dsn:
         args["ledger"] = {"dsn": dsn}

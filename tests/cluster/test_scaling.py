@@ -29,8 +29,9 @@ HASTY = {
     "late_seconds": 4.0,
     "idle_cold_starts": 0.2,
     "scale_down_seconds": 0.0,
+    "smoothing_seconds": 2.0,
 }
-PATIENT = {**HASTY, "wait_seconds": 1000.0}
+PATIENT = {**HASTY, "wait_seconds": 1000.0, "smoothing_seconds": 30.0}
 MINUTES = "max"
 """The quality of a render that goes on for more than one, unless it is cancelled."""
 LEASE_SECONDS = 60.0  # so long that what comes back sooner was given back
