@@ -154,6 +154,9 @@ def test_a_killed_gateway_costs_neither_an_answer_nor_a_second_job(cluster: Runn
     assert pictures == asyncio.run(draw_all(cluster.api, range(8)))
 
 
+DRAWN = "state = 'leased' and id in (select job_id from renders where state = 'rendering')"
+
+
 def test_slots_reserved_by_a_killed_dispatcher_come_back(cluster: Running) -> None:
     """Of all that Serve lets be reserved."""
     leaker = subprocess.Popen(
@@ -174,7 +177,7 @@ def test_slots_reserved_by_a_killed_dispatcher_come_back(cluster: Running) -> No
         leaker.wait()
     for _ in range(3 * SLOTS):
         submit(cluster.api, quality=AGES)
-    wait_until(lambda: count_jobs(cluster, "state = 'running'") == SLOTS, "all slots are used")
+    wait_until(lambda: count_jobs(cluster, DRAWN) == SLOTS, "all slots are used")
     cancel_all(cluster)
 
 

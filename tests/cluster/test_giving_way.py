@@ -27,7 +27,7 @@ def test_a_free_render_makes_way_and_goes_on(cluster: Running, ledger: sqlite3.C
     def rows(ids: list[str]) -> list[tuple[Any, ...]]:
         marks = ",".join("?" * len(ids))
         return ledger.execute(
-            f"""select j.state, j.preemptions, j.attempts, j.errors, r.attempts, j.fence, r.pass_no
+            f"""select r.state, j.preemptions, j.attempts, j.errors, r.attempts, j.fence, r.pass_no
                 from jobs j join renders r on r.job_id = j.id
                 where j.id in ({marks}) order by j.seq""",
             ids,
@@ -35,7 +35,7 @@ def test_a_free_render_makes_way_and_goes_on(cluster: Running, ledger: sqlite3.C
 
     free = [submit(cluster.api, quality=AGES, seed=seed) for seed in range(SLOTS)]
     wait_until(
-        lambda: sum(row[0] == "running" for row in rows(free)) == SLOTS, "free fills all slots"
+        lambda: sum(row[0] == "rendering" for row in rows(free)) == SLOTS, "free fills all slots"
     )
     paid = submit(cluster.api, PAID_KEY, quality="low", seed=100)
     wait_until(lambda: rows([paid])[0][0] == "succeeded", "the paid job is done")
