@@ -18,9 +18,8 @@ from sqlalchemy import Connection, Row
 
 from jobs import statements as sql
 from jobs.accounts import forget_tenant
-from jobs.files import file_of
 from jobs.retention import Batch, Retention, Step
-from jobs.rows import load, request_from_json
+from jobs.rows import load
 
 BATCH = 200
 _TWO_DAYS_SECONDS = 172_800.0  # what was charged then is no day of any time zone's today
@@ -108,15 +107,10 @@ def _aged(connection: Connection, what: Forgetting, after: int, limit: int) -> l
 
 
 def _forget_previews(
-    connection: Connection, rows: Sequence[Row[Any]], now: float
+    connection: Connection, rows: Sequence[Row[Any]], _now: float
 ) -> dict[str, tuple[str, ...]]:
-    """Jobs that may own more blobs than the images that their rows point to. What edits went on
-    from expires."""
+    """Jobs that may own more blobs than the images that their rows point to."""
     ids = [row.id for row in rows]
-    requests = map(request_from_json, connection.execute(sql.EDITS, {"ids": ids}).scalars())
-    inputs = sorted(file_of(request.source.canvas) for request in requests if request.source)
-    if inputs:
-        connection.execute(sql.EXPIRE_FILES, {"ids": inputs, "now": now})
     keep: dict[str, tuple[str, ...]] = dict.fromkeys(ids, ())
     messy = {row.id for row in rows if row.fence > 1}
     for job_id, blob, previews in connection.execute(sql.BLOBS, {"ids": ids}):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from jobs import statements as sql
+from jobs.files import file_of
 from jobs.job import HELD, Job, Render, RenderState
 from jobs.ledger import LeaseLost
 from jobs.parking import tenants_with_parked, unpark
@@ -66,6 +67,7 @@ def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None
         leases = [(job.id, job.fence) for job in let_go]
         run(connection, sql.DROP_LEASES, {"ids": ids, "held": leases})
         unpark(connection, tenants_with_parked(connection, ids))
+    _let_sources_go(connection, [a for b, a in moves if a.ended and not b.ended])
     for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
         _refund(connection, before, after)  # in an order that is the same for everybody
 
@@ -83,6 +85,14 @@ def _job_row(before: Job, after: Job) -> dict[str, object]:
         "finished_at": after.finished_at,
         "errors": dump(after.errors),
     }
+
+
+def _let_sources_go(connection: Connection, ended: Sequence[Job]) -> None:
+    """What an edit went on from is of no more use: cancelling and ordering again fills no disk."""
+    done = sorted(file_of(job.request.source.canvas) for job in ended if job.request.source)
+    if done:
+        now = max(job.finished_at or 0.0 for job in ended)
+        connection.execute(sql.EXPIRE_FILES, {"ids": done, "now": now})
 
 
 def _refund(connection: Connection, before: Job, job: Job) -> None:

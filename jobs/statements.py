@@ -288,8 +288,6 @@ RETREAT = text("""update retention set until = 0.0,
     seq = case when seq > :newest then :newest else seq end""")
 AGED = text("""select seq, id, lane, state, fence, created_at, finished_at from jobs
     where seq > :after order by seq limit :limit""")
-EDITS = _many("""select request from jobs where id in :ids
-    and request like '%"source": {%'""")
 BLOBS = _many("select job_id, blob, previews from renders where job_id in :ids")
 HIDE_PREVIEWS = _many("""update renders set previews = '[]'
     where job_id in :ids and previews <> '[]'""")

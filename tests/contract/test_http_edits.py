@@ -219,7 +219,7 @@ def test_a_retry_finds_the_job_whatever_its_boundary(http: httpx.Client, shared:
     shared.worker.resume()
     answer = http.post("/v1/images/edits", **sent, headers={"x-stainless-retry-count": "1"})
     assert (answer.status_code, answer.headers["x-job-id"]) == (200, job.id)
-    assert inputs(shared) == kept, "what the retry brought is not needed"
+    assert inputs(shared) == kept - 1, "nothing of it is needed any more"
     other = {**sent, "files": {"image": picture(colour="red")}}
     answer = http.post("/v1/images/edits", **other, headers={"x-stainless-retry-count": "1"})
     assert answer.headers["x-job-id"] != job.id
@@ -244,7 +244,7 @@ def test_quota_holds_and_what_was_sent_is_dropped(shared: Stage) -> None:
     assert refused.value.code == "insufficient_quota"
     stored = shared.ledger.stale_files(1000, "poor")
     assert len(stored) == 2
-    assert len(set(shared.ledger.stale_files(1000)) & set(stored)) == 1
+    assert set(stored) <= set(shared.ledger.stale_files(1000))
 
 
 # Refusals

@@ -113,26 +113,31 @@ async def test_files_go_when_they_expire_their_rows_last(
     assert not await collector.turn()
 
 
-async def test_what_an_edit_went_on_from_goes_with_its_previews(
-    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector
+async def test_what_an_edit_went_on_from_goes_at_its_end(
+    ledger: Ledger, collector: Collector
 ) -> None:
+    """However it ends: who cancels and orders again has the quota back, but not the disk."""
+
     def edit(tenant: str) -> StoredFile:
         file = ledger.add_file(upload(tenant, INPUT))
         (key,) = file.blobs
         source = SourceImage(canvas=key, small=key, redraw="ff")
-        ledger.submit(wish(tenant=tenant, source=source, watched=False))
+        ledger.submit(wish(tenant=tenant, n=2, source=source, watched=False))
         return file
 
-    edit("ada")
+    drawn = edit("ada")
     job = claim_one(ledger)
-    drawn(ledger, blobs, prompt='no "source": {}')
-    waiting = edit("bob")
-    ledger.finish_render(job.id, job.fence, 0, refusal("output"))
-    clock.now += 11
-    while await collector.turn():
-        pass
+    edit("bob")
+    waiting = edit("eve")
+    assert ledger.cancel(ledger.recent("bob", 1)[0].id)
+    ledger.finish_render(job.id, job.fence, 0, picture("images/a.png"))
+    await collector.turn()
+    assert ledger.stale_files(9, "ada") == [drawn], "its other image needs it"
+    assert ledger.stale_files(9, "bob") == []
+    assert ledger.stale_files(9, "eve") == [waiting]
+    ledger.finish_render(job.id, job.fence, 1, refusal("output"))
+    await collector.turn()
     assert ledger.stale_files(9, "ada") == []
-    assert ledger.stale_files(9, "bob") == [waiting]
 
 
 async def test_jobs_that_have_not_ended_stay(
