@@ -100,7 +100,7 @@ def accept(connection: Connection, orders: Sequence[Order], terms: Terms) -> lis
     accepted = _insert(connection, {place: orders[place] for place in fresh}, terms, entered)
     for place, order in enumerate(orders):
         if place not in accepted:
-            found = job_to_reattach(connection, order.request, terms.now)
+            found = _retried(connection, order.request, terms.now)
             accepted[place] = (
                 _insert(connection, {0: order}, terms, entered)[0]
                 if found is None
@@ -133,9 +133,17 @@ def _known(connection: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple
     return {(row.tenant, row.idempotency_key) for row in rows}
 
 
+def _retried(connection: Connection, request: ImageRequest, now: float) -> str | None:
+    """The job that this is a retry of, locked; not one that ended before we had its lock."""
+    while (found := job_to_reattach(connection, request, now)) is not None:
+        lock_jobs(connection, [found])
+        if job_to_reattach(connection, request, now) == found:
+            break
+    return found
+
+
 def _rejoined(connection: Connection, order: Order, job_id: str, terms: Terms) -> Submission:
     """The job's answer is this order's too; who waits for it is waited for as if it were new."""
-    lock_jobs(connection, [job_id])
     until = terms.now + terms.watch_grace_seconds
     connection.execute(sql.REJOIN, {"id": job_id, "until": until})
     tenant = Tenant(order.request.tenant, order.request.tier)

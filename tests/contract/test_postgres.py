@@ -18,7 +18,7 @@ import pytest
 from jobs.database import open_database
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job, JobState, RenderState
-from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal
+from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal, Submission
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.postgres import FAST, LocalPostgres
@@ -147,6 +147,28 @@ def test_a_heartbeat_undoes_nothing_that_it_waited_for(url: str) -> None:
     assert (first.state, first.blob) == (RenderState.SUCCEEDED, "images/x.png")
     assert (second.state, second.pass_no) == (RenderState.RENDERING, 3)
     for ledger in (settling, beating):
+        ledger.close()
+
+
+def test_a_retry_does_not_rejoin_what_was_cancelled_while_it_waited(url: str) -> None:
+    """It waits for the job's row, and has found the job before that."""
+    cancelling, retrying = SqlLedger(url), SqlLedger(url)
+    job = cancelling.submit(wish(body_hash="fox")).job
+    with ThreadPoolExecutor(1) as pool:
+
+        def while_it_waits() -> Future[Submission]:
+            retry = pool.submit(retrying.submit, wish(body_hash="fox", retry_count=1))
+            with psycopg.connect(url) as beside:
+                while not beside.execute("select 1 from pg_locks where not granted").fetchone():
+                    assert not retry.done()
+            return retry
+
+        cancel: Callable[[], Any] = partial(cancelling.cancel, job.id)
+        cancelled, retry = cancelling.together([cancel, while_it_waits])
+        assert cancelled.state is JobState.CANCELLED
+        new = retry.result()
+    assert (new.reattached, new.job.state) == (False, JobState.QUEUED)
+    for ledger in (cancelling, retrying):
         ledger.close()
 
 
