@@ -13,6 +13,7 @@ from rich.table import Table
 from jobs.ledger import LedgerError
 from jobs.limit_levels import LimitChange, LimitLevel
 from jobs.sql_ledger import SqlLedger
+from serve_app.commands.operating import a_number
 from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
 from serve_app.serve_file import load_serve_config, parse_serve_config
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         document = load_serve_config(options.config)
         for application in parse_serve_config(document, options.config).applications:
-            _report(console, application.args, options.last)
+            _report(console, application.args, int(options.last))
     except (ConfigError, LedgerError, ValueError) as error:
         Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
         return 1 if isinstance(error, LedgerError) else 2
@@ -72,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("config", metavar="CONFIG", help="a config file: whose lanes and ledgers")
     parser.add_argument(
-        "--last", type=int, default=LAST, metavar="N", help=f"changes a lane (default {LAST})"
+        "--last",
+        type=a_number(1),
+        default=LAST,
+        metavar="N",
+        help=f"changes a lane (default {LAST})",
     )
     return parser
