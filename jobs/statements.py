@@ -39,9 +39,9 @@ TENANT = text(_TENANT)
 KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
     where tenant = :tenant and idempotency_key = :key""")
-# Those of the keys that there are. A cross join, or SQLite looks through all of a tenant's jobs.
-KEYS = _pairs("""select tenant, idempotency_key from :pairs asked cross join jobs
-    where tenant = asked.first and idempotency_key = asked.second""")
+# The job with each of the keys. As a join, a database may choose to look through all that there are.
+KEYS = _pairs("""select first, second, (select id from jobs
+        where tenant = first and idempotency_key = second) as id from :pairs asked""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
 # A job that ended without a picture of ours is no answer to a retry; a cancelled one is dying; one
 # with a key is found by that alone.

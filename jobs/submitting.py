@@ -130,7 +130,7 @@ def _known(connection: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple
     if not keys:
         return set()
     rows = run(connection, sql.KEYS, {"pairs": keys})
-    return {(row.tenant, row.idempotency_key) for row in rows}
+    return {(row.first, row.second) for row in rows if row.id is not None}
 
 
 def _retried(connection: Connection, request: ImageRequest, now: float) -> str | None:
