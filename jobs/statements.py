@@ -39,7 +39,7 @@ TENANT = text(_TENANT)
 KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
     where tenant = :tenant and idempotency_key = :key""")
-# The job with each of the keys. As a join, a database may choose to look through all that there are.
+# The job with each of the keys. Of a join, PostgreSQL may think that it should read all there are.
 KEYS = _pairs("""select first, second, (select id from jobs
         where tenant = first and idempotency_key = second) as id from :pairs asked""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
