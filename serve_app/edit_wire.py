@@ -32,7 +32,7 @@ STRENGTHS = {"low": 0.8, "high": 0.5}
 """Share of the cells that is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
 _FORM_NUMBERS = ("n", "output_compression", "partial_images", "seed", "strength")
 _NUMBER = re.compile(r"-?[0-9]{0,20}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
-_DATA_URL = re.compile(r"data:image/(?:png|jpeg|webp);base64,")
+_DATA_URL = re.compile(r"data:image/(?:png|jpeg|webp);base64,", re.ASCII | re.IGNORECASE)
 
 
 class ImageRef(BaseModel):
@@ -106,7 +106,11 @@ class TweakBody(PictureBody):
 
 def parse_form(fields: Mapping[str, str]) -> EditBody:
     """The text fields of a form. Raises InvalidRequest, naming the field."""
-    return parse_body(EditBody, {name: _typed(name, text) for name, text in fields.items()})
+    known = {  # a picture without a filename is no text: what it is called says what is wrong
+        name: "" if name in EditBody.unsupported else _typed(name, text)
+        for name, text in fields.items()
+    }
+    return parse_body(EditBody, known)
 
 
 def parse_edit(raw: bytes) -> JsonEditBody:

@@ -179,7 +179,7 @@ def test_json_takes_data_urls_for_everything(http: httpx.Client, shared: Stage) 
     body: dict[str, Any] = {
         "prompt": "rain",
         "images": [{"image_url": data_url(picture())}],
-        "mask": {"image_url": data_url(mask(box=(0, 0, 8, 8)))},
+        "mask": {"image_url": data_url(mask(box=(0, 0, 8, 8))).replace("data:image", "DATA:Image")},
     }
     assert http.post("/v1/images/edits", json=body).status_code == 200
     assert redrawn(newest(shared)) == 1
@@ -269,6 +269,7 @@ def test_quota_holds_and_what_was_sent_is_dropped(shared: Stage) -> None:
         ({"prompt": "a"}, {"image": picture(), "mask": mask(), "markup": mask()}, "markup", None),
         ({"prompt": "a"}, {"image": picture(), "other": mask()}, "other", "unknown_parameter"),
         ({"prompt": "a", "mask": "text"}, {"image": picture()}, "mask", "unsupported_parameter"),
+        ({"prompt": "a", "mask": mask()}, {"image": picture()}, "mask", "unsupported_parameter"),
         ({"prompt": "a", "n": "two"}, {"image": picture()}, "n", "invalid_type"),
         ({"prompt": "a", "n": "0"}, {"image": picture()}, "n", "integer_below_min_value"),
         ({"prompt": "a", "n": "11"}, {"image": picture()}, "n", "integer_above_max_value"),
@@ -286,7 +287,7 @@ def test_quota_holds_and_what_was_sent_is_dropped(shared: Stage) -> None:
 def test_what_is_wrong_in_a_form_is_named(
     http: httpx.Client,
     shared: Stage,
-    fields: dict[str, str],
+    fields: dict[str, str | bytes],
     files: dict[str, bytes],
     param: str,
     code: str | None,
