@@ -101,8 +101,15 @@ class ServeFile(Section):
     @model_validator(mode="after")
     def _lanes_are_apart(self) -> Self:
         owners: dict[tuple[Places, str], str] = {}
+        stores: dict[Places, str] = {}
         for number, application in enumerate(self.applications):
             args = application.args
+            store = stores.setdefault(args.ledger.places(), args.blobs.directory)
+            if store != args.blobs.directory:
+                raise ValueError(
+                    f"applications.{number}.args.blobs.directory: must be {store!r}, as in the "
+                    "other lanes of the same ledger: each of them deletes what expires there"
+                )
             owner = owners.setdefault((args.ledger.places(), args.lane), application.name)
             if owner != application.name:
                 raise ValueError(

@@ -82,6 +82,17 @@ def test_two_applications_never_share_a_queue() -> None:
         parse_serve_config(document, "two-lanes.yaml")
 
 
+def test_lanes_of_one_ledger_keep_their_pictures_in_one_place() -> None:
+    """Files belong to no lane: whoever finds an expired one deletes its blobs, then its row."""
+    document = copy.deepcopy(TWO_LANES)
+    api = document["applications"][1]["args"]
+    api.update(blobs={"directory": "var/elsewhere"})
+    with pytest.raises(ConfigError, match=r"applications\.1\.args\.blobs\.directory: must be 'var"):
+        parse_serve_config(document, "two-lanes.yaml")
+    api.update(ledger={"dsn": "sqlite:///var/two-lanes/api.db"})
+    parse_serve_config(document, "two-lanes.yaml")
+
+
 def test_every_lane_has_its_own_address() -> None:
     cluster = LocalCluster(load_serve_config(ROOT / "configs/two-lanes.yaml"))
     assert cluster.application_urls == ["http://127.0.0.1:8000/chat", "http://127.0.0.1:8000/api"]
