@@ -13,7 +13,7 @@ from jobs.fair_queue import FairQueue, Head, Served, aged
 from jobs.job import Job, JobEvent
 from jobs.ledger import LeaseLost
 from jobs.parking import Limits
-from jobs.prepared import run
+from jobs.prepared import send
 from jobs.records import load_jobs
 
 
@@ -44,14 +44,18 @@ def claim_jobs(
     chosen = _choose(fair_queue, queues, claim.limit)
     if not chosen:
         return []
-    for tier in sorted({tier for tier, _ in chosen}):
-        _store_queue(connection, claim.lane, tier, queues[tier], now)
     found = load_jobs(connection, [head.job_id for _, head in chosen])
     jobs = [_leased(found[head.job_id], claim.worker, now) for _, head in chosen]
     ids = [job.id for job in jobs]
-    if run(connection, sql.LEASE, {"ids": ids, "now": now}).rowcount != len(ids):
+    tiers = sorted({tier for tier, _ in chosen})
+    leased, *_ = send(
+        connection,
+        (sql.LEASE, {"ids": ids, "now": now}),
+        (sql.NEW_LEASE, [_lease_row(job, claim, now) for job in jobs]),
+        (sql.SERVED, [_queue_row(claim.lane, tier, queues[tier], now) for tier in tiers]),
+    )
+    if leased.count != len(ids):
         raise LeaseLost(f"jobs {ids}: moved on while they were being claimed")
-    run(connection, sql.NEW_LEASE, [_lease_row(job, claim, now) for job in jobs])
     return jobs
 
 
@@ -60,14 +64,14 @@ def _tier_queues(
 ) -> dict[str, _TierQueue]:
     """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
-    rows = run(connection, sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}).all()
+    (tiers,) = send(connection, (sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}))
     limits = Limits(connection, fair_queue)  # knows now what those before us have claimed
-    for row in rows:
-        where = {"lane": claim.lane, "tier": row.tier, "now": now, "limit": claim.limit}
-        queues[row.tier] = _TierQueue(
+    for tier, vtime, vtime_at, began, ended in tiers.rows:
+        where = {"lane": claim.lane, "tier": tier, "now": now, "limit": claim.limit}
+        queues[tier] = _TierQueue(
             deque(Head(r.id, r.vft, r.cost_seconds) for r in limits.heads(connection, where)),
-            Served(row.began, row.ended),
-            aged(row.vtime, now - row.vtime_at),
+            Served(began, ended),
+            aged(vtime, now - vtime_at),
         )
     return queues
 
@@ -89,21 +93,15 @@ def _choose(
     return chosen
 
 
-def _store_queue(
-    connection: Connection, lane: str, tier: str, queue: _TierQueue, now: float
-) -> None:
-    run(
-        connection,
-        sql.SERVED,
-        {
-            "lane": lane,
-            "tier": tier,
-            "began": queue.served.began,
-            "ended": queue.served.ended,
-            "vtime": queue.vtime,
-            "now": now,
-        },
-    )
+def _queue_row(lane: str, tier: str, queue: _TierQueue, now: float) -> dict[str, object]:
+    return {
+        "lane": lane,
+        "tier": tier,
+        "began": queue.served.began,
+        "ended": queue.served.ended,
+        "vtime": queue.vtime,
+        "now": now,
+    }
 
 
 def _leased(job: Job, worker: str, now: float) -> Job:

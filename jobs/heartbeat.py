@@ -20,7 +20,7 @@ from jobs.job import (
     RenderState,
 )
 from jobs.ledger import Beat, RenderBeat, Renewal
-from jobs.prepared import run
+from jobs.prepared import send
 from jobs.rows import dump, load
 
 _EVENTS = {RenderState.RENDERING: RenderEvent.START, RenderState.FINISHING: RenderEvent.DECODED}
@@ -47,7 +47,7 @@ def write_beats(
         job = stored[beat.job_id, beat.fence]
         rows += [_row(beat.job_id, r, job) for r in beat.renders if _moves(r, job)]
     if rows:
-        run(connection, sql.BEAT, rows)
+        send(connection, (sql.BEAT, rows))
     return [_renewal(beat, stored.get((beat.job_id, beat.fence))) for beat in beats]
 
 
@@ -59,27 +59,19 @@ def _renewed(
     connection: Connection, beats: Sequence[Beat], lease_seconds: float, now: float
 ) -> Mapping[tuple[str, int], _Stored]:
     """Extend the leases that are still held: jobs by id and fence, locked as by `lock_jobs`."""
+    ids = {"ids": [beat.job_id for beat in beats]}
     leases = {
-        "ids": [beat.job_id for beat in beats],
+        **ids,
         "held": [(beat.job_id, beat.fence) for beat in beats],
         "lease_until": now + lease_seconds,
         "lease_seconds": lease_seconds,
     }
-    statement = sql.RENEW_AT_ONCE
     if connection.dialect.name == "sqlite":
-        run(connection, sql.RENEW, leases)
-        leases = {"ids": leases["ids"]}
-        statement = sql.RENEWED
+        *_, renewed = send(connection, (sql.RENEW, leases), (sql.RENEWED, ids))
+    else:
+        (renewed,) = send(connection, (sql.RENEW_AT_ONCE, leases))
     stored: dict[tuple[str, int], _Stored] = {}
-    for (
-        job_id,
-        fence,
-        cancelled,
-        yield_to,
-        index,
-        state,
-        previews,
-    ) in run(connection, statement, leases):
+    for job_id, fence, cancelled, yield_to, index, state, previews in renewed.rows:
         if (job := stored.get((job_id, fence))) is None:
             renewal = Renewal(job_id, True, bool(cancelled), yield_to)
             job = stored[job_id, fence] = _Stored(renewal)

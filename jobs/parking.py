@@ -68,11 +68,6 @@ def unpark(connection: Connection, tenants: Iterable[str]) -> None:
         connection.execute(sql.UNPARK, rows)
 
 
-def tenants_with_parked(connection: Connection, job_ids: Sequence[str]) -> Sequence[str]:
-    """Those of these jobs' tenants that have parked ones."""
-    return [row[0] for row in run(connection, sql.TENANTS_WITH_PARKED, {"ids": job_ids})]
-
-
 def stray_tenants(connection: Connection) -> Sequence[str]:
     """Those with parked jobs and nothing under way, as when the last of their jobs ended while the
     next one was being parked."""

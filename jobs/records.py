@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import ClauseElement, Connection
 
 from jobs import statements as sql
 from jobs.files import file_of
 from jobs.job import HELD, Job, Render, RenderState
 from jobs.ledger import LeaseLost
-from jobs.parking import tenants_with_parked, unpark
-from jobs.prepared import run
+from jobs.parking import unpark
+from jobs.prepared import Values, run, send
 from jobs.rows import dump, job_from_row, render_from_row, storable, stored_state
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
 
@@ -28,15 +28,22 @@ def lock_jobs(connection: Connection, job_ids: Sequence[str], *, skip: bool = Fa
     return [row[0] for row in run(connection, statement, {"ids": list(job_ids)})]
 
 
-def load_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
-    """Those that exist, by id; two statements however many."""
+def load_jobs(
+    connection: Connection, job_ids: Sequence[str], *, to_move: bool = False
+) -> dict[str, Job]:
+    """Those that exist, by id, in one round trip however many. to_move: locked as by `lock_jobs`,
+    before they are read."""
     if not job_ids:
         return {}
+    ids = {"ids": list(job_ids)}
+    asked: list[tuple[ClauseElement, Values]] = [(sql.RENDERS, ids), (sql.JOBS, ids)]
+    if to_move and connection.dialect.name != "sqlite":
+        asked.insert(0, (sql.LOCK_JOBS, ids))
+    *_, images, rows = send(connection, *asked)
     renders: dict[str, list[Render]] = {}
-    for job_id, *row in run(connection, sql.RENDERS, {"ids": job_ids}):
+    for job_id, *row in images.rows:
         renders.setdefault(job_id, []).append(render_from_row(row))
-    rows = run(connection, sql.JOBS, {"ids": job_ids})
-    return {row[0]: job_from_row(row, renders[row[0]]) for row in rows}
+    return {row[0]: job_from_row(row, renders[row[0]]) for row in rows.rows}
 
 
 def load_job(connection: Connection, job_id: str) -> Job | None:
@@ -46,7 +53,7 @@ def load_job(connection: Connection, job_id: str) -> Job | None:
 
 def load_to_move(connection: Connection, job_id: str) -> Job | None:
     """One job, locked until the transaction ends, or None."""
-    return load_job(connection, job_id) if lock_jobs(connection, [job_id]) else None
+    return load_jobs(connection, [job_id], to_move=True).get(job_id)
 
 
 def store_job(connection: Connection, before: Job, after: Job) -> None:
@@ -56,17 +63,22 @@ def store_job(connection: Connection, before: Job, after: Job) -> None:
 
 def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None:
     """Each job over what it was, in a statement per table. LeaseLost when one has moved on."""
-    changed = run(connection, sql.STORE_JOB, [_job_row(b, a) for b, a in moves])
-    if changed.rowcount != len(moves):
-        raise LeaseLost(f"jobs {[b.id for b, _ in moves]}: moved on while they were being written")
+    asked: list[tuple[ClauseElement, Values]] = [
+        (sql.STORE_JOB, [_job_row(b, a) for b, a in moves])
+    ]
     renders = [(b.id, pair) for b, a in moves for pair in zip(b.renders, a.renders, strict=True)]
     if rows := [_render_row(job_id, b, a) for job_id, (b, a) in renders if b != a]:
-        run(connection, sql.STORE_RENDER, rows)
+        asked.append((sql.STORE_RENDER, rows))
     if let_go := [b for b, a in moves if b.state in HELD and a.state not in HELD]:
         ids = [job.id for job in let_go]
         leases = [(job.id, job.fence) for job in let_go]
-        run(connection, sql.DROP_LEASES, {"ids": ids, "held": leases})
-        unpark(connection, tenants_with_parked(connection, ids))
+        asked.append((sql.DROP_LEASES, {"ids": ids, "held": leases}))
+        asked.append((sql.TENANTS_WITH_PARKED, {"ids": ids}))
+    stored, *others = send(connection, *asked)
+    if stored.count != len(moves):
+        raise LeaseLost(f"jobs {[b.id for b, _ in moves]}: moved on while they were being written")
+    if let_go:
+        unpark(connection, [row[0] for row in others[-1].rows])
     _let_sources_go(connection, [a for b, a in moves if a.ended and not b.ended])
     for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
         _refund(connection, before, after)  # in an order that is the same for everybody

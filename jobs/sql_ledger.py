@@ -261,7 +261,7 @@ class SqlLedger:
         """Each one's own result; all that is to be written, in a statement per table."""
         with self._write() as connection:
             ids = sorted({finish.job_id for finish in finishes})
-            before = load_jobs(connection, lock_jobs(connection, ids))
+            before = load_jobs(connection, ids, to_move=True)
             after = dict(before)
             results: list[Job | Exception] = []
             for finish in finishes:

@@ -14,11 +14,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from jobs.database import open_database
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal, Submission
+from jobs.prepared import send
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.postgres import FAST, LocalPostgres
@@ -193,6 +196,18 @@ def test_claims_at_the_same_time_keep_to_what_a_tenant_may_draw_at_once(url: str
         assert claiming.result() == []
     for ledger in (first, second):
         ledger.close()
+
+
+def test_of_several_statements_the_first_that_fails_says_why(url: str) -> None:
+    """Not one of those behind it, which PostgreSQL did not run."""
+    database = open_database(url)
+    asked = [(text("select 12 / :n"), {"n": n}) for n in (1, 2, 0, 3, 4)]
+    with pytest.raises(DBAPIError) as failed, database.durable.begin() as connection:
+        send(connection, *asked)
+    assert isinstance(failed.value.orig, psycopg.errors.DivisionByZero)
+    with database.durable.begin() as connection:
+        assert [answer.rows for answer in send(connection, *asked[:2])] == [[(12,)], [(6,)]]
+    database.close()
 
 
 def test_whoever_loses_a_deadlock_begins_again(url: str) -> None:
