@@ -313,7 +313,7 @@ class Ledger(Protocol):
         """The tenant's newest jobs, newest first."""
 
     def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
-        """The tenant's jobs that go on from an image of that one, oldest first."""
+        """The tenant's jobs that go on from an image of that one: the newest, oldest first."""
 
     def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
         """Durable on return; write its blobs after that. As stored: created now, on this clock, to

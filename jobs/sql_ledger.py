@@ -332,7 +332,7 @@ class SqlLedger:
             where = {"tenant": tenant, "parent": job_id, "limit": limit}
             ids = list(connection.execute(sql.CHILDREN, where).scalars())
             jobs = load_jobs(connection, ids)
-            return [jobs[job_id] for job_id in ids]
+            return [jobs[job_id] for job_id in reversed(ids)]
 
     def position(self, job_id: str) -> int | None:
         """See Ledger."""

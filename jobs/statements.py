@@ -28,7 +28,7 @@ LOCK_JOBS = _many(_LOCK)
 LOCK_FREE_JOBS = _many(f"{_LOCK} skip locked")
 RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
 CHILDREN = text("""select id from jobs where tenant = :tenant and parent = :parent
-    order by seq limit :limit""")
+    order by seq desc limit :limit""")
 
 # -- submit
 # Submits of one tenant take turns from here to their commit: on PostgreSQL a conflict locks the

@@ -98,7 +98,7 @@ async def lineage(request: Request, image_id: str) -> Response:
         "id": image_id,
         "ancestors": ancestors[::-1],
         "image": _shown(request, job, render),
-        "children": children[:MOST_CHILDREN],
+        "children": children[-MOST_CHILDREN:],
     }
     return json_response(body)
 

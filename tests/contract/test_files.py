@@ -125,5 +125,5 @@ def test_children_are_found_by_their_parent(ledger: Ledger) -> None:
     go_on("ada", None)
     go_on("ada", image_id(ours[0], 0))
     assert [job.id for job in ledger.children("ada", parent.id)] == ours
-    assert [job.id for job in ledger.children("ada", parent.id, 1)] == ours[:1]
+    assert [job.id for job in ledger.children("ada", parent.id, 1)] == ours[-1:]
     assert ledger.children("ada", ours[1]) == []
