@@ -228,8 +228,9 @@ class Outlook:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a tenant stands against its tier's limits. queued_jobs: in that lane. renders: images
-    that dispatchers hold, in any lane. newcomer: it never asked for anything."""
+    """How a tenant stands against its tier's limits. queued_jobs: in that lane, counted up to
+    10,000, or to a larger limit. renders: images that dispatchers hold, in any lane. newcomer: it
+    never asked for anything."""
 
     usage: Usage
     queued_jobs: int

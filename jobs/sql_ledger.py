@@ -65,6 +65,7 @@ T = TypeVar("T")
 
 UTC_DAYS = QuotaDays()
 _EXPIRE_AT_ONCE = 500
+_COUNTED = 10_000  # of a tenant's waiting jobs: it may ask often, and have very many
 
 
 class SqlLedger:
@@ -357,7 +358,8 @@ class SqlLedger:
         with self._read() as connection:
             usage = usage_of(connection, tenant, tier, self._days, self._now(connection))
             where = {"tenant": tenant.id, "lane": lane}
-            queued = connection.execute(sql.WAITING, where).scalar_one()
+            most = max(_COUNTED, tier.queued_jobs or 0)
+            queued = connection.execute(sql.WAITING, {**where, "limit": most}).scalar_one()
             renders = connection.execute(sql.RENDERS_OF, where).scalar_one()
             newcomer = is_newcomer(connection, tenant)
             return Standing(usage, int(queued), int(renders), newcomer)

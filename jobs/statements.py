@@ -65,8 +65,8 @@ LAST_ALLOWED = text("""select seq from jobs
     order by seq limit 1 offset :limit - 1""")
 FIRST_WAITING = text("""select id from jobs
     where tenant = :tenant and lane = :lane and state = 'queued' order by seq limit 1""")
-WAITING = text("""select count(*) from jobs
-    where tenant = :tenant and lane = :lane and state = 'queued'""")
+WAITING = text("""select count(*) from (select 1 from jobs
+    where tenant = :tenant and lane = :lane and state = 'queued' limit :limit) waiting""")
 NEW_LANE = text("""insert into lanes (lane, tier, vtime, vtime_at, began, ended)
     values (:lane, :tier, 0.0, :now, 0.0, 0.0) on conflict (lane, tier) do nothing""")
 # fair_queue.stamp and fair_queue.aged. A busy tenant's next stamp follows its last one; an idle one

@@ -155,6 +155,19 @@ def test_a_tenant_has_so_many_jobs_waiting_as_its_tier_allows(database: Database
     assert ledger.standing(ADA, "chat").renders == 1
 
 
+def test_what_waits_is_counted_up_to_a_bound(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant may ask often: that shall not cost more the more of its jobs wait."""
+    monkeypatch.setattr("jobs.sql_ledger._COUNTED", 2)
+    ledger = database.open(tiers={"free": Tier(queued_jobs=3)})
+    for tier in ("free", "paid"):
+        for _ in range(3):
+            ledger.submit(wish(tier=tier, tenant=tier))
+    counted = [ledger.standing(Tenant(tier, tier), "chat").queued_jobs for tier in ("free", "paid")]
+    assert counted == [3, 2]
+
+
 def test_a_retry_finds_its_job_though_the_queue_is_full(database: Database) -> None:
     ledger = database.open(tiers={"free": Tier(queued_jobs=1, images_per_day=1)})
     first = ledger.submit(wish(idempotency_key="k"))
