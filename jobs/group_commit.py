@@ -136,6 +136,12 @@ class AsyncLedger:
         result: list[Job] = await self._reads.ask(run)
         return result
 
+    async def ancestors(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """See Ledger."""
+        run = partial(self._ledger.ancestors, tenant, job_id, limit)
+        result: list[Job] = await self._reads.ask(run)
+        return result
+
     async def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
         """See Ledger. Uploads wait for uploads of the same tenant only, as submits do."""
         run = partial(self._ledger.add_file, file, room)

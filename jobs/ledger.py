@@ -316,6 +316,10 @@ class Ledger(Protocol):
     def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
         """The tenant's jobs that go on from an image of that one: the newest, oldest first."""
 
+    def ancestors(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """The tenant's jobs that this one goes back to, each from an image of the next: its parent
+        first. The line ends where a job is forgotten."""
+
     def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
         """Durable on return; write its blobs after that. As stored: created now, on this clock, to
         live as long as it said. Raises FilesFull when that is more than `room` for VISION files."""

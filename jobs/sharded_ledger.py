@@ -315,6 +315,11 @@ class ShardedLedger:
         shard = self._shards[self._of_tenant(tenant)]
         return shard.ask(lambda ledger: ledger.children(tenant, job_id, limit))
 
+    def ancestors(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """See Ledger."""
+        shard = self._shards[self._of_tenant(tenant)]
+        return shard.ask(lambda ledger: ledger.ancestors(tenant, job_id, limit))
+
     def file(self, tenant: str, file_id: str) -> StoredFile | None:
         """See Ledger."""
         shard = self._shards[self._of_tenant(tenant)]

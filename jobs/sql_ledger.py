@@ -335,6 +335,14 @@ class SqlLedger:
             jobs = load_jobs(connection, ids)
             return [jobs[job_id] for job_id in reversed(ids)]
 
+    def ancestors(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
+        """See Ledger."""
+        with self._read() as connection:
+            where = {"tenant": tenant, "id": job_id, "limit": limit}
+            ids = list(connection.execute(sql.ANCESTORS, where).scalars())
+            jobs = load_jobs(connection, ids)
+            return [jobs[job_id] for job_id in ids]
+
     def position(self, job_id: str) -> int | None:
         """See Ledger."""
         with self._read() as connection:

@@ -71,10 +71,15 @@ async def own_image(parts: Parts, tenant: str, image_id: str) -> tuple[Job, Rend
     job = await parts.ledger.get(parsed[0]) if parsed else None
     if parsed is None or job is None or job.request.tenant != tenant:
         raise no_image()
-    render = next((render for render in job.renders if render.index == parsed[1]), None)
-    if render is None or render.state is not RenderState.SUCCEEDED:
-        raise no_image()
-    return job, render
+    return job, finished_image(job, parsed[1])
+
+
+def finished_image(job: Job, index: int) -> Render:
+    """One of the job's drawn pictures. Raises NotFound."""
+    for render in job.renders:
+        if render.index == index and render.state is RenderState.SUCCEEDED:
+            return render
+    raise no_image()
 
 
 async def drawn(parts: Parts, job: Job, render: Render, image_id: str) -> Found:

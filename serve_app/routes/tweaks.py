@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.job import Job, Render
+from jobs.job_ids import parse_image_id
 from serve_app import edit_wire, wire
 from serve_app.answering import respond
-from serve_app.errors import NotFound
 from serve_app.forms import is_large, on_disk
 from serve_app.job_wire import image_body
 from serve_app.parts import fresh_seed, json_response, parts_of, poller_of, tenant_of
 from serve_app.pictures import finished, urls
-from serve_app.sources import drawn, find, own_image, with_canvas
+from serve_app.sources import drawn, find, finished_image, own_image, with_canvas
 
 
 class _ImageId(StringConvertor):
@@ -77,15 +78,8 @@ async def lineage(request: Request, image_id: str) -> Response:
     tenant = await poller_of(request)
     parts = parts_of(request)
     job, render = await own_image(parts, tenant.id, image_id)
-    ancestors: list[dict[str, Any]] = []
-    source = job.request.source
-    while source is not None and source.parent is not None and len(ancestors) < MOST_ANCESTORS:
-        try:
-            before = await own_image(parts, tenant.id, source.parent)
-        except NotFound:
-            break  # forgotten, rows and all
-        ancestors.append(_shown(request, *before))
-        source = before[0].request.source
+    line = await parts.ledger.ancestors(tenant.id, job.id, MOST_ANCESTORS)
+    ancestors = [_shown(request, *image) for image in _images(job, line)]
     made = await parts.ledger.children(tenant.id, job.id, MOST_CHILDREN)
     children = [
         _shown(request, child, one)
@@ -101,6 +95,17 @@ async def lineage(request: Request, image_id: str) -> Response:
         "children": children[-MOST_CHILDREN:],
     }
     return json_response(body)
+
+
+def _images(job: Job, line: Sequence[Job]) -> Iterator[tuple[Job, Render]]:
+    """Of each ancestor the image from which the next one went on."""
+    for before in line:
+        source = job.request.source
+        parsed = parse_image_id(source.parent) if source and source.parent else None
+        if parsed is None:
+            return
+        yield before, finished_image(before, parsed[1])
+        job = before
 
 
 def _shown(request: Request, job: Job, render: Render) -> dict[str, Any]:

@@ -110,6 +110,7 @@ async def test_the_same_verbs_awaited(database: Database, clock: Clock) -> None:
     await ledger.forget_files([stale])
     assert await ledger.stale_files(10) == []
     assert await ledger.children("ada", "nobody") == []
+    assert await ledger.ancestors("ada", "nobody") == []
     ledger.close()
 
 
@@ -127,3 +128,16 @@ def test_children_are_found_by_their_parent(ledger: Ledger) -> None:
     assert [job.id for job in ledger.children("ada", parent.id)] == ours
     assert [job.id for job in ledger.children("ada", parent.id, 1)] == ours[-1:]
     assert ledger.children("ada", ours[1]) == []
+
+
+def test_a_line_of_ancestors_is_one_question(ledger: Ledger) -> None:
+    line = [ledger.submit(wish()).job.id]
+    for _ in range(3):
+        source = SourceImage(
+            canvas="inputs/a", small="inputs/b", redraw="ff", parent=image_id(line[-1], 0)
+        )
+        line.append(ledger.submit(wish(source=source)).job.id)
+    assert [job.id for job in ledger.ancestors("ada", line[-1])] == line[2::-1]
+    assert [job.id for job in ledger.ancestors("ada", line[-1], 2)] == line[2:0:-1]
+    assert ledger.ancestors("ada", line[0]) == []
+    assert ledger.ancestors("bob", line[-1]) == []

@@ -57,6 +57,7 @@ QUERIES = {
     "FIRST_WAITING": "jobs_waiting",
     "WAITING": "jobs_waiting",
     "CHILDREN": "jobs_of_parent",
+    "ANCESTORS": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
     "FILE": {"sqlite": "PRIMARY KEY", "postgresql": "files_pkey"},
     "FILES": "files_of_tenant",
     "FILES_KEPT": "files_of_tenant",
