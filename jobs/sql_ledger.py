@@ -339,9 +339,10 @@ class SqlLedger:
         """See Ledger."""
         with self._read() as connection:
             where = {"tenant": tenant, "id": job_id, "limit": limit}
-            ids = list(connection.execute(sql.ANCESTORS, where).scalars())
-            jobs = load_jobs(connection, ids)
-            return [jobs[job_id] for job_id in ids]
+            steps = {row.id: row.steps for row in connection.execute(sql.ANCESTORS, where)}
+            found = load_jobs(connection, list(steps)).values()
+            ours = [job for job in found if job.request.tenant == tenant]
+            return sorted(ours, key=lambda job: steps[job.id])
 
     def position(self, job_id: str) -> int | None:
         """See Ledger."""

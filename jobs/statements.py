@@ -27,12 +27,13 @@ _LOCK = "select id from jobs where id in :ids order by id for update"
 LOCK_JOBS = _many(_LOCK)
 LOCK_FREE_JOBS = _many(f"{_LOCK} skip locked")
 RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
+# A subquery, because SQLite would make a filter of all jobs for a join.
 ANCESTORS = text("""with recursive line(id, parent, steps) as (
         select id, parent, 0 from jobs where id = :id and tenant = :tenant
         union all
-        select jobs.id, jobs.parent, line.steps + 1 from line join jobs on jobs.id = line.parent
-        where jobs.tenant = :tenant and line.steps < :limit)
-    select id from line where steps > 0 order by steps""")
+        select parent, (select j.parent from jobs j where j.id = line.parent), steps + 1 from line
+        where parent is not null and steps < :limit)
+    select id, steps from line where steps > 0""")
 CHILDREN = text("""select id from jobs where tenant = :tenant and parent = :parent
     order by seq desc limit :limit""")
 
