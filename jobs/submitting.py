@@ -23,7 +23,7 @@ from jobs.ledger import (
     Submission,
     Usage,
 )
-from jobs.prepared import run
+from jobs.prepared import run, send
 from jobs.quota_days import QuotaDays
 from jobs.reattaching import job_to_reattach, may_reattach
 from jobs.records import load_jobs, lock_jobs
@@ -31,6 +31,8 @@ from jobs.request import ImageRequest, Tenant
 from jobs.tiers import Tier
 
 _NO_LIMIT = 2**62
+_Key = tuple[str, str]
+"""(tenant, Idempotency-Key)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ class Order:
     def flow(self) -> tuple[str, str, str]:
         """Whose jobs follow one another: tenant, tier, lane."""
         return self.request.tenant, self.request.tier, self.request.lane
+
+    @property
+    def key(self) -> _Key | None:
+        """What a later one is known by as a retry of it."""
+        key = self.request.idempotency_key
+        return None if key is None else (self.request.tenant, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +102,8 @@ def accept(connection: Connection, orders: Sequence[Order], terms: Terms) -> lis
     refused, none; who asked for it, only one that asks alone is told. Raises QuotaExceeded,
     QueueFull, IdempotencyMismatch."""
     entered = any(may_reattach(order.request) for order in orders)
-    if entered:
-        _enter_tenants(connection, orders, terms.now)
-    fresh = _fresh(connection, orders)
+    known = _enter_tenants(connection, orders, terms.now) if entered else set()
+    fresh = _fresh(orders, known)
     accepted = _insert(connection, {place: orders[place] for place in fresh}, terms, entered)
     for place, order in enumerate(orders):
         if place not in accepted:
@@ -109,28 +116,17 @@ def accept(connection: Connection, orders: Sequence[Order], terms: Terms) -> lis
     return [accepted[place] for place in range(len(orders))]
 
 
-def _fresh(connection: Connection, orders: Sequence[Order]) -> list[int]:
+def _fresh(orders: Sequence[Order], known: set[_Key]) -> list[int]:
     """Places of those that are no retry: neither of a job, nor of another one among them."""
-    requests = [order.request for order in orders]
-    keys = [(r.tenant, r.idempotency_key) for r in requests]
-    known = _known(connection, sorted({(tenant, key) for tenant, key in keys if key is not None}))
-    fresh = []
-    for place, request in enumerate(requests):
-        if request.idempotency_key is None:
-            if not may_reattach(request):
+    fresh, known = [], set(known)
+    for place, order in enumerate(orders):
+        if order.key is None:
+            if not may_reattach(order.request):
                 fresh.append(place)
-        elif keys[place] not in known:
-            known.add(keys[place])
+        elif order.key not in known:
+            known.add(order.key)
             fresh.append(place)
     return fresh
-
-
-def _known(connection: Connection, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str | None]]:
-    """Those tenants' keys that there are jobs with."""
-    if not keys:
-        return set()
-    rows = run(connection, sql.KEYS, {"pairs": keys})
-    return {(row.first, row.second) for row in rows if row.id is not None}
 
 
 def _retried(connection: Connection, request: ImageRequest, now: float) -> str | None:
@@ -156,11 +152,14 @@ def is_newcomer(connection: Connection, tenant: Tenant) -> bool:
     return connection.execute(sql.KNOWN_TENANT, {"tenant": tenant.id}).first() is None
 
 
-def _enter_tenants(connection: Connection, orders: Sequence[Order], now: float) -> None:
-    """Know the tenants, and make other submits of theirs wait until this transaction has ended."""
+def _enter_tenants(connection: Connection, orders: Sequence[Order], now: float) -> set[_Key]:
+    """Know the tenants, and make other submits of theirs wait until this transaction has ended.
+    Those of the orders' keys that there are jobs with by then."""
     tiers = {order.request.tenant: order.request.tier for order in orders}
     rows = [{"tenant": tenant, "tier": tiers[tenant], "now": now} for tenant in sorted(tiers)]
-    run(connection, sql.TENANT, rows)
+    keys = {order.key for order in orders if order.key is not None}
+    _, found = send(connection, (sql.TENANT, rows), (sql.KEYS, {"pairs": sorted(keys)}))
+    return {(tenant, key) for tenant, key, job_id in found.rows if job_id is not None}
 
 
 def _insert(
@@ -179,8 +178,7 @@ def _insert(
             jobs.append(_job_row(job, orders[place].stored, vft, terms))
             renders += [{"job_id": job.id, "idx": render.index} for render in job.renders]
     if jobs:
-        run(connection, sql.NEW_JOB, jobs)
-        run(connection, sql.NEW_RENDER, renders)
+        send(connection, (sql.NEW_JOB, jobs), (sql.NEW_RENDER, renders))
     return accepted
 
 
