@@ -101,14 +101,20 @@ class ServeFile(Section):
     @model_validator(mode="after")
     def _lanes_are_apart(self) -> Self:
         owners: dict[tuple[Places, str], str] = {}
-        stores: dict[Places, str] = {}
+        firsts: dict[Places, ClusterConfig] = {}
         for number, application in enumerate(self.applications):
             args = application.args
-            store = stores.setdefault(args.ledger.places(), args.blobs.directory)
+            first = firsts.setdefault(args.ledger.places(), args)
+            store, zone = first.blobs.directory, first.quota.time_zone
             if store != args.blobs.directory:
                 raise ValueError(
                     f"applications.{number}.args.blobs.directory: must be {store!r}, as in the "
                     "other lanes of the same ledger: each of them deletes what expires there"
+                )
+            if zone != args.quota.time_zone:
+                raise ValueError(
+                    f"applications.{number}.args.quota.time_zone: must be {zone!r}, as in the "
+                    "other lanes of the same ledger: a day's images are counted for all of them"
                 )
             owner = owners.setdefault((args.ledger.places(), args.lane), application.name)
             if owner != application.name:

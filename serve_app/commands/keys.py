@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.table import Table
 
 from jobs.accounts import Accounts, ApiKey
 from jobs.ledger import LedgerError
 from jobs.request import Tenant
 from jobs.sql_ledger import SqlLedger
+from serve_app.commands.operating import speaker
 from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
 from serve_app.serve_file import load_serve_config, parse_serve_config
@@ -58,9 +58,9 @@ def _act(accounts: Accounts, config: ClusterConfig, options: argparse.Namespace)
             _say(accounts.rotate(options.prefix))
         case "revoke":
             accounts.revoke(options.prefix)
-            Console(stderr=True).print(f"{options.prefix} opens nothing any more")
+            speaker(stderr=True).print(f"{options.prefix} opens nothing any more")
         case _:
-            Console(soft_wrap=True, highlight=False).print(_table(accounts.keys(options.tenant)))
+            speaker().print(_table(accounts.keys(options.tenant)))
     return 0
 
 
@@ -110,7 +110,7 @@ def _say(secret: str) -> None:
 
 
 def _complain(error: Exception, exit_code: int) -> int:
-    Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
+    speaker(stderr=True).print(str(error))
     return exit_code
 
 

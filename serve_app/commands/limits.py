@@ -13,7 +13,7 @@ from rich.table import Table
 from jobs.ledger import LedgerError
 from jobs.limit_levels import LimitChange, LimitLevel
 from jobs.sql_ledger import SqlLedger
-from serve_app.commands.operating import a_number
+from serve_app.commands.operating import a_number, speaker
 from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
 from serve_app.serve_file import load_serve_config, parse_serve_config
@@ -24,13 +24,13 @@ LAST = 20
 def main(arguments: Sequence[str]) -> int:
     """Read and report; the exit code."""
     options = _parser().parse_args(arguments)
-    console = Console(soft_wrap=True, highlight=False)
+    console = speaker()
     try:
         document = load_serve_config(options.config)
         for application in parse_serve_config(document, options.config).applications:
             _report(console, application.args, int(options.last))
     except (ConfigError, LedgerError, ValueError) as error:
-        Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
+        speaker(stderr=True).print(str(error))
         return 1 if isinstance(error, LedgerError) else 2
     return 0
 

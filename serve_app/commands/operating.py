@@ -44,4 +44,10 @@ def a_number(least: float, *, above: bool = False) -> Callable[[str], float]:
 
 def speaker(*, stderr: bool = False) -> Console:
     """A terminal gets colours; a pipe gets plain lines that are never wrapped."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False)
+    if not console.is_terminal:
+        console.width = _NEVER_WRAPPED
+    return console
+
+
+_NEVER_WRAPPED = 10_000  # characters: tables, too, are as wide as what is in them

@@ -82,12 +82,17 @@ def test_two_applications_never_share_a_queue() -> None:
         parse_serve_config(document, "two-lanes.yaml")
 
 
-def test_lanes_of_one_ledger_keep_their_pictures_in_one_place() -> None:
-    """Files belong to no lane: whoever finds an expired one deletes its blobs, then its row."""
+@pytest.mark.parametrize(
+    ("section", "field", "other"),
+    [("blobs", "directory", "var/elsewhere"), ("quota", "time_zone", "Asia/Tokyo")],
+)
+def test_lanes_of_one_ledger_agree_where_they_must(section: str, field: str, other: str) -> None:
+    """Files belong to no lane: whoever finds an expired one deletes its blobs, then its row. And
+    with another midnight a tenant would have two days at once."""
     document = copy.deepcopy(TWO_LANES)
     api = document["applications"][1]["args"]
-    api.update(blobs={"directory": "var/elsewhere"})
-    with pytest.raises(ConfigError, match=r"applications\.1\.args\.blobs\.directory: must be 'var"):
+    api.update({section: {field: other}})
+    with pytest.raises(ConfigError, match=rf"applications\.1\.args\.{section}\.{field}: must be"):
         parse_serve_config(document, "two-lanes.yaml")
     api.update(ledger={"dsn": "sqlite:///var/two-lanes/api.db"})
     parse_serve_config(document, "two-lanes.yaml")
