@@ -130,6 +130,13 @@ def paused(pids: list[int]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+def controller_lines(ray_folder: Path) -> list[str]:
+    """What the controllers of a cluster have logged so far. Not by way of `session_latest`: each
+    worker that starts makes that link anew, and for a moment there is none."""
+    logs = ray_folder.glob("session_[0-9]*/logs/serve/controller_[0-9]*.log")
+    return [line for log in logs for line in log.read_text(errors="replace").splitlines()]
+
+
 @contextmanager
 def beside(cluster: Running, second: dict[str, Any]) -> Iterator[ServeApi]:
     """A second application while the cluster's own goes on."""

@@ -16,7 +16,7 @@ from jobs.job import JobState
 from jobs.sql_ledger import SqlLedger
 from scripts.autoscaling.lane import LiveLane
 from serve_app.serve_file import load_serve_config
-from tests.cluster.conftest import MOST_PASSES, ROOT, wait_until
+from tests.cluster.conftest import MOST_PASSES, ROOT, controller_lines, wait_until
 from tests.cluster.logical_nodes import logical_gpus
 from tests.contract.databases import PostgresServer
 
@@ -62,7 +62,7 @@ def test_nodes_come_and_go_and_one_that_never_comes_is_waited_for(
     assert gpu_nodes(ray) == 0  # nobody has asked for anything
     asyncio.run(lane.submit([0.0] * 40, MINUTES))
     wait_until(lambda: lane.decoders().running == NODES, "every node that there is came")
-    wait_until(lambda: "do not come" in controller_log(ray), "the policy says what is missing")
+    wait_until(lambda: late(ray), "the policy says what is missing")
     target = lane.decoders().target
     assert target > NODES
     asyncio.run(lane.submit([0.0] * 40, MINUTES))
@@ -83,6 +83,5 @@ def gpu_nodes(ray: LocalCluster) -> int:
     return sum(room.num_gpus > 0 for room in ray.serve.nodes())
 
 
-def controller_log(ray: LocalCluster) -> str:
-    logs = ray.temp_dir.glob("session_latest/logs/serve/controller_[0-9]*.log")
-    return "\n".join(log.read_text(errors="replace") for log in logs)
+def late(ray: LocalCluster) -> bool:
+    return any("do not come" in line for line in controller_lines(ray.temp_dir))

@@ -19,7 +19,14 @@ from deployments.serve_api import ClusterFailed
 from jobs.job import HELD, JobState
 from jobs.sql_ledger import SqlLedger
 from scripts.autoscaling.lane import LiveLane
-from tests.cluster.conftest import MOST_PASSES, Running, beside, own_application, wait_until
+from tests.cluster.conftest import (
+    MOST_PASSES,
+    Running,
+    beside,
+    controller_lines,
+    own_application,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 
@@ -96,8 +103,7 @@ class ScaledLane(LiveLane):
 
     def said(self, what: str) -> int:
         """How often controllers of the cluster logged that of this lane."""
-        logs = self.running.ray_folder.glob("session_latest/logs/serve/controller_[0-9]*.log")
-        lines = (line for log in logs for line in log.read_text(errors="replace").splitlines())
+        lines = controller_lines(self.running.ray_folder)
         return sum("scaling scaled/Decoder" in line and what in line for line in lines)
 
     def held_by(self, pid: int) -> int:
