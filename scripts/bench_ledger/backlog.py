@@ -68,7 +68,10 @@ def fill(ledger: SqlLedger, url: str, backlog: Backlog) -> None:
         _count(connection, "tenants (id, tier, created_at)", "tenant, tier, min(created_at)",
                "tenant, tier")  # fmt: skip
     with engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("analyze"))
+        at_once = connection.execution_options(isolation_level="AUTOCOMMIT")
+        at_once.execute(text("analyze"))
+        if engine.dialect.name == "postgresql":  # what filling left to write is no part of a claim
+            at_once.execute(text("checkpoint"))
     engine.dispose()
 
 

@@ -20,6 +20,8 @@ from scripts.bench_ledger.backlog import LANE, wish
 PRODUCERS, WORKERS = 2, 3
 LIMIT_SECONDS = 60.0
 _MODULE = "scripts.bench_ledger.workers"
+_WORKER = ["-q", "-A", _MODULE, "worker", "-P", "threads", "-c", "8", "-l", "ERROR"]
+_WORKER += ["--without-gossip", "--without-mingle"]
 Process = subprocess.Popen[str]
 
 
@@ -43,29 +45,23 @@ def our_jobs_per_s(url: str, jobs: int) -> float:
         ledger.close()
 
 
-def celery_jobs_per_s(jobs: int) -> float:
-    """The same for Celery; redis-server appends to its file and syncs it every second."""
+@contextmanager
+def celery() -> Iterator[Callable[[int], float]]:
+    """The same for Celery, by a number of jobs; redis-server appends to its file and syncs it every
+    second."""
     with _redis() as broker:
         os.environ["BENCH_BROKER"] = broker
         redis = Redis(unix_socket_path=broker.removeprefix("redis+socket://"))
-        options = [
-            "-P",
-            "threads",
-            "-c",
-            "8",
-            "-l",
-            "ERROR",
-            "--without-gossip",
-            "--without-mingle",
-        ]
-        work = [
-            ["-m", "celery", "-q", "-A", _MODULE, "worker", "-n", f"w{i}@bench", *options]
-            for i in range(WORKERS)
-        ]
-        produce = [["-m", _MODULE, "produce-celery", str(jobs // PRODUCERS)]] * PRODUCERS
-        with _running(work):
-            _await_workers()
-            return jobs / _seconds(produce, lambda: int(redis.get("done") or 0) >= jobs)
+
+        def jobs_per_s(jobs: int) -> float:
+            redis.flushall()
+            produce = [["-m", _MODULE, "produce-celery", str(jobs // PRODUCERS)]] * PRODUCERS
+            work = [["-m", "celery", *_WORKER, "-n", f"w{i}@bench"] for i in range(WORKERS)]
+            with _running(work):
+                _await_workers()
+                return jobs / _seconds(produce, lambda: int(redis.get("done") or 0) >= jobs)
+
+        yield jobs_per_s
 
 
 def _await_workers() -> None:
