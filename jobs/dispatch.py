@@ -18,7 +18,7 @@ from jobs.flight import Flight, Hold, Shelf
 from jobs.group_commit import AsyncLedger
 from jobs.holds import Holds
 from jobs.job import RenderState
-from jobs.ledger import LedgerUnavailable, Outcome
+from jobs.ledger import Asking, LedgerUnavailable, Outcome
 from jobs.ports import (
     Classifier,
     Decoders,
@@ -317,10 +317,12 @@ class Dispatcher:
         seen = await self._ledger.version()
         waiting = [hold.job for hold in self._holds.wanting() | self._holds.being_prepared]
         leaving = await self._ledger.make_way(
-            self._settings.lane,
-            self._worker,
-            {job.id: job.request.tier for job in waiting},
-            self._holds.drawing,
+            Asking(
+                self._settings.lane,
+                self._worker,
+                {job.id: job.request.tier for job in waiting},
+                self._holds.drawing,
+            )
         )
         self._holds.give_way(leaving)
         await asyncio.sleep(_ASK_SECONDS)

@@ -13,7 +13,7 @@ from jobs.changes import Changes
 from jobs.costs import ImageCost
 from jobs.files import UNLIMITED, FileRoom, StoredFile
 from jobs.job import Job
-from jobs.ledger import Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
+from jobs.ledger import Asking, Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
 from jobs.ledger_thread import SUBMITS, LedgerThread, read_batch, write_batch
 from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest, Tenant
@@ -51,15 +51,9 @@ class AsyncLedger:
         result: list[Job] = await self._writes.ask(run)
         return result
 
-    async def make_way(
-        self,
-        lane: str,
-        worker: str,
-        waiting: Mapping[str, str],
-        drawing: Mapping[str, float],
-    ) -> list[str]:
+    async def make_way(self, asking: Asking) -> list[str]:
         """See Ledger."""
-        run = partial(self._ledger.make_way, lane, worker, waiting, drawing)
+        run = partial(self._ledger.make_way, asking)
         result: list[str] = await self._writes.ask(run, durable=False)
         return result
 

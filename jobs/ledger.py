@@ -131,6 +131,18 @@ class RenderBeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks: a dispatcher of a lane. waiting: its jobs with images that wait for slots, and
+    their tiers. drawing: those that have one, and the share of the passes that they have done; of
+    what it has claimed since it looked, it knows neither."""
+
+    lane: str
+    worker: str
+    waiting: Mapping[str, str]
+    drawing: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """One job's heartbeat under its fence."""
 
@@ -275,15 +287,8 @@ class Ledger(Protocol):
         """At most `limit` jobs in fair order, now LEASED by `worker` under a fresh fence.
         Their renders carry the checkpoints to go on from. Skips cancelled and expired ones."""
 
-    def make_way(
-        self,
-        lane: str,
-        worker: str,
-        waiting: Mapping[str, str],
-        drawing: Mapping[str, float],
-    ) -> list[str]:
-        """Called while images of the jobs `waiting` (id: tier), held by `worker`, find no slot;
-        `drawing` (id: share of its passes done) are those that have one. Jobs of tiers with smaller
+    def make_way(self, asking: Asking) -> list[str]:
+        """Called while images of a dispatcher's jobs find no slot: jobs of tiers with smaller
         shares give way to them and to what is queued, as giving_way.py decides. Which jobs shall
         leave, also those of others, who are told by their next renewal. With nothing to do it takes
         no write lock."""

@@ -6,8 +6,7 @@ ask twice; and on each job for which slots were cleared, so that no more are cle
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -15,21 +14,10 @@ from sqlalchemy import Connection, Row
 from jobs import statements as sql
 from jobs.fair_queue import FairQueue
 from jobs.giving_way import GivingWay, Holding, Wanting, give_way
+from jobs.ledger import Asking
 from jobs.records import lock_jobs
 
 _QUEUED_READ = 16  # enough for one look at the head of a queue; the next look sees the next
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """Who asks: a dispatcher of a lane. waiting: its jobs with images that wait for slots, and
-    their tiers. drawing: those that have one, and the share of the passes that they have done; of
-    what it has claimed since it looked, it knows neither."""
-
-    lane: str
-    worker: str
-    waiting: Mapping[str, str]
-    drawing: Mapping[str, float]
 
 
 _NOBODY = GivingWay({}, {}, frozenset())

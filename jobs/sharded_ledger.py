@@ -19,6 +19,7 @@ from jobs.files import UNLIMITED, FileRoom, StoredFile
 from jobs.job import Job
 from jobs.job_ids import shard_of, virtual_shard
 from jobs.ledger import (
+    Asking,
     Beat,
     Depth,
     Keys,
@@ -229,22 +230,16 @@ class ShardedLedger:
                 log.error("a shard could not be claimed from", exc_info=error)
         return jobs
 
-    def make_way(
-        self,
-        lane: str,
-        worker: str,
-        waiting: Mapping[str, str],
-        drawing: Mapping[str, float],
-    ) -> list[str]:
+    def make_way(self, asking: Asking) -> list[str]:
         """See Ledger, inside each shard."""
+        waiting = asking.waiting
         parts = {
-            shard: {job_id: waiting[job_id] for job_id in ids}
+            shard: replace(asking, waiting={job_id: waiting[job_id] for job_id in ids})
             for shard, ids in self._split(list(waiting)).items()
         }
+        nobody = replace(asking, waiting={})
         answers = self._ask_all(
-            lambda shard: (
-                lambda ledger: ledger.make_way(lane, worker, parts.get(shard, {}), drawing)
-            )
+            lambda shard: lambda ledger: ledger.make_way(parts.get(shard, nobody))
         )
         return [job_id for leaving in answers for job_id in leaving]
 

@@ -34,6 +34,7 @@ from jobs.forgetting import (
 from jobs.heartbeat import write_beats
 from jobs.job import HELD, Job, JobEvent, JobState
 from jobs.ledger import (
+    Asking,
     Beat,
     Depth,
     LeaseLost,
@@ -46,7 +47,7 @@ from jobs.ledger import (
     Submission,
 )
 from jobs.limit_levels import LimitChange, LimitLevel, load_changes, load_level, store_level
-from jobs.making_way import Asking, make_way, who_gives_way
+from jobs.making_way import make_way, who_gives_way
 from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
 from jobs.outlook import Outlooks
 from jobs.parking import stray_tenants, unpark
@@ -215,21 +216,14 @@ class SqlLedger:
             return connection.execute(sql.ANY_QUEUED, {"lane": lane}).first() is not None
 
     @again_if_overtaken
-    def make_way(
-        self,
-        lane: str,
-        worker: str,
-        waiting: Mapping[str, str],
-        drawing: Mapping[str, float],
-    ) -> list[str]:
+    def make_way(self, asking: Asking) -> list[str]:
         """See Ledger."""
-        asked = Asking(lane, worker, waiting, drawing)
         with self._read() as connection:
-            decided = who_gives_way(connection, self._fair_queue, asked, self._now(connection))
+            decided = who_gives_way(connection, self._fair_queue, asking, self._now(connection))
         if not decided.leaving:
             return []
         with self._write(self._database.relaxed) as connection:
-            return make_way(connection, self._fair_queue, asked, self._now(connection))
+            return make_way(connection, self._fair_queue, asking, self._now(connection))
 
     @again_if_overtaken
     def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:

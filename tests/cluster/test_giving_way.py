@@ -48,5 +48,8 @@ def test_a_free_render_makes_way_and_goes_on(cluster: Running, ledger: sqlite3.C
     left_at = asked()[6]
     assert left_at > 0, "with its checkpoint"
     wait_until(lambda: asked()[5] > 1 and asked()[6] > left_at, "it was given back, and goes on")
+    cancel_all(
+        cluster, but={job_id for job_id, row in zip(free, rows(free), strict=True) if row[1]}
+    )
+    wait_until(lambda: asked()[0] == "succeeded", "and then it ends")
     assert {row[2:5] for row in rows(free)} == {(0, "[]", 0)}, "with no attempt more"
-    cancel_all(cluster)

@@ -16,7 +16,7 @@ from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job, JobState
-from jobs.ledger import LedgerUnavailable, Outcome
+from jobs.ledger import Asking, LedgerUnavailable, Outcome
 from jobs.request import ImageRequest
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -38,15 +38,9 @@ class WatchedLedger(AsyncLedger):
         self.writing = 0
         self.asked = 0
 
-    async def make_way(
-        self,
-        lane: str,
-        worker: str,
-        waiting: Mapping[str, str],
-        drawing: Mapping[str, float],
-    ) -> list[str]:
+    async def make_way(self, asking: Asking) -> list[str]:
         self.asked += 1
-        return await super().make_way(lane, worker, waiting, drawing)
+        return await super().make_way(asking)
 
     async def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         self.tries += 1
