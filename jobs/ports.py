@@ -18,6 +18,11 @@ class StageUnavailable(Exception):
     """A stage (encoder, classifier, decoder, store) is away for now; the work waits."""
 
 
+class CallFailed(Exception):
+    """This very call ends or hangs the stage, which is well for all other calls: another replica
+    would fail in the same way, so it counts as an attempt."""
+
+
 class SourceGone(Exception):
     """What an edit goes on from is not there, or cannot be used; trying again cannot help."""
 
