@@ -26,7 +26,7 @@ from autoscaling.policies import PolicyNumbers, build_policy
 from autoscaling.policy import Decision, LoadSnapshot, Policy
 from jobs.fair_queue import FairQueue
 from jobs.ledger import Depth
-from jobs.open_ledger import Places, open_ledger
+from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 log = logging.getLogger("ray.serve")
@@ -42,14 +42,14 @@ GUESS_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What a policy has to know of its lane, and where the lane's ledger is.
+    """What a policy has to know of its lane. dsn: of the lane's ledger.
 
     weights: of the tiers. late_seconds: see ColdStarts. numbers: Serve's bounds replace those in
     it.
     """
 
     lane: str
-    places: Places
+    dsn: str
     weights: dict[str, float]
     least_share: float
     late_seconds: float
@@ -72,9 +72,7 @@ def published(application: str) -> Scaling:
     if stored is None:
         raise LookupError("no gateway of the application runs yet")
     found = json.loads(stored)
-    dsn, shards, home = found["places"].values()
-    places = Places(dsn, tuple(shards), tuple(home))
-    return Scaling(**{**found, "places": places, "numbers": PolicyNumbers(**found["numbers"])})
+    return Scaling(**{**found, "numbers": PolicyNumbers(**found["numbers"])})
 
 
 _NAMESPACE = "meltproof-scaling"
@@ -85,12 +83,12 @@ Reading = tuple[Depth, Scaling]
 @contextmanager
 def _reader(application: str) -> Iterator[Callable[[], Reading]]:
     """Reads the load of the lane; raises when its ledger is another one now."""
-    places = published(application).places
-    with closing(open_ledger(places)) as ledger:
+    dsn = published(application).dsn
+    with closing(SqlLedger(dsn)) as ledger:
 
         def read() -> Reading:
             scaling = published(application)
-            if scaling.places != places:
+            if scaling.dsn != dsn:
                 raise LookupError("the ledger has moved")
             return ledger.depth(scaling.lane), scaling
 

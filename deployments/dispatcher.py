@@ -26,8 +26,8 @@ from jobs.collector import Collector
 from jobs.database import check_place
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
-from jobs.open_ledger import Places, open_ledger
 from jobs.retention import Retention
+from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 loopback.install()
@@ -43,7 +43,7 @@ class DispatcherOptions:
     pass_timeout_seconds: for one pass of a decoder.
     """
 
-    places: Places
+    dsn: str
     blobs_directory: str
     tiers: dict[str, Tier]
     marks: tuple[Mark, ...]
@@ -68,11 +68,10 @@ class DispatcherReplica:
         options: DispatcherOptions,
         stages: dict[str, DeploymentHandle],
     ) -> None:
-        for url in options.places.urls:
-            check_place(url, alive_nodes())
+        check_place(options.dsn, alive_nodes())
         ledger = await asyncio.to_thread(
-            open_ledger,
-            options.places,
+            SqlLedger,
+            options.dsn,
             tiers=options.tiers,
             least_share=options.least_share,
             attempts_max=settings.attempts,

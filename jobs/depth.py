@@ -3,8 +3,6 @@ only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from sqlalchemy import Connection
 
 from jobs import statements as sql
@@ -48,31 +46,3 @@ def _arrival_rate(connection: Connection, lane: str, now: float) -> float:
     if jobs < _ARRIVALS_READ:
         return float(seconds) / ARRIVAL_WINDOW_SECONDS
     return float(seconds / max(now - first, 0.1))
-
-
-def merged(depths: Sequence[Depth]) -> Depth:
-    """Of one lane's shares in several databases, at least one."""
-    tiers = {tier for depth in depths for tier in depth.waiting}
-    drawn = [depth.drawn_rate for depth in depths if depth.drawn_rate is not None]
-    return Depth(
-        read_at=max(depth.read_at for depth in depths),
-        waiting={
-            tier: _of_tier(depth.waiting[tier] for depth in depths if tier in depth.waiting)
-            for tier in sorted(tiers)
-        },
-        active_jobs=sum(depth.active_jobs for depth in depths),
-        running_seconds=sum(depth.running_seconds for depth in depths),
-        arrival_rate=sum(depth.arrival_rate for depth in depths),
-        drawn_rate=sum(drawn) if drawn else None,
-        unbegun_seconds=sum(depth.unbegun_seconds for depth in depths),
-    )
-
-
-def _of_tier(parts: Iterable[TierWaiting]) -> TierWaiting:
-    known = list(parts)
-    return TierWaiting(
-        jobs=sum(part.jobs for part in known),
-        seconds=sum(part.seconds for part in known),
-        oldest_seconds=max(part.oldest_seconds for part in known),
-        parked_jobs=sum(part.parked_jobs for part in known),
-    )

@@ -34,9 +34,8 @@ class Call:
     """One call on its way to a thread. run: the ledger's verb with its arguments.
 
     durable: its caller must not be answered before an fsync. job_id: set for a plain `get`, and
-    outlook_of for an `outlook`, which are read together. Only a `get` that found nothing is run: it
-    may be that its database is away. rows: names those that it keeps from others until
-    its batch has ended.
+    outlook_of for an `outlook`, which are read together. Only a `get` that found nothing is run.
+    rows: names those that it keeps from others until its batch has ended.
     """
 
     run: Callable[[], Any]

@@ -30,11 +30,9 @@ class Step(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Jobs whose tombstone is written. seq: where the cursor goes once `blobs` are deleted. turn:
-    until when the step is the taker's. blobs: by job, the keys that must stay. shard: which
-    database it came from."""
+    until when the step is the taker's. blobs: by job, the keys that must stay."""
 
     step: Step
     seq: int
     turn: float
     blobs: Mapping[str, tuple[str, ...]]
-    shard: int = 0

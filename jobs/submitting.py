@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from jobs import statements as sql
 from jobs.fair_queue import AGEING
 from jobs.job import Job
-from jobs.job_ids import new_job_id, parse_image_id, virtual_shard
+from jobs.job_ids import new_job_id, parse_image_id
 from jobs.ledger import (
     Ledger,
     QueueFull,
@@ -200,11 +200,10 @@ def _admit_all(
     )
     got = _admit(connection, wanted, terms) or _admit_slowly(connection, wanted, terms)
     resets_at = terms.days.end_of(terms.now)
-    shard = virtual_shard(wanted.tenant.id)
     behind = zip(_after_each(images), _after_each(costs), strict=True)
     for request, (later_images, later_cost) in zip(requests, behind, strict=True):
         until = terms.now + terms.watch_grace_seconds if request.watched else None
-        job = Job.queued(new_job_id(shard), request, terms.now, until)
+        job = Job.queued(new_job_id(), request, terms.now, until)
         used = got.used - int(later_images)
         usage = Usage(used, tier.images_per_day, terms.now, resets_at)
         yield job, usage, got.vft - later_cost

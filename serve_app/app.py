@@ -21,8 +21,8 @@ from jobs.blobs import DirectoryBlobs
 from jobs.database import check_place
 from jobs.dispatch import DispatchSettings
 from jobs.group_commit import AsyncLedger
-from jobs.open_ledger import open_ledger
 from jobs.retention import Retention
+from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, with_live
 from serve_app.gateway import adopt, create_app
 from serve_app.ledger_check import check_ledger
@@ -38,7 +38,7 @@ def build(args: ClusterConfig) -> Application:
     """One lane: gateway, dispatcher, encoder, classifier and decoders, by the args of the config
     file. Relative paths count from the directory in which the cluster was started. ConfigError for
     a ledger that does not answer, or that several nodes cannot share."""
-    check_ledger(args.ledger.places(), alive_nodes())
+    check_ledger(args.ledger.dsn, alive_nodes())
     stages = {
         "encoder": _encoder(args),
         "classifier": _classifier(args),
@@ -64,11 +64,9 @@ class GatewayReplica:
 
     def __init__(self, args: ClusterConfig, dispatcher: DeploymentHandle) -> None:
         self._args = args
-        places = args.ledger.places()
-        for url in places.urls:
-            check_place(url, alive_nodes())  # nodes may have come since
-        ledger = open_ledger(
-            places,
+        check_place(args.ledger.dsn, alive_nodes())  # nodes may have come since
+        ledger = SqlLedger(
+            args.ledger.dsn,
             tiers=args.tier_promises(),
             least_share=args.least_share,
             watch_grace_seconds=args.gateway.watch_grace_seconds,
@@ -92,7 +90,7 @@ class GatewayReplica:
 def _scaling(config: ClusterConfig) -> Scaling:
     return Scaling(
         lane=config.lane,
-        places=config.ledger.places(),
+        dsn=config.ledger.dsn,
         weights={name: tier.weight for name, tier in config.tiers.items()},
         least_share=config.least_share,
         late_seconds=config.scaling.late_seconds,
@@ -111,7 +109,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         attempts=section.attempts,
     )
     options = DispatcherOptions(
-        places=args.ledger.places(),
+        dsn=args.ledger.dsn,
         blobs_directory=args.blobs.directory,
         tiers=args.tier_promises(),
         marks=args.marks(),

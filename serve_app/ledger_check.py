@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from jobs.database import check_place
 from jobs.ledger import LedgerError
-from jobs.open_ledger import Places
 from jobs.sql_ledger import SqlLedger
 from serve_app.config_errors import ConfigError
 
 
-def check_ledger(places: Places, nodes: int) -> None:
-    """Create, upgrade or only open every database. ConfigError names the field and the reason,
+def check_ledger(dsn: str, nodes: int) -> None:
+    """Create, upgrade or only open the database. ConfigError names the field and the reason,
     without the DSN, which may hold a password. nodes: machines of the cluster."""
-    fields = ("dsn", *(f"shards.{number}.dsn" for number in range(len(places.shards))))
-    for field, url in zip(fields, places.urls, strict=True):
-        try:
-            check_place(url, nodes)
-            SqlLedger(url).close()
-        except (LedgerError, ValueError) as error:
-            raise ConfigError(f"ledger.{field}: {error}") from None
+    try:
+        check_place(dsn, nodes)
+        SqlLedger(dsn).close()
+    except (LedgerError, ValueError) as error:
+        raise ConfigError(f"ledger.dsn: {error}") from None

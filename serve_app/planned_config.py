@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,8 +13,8 @@ from serve_app.serve_file import read_yaml
 
 CLUSTER = Path(__file__).resolve().parents[1] / "configs/cluster.yaml"
 HEADER = """\
-# {week} images a week of {model} on {gpu}, as `meltproof plan` has it: Ray clusters that share the
-# ledger, {clusters} in number, each with a file like this one. What says EXAMPLE has to become
+# {week} images a week of {model} on {gpu}, as `meltproof plan` has it: Ray clusters, {clusters} in
+# number, each with a file like this one. {databases} What says EXAMPLE has to become
 # yours; configs/cluster.yaml says what the nodes need. Then: meltproof check FILE --nodes ...
 """
 
@@ -35,7 +34,6 @@ def planned_config(wishes: Wishes, lines: Mapping[str, Line]) -> str:
     args["decoder"]["num_gpus"] = 0 if wishes.gpu.startswith("cpu-") else 1
     args["dispatcher"]["replicas"] = share("dispatchers")
     args["gateway"]["replicas"] = share("gateways")
-    args["ledger"] |= _shards(args["ledger"]["dsn"], int(lines["ledger_shards"].value))
     options["Gateway"]["user_config"]["scaling"]["wait_seconds"] = float(wishes.p95_wait)
     options["Decoder"]["autoscaling_config"].update(
         min_replicas=share("gpus_always_on"), max_replicas=share("gpus_at_peak")
@@ -45,14 +43,15 @@ def planned_config(wishes: Wishes, lines: Mapping[str, Line]) -> str:
         model=wishes.model,
         gpu=wishes.gpu,
         clusters=number(clusters),
+        databases=_databases(int(lines["databases"].value)),
     )
     return header + yaml.dump(document, Dumper=_Dumper, sort_keys=False)
 
 
-def _shards(dsn: str, count: int) -> dict[str, Any]:
-    """`ledger-0` to `ledger-7` beside the accounts' own database, where one does not do."""
-    named = [dsn.replace("@ledger.", f"@ledger-{number}.") for number in range(count)]
-    return {"shards": [{"dsn": dsn} for dsn in named]} if count > 1 else {}
+def _databases(count: int) -> str:
+    if count == 1:
+        return "They share one ledger."
+    return f"{count} ledgers: a lane for each (docs/scale.md)."
 
 
 class _Dumper(yaml.SafeDumper):

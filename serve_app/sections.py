@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -12,8 +13,6 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from autoscaling.limits import marks_of
 from autoscaling.policies import PolicyNumbers
-from jobs.job_ids import VIRTUAL_SHARDS, parse_virtual
-from jobs.open_ledger import Places, even_home
 from jobs.quota_days import QuotaDays
 from jobs.tiers import rollout_percent
 from serve_app.config_errors import ConfigError
@@ -23,11 +22,6 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SECRET_BYTES = 32
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _virtual_shards(text: str) -> str:
-    parse_virtual(text)
-    return text
 
 
 def _a_size(text: str) -> str:
@@ -166,42 +160,21 @@ def _dsn(dsn: str) -> str:
 Dsn = Annotated[str, AfterValidator(_dsn), Field(repr=False)]
 
 
-class ShardSection(Section):
-    """One database of several. virtual: the virtual shards that it holds, such as "00-7f,c0"; where
-    no shard says so, each holds as many."""
-
-    dsn: Dsn
-    virtual: Annotated[str, AfterValidator(_virtual_shards)] | None = None
-
-
 class LedgerSection(Section):
     """Where the truth lives: a file of one machine (sqlite:///var/ledger.db), or a server
-    (postgresql://user:password@host/database). shards: databases that share the jobs by tenant;
-    `dsn` then holds the accounts, and jobs only if it is among them."""
+    (postgresql://user:password@host/database)."""
 
     dsn: Dsn = "sqlite:///var/laptop/ledger.db"
-    shards: Annotated[tuple[ShardSection, ...], Field(strict=False)] = ()
 
-    @model_validator(mode="after")
-    def _every_virtual_shard_has_one_home(self) -> Self:
-        self.places()
-        return self
-
-    def places(self) -> Places:
-        """As `open_ledger` takes it. ValueError for virtual shards with no home or two."""
-        dsns = tuple(shard.dsn for shard in self.shards)
-        if not any(shard.virtual for shard in self.shards):
-            return Places(self.dsn, dsns, even_home(len(dsns)) if dsns else ())
-        homes: dict[int, int] = {}
-        for number, shard in enumerate(self.shards):
-            for virtual in parse_virtual(shard.virtual or ""):
-                if virtual in homes:
-                    raise ValueError(f"shards.{number}.virtual: {virtual:02x} is in another, too")
-                homes[virtual] = number
-        missing = [f"{v:02x}" for v in range(VIRTUAL_SHARDS) if v not in homes]
-        if missing:
-            raise ValueError(f"shards: no shard holds {', '.join(missing[:4])} ({len(missing)})")
-        return Places(self.dsn, dsns, tuple(homes[v] for v in range(VIRTUAL_SHARDS)))
+    @model_validator(mode="before")
+    @classmethod
+    def _one_database(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "shards" in given:
+            raise ValueError(
+                "shards: tenants are no longer spread over databases; give each database a lane of "
+                "its own, or name one PostgreSQL-compatible cluster as dsn (docs/scale.md)"
+            )
+        return given
 
 
 class ScalingSection(Section):

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from jobs.open_ledger import Places
 from serve_app.config import ClusterConfig, LiveSection, checked
 from serve_app.config_errors import ConfigError
 from serve_app.scaling_options import AutoscalingOptions
@@ -100,11 +99,11 @@ class ServeFile(Section):
 
     @model_validator(mode="after")
     def _lanes_are_apart(self) -> Self:
-        owners: dict[tuple[Places, str], str] = {}
-        firsts: dict[Places, ClusterConfig] = {}
+        owners: dict[tuple[str, str], str] = {}
+        firsts: dict[str, ClusterConfig] = {}
         for number, application in enumerate(self.applications):
             args = application.args
-            first = firsts.setdefault(args.ledger.places(), args)
+            first = firsts.setdefault(args.ledger.dsn, args)
             store, zone = first.blobs.directory, first.quota.time_zone
             if store != args.blobs.directory:
                 raise ValueError(
@@ -116,7 +115,7 @@ class ServeFile(Section):
                     f"applications.{number}.args.quota.time_zone: must be {zone!r}, as in the "
                     "other lanes of the same ledger: a day's images are counted for all of them"
                 )
-            owner = owners.setdefault((args.ledger.places(), args.lane), application.name)
+            owner = owners.setdefault((args.ledger.dsn, args.lane), application.name)
             if owner != application.name:
                 raise ValueError(
                     f"applications.{number}.args.lane: {args.lane!r} is the lane of application "

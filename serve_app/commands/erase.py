@@ -10,7 +10,7 @@ from rich.console import Console
 from jobs.blobs import DirectoryBlobs
 from jobs.erasing import Erased, erase_tenant
 from jobs.ledger import LedgerError
-from jobs.open_ledger import open_ledger
+from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
 from serve_app.serve_file import load_serve_config, parse_serve_config
@@ -46,8 +46,8 @@ def _erase(lanes: Sequence[ClusterConfig], tenant: str) -> list[str]:
     may be asked to forget them."""
     stores = [DirectoryBlobs(d) for d in sorted({lane.blobs.directory for lane in lanes})]
     lines = []
-    for places in dict.fromkeys(lane.ledger.places() for lane in lanes):
-        ledger = open_ledger(places)
+    for dsn in dict.fromkeys(lane.ledger.dsn for lane in lanes):
+        ledger = SqlLedger(dsn)
         try:
             lines.append(_said(tenant, erase_tenant(ledger, stores, tenant)))
         finally:

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from jobs.costs import ImageCost
-from jobs.open_ledger import Places, even_home, open_ledger
 from jobs.sql_ledger import SqlLedger
 from tests.contract.dispatch_kit import world
 from tests.contract.dispatch_stages import Replica, until
@@ -50,14 +49,6 @@ def test_many_who_learn_together_lose_nothing(database: Database) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda i: ledgers[i % 4].learn(news[i % 2 :]), range(24)))
     assert {c.passes: c.renders for c in ledgers[0].costs("tokens")} == {16: 12, 8: 24, 4: 24}
-
-
-def test_several_databases_share_what_is_learned(tmp_path: Path) -> None:
-    urls = tuple(f"sqlite:///{tmp_path}/{n}.db" for n in range(2))
-    ledger = open_ledger(Places(f"sqlite:///{tmp_path}/accounts.db", urls, even_home(2)))
-    ledger.learn([cost(2.0)])
-    assert ledger.costs("tokens") == [cost(2.0)]
-    ledger.close()
 
 
 async def test_a_dispatcher_passes_on_what_renders_cost(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.depth import merged
 from jobs.ledger import Depth, TierWaiting
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -110,13 +109,3 @@ def test_what_is_held_is_unbegun_until_a_decoder_has_it(ledger: SqlLedger, clock
     clock.now += 1.0
     depth = ledger.depth("chat")
     assert depth.unbegun_seconds == 0.0 < depth.running_seconds
-
-
-def test_depths_of_several_databases_add_up() -> None:
-    one = Depth(5.0, {"free": TierWaiting(2, 8.0, 3.0)}, 1, 2.0, 1.5, 2.0)
-    two = Depth(6.0, {"free": TierWaiting(1, 4.0, 9.0, 5), "pro": TierWaiting(1, 1.0)}, 2, 3.0, 0.5,
-                None)  # fmt: skip
-    assert merged([one, two]) == Depth(
-        6.0, {"free": TierWaiting(3, 12.0, 9.0, 5), "pro": TierWaiting(1, 1.0)}, 3, 5.0, 2.0, 2.0
-    )
-    assert merged([two]) == two

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import IllegalTransition, Job, JobState, RenderState
-from jobs.job_ids import new_job_id, shard_of, virtual_shard
 from jobs.ledger import Beat, LeaseLost, Ledger, Outcome, RenderBeat
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
@@ -324,13 +323,6 @@ def test_a_lone_surrogate_is_refused_by_name(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match=r"^idempotency_key: "):
         ledger.submit(wish(idempotency_key="a\0b"))
     assert ledger.depth("chat").queued_jobs == 0
-
-
-def test_an_id_tells_its_tenants_shard(ledger: Ledger) -> None:
-    ids = {ledger.submit(wish(tenant=tenant)).job.id: tenant for tenant in ("ada", "bob", "ada")}
-    assert len(ids) == 3
-    assert all(shard_of(job_id) == virtual_shard(tenant) for job_id, tenant in ids.items())
-    assert shard_of(new_job_id(171)) == 171
 
 
 def test_nobody_named_is_nobody_found(ledger: Ledger) -> None:

@@ -6,24 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from jobs.open_ledger import Places, even_home
 from serve_app.config_errors import ConfigError
 from serve_app.ledger_check import check_ledger
-from serve_app.sections import LedgerSection
 from tests.contract.ledger_kit import Database
 
 
 def test_one_that_answers_is_made_ready(database: Database) -> None:
-    check_ledger(LedgerSection(dsn=database.url).places(), nodes=1)
+    check_ledger(database.url, nodes=1)
     assert database.open().depth("chat").queued_jobs == 0
 
 
 def test_a_server_serves_many_nodes_and_a_file_one(database: Database) -> None:
     if database.kind == "postgresql":
-        check_ledger(Places(database.url), nodes=3)
+        check_ledger(database.url, nodes=3)
         return
     with pytest.raises(ConfigError, match=r"^ledger\.dsn: SQLite is .* 3 nodes: use postgresql://"):
-        check_ledger(Places(database.url), nodes=3)
+        check_ledger(database.url, nodes=3)
 
 
 @pytest.mark.parametrize(
@@ -39,13 +37,7 @@ def test_a_server_serves_many_nodes_and_a_file_one(database: Database) -> None:
 def test_one_that_does_not_answer_is_refused(dsn: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("these are somebody's notes, not a database" * 100)
     with pytest.raises(ConfigError) as refused:
-        check_ledger(Places(dsn.replace("{tmp_path}", str(tmp_path))), nodes=1)
+        check_ledger(dsn.replace("{tmp_path}", str(tmp_path)), nodes=1)
     assert str(refused.value).startswith("ledger.dsn: ")
     assert reason in str(refused.value)
     assert "s3cret" not in str(refused.value)
-
-
-def test_every_shard_must_answer(database: Database) -> None:
-    shards = (database.url, "postgresql://ada:s3cret@127.0.0.1:1/ledger")
-    with pytest.raises(ConfigError, match=r"^ledger\.shards\.1\.dsn: .*refused"):
-        check_ledger(Places(database.url, shards, even_home(2)), nodes=1)

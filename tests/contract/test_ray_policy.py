@@ -17,7 +17,6 @@ import pytest
 from autoscaling import ray_policy
 from autoscaling.policies import PolicyNumbers
 from autoscaling.ray_policy import DecoderPolicy, RequestsPolicy, Scaling, publish, published
-from jobs.open_ledger import Places
 from jobs.sql_ledger import SqlLedger
 from jobs.sqlite import SqliteDatabase
 from tests.contract.databases import PostgresServer
@@ -25,7 +24,7 @@ from tests.contract.ledger_kit import wait_until, wish
 
 SCALING = Scaling(
     lane="chat",
-    places=Places("sqlite:///nowhere"),
+    dsn="sqlite:///nowhere",
     weights={"free": 1.0, "plus": 4.0},
     least_share=0.1,
     late_seconds=60.0,
@@ -53,7 +52,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 def ledger(tmp_path: Path) -> SqlLedger:
     url = f"sqlite:///{tmp_path}/ledger.db"
     ledger = SqlLedger(url)
-    publish("app", replace(SCALING, places=Places(url)))
+    publish("app", replace(SCALING, dsn=url))
     return ledger
 
 
@@ -88,9 +87,8 @@ def fill(ledger: SqlLedger, jobs: int, seconds: float) -> None:
 
 
 def test_what_gateways_publish_is_what_policies_read() -> None:
-    places = Places("postgresql://one/ledger", ("postgresql://two/a", "postgresql://two/b"), (0, 1))
-    publish("app", replace(SCALING, places=places))
-    assert published("app") == replace(SCALING, places=places)
+    publish("app", replace(SCALING, dsn="postgresql://one/ledger"))
+    assert published("app") == replace(SCALING, dsn="postgresql://one/ledger")
 
 
 def test_waiting_work_asks_for_replicas_within_the_bounds(ledger: SqlLedger) -> None:
@@ -125,14 +123,14 @@ def test_it_holds_when_the_ledger_is_away_and_says_so_once(
     policy = DecoderPolicy()
     settled(policy, context(), lambda wanted: wanted == 8)
     (tmp_path / "file").touch()
-    publish("app", replace(SCALING, places=Places(f"sqlite:///{tmp_path}/file/ledger.db")))
+    publish("app", replace(SCALING, dsn=f"sqlite:///{tmp_path}/file/ledger.db"))
     caplog.set_level("INFO", "ray.serve")
     settled(policy, context(target=5), lambda wanted: wanted == 5)
     for _ in range(100):
         policy(context(target=5))
     said = [r.getMessage() for r in caplog.records if "holds 5" in r.getMessage()]
     assert len(said) == 1
-    publish("app", replace(SCALING, places=Places(f"sqlite:///{tmp_path}/ledger.db")))
+    publish("app", replace(SCALING, dsn=f"sqlite:///{tmp_path}/ledger.db"))
     settled(policy, context(target=5), lambda wanted: wanted == 8)
 
 
@@ -142,7 +140,7 @@ def test_it_holds_when_the_database_is_gone(
     monkeypatch.setattr(ray_policy, "FRESH_SECONDS", 0.5)
     policy = DecoderPolicy()
     with postgres.database() as url:
-        publish("app", replace(SCALING, places=Places(url)))
+        publish("app", replace(SCALING, dsn=url))
         with closing(SqlLedger(url)) as ledger:
             fill(ledger, 50, seconds=40.0)
             settled(policy, context(), lambda wanted: wanted == 8)

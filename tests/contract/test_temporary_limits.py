@@ -15,7 +15,6 @@ from autoscaling.temporary_limits import READING_SECONDS, TemporaryLimits
 from jobs.group_commit import AsyncLedger
 from jobs.ledger import Ledger, LedgerUnavailable, NotYetOpen, QuotaExceeded
 from jobs.limit_levels import LimitChange, LimitLevel
-from jobs.open_ledger import Places, even_home, open_ledger
 from jobs.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import LEASE_SECONDS, Clock, Database, claim_one, picture, wish
@@ -175,21 +174,16 @@ async def test_an_idle_lane_writes_nothing(lane: Lane, ledger: SqlLedger) -> Non
     assert ledger.limit_level("chat")[0] == LimitLevel()
 
 
-async def test_several_databases_have_one_level(tmp_path: Path, clock: Clock) -> None:
-    urls = tuple(f"sqlite:///{tmp_path}/{name}.db?timeout=0.1" for name in ("home", "0", "1"))
-    places = Places(urls[0], urls[1:], even_home(2))
-    ledgers = open_ledger(places, clock=clock), open_ledger(places, clock=clock)
-    with closing(Lane(clock, ledgers)) as lane:
+async def test_while_nothing_can_be_written_the_level_holds(tmp_path: Path, clock: Clock) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db?timeout=0.1"
+    with closing(Lane(clock, (SqlLedger(url, clock=clock), SqlLedger(url, clock=clock)))) as lane:
         lane.come(13)
         lane.draw(3)
         assert await lane.look(3) == [0, 0, 1]
-        for tenant in ("ada", "cy", "dan", "eve"):  # in either database
-            with pytest.raises(NotYetOpen):
-                lane.ask(tenant)
         lane.draw(10)
-        with closing(sqlite3.connect(tmp_path / "home.db", isolation_level=None)) as other:
+        with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
             other.execute("begin immediate")
             clock.now += READING_SECONDS
             with pytest.raises(LedgerUnavailable):
                 await lane.limits.turn()
-        assert lane.limits.of("free"), "while nothing can be written the level holds"
+        assert lane.limits.of("free")

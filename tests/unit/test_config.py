@@ -11,7 +11,6 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from jobs.open_ledger import Places
 from serve_app.config import ClusterConfig, parse_cluster_config
 from serve_app.config_errors import ConfigError
 from serve_app.serve_file import (
@@ -188,20 +187,7 @@ def test_we_know_exactly_the_keys_that_ray_knows() -> None:
         assert set(ours.model_fields) == set(theirs.model_fields)
 
 
-def test_every_virtual_shard_has_one_home() -> None:
-    a, b = "sqlite:///a.db", "sqlite:///b.db"
-
-    def places(*shards: dict[str, str]) -> Places:
-        return parse_cluster_config({"ledger": {"dsn": a, "shards": shards}}).ledger.places()
-
-    assert places() == Places(a)
-    assert places({"dsn": a}, {"dsn": b}).home == (0,) * 128 + (1,) * 128
-    moved = places({"dsn": a, "virtual": "00-7f,ff"}, {"dsn": b, "virtual": "80-fe"})
-    assert (moved.home[127], moved.home[128], moved.home[255]) == (0, 1, 0)
-    for wrong, hint in (
-        ("80-fe", r"shards: no shard holds ff \(1\)"),
-        ("7f-ff", r"shards\.1\.virtual: 7f is in another, too"),
-        ("x", r"shards\.1\.virtual: .*no range of virtual shards"),
-    ):
-        with pytest.raises(ConfigError, match=hint):
-            places({"dsn": a, "virtual": "00-7f"}, {"dsn": b, "virtual": wrong})
+def test_shards_of_an_older_config_are_refused_with_what_to_do_instead() -> None:
+    a = "sqlite:///a.db"
+    with pytest.raises(ConfigError, match=r"ledger.*shards: .* a lane of its own, or .*dsn"):
+        parse_cluster_config({"ledger": {"dsn": a, "shards": [{"dsn": a}]}})

@@ -9,7 +9,7 @@ from jobs.job_ids import image_id, new_job_id, parse_image_id
 
 @pytest.mark.parametrize("index", [0, 9])
 def test_an_id_leads_back_to_its_image(index: int) -> None:
-    job = new_job_id(0xC3)
+    job = new_job_id()
     assert parse_image_id(image_id(job, index)) == (job, index)
 
 

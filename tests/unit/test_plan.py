@@ -36,7 +36,7 @@ def test_the_launch_by_hand() -> None:
     assert found["gpus_at_peak"] == 4524  # 10416.7 / 2.30304 = 4523.0
     assert found["gpu_nodes_at_peak"] == 566
     assert found["gateways"] == 330  # 10416.7 x 0.019 / 0.6 = 329.9
-    assert found["ledger_shards"] == 8  # 10416.7 x 2 / 2667 = 7.8
+    assert found["databases"] == 1  # 10416.7 / 10667 = 0.98
     assert found["write_ahead_log"] == pytest.approx(97.9, rel=1e-3)
     assert found["picture_space"] == 70
     assert found["gpu_hours"] == pytest.approx(84_429 * 1.15, rel=1e-4)
