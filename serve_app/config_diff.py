@@ -179,7 +179,7 @@ def _branches(value: Any, other: Any) -> dict[str, Any] | None:
 
 
 SECRET = re.compile(r"(?:^|_)(?:secret|password|passwd|token|credentials?|key)$|^env_vars$")
-PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@|[?&]password=")
+PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]+@|[?&]password=")
 
 
 def is_secret(path: tuple[str, ...], value: object) -> bool:

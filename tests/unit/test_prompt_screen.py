@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from engine.prompt_words import WordList, plain
 from engine.render import Conditioning
 from engine.safety import SafetyScreens
 from engine.verdict import ScreenUnusable, Verdict, merge
+from scripts.fuzz.prompts import ADVERSARIAL
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,10 @@ def conditioning(pooled: np.ndarray) -> Conditioning:
         "swás\u0301tika",
         "swas\u200btika",
         "swas\u00adtika",
+        "s_w_a_s_t_i_k_a",
+        "__s_w_a_s_t_i_k_a__",
+        "swas\u0301\u0316\u0301tika",
+        "swastika\ufdfa" * 2,
         "ｓｗａｓｔｉｋａ",  # noqa: RUF001
         "ѕwаѕtіkа",  # noqa: RUF001
     ],
@@ -83,6 +89,20 @@ def test_a_word_inside_another_or_an_allowed_phrase_is_let_through(
     words: WordList, prompt: str
 ) -> None:
     assert words.find(prompt) == frozenset()
+
+
+def test_allowed_phrases_may_stand_side_by_side(words: WordList) -> None:
+    assert words.find("suicide squad suicide squad") == frozenset()
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_a_prompt_built_to_take_time_is_read_to_its_end(words: WordList, name: str) -> None:
+    """A bound against hangs alone: the longest takes 50 ms, and took hours."""
+    begin = time.process_time()
+    assert words.find(ADVERSARIAL[name]) == frozenset()
+    assert "hate" in words.find(f"{ADVERSARIAL[name]} swastika")
+    assert time.process_time() - begin < 5.0
+    assert len(plain(ADVERSARIAL[name])) <= 4 * len(ADVERSARIAL[name])
 
 
 def test_plain_text_stays_as_it_is() -> None:
