@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -13,8 +13,12 @@ from jobs.fair_queue import FairQueue, Head, Served, aged
 from jobs.job import Job, JobEvent
 from jobs.ledger import LeaseLost
 from jobs.parking import Limits
+from jobs.passed_over import PassedOver
 from jobs.prepared import send
 from jobs.records import load_jobs
+
+_ROUNDS = 50
+"""A claim meets so many times jobs that it cannot read; the next one goes on behind them."""
 
 
 @dataclass(slots=True)
@@ -37,14 +41,28 @@ class Claim:
 
 
 def claim_jobs(
-    connection: Connection, fair_queue: FairQueue, claim: Claim, now: float
+    connection: Connection, fair_queue: FairQueue, claim: Claim, passed: PassedOver, now: float
 ) -> list[Job]:
     """See Ledger.claim; inside the caller's transaction."""
-    queues = _tier_queues(connection, fair_queue, claim, now)
-    chosen = _choose(fair_queue, queues, claim.limit)
+    for _ in range(_ROUNDS):
+        queues = _tier_queues(connection, fair_queue, claim, passed.ids, now)
+        chosen = _choose(fair_queue, queues, claim.limit)
+        found = load_jobs(connection, [head.job_id for _, head in chosen])
+        if not passed.note([head.job_id for _, head in chosen], found):
+            return _lease(connection, claim, queues, chosen, found, now)
+    return []
+
+
+def _lease(
+    connection: Connection,
+    claim: Claim,
+    queues: Mapping[str, _TierQueue],
+    chosen: Sequence[tuple[str, Head]],
+    found: Mapping[str, Job],
+    now: float,
+) -> list[Job]:
     if not chosen:
         return []
-    found = load_jobs(connection, [head.job_id for _, head in chosen])
     jobs = [_leased(found[head.job_id], claim.worker, now) for _, head in chosen]
     ids = [job.id for job in jobs]
     tiers = sorted({tier for tier, _ in chosen})
@@ -60,14 +78,19 @@ def claim_jobs(
 
 
 def _tier_queues(
-    connection: Connection, fair_queue: FairQueue, claim: Claim, now: float
+    connection: Connection,
+    fair_queue: FairQueue,
+    claim: Claim,
+    passed: Sequence[str],
+    now: float,
 ) -> dict[str, _TierQueue]:
     """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
     (tiers,) = send(connection, (sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}))
     limits = Limits(connection, fair_queue)  # knows now what those before us have claimed
     for tier, vtime, vtime_at, began, ended in tiers.rows:
-        where = {"lane": claim.lane, "tier": tier, "now": now, "limit": claim.limit}
+        wanted = {"lane": claim.lane, "tier": tier, "now": now, "limit": claim.limit}
+        where = {**wanted, "passed": passed}
         queues[tier] = _TierQueue(
             deque(Head(r.id, r.vft, r.cost_seconds) for r in limits.heads(connection, where)),
             Served(began, ended),

@@ -21,6 +21,10 @@ class StillHeld(LedgerError):
     """A dispatcher did not let go of the tenant's jobs in time."""
 
 
+class WrittenByNewer(LedgerError):
+    """What is left of the tenant was written by a newer version, which can erase it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Erased:
     """What was removed. files: uploads."""
@@ -39,11 +43,15 @@ def erase_tenant(
 ) -> Erased:
     """Erase; again, it finds nothing. Interrupted, it goes on where it was: a job's row goes last.
 
-    Raises StillHeld when jobs do not end within `patience_seconds`, LedgerUnavailable, OSError.
+    Raises StillHeld when jobs do not end within `patience_seconds`, WrittenByNewer,
+    LedgerUnavailable, OSError.
     """
     ledger.forget_tenant(tenant)  # its keys: from here on nothing new comes
     jobs = images = 0
-    while found := ledger.recent(tenant, _BATCH):
+    while ids := ledger.job_ids(tenant, _BATCH):
+        found = ledger.get_many(ids)
+        if not found:
+            raise WrittenByNewer(f"{len(ids)} jobs or more were written by a newer version: use it")
         _end(ledger, found, patience_seconds, sleep)
         found = ledger.get_many([job.id for job in found])  # a picture may have come just before
         _clear(stores, found)

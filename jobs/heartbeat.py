@@ -58,7 +58,8 @@ def _renewal(beat: Beat, job: _Stored | None) -> Renewal:
 def _renewed(
     connection: Connection, beats: Sequence[Beat], lease_seconds: float, now: float
 ) -> Mapping[tuple[str, int], _Stored]:
-    """Extend the leases that are still held: jobs by id and fence, locked as by `lock_jobs`."""
+    """Extend the leases that are still held: jobs by id and fence, locked as by `lock_jobs`. A
+    newer version holds those whose images are in states that this one does not know."""
     ids = {"ids": [beat.job_id for beat in beats]}
     leases = {
         **ids,
@@ -71,13 +72,17 @@ def _renewed(
     else:
         (renewed,) = send(connection, (sql.RENEW_AT_ONCE, leases))
     stored: dict[tuple[str, int], _Stored] = {}
+    unreadable: set[tuple[str, int]] = set()
     for job_id, fence, cancelled, yield_to, index, state, previews in renewed.rows:
         if (job := stored.get((job_id, fence))) is None:
             renewal = Renewal(job_id, True, bool(cancelled), yield_to)
             job = stored[job_id, fence] = _Stored(renewal)
-        job.renders[index] = RenderState(state)
-        job.previews[index] = load(previews)
-    return stored
+        try:
+            job.renders[index] = RenderState(state)
+            job.previews[index] = load(previews)
+        except ValueError:
+            unreadable.add((job_id, fence))
+    return {held: job for held, job in stored.items() if held not in unreadable}
 
 
 def _moves(beat: RenderBeat, job: _Stored) -> bool:

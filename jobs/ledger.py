@@ -4,6 +4,7 @@ Every verb is one transaction on the ledger's own clock. Calls block: run them o
 
     LedgerError
     ├── LedgerUnavailable   it cannot write now (disk full, database away): answer 503, try again
+    ├── JobUnreadable       a newer version wrote the job: one of that version can tell
     ├── LeaseLost           the fence is old: somebody else owns the job, or it has ended
     ├── NotYetOpen          the tenant's tier is not open to it yet
     ├── QuotaExceeded       the tenant has used up today's images
@@ -35,6 +36,13 @@ class LedgerError(Exception):
 
 class LedgerUnavailable(LedgerError):
     """The ledger cannot write now; nothing was half accepted."""
+
+
+class JobUnreadable(LedgerError):
+    """A newer version wrote the job, and this one does not understand it. It is not lost."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} was written by a newer version")
 
 
 class LeaseLost(LedgerError):
@@ -307,16 +315,20 @@ class Ledger(Protocol):
 
     def cancel(self, job_id: str) -> Job | None:
         """Cancel in any state; a queued job at once, a held one by its next renewal. None: unknown.
-        Cancelling an ended job changes nothing and returns it."""
+        Cancelling an ended job changes nothing and returns it. Raises JobUnreadable."""
 
     def get(self, job_id: str) -> Job | None:
-        """One job with its renders, or None."""
+        """One job with its renders, or None. Raises JobUnreadable."""
 
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """Those that exist, in one query, in no particular order."""
+        """Those that exist, in one query, in no particular order. Here and in every other list,
+        without those that this version cannot read."""
 
     def recent(self, tenant: str, limit: int) -> list[Job]:
         """The tenant's newest jobs, newest first."""
+
+    def job_ids(self, tenant: str, limit: int) -> list[str]:
+        """The tenant's newest, newest first, with those that this version cannot read."""
 
     def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
         """The tenant's jobs that go on from an image of that one: the newest, oldest first."""

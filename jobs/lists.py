@@ -12,7 +12,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-_LISTS = {"ids", "held", "pairs"}
+_LISTS = {"ids": False, "passed": False, "held": True, "pairs": True}
+"""And whether they are of pairs."""
 
 
 class _Spelled(TextClause):
@@ -49,15 +50,19 @@ def _of_driver(values: Any, dialect: str, pairs: bool) -> Any:
 
 def of_driver(values: Mapping[str, Any], dialect: str) -> Mapping[str, Any]:
     """Parameters with the lists among them as the driver gets them."""
-    lists = values.keys() & _LISTS
+    lists = values.keys() & _LISTS.keys()
     if not lists:
         return values
-    return {**values, **{name: _of_driver(values[name], dialect, name != "ids") for name in lists}}
+    return {
+        **values,
+        **{name: _of_driver(values[name], dialect, _LISTS[name]) for name in lists},
+    }
 
 
 _SPELLED = {
     "sqlite": {
         "in :ids": "in (select value from json_each(:ids))",
+        "in :passed": "in (select value from json_each(:passed))",
         "in :held": """in (select json_extract(value, '$[0]'), json_extract(value, '$[1]')
             from json_each(:held))""",
         "from :pairs": """from (select json_extract(value, '$[0]') as first,
@@ -67,6 +72,7 @@ _SPELLED = {
     },
     "postgresql": {
         "in :ids": "= any(:ids)",
+        "not in :passed": "<> all(:passed)",
         "in :held": """in (select value ->> 0, cast(value ->> 1 as bigint)
             from json_array_elements(cast(:held as json)))""",
         "from :pairs": """from (select value ->> 0 as first, value ->> 1 as second
@@ -87,6 +93,11 @@ def _spell(statement: _Spelled, compiler: SQLCompiler, **options: Any) -> str:
 def of_ids(sql: str) -> TextClause:
     """A statement in which `in :ids` means a list of texts."""
     return _Spelled(sql).bindparams(bindparam("ids", type_=_List(pairs=False)))
+
+
+def passing(sql: str) -> TextClause:
+    """A statement in which `not in :passed` means not in a list of texts, as in `of_ids`."""
+    return _Spelled(sql).bindparams(bindparam("passed", type_=_List(pairs=False)))
 
 
 def of_leases(sql: str) -> TextClause:

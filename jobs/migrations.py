@@ -2,17 +2,22 @@
 
 Everything happens in one transaction, behind a lock: of several processes that start at once, one
 upgrades and the others find it done.
+
+Old and new code work on one ledger at the same time while a cluster is updated. So a step only
+adds: tables, indexes, columns that are nullable or have a default. Older code goes on beside it,
+and starts again. A step that older code would misread raises READABLE_FROM to its own version.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, inspect, text
 
 from jobs.accounts_schema import accounts
 from jobs.ledger import LedgerError
-from jobs.schema import schema_version
+from jobs.schema import migrated, schema_version
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # 2: accounts, a limit on waiting jobs, a limit on refunds
@@ -81,39 +86,68 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "create index files_of_tenant on files (tenant, purpose, created_at, id)",
         "create index files_expiring on files (expires_at)",
     ),
+    (  # 10: how far a ledger has come is told apart from who may read it
+        "create table meltproof_migrations (version integer not null primary key)",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""
 
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
+READABLE_FROM = 9
+"""The oldest version whose code reads and writes the newest tables as they are meant."""
 
 
 class SchemaTooNew(LedgerError):
     """The database was written by a newer Meltproof; this one would misread it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a database is. readable_from: the oldest version that may work with it. 0: there is no
+    ledger yet."""
+
+    version: int
+    readable_from: int
+
+    @property
+    def ready(self) -> bool:
+        """Nothing is to be done before this version of the code works with it."""
+        return self.version >= SCHEMA_VERSION >= self.readable_from
+
+
 def prepare(connection: Connection, lock: Callable[[Connection], None]) -> None:
     """Create or upgrade, inside the caller's transaction. `lock` keeps out others who do the same.
-    SchemaTooNew for a newer database."""
+    SchemaTooNew for a newer database that this code would misread."""
     lock(connection)
     found = stored_version(connection)
-    if found > SCHEMA_VERSION:
+    if found.readable_from > SCHEMA_VERSION:
         raise SchemaTooNew(
-            f"{connection.engine.url.database}: its schema is version {found}, this Meltproof "
-            f"knows up to {SCHEMA_VERSION}; start the newer one"
+            f"{connection.engine.url.database}: its schema needs version {found.readable_from}, "
+            f"this Meltproof knows up to {SCHEMA_VERSION}; start the newer one"
         )
-    if found == 0:
+    if found.version == 0:
         accounts.metadata.create_all(connection)  # those of schema.py too
     else:
-        for statements in MIGRATIONS[found - 1 :]:
+        for statements in MIGRATIONS[found.version - 1 :]:
             for statement in statements:
                 connection.exec_driver_sql(statement)
-    if found != SCHEMA_VERSION:
-        connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))
+    if found.version < SCHEMA_VERSION:
+        connection.execute(migrated.insert().values(version=SCHEMA_VERSION))
+    if found.readable_from < READABLE_FROM:
+        connection.execute(schema_version.insert().values(version=READABLE_FROM))
 
 
-def stored_version(connection: Connection) -> int:
-    """0: there is no ledger yet."""
-    if not inspect(connection).has_table(schema_version.name):
-        return 0
-    return int(connection.execute(text("select max(version) from meltproof_schema")).scalar_one())
+def stored_version(connection: Connection) -> Stored:
+    """What is there."""
+    look = inspect(connection)
+    if not look.has_table(schema_version.name):
+        return Stored(0, 0)
+    readable_from = int(connection.execute(text(_NEWEST.format(schema_version))).scalar_one())
+    if not look.has_table(migrated.name):
+        return Stored(readable_from, readable_from)
+    version = int(connection.execute(text(_NEWEST.format(migrated))).scalar_one())
+    return Stored(version, readable_from)
+
+
+_NEWEST = "select max(version) from {}"

@@ -17,7 +17,6 @@ from jobs.fair_queue import FairQueue
 from jobs.job import HELD, SETTLED, JobState, RenderState
 from jobs.ledger import Outlook
 from jobs.queue_length import Queues, Standing, place_in_queue
-from jobs.rows import request_from_json
 
 _FRESH_SECONDS = 1.0
 _FINISHED_READ = 200  # the newest; on a lane that finishes more in a minute they are enough
@@ -85,15 +84,14 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
     left: dict[str, tuple[float, ...]] = {}
     active: dict[str, Stay] = {}
     unbegun_seconds = 0.0
-    for job_id, cost_seconds, stored, state, pass_no, started_at in connection.execute(
+    for job_id, cost_seconds, images, passes, state, pass_no, started_at in connection.execute(
         sql.ACTIVE, {"lane": lane}
     ):
-        request = request_from_json(stored)
-        whole = cost_seconds / request.n
-        done = 1.0 if state == RenderState.SUCCEEDED else min(1.0, pass_no / request.passes)
+        whole = cost_seconds / images
+        done = 1.0 if state == RenderState.SUCCEEDED else min(1.0, pass_no / passes)
         drawn = active[job_id].drawn_seconds if job_id in active else 0.0
         active[job_id] = Stay(started_at, now, drawn + whole * done)
-        if RenderState(state) not in SETTLED:
+        if state not in SETTLED:
             left[job_id] = (*left.get(job_id, ()), whole * (1 - done))
         if state == RenderState.WAITING:
             unbegun_seconds += whole * (1 - done)

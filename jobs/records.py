@@ -3,18 +3,23 @@ with its expected state and fence, and with the refunds that the move brings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import ClauseElement, Connection
 
 from jobs import statements as sql
 from jobs.files import file_of
 from jobs.job import HELD, Job, Render, RenderState
-from jobs.ledger import LeaseLost
+from jobs.ledger import JobUnreadable, LeaseLost
 from jobs.parking import unpark
 from jobs.prepared import Values, run, send
-from jobs.rows import dump, job_from_row, render_from_row, storable, stored_state
+from jobs.rows import Unreadable, dump, job_from_rows, storable, stored_state
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
+
+log = logging.getLogger(__name__)
 
 
 def lock_jobs(connection: Connection, job_ids: Sequence[str], *, skip: bool = False) -> list[str]:
@@ -31,8 +36,8 @@ def lock_jobs(connection: Connection, job_ids: Sequence[str], *, skip: bool = Fa
 def load_jobs(
     connection: Connection, job_ids: Sequence[str], *, to_move: bool = False
 ) -> dict[str, Job]:
-    """Those that exist, by id, in one round trip however many. to_move: locked as by `lock_jobs`,
-    before they are read."""
+    """Those that exist and that this version can read, by id, in one round trip however many.
+    to_move: locked as by `lock_jobs`, before they are read."""
     if not job_ids:
         return {}
     ids = {"ids": list(job_ids)}
@@ -40,20 +45,35 @@ def load_jobs(
     if to_move and connection.dialect.name != "sqlite":
         asked.insert(0, (sql.LOCK_JOBS, ids))
     *_, images, rows = send(connection, *asked)
-    renders: dict[str, list[Render]] = {}
-    for job_id, *row in images.rows:
-        renders.setdefault(job_id, []).append(render_from_row(row))
-    return {row[0]: job_from_row(row, renders[row[0]]) for row in rows.rows}
+    return _readable(images.rows, rows.rows)
 
 
-def load_job(connection: Connection, job_id: str) -> Job | None:
-    """One job, or None."""
-    return load_jobs(connection, [job_id]).get(job_id)
+def _readable(images: Iterable[Sequence[Any]], rows: Iterable[Sequence[Any]]) -> dict[str, Job]:
+    """One that cannot be read says nothing of the others."""
+    renders: dict[str, list[Sequence[Any]]] = {}
+    for image in images:
+        renders.setdefault(image[0], []).append(image[1:])
+    jobs: dict[str, Job] = {}
+    for row in rows:
+        try:
+            jobs[row[0]] = job_from_rows(row, renders.get(row[0], ()))
+        except Unreadable as error:
+            _tell(row[0], str(error))
+    return jobs
 
 
-def load_to_move(connection: Connection, job_id: str) -> Job | None:
-    """One job, locked until the transaction ends, or None."""
-    return load_jobs(connection, [job_id], to_move=True).get(job_id)
+@lru_cache(maxsize=1024)
+def _tell(job_id: str, reason: str) -> None:
+    """Once: watchers may look ten times a second."""
+    log.warning("job %s is passed over, this version cannot read it: %s", job_id, reason)
+
+
+def load_job(connection: Connection, job_id: str, *, to_move: bool = False) -> Job | None:
+    """One job, or None. to_move: as in `load_jobs`. Raises JobUnreadable."""
+    job = load_jobs(connection, [job_id], to_move=to_move).get(job_id)
+    if job is None and connection.execute(sql.KNOWN_JOB, {"id": job_id}).first() is not None:
+        raise JobUnreadable(job_id)
+    return job
 
 
 def store_job(connection: Connection, before: Job, after: Job) -> None:

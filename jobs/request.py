@@ -37,6 +37,10 @@ class SourceImage:
 class ImageRequest:
     """One request for n images.
 
+    Stored without what is as by default: a default that was released stays, and so do the names and
+    types. A new field has a default; older versions ignore it. What they must not ignore needs a
+    required field, which makes older versions pass the job over.
+
     passes: per image. guidance: 1.0 switches it off. seed: image i is drawn with seed + i.
     cost_seconds: predicted GPU-seconds of all images together, the fair queue's currency.
     watched: True when somebody waits on the connection; the job is cancelled when nobody renews

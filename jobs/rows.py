@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -12,11 +12,18 @@ from jobs.job import HELD, Job, JobState, Render, RenderState, job_state
 from jobs.request import ImageRequest, SourceImage
 
 _FIELDS = tuple(field.name for field in fields(ImageRequest))
+_SOURCE_FIELDS = frozenset(field.name for field in fields(SourceImage))
+_KNOWN_FIELDS = frozenset(_FIELDS)
 _KEYS_WITHOUT_NUL = ("lane", "tenant", "tier", "idempotency_key", "body_hash")
 
 
+class Unreadable(ValueError):
+    """A newer version wrote this row, and this one does not understand it."""
+
+
 def request_to_json(request: ImageRequest) -> str:
-    """ValueError, naming the field, for text that no database stores faithfully."""
+    """ValueError, naming the field, for text that no database stores faithfully. Without what is as
+    by default, so that an older version meets a new field only where it is used."""
     for name in _FIELDS:
         value = getattr(request, name)
         if not isinstance(value, str):
@@ -27,19 +34,32 @@ def request_to_json(request: ImageRequest) -> str:
             raise ValueError(f"{name}: has a lone surrogate, which is not text") from None
         if name in _KEYS_WITHOUT_NUL and "\0" in value:
             raise ValueError(f"{name}: must not contain NUL")
-    values = {name: getattr(request, name) for name in _FIELDS}
+    values = _used(request)
     if request.source is not None:
-        values["source"] = asdict(request.source)
+        values["source"] = _used(request.source)
     return json.dumps(values, ensure_ascii=False)
+
+
+def _used(record: ImageRequest | SourceImage) -> dict[str, Any]:
+    values = ((field, getattr(record, field.name)) for field in fields(record))
+    return {field.name: value for field, value in values if value != field.default}
 
 
 @lru_cache(maxsize=256)
 def request_from_json(stored: str) -> ImageRequest:
-    """Cached: a job is read many times while it is watched, and its request never changes."""
-    values = json.loads(stored)
-    if values.get("source") is not None:
-        values["source"] = SourceImage(**values["source"])
-    return ImageRequest(**values)
+    """Without the fields of newer versions. Raises Unreadable. Cached: a job is read many times
+    while it is watched, and its request never changes."""
+    try:
+        values = _known(json.loads(stored), _KNOWN_FIELDS)
+        if values.get("source") is not None:
+            values["source"] = SourceImage(**_known(values["source"], _SOURCE_FIELDS))
+        return ImageRequest(**values)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Unreadable(f"its request: {error}") from error
+
+
+def _known(values: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def storable(reason: str) -> str:
@@ -74,9 +94,16 @@ def render_from_row(row: Sequence[Any]) -> Render:
     )
 
 
-def job_from_row(row: Sequence[Any], renders: Iterable[Render]) -> Job:
-    """A row of statements.JOB_COLUMNS and the job's images in order, which say how far it is."""
-    images = tuple(renders)
+def job_from_rows(row: Sequence[Any], renders: Iterable[Sequence[Any]]) -> Job:
+    """A row of statements.JOB_COLUMNS and those of the job's images in order, which say how far it
+    is. Raises Unreadable."""
+    try:
+        return _job(row, tuple(render_from_row(render) for render in renders))
+    except (TypeError, ValueError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def _job(row: Sequence[Any], images: tuple[Render, ...]) -> Job:
     (
         job_id, state, fence, attempts, cancel_requested, created_at, started_at, finished_at,
         deadline_at, watched_until, errors, request, worker,
@@ -104,5 +131,5 @@ def _state(stored: JobState, images: Iterable[Render]) -> JobState:
 
 
 def stored_state(job: Job) -> JobState:
-    """What `job_from_row` makes that job's state of, beside its images."""
+    """What `job_from_rows` makes that job's state of, beside its images."""
     return JobState.LEASED if job.state in HELD else job.state

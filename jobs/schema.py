@@ -23,7 +23,10 @@ from sqlalchemy import (
 metadata = MetaData()
 _serial = BigInteger().with_variant(Integer(), "sqlite")
 
+# The newest row is the oldest version of the code that may work with these tables.
 schema_version = Table("meltproof_schema", metadata, Column("version", Integer, primary_key=True))
+# The newest row is how far migrations.py has come; without any, the same as meltproof_schema.
+migrated = Table("meltproof_migrations", metadata, Column("version", Integer, primary_key=True))
 
 jobs = Table(
     "jobs",

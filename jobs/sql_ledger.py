@@ -48,12 +48,13 @@ from jobs.ledger import (
 )
 from jobs.limit_levels import LimitChange, LimitLevel, load_changes, load_level, store_level
 from jobs.making_way import make_way, who_gives_way
-from jobs.migrations import SCHEMA_VERSION, prepare, stored_version
+from jobs.migrations import prepare, stored_version
 from jobs.outlook import Outlooks
 from jobs.parking import stray_tenants, unpark
+from jobs.passed_over import PassedOver
 from jobs.queue_length import Queues
 from jobs.quota_days import QuotaDays
-from jobs.records import load_job, load_jobs, load_to_move, lock_jobs, store_job, store_jobs
+from jobs.records import load_job, load_jobs, lock_jobs, store_job, store_jobs
 from jobs.request import ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
@@ -104,6 +105,7 @@ class SqlLedger:
         self._now, self._outage = self._transactions.now, self._transactions.outage
         self._queues = Queues()
         self._busy_lanes: set[str] = set()
+        self._passed = PassedOver()
         self._outlooks = Outlooks(self._queues)
         self._accounts = Accounts(self._write, self._read, self._now)
         try:
@@ -115,7 +117,7 @@ class SqlLedger:
     @again_if_overtaken
     def _prepare(self) -> None:
         with self._read() as connection:
-            if stored_version(connection) == SCHEMA_VERSION:
+            if stored_version(connection).ready:
                 return
         with self._write() as connection:
             prepare(connection, self._database.lock_schema)
@@ -165,7 +167,7 @@ class SqlLedger:
     def cancel(self, job_id: str) -> Job | None:
         """See Ledger."""
         with self._write() as connection:
-            job = load_to_move(connection, job_id)
+            job = load_job(connection, job_id, to_move=True)
             return None if job is None else self._cancel(connection, job)
 
     def _cancel(self, connection: Connection, job: Job) -> Job:
@@ -207,7 +209,8 @@ class SqlLedger:
             return []
         with self._write() as connection:
             wanted = Claim(lane, worker, limit, lease_seconds)
-            jobs = claim_jobs(connection, self._fair_queue, wanted, self._now(connection))
+            now = self._now(connection)
+            jobs = claim_jobs(connection, self._fair_queue, wanted, self._passed, now)
         (self._busy_lanes.add if len(jobs) == limit else self._busy_lanes.discard)(lane)
         return jobs
 
@@ -287,7 +290,7 @@ class SqlLedger:
         self._store(connection, job, replace(after, fence=job.fence + 1))
 
     def _held(self, connection: Connection, job_id: str, fence: int) -> Job | None:
-        job = load_to_move(connection, job_id)
+        job = load_jobs(connection, [job_id], to_move=True).get(job_id)
         return job if job is not None and job.state in HELD and job.fence == fence else None
 
     def _store(self, connection: Connection, before: Job, after: Job) -> Job:
@@ -316,10 +319,14 @@ class SqlLedger:
     def recent(self, tenant: str, limit: int) -> list[Job]:
         """See Ledger."""
         with self._read() as connection:
-            found = connection.execute(sql.RECENT, {"tenant": tenant, "limit": limit})
-            ids = list(found.scalars())
+            ids = _newest(connection, tenant, limit)
             jobs = load_jobs(connection, ids)
-            return [jobs[job_id] for job_id in ids]
+            return [jobs[job_id] for job_id in ids if job_id in jobs]
+
+    def job_ids(self, tenant: str, limit: int) -> list[str]:
+        """See Ledger."""
+        with self._read() as connection:
+            return _newest(connection, tenant, limit)
 
     def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
         """See Ledger."""
@@ -327,7 +334,7 @@ class SqlLedger:
             where = {"tenant": tenant, "parent": job_id, "limit": limit}
             ids = list(connection.execute(sql.CHILDREN, where).scalars())
             jobs = load_jobs(connection, ids)
-            return [jobs[job_id] for job_id in reversed(ids)]
+            return [jobs[job_id] for job_id in reversed(ids) if job_id in jobs]
 
     def ancestors(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
         """See Ledger."""
@@ -453,7 +460,7 @@ class SqlLedger:
         every watcher one grace. With nothing to do it takes no write lock."""
         with self._read() as connection:
             now = self._now(connection)
-            if not _anything_lapsed(connection, now):
+            if not _anything_lapsed(connection, self._passed.ids, now):
                 self._outage.succeeded(now)
                 return 0
         with self._write() as connection:
@@ -485,23 +492,33 @@ class SqlLedger:
         return len(lapsed)
 
     def _expire_overdue(self, connection: Connection, now: float) -> int:
-        rows = connection.execute(sql.OVERDUE, {"now": now, "limit": _EXPIRE_AT_ONCE})
-        ours = lock_jobs(connection, list(rows.scalars()), skip=True)
-        found = _by_tenant(load_jobs(connection, ours))
+        rows = connection.execute(sql.OVERDUE, self._at_once(now))
+        found = self._load_free(connection, list(rows.scalars()))
         overdue = [job for job in found if job.state is JobState.QUEUED]
         for job in overdue:
             self._store(connection, job, job.on(JobEvent.EXPIRE))
         return len(overdue)
 
     def _cancel_unwatched(self, connection: Connection, now: float) -> int:
-        rows = connection.execute(sql.UNWATCHED, {"now": now, "limit": _EXPIRE_AT_ONCE})
+        rows = connection.execute(sql.UNWATCHED, self._at_once(now))
         grace = self._watch_grace_seconds
         lapsed = [row.id for row in rows if self._outage.lapsed(row.watched_until, grace, now)]
-        found = _by_tenant(load_jobs(connection, lock_jobs(connection, lapsed, skip=True)))
+        found = self._load_free(connection, lapsed)
         unwatched = [job for job in found if job.watched_until and job.watched_until <= now]
         for job in unwatched:
             self._cancel(connection, job)
         return len(unwatched)
+
+    def _at_once(self, now: float) -> dict[str, object]:
+        return {"now": now, "limit": _EXPIRE_AT_ONCE, "passed": self._passed.ids}
+
+    def _load_free(self, connection: Connection, job_ids: Sequence[str]) -> list[Job]:
+        """Those that are not being moved, in the order in which every transaction takes tenants'
+        rows."""
+        ours = lock_jobs(connection, job_ids, skip=True)
+        found = load_jobs(connection, ours)
+        self._passed.note(ours, found)
+        return sorted(found.values(), key=lambda job: job.request.tenant)
 
     # -- forgetting
 
@@ -537,13 +554,13 @@ class SqlLedger:
         self._database.close()
 
 
-def _by_tenant(jobs: Mapping[str, Job]) -> list[Job]:
-    """In the order in which every transaction takes tenants' rows."""
-    return sorted(jobs.values(), key=lambda job: job.request.tenant)
+def _newest(connection: Connection, tenant: str, limit: int) -> list[str]:
+    found = connection.execute(sql.RECENT, {"tenant": tenant, "limit": limit})
+    return list(found.scalars())
 
 
-def _anything_lapsed(connection: Connection, now: float) -> bool:
-    limits = {"now": now, "limit": 1}
+def _anything_lapsed(connection: Connection, passed: Sequence[str], now: float) -> bool:
+    limits = {"now": now, "limit": 1, "passed": passed}
     return any(
         connection.execute(statement, limits).first() is not None
         for statement in (sql.LAPSED_LEASES, sql.OVERDUE, sql.UNWATCHED, sql.STRAYS)

@@ -11,6 +11,7 @@ from jobs.lists import locking as _locking
 from jobs.lists import of_ids as _many
 from jobs.lists import of_leases as _held
 from jobs.lists import of_pairs as _pairs
+from jobs.lists import passing as _passing
 from jobs.schema import IN_SAMPLE, PARKED_FROM
 
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
@@ -26,6 +27,7 @@ RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids orde
 _LOCK = "select id from jobs where id in :ids order by id for update"
 LOCK_JOBS = _many(_LOCK)
 LOCK_FREE_JOBS = _many(f"{_LOCK} skip locked")
+KNOWN_JOB = text("select 1 from jobs where id = :id")
 RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
 # A subquery, because SQLite would make a filter of all jobs for a join.
 ANCESTORS = text("""with recursive line(id, parent, steps) as (
@@ -111,11 +113,12 @@ _TIERS_OF_LANE = "select tier, vtime, vtime_at, began, ended from lanes where la
 TIERS_OF_LANE = text(_TIERS_OF_LANE)
 # Claims of one lane come one after the other: what one has served decides whom the next one serves.
 LOCK_TIERS_OF_LANE = _locking(f"{_TIERS_OF_LANE} order by tier for update")
-HEADS = _locking(f"""select id, vft, cost_seconds, tenant,
+HEADS = _passing(f"""select id, vft, cost_seconds, tenant,
         (select count(*) from renders where job_id = jobs.id) as images
     from jobs
     where lane = :lane and tier = :tier and state = 'queued' and vft < {PARKED_FROM}
       and deadline_at > :now and (watched_until is null or watched_until > :now)
+      and id not in :passed
     order by vft, seq limit :limit for update skip locked""")
 RENDERS_OF = text("""select cast(coalesce(sum(images), 0) as integer) from leases
     where tenant = :tenant""")
@@ -212,11 +215,12 @@ LAPSED_LEASES = text("""select job_id, lease_until, lease_seconds, progress from
 # Those that the clock went back before: their holders, if they live, renew them within a lease.
 SHORTEN_LEASES = _many("""update leases set lease_until = :now + lease_seconds
     where job_id in :ids""")
-OVERDUE = text("""select id from jobs where state = 'queued' and deadline_at <= :now
+OVERDUE = _passing("""select id from jobs
+    where state = 'queued' and deadline_at <= :now and id not in :passed
     order by deadline_at limit :limit""")
-UNWATCHED = text("""select id, watched_until from jobs
+UNWATCHED = _passing("""select id, watched_until from jobs
     where watched_until is not null and finished_at is null and watched_until <= :now
-      and not cancel_requested
+      and not cancel_requested and id not in :passed
     order by watched_until limit :limit""")
 
 # -- how long is the queue
@@ -236,7 +240,9 @@ ARRIVED = text("""select count(*) as jobs, min(created_at) as first,
     from (select lane, cost_seconds, created_at from jobs order by seq desc limit :limit) newest
     where created_at > :since and created_at <= :now""")
 # Cross joins, because SQLite then starts from the few leases instead of from a million jobs.
-ACTIVE = text("""select j.id, j.cost_seconds, j.request, r.state, r.pass_no, j.started_at
+ACTIVE = text("""select j.id, j.cost_seconds,
+        (select count(*) from renders where job_id = j.id) as images, l.passes,
+        r.state, r.pass_no, j.started_at
     from leases l cross join jobs j cross join renders r
     where j.id = l.job_id and r.job_id = l.job_id and l.lane = :lane""")
 FINISHED = text("""select started_at, finished_at, cost_seconds from jobs

@@ -26,7 +26,7 @@ from jobs.ledger import (
 from jobs.prepared import run, send
 from jobs.quota_days import QuotaDays
 from jobs.reattaching import job_to_reattach, may_reattach
-from jobs.records import load_jobs, lock_jobs
+from jobs.records import load_job, lock_jobs
 from jobs.request import ImageRequest, Tenant
 from jobs.tiers import Tier
 
@@ -100,7 +100,7 @@ class _Admitted:
 def accept(connection: Connection, orders: Sequence[Order], terms: Terms) -> list[Submission]:
     """Each one's job: that which it is a retry of, or a new one. All of them or, when something is
     refused, none; who asked for it, only one that asks alone is told. Raises QuotaExceeded,
-    QueueFull, IdempotencyMismatch."""
+    QueueFull, IdempotencyMismatch, JobUnreadable."""
     entered = any(may_reattach(order.request) for order in orders)
     known = _enter_tenants(connection, orders, terms.now) if entered else set()
     fresh = _fresh(orders, known)
@@ -144,7 +144,9 @@ def _rejoined(connection: Connection, order: Order, job_id: str, terms: Terms) -
     connection.execute(sql.REJOIN, {"id": job_id, "until": until})
     tenant = Tenant(order.request.tenant, order.request.tier)
     usage = usage_of(connection, tenant, order.tier, terms.days, terms.now)
-    return Submission(load_jobs(connection, [job_id])[job_id], True, usage)
+    job = load_job(connection, job_id)
+    assert job is not None  # we have its lock
+    return Submission(job, True, usage)
 
 
 def is_newcomer(connection: Connection, tenant: Tenant) -> bool:

@@ -22,7 +22,8 @@
     ├── LineIsFull              429 too_many_waiting: the gateway has no memory for one more
     ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
     ├── RenderFailed            500 render_failed; the client must not retry
-    └── Unavailable             503 ledger_unavailable; nothing was half accepted
+    ├── Unavailable             503 ledger_unavailable; nothing was half accepted
+    └── NewerJob                503 newer_job: while the service is updated
 
 The OpenAI SDK retries 408, 409, 429 and >= 500 unless `x-should-retry` says otherwise: 409 is
 therefore never used, and what is permanent says so.
@@ -39,6 +40,7 @@ from jobs.job import Job, JobState, Render, RenderState
 from jobs.ledger import (
     FilesFull,
     IdempotencyMismatch,
+    JobUnreadable,
     LedgerUnavailable,
     NotYetOpen,
     QueueFull,
@@ -258,6 +260,14 @@ class Unavailable(ApiError):
     headers = {"retry-after": "1"}
 
 
+class NewerJob(ApiError):
+    """The job was written by a newer version of the service, which is being updated. Ask again."""
+
+    status = 503
+    code = "newer_job"
+    headers = {"retry-after": "1"}
+
+
 def from_domain(error: Exception) -> ApiError:
     """The client's view of an error that was raised further down."""
     match error:
@@ -265,6 +275,8 @@ def from_domain(error: Exception) -> ApiError:
             return error
         case LedgerUnavailable():
             return Unavailable()
+        case JobUnreadable():
+            return NewerJob()
         case QuotaExceeded():
             return _quota_used_up(error)
         case NotYetOpen():

@@ -12,7 +12,7 @@ from sqlalchemy import inspect, text
 
 from jobs.database import open_database
 from jobs.job import JobState
-from jobs.migrations import SCHEMA_VERSION, SchemaTooNew
+from jobs.migrations import READABLE_FROM, SCHEMA_VERSION, SchemaTooNew
 from jobs.rows import request_to_json
 from jobs.sql_ledger import SqlLedger
 from scripts.postgres import side_door
@@ -117,15 +117,43 @@ def test_a_database_is_opened_by_many_at_once(empty: str, made: bool) -> None:
     assert len(set(ids)) == 6
 
 
-def test_a_newer_database_is_refused_by_name(empty: str) -> None:
+def run(url: str, *statements: str) -> None:
+    database = open_database(url)
+    with database.durable.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    database.close()
+
+
+def test_a_newer_database_that_would_be_misread_is_refused_by_name(empty: str) -> None:
+    SqlLedger(empty).close()
+    run(empty, f"insert into meltproof_schema values ({SCHEMA_VERSION + 1})")
+    with pytest.raises(SchemaTooNew, match=rf"needs version {SCHEMA_VERSION + 1}, this"):
+        SqlLedger(empty)
+
+
+def test_what_a_newer_version_only_added_is_no_reason_to_stay_away(empty: str) -> None:
+    """An old replica that restarts while a cluster is updated, or after the update was undone."""
+    SqlLedger(empty).close()
+    run(
+        empty,
+        "create index jobs_by_their_prompt on jobs (tenant, request)",
+        "alter table jobs add column mood text",
+        f"insert into meltproof_migrations values ({SCHEMA_VERSION + 1})",
+    )
+    with closing(SqlLedger(empty)) as ledger:
+        ledger.submit(wish())
+        assert claim_one(ledger).request == wish()
+
+
+def test_the_previous_release_may_start_beside_this_one(empty: str) -> None:
+    """It looks at nothing but the newest row of meltproof_schema, and knows version 9."""
     SqlLedger(empty).close()
     database = open_database(empty)
-    with database.durable.begin() as connection:
-        newer = {"version": SCHEMA_VERSION + 1}
-        connection.execute(text("insert into meltproof_schema values (:version)"), newer)
+    with database.reader.begin() as connection:
+        newest = connection.execute(text("select max(version) from meltproof_schema")).scalar()
     database.close()
-    with pytest.raises(SchemaTooNew, match=rf"its schema is version {SCHEMA_VERSION + 1}, this"):
-        SqlLedger(empty)
+    assert newest == READABLE_FROM == 9
 
 
 @pytest.mark.parametrize("stored", ["running", "finishing"])

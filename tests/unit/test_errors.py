@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import Job, JobState, Render, RenderState
-from jobs.ledger import IdempotencyMismatch, LedgerError, LedgerUnavailable, NotYetOpen
+from jobs.ledger import (
+    IdempotencyMismatch,
+    JobUnreadable,
+    LedgerError,
+    LedgerUnavailable,
+    NotYetOpen,
+)
 from jobs.request import ImageRequest
 from serve_app import errors
 from serve_app.errors import ApiError, from_domain, from_status, job_problem, render_problem
@@ -38,6 +44,7 @@ def test_every_error_is_drawn_in_the_tree_and_has_a_message(kind: type[ApiError]
     ("raised", "status", "code", "headers"),
     [
         (LedgerUnavailable("disk"), 503, "ledger_unavailable", {"retry-after": "1"}),
+        (JobUnreadable("j1"), 503, "newer_job", {"retry-after": "1"}),
         (NotYetOpen("free", 25), 403, "not_yet_open", {"x-should-retry": "false"}),
         (IdempotencyMismatch("k"), 422, "idempotency_mismatch", {}),
         (LedgerError("?"), 500, None, {}),
