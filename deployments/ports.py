@@ -19,7 +19,7 @@ class RemoteEncoder:
         self._timeout_seconds = timeout_seconds
 
     async def encode(self, prompt: str) -> object:
-        """A Conditioning. Raises StageUnavailable."""
+        """A Conditioning. Raises StageUnavailable, CallFailed."""
         return await _answer(self._handle.encode.remote(prompt), self._timeout_seconds)
 
 
@@ -31,12 +31,12 @@ class RemoteClassifier:
         self._timeout_seconds = timeout_seconds
 
     async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
-        """A verdict on the words. Raises StageUnavailable."""
+        """A verdict on the words. Raises StageUnavailable, CallFailed."""
         call = self._handle.screen_prompt.remote(prompt, conditioning)
         return _screening(await _answer(call, self._timeout_seconds))
 
     async def screen_image(self, pixels: object, moderation: str) -> Screening:
-        """A verdict on pixels. Raises StageUnavailable."""
+        """A verdict on pixels. Raises StageUnavailable, CallFailed."""
         call = self._handle.screen_image.remote(pixels, moderation)
         return _screening(await _answer(call, self._timeout_seconds))
 

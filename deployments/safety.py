@@ -1,19 +1,13 @@
-"""The safety classifier: real screens behind two short calls, off the event loop."""
+"""The safety classifier: real screens behind two short calls, in a process that can be killed."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TypeVar
+from collections.abc import Sequence
 
 from deployments import loopback
+from deployments.worker import StageWorker
 from engine.render import Conditioning, Pixels
-from engine.safety import SafetyScreens
 from engine.verdict import Verdict
-
-T = TypeVar("T")
 
 loopback.install()
 
@@ -28,17 +22,21 @@ class SafetyReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, screens: Sequence[str], prompt: bool, weights: str, threads: int
     ) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="screen")
-        self._screens = await self._run(partial(SafetyScreens, screens, prompt, weights, threads))
+        self._worker = await StageWorker.start(
+            "engine.safety:SafetyScreens",
+            {"screens": screens, "prompt": prompt, "weights": weights, "threads": threads},
+        )
 
     async def screen_prompt(self, prompt: str, conditioning: Conditioning) -> Verdict:
-        """A verdict on the words."""
-        return await self._run(partial(self._screens.screen_prompt, prompt, conditioning))
+        """A verdict on the words. CallFailed, StageUnavailable."""
+        verdict: Verdict = await self._worker.call("screen_prompt", prompt, conditioning)
+        return verdict
 
     async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:
-        """A verdict on a preview or a final picture."""
-        return await self._run(partial(self._screens.screen_image, pixels, moderation))
+        """A verdict on a preview or a final picture. CallFailed, StageUnavailable."""
+        verdict: Verdict = await self._worker.call("screen_image", pixels, moderation)
+        return verdict
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Off the event loop, one at a time: the screens use every core they are given."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    def check_health(self) -> None:
+        """Serve asks; it replaces a replica that raises."""
+        self._worker.check()

@@ -19,7 +19,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, ReplicaSelection
 
 from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
-from jobs.ports import RenderOrder, Slot, StageUnavailable
+from jobs.ports import CallFailed, RenderOrder, Slot, StageUnavailable
 
 log = logging.getLogger("ray.serve")
 
@@ -32,8 +32,11 @@ END_SECONDS = 5.0
 
 
 def stage_unavailable(error: Exception, what: str) -> Exception:
-    """StageUnavailable, unless the replica is well and its code raised: waiting would not help."""
+    """StageUnavailable, unless the replica is well and its code raised: waiting would not help.
+    What a replica raises in the words of jobs.ports comes as that, without Ray's wrapping."""
     cause: object = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, CallFailed | StageUnavailable):
+        return type(cause)(str(cause))
     return StageUnavailable(f"{what}: {error!r}") if isinstance(cause, AWAY) else error
 
 

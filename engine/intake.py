@@ -7,22 +7,18 @@ so that a child dies with its thread, and replaces it when it was killed or fell
 from __future__ import annotations
 
 import json
-import os
 import struct
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.child_process import ChildProcess
 from engine.untrusted.budget import Budget, Field, Refused
 from engine.untrusted.frames import Head, Message, receive, send
 from engine.untrusted.kinds import Size
@@ -34,8 +30,6 @@ T = TypeVar("T")
 ANSWER_BYTES_PER_PIXEL = 8
 START_SECONDS = 30.0
 BUDGET = Budget()
-PATH = [str(Path(__file__).resolve().parents[1]), *map(os.path.abspath, sys.path)]
-BOOT = "import sys; sys.path[:] = sys.argv[2:]; import engine.untrusted.child as c; c.main()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,62 +140,23 @@ class Intake:
         child.kill()
 
 
-class _Child:
-    """One process and its pipes; used by one thread."""
+class _Child(ChildProcess):
+    """One process; used by one thread. RuntimeError when it does not start."""
 
     def __init__(self, budget: Budget) -> None:
-        command = [sys.executable, "-I", "-S", "-c", BOOT, json.dumps(asdict(budget)), *PATH]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={},
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for us
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests: IO[bytes] = self._process.stdin
-        self._answers: IO[bytes] = self._process.stdout
-        self.pid = self._process.pid
+        super().__init__("engine.untrusted.child", json.dumps(asdict(budget)), isolated=True)
         try:
-            with self._patience(START_SECONDS):
-                receive(self._answers, 0)
+            with self.within(START_SECONDS):
+                receive(self.answers, 0)
         except (OSError, EOFError, ValueError):
             self.kill()
             raise RuntimeError("the process that decodes pictures does not start") from None
 
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
     def ask(self, head: Head, parts: list[bytes], budget: Budget) -> Message:
         """OSError, EOFError or ValueError when it died, took too long or speaks nonsense."""
-        with self._patience(budget.wall_seconds):
-            send(self._requests, head, parts)
-            return receive(self._answers, ANSWER_BYTES_PER_PIXEL * budget.pixels)
-
-    def kill(self) -> None:
-        """At once, whatever it does."""
-        self._process.kill()
-        with suppress(BrokenPipeError):  # what it had not read
-            self._requests.close()
-        self._answers.close()
-        self._process.wait()
-
-    @contextmanager
-    def _patience(self, seconds: float) -> Iterator[None]:
-        """Kill the child when the block lasts longer; EOFError when it is dead at the end."""
-        timer = threading.Timer(seconds, self._process.kill)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-        if not self.alive:
-            raise EOFError
+        with self.within(budget.wall_seconds):
+            send(self.requests, head, parts)
+            return receive(self.answers, ANSWER_BYTES_PER_PIXEL * budget.pixels)
 
 
 def _read_normalised(answer: Message) -> tuple[bytes, int, int]:

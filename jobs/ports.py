@@ -116,17 +116,17 @@ class Encoder(Protocol):
     """The prompt encoder."""
 
     async def encode(self, prompt: str) -> object:
-        """What decoders and the prompt screen read. Raises StageUnavailable."""
+        """What decoders and the prompt screen read. Raises StageUnavailable, CallFailed."""
 
 
 class Classifier(Protocol):
     """The safety classifier."""
 
     async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
-        """A verdict on the words. Raises StageUnavailable."""
+        """A verdict on the words. Raises StageUnavailable, CallFailed."""
 
     async def screen_image(self, pixels: object, moderation: str) -> Screening:
-        """A verdict on a preview or a final picture. Raises StageUnavailable."""
+        """A verdict on a preview or a final picture. Raises StageUnavailable, CallFailed."""
 
 
 class Source(Protocol):

@@ -31,9 +31,9 @@ PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 PICTURES = 3
 
 
-def main() -> None:
-    """argv: the budget as JSON. Requests on stdin, answers on stdout, until stdin ends."""
-    budget = Budget(**json.loads(sys.argv[1]))
+def main(argument: str) -> None:
+    """argument: the budget as JSON. Requests on stdin, answers on stdout, until stdin ends."""
+    budget = Budget(**json.loads(argument))
     warnings.simplefilter("ignore")
     _rehearse(budget)
     _lock_in(budget)
