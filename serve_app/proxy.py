@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.connections import use_for_every_server
 from serve_app.outbox import CutOff
 
 TRIES = 2
@@ -34,7 +35,8 @@ _UNAVAILABLE = {
 
 
 def middlewares() -> list[Middleware]:
-    """As Serve wants them."""
+    """As Serve wants them, just before it starts the server around them."""
+    use_for_every_server()
     return [Middleware(CutOff), Middleware(AskAgain)]
 
 

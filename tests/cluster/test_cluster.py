@@ -8,12 +8,14 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -95,6 +97,29 @@ def test_the_official_client_gets_a_picture(cluster: Running) -> None:
     assert answer.data is not None
     pictures = [Image.open(BytesIO(base64.b64decode(one.b64_json or ""))) for one in answer.data]
     assert [(p.format, p.size) for p in pictures] == [("WEBP", (512, 512))] * 2
+
+
+def test_an_offer_to_upgrade_is_answered_as_plain_http(cluster: Running) -> None:
+    """What every default JDK client sends; were it read wrongly, the body would be a request."""
+    body = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    where = urlsplit(cluster.api)
+    lines = (
+        "POST /v1/images/generations HTTP/1.1",
+        f"Host: {where.netloc}",
+        f"Authorization: Bearer {KEY}",
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA",
+        f"Content-Length: {len(body)}",
+    )
+    last = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((where.hostname, where.port), timeout=60) as client:
+        client.sendall("\r\n".join([*lines, "", ""]).encode())
+        client.sendall(body + last.replace(b"Host: x", f"Host: {where.netloc}".encode()))
+        said = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert said.count(b"HTTP/1.1 ") == 2
+    assert b"invalid_json" in said
+    assert b'"ready"' in said
 
 
 def test_previews_stream_before_the_picture(cluster: Running) -> None:

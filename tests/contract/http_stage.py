@@ -25,6 +25,7 @@ from jobs.job import Job, RenderState
 from jobs.ledger import Beat, LeaseLost, Outcome, RenderBeat
 from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, parse_cluster_config
+from serve_app.connections import ClientConnection
 from serve_app.gateway import create_app
 from tests.contract.ledger_kit import PATIENCE_SECONDS, wait_until
 
@@ -211,7 +212,12 @@ def stage(directory: Path, settings: ClusterConfig, database: str | None = None)
 def _serving(app: Any) -> Iterator[str]:
     server = uvicorn.Server(
         uvicorn.Config(
-            app, host="127.0.0.1", port=0, log_level="warning", ws="none", proxy_headers=False
+            app,
+            host="127.0.0.1",
+            port=0,
+            http=ClientConnection,
+            log_level="warning",
+            proxy_headers=False,
         )
     )
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)

@@ -30,6 +30,7 @@ from jobs.limit_levels import LimitLevel
 from jobs.ports import RenderOrder, Screening
 from jobs.sql_ledger import SqlLedger
 from serve_app.config import ClusterConfig, parse_cluster_config
+from serve_app.connections import ClientConnection
 from serve_app.gateway import create_app
 
 SLOTS = 4
@@ -233,7 +234,11 @@ class Pipeline:
         listener.bind(("127.0.0.1", self._port))
         self._server = AnnouncedServer(
             uvicorn.Config(
-                watched, log_level="critical", timeout_graceful_shutdown=0, ws="none", lifespan="on"
+                watched,
+                http=ClientConnection,
+                log_level="critical",
+                timeout_graceful_shutdown=0,
+                lifespan="on",
             )
         )
         self._serving = asyncio.create_task(self._server.serve([listener]))

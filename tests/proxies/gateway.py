@@ -16,6 +16,7 @@ from jobs.blobs import DirectoryBlobs
 from jobs.group_commit import AsyncLedger
 from jobs.sql_ledger import SqlLedger
 from serve_app.config import parse_cluster_config
+from serve_app.connections import ClientConnection
 from serve_app.gateway import create_app
 from tests.page.pipeline import CONFIG
 
@@ -30,7 +31,12 @@ def main(folder: Path, port: int) -> None:
     ledger = SqlLedger(f"sqlite:///{folder}/ledger.db?timeout=60", tiers=config.tier_promises())
     app = create_app(AsyncLedger(ledger), DirectoryBlobs(folder / "blobs"), config)
     server = uvicorn.Config(
-        app, host="127.0.0.1", port=port, log_level="warning", ws="none", proxy_headers=False
+        app,
+        host="127.0.0.1",
+        port=port,
+        http=ClientConnection,
+        log_level="warning",
+        proxy_headers=False,
     )
     uvicorn.Server(server).run()
 

@@ -15,6 +15,7 @@ import yaml
 from scripts.rayservice.__main__ import CONFIG, MANIFEST, generated
 from scripts.rayservice.crd import load_schema, problems
 from serve_app.__main__ import main
+from serve_app.connections import use_for_every_server
 from serve_app.serve_file import parse_serve_config
 
 with warnings.catch_warnings():
@@ -92,6 +93,8 @@ def test_nobody_is_root_and_secrets_are_references() -> None:
         assert env["RAY_SERVE_ENABLE_HA_PROXY"]["value"] == "1"
         assert env["RAY_SERVE_THROUGHPUT_OPTIMIZED"]["value"] == "1"
         assert env["FORWARDED_ALLOW_IPS"]["value"] == ""
+        callback = env["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]["value"]
+        assert callback == f"{use_for_every_server.__module__}:{use_for_every_server.__name__}"
         assert "secretKeyRef" in env.get("PGPASSWORD", {"valueFrom": "secretKeyRef"})["valueFrom"]
     assert ["PGPASSWORD" in str(container) for container in CONTAINERS] == [True, True, False]
     assert "secretKeyRef" in str(CLUSTER["gcsFaultToleranceOptions"]["redisPassword"])
