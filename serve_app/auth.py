@@ -35,7 +35,7 @@ class Keyring:
     def __init__(self, config: ClusterConfig, ledger: AsyncLedger) -> None:
         """Reads files of signing secrets. Raises ConfigError, naming the field."""
         self._configured = {key_hash(key.key): Tenant(key.tenant, key.tier) for key in config.keys}
-        self._signing = config.signing_secrets()
+        self._signing, self._audiences = config.signing_secrets(), config.audiences()
         self._tiers = frozenset(config.tiers)
         self._ledger_keys = LedgerKeys(ledger)
 
@@ -63,7 +63,7 @@ class Keyring:
 
     def _signed(self, token: str) -> Tenant:
         try:
-            return verify(token, self._signing, time.time())
+            return verify(token, self._signing, time.time(), self._audiences)
         except TokenRefused as refused:
             raise Unauthorized(str(refused), code="invalid_token") from None
 

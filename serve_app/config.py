@@ -76,6 +76,10 @@ class ClusterConfig(Section):
         """By key id, the minting one first. Reads files. ConfigError, naming the field."""
         return {s.id: s.read(f"signing.{number}") for number, s in enumerate(self.signing)}
 
+    def audiences(self) -> dict[str, str]:
+        """By key id, whom its tokens must be for."""
+        return {s.id: s.audience for s in self.signing if s.audience is not None}
+
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
         if len(self.tiers) * self.least_share > 1:

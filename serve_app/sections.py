@@ -263,6 +263,7 @@ class KeySection(Section):
 
 class SigningSection(Section):
     """A secret that signs tenants' tokens, given here or in a file. id: the tokens' `kid`.
+    audience: what its tokens must name as `aud`, for a secret that signs tokens for others, too.
 
     The first one mints; all are believed, so that a new one is put in front of the old, and the
     old one taken out when its tokens have expired.
@@ -271,6 +272,7 @@ class SigningSection(Section):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False)] = None
     file: Annotated[str, Field(min_length=1)] | None = None
+    audience: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

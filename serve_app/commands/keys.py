@@ -70,7 +70,8 @@ def _token(config: ClusterConfig, options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.config}: signing: is missing, it holds what signs tokens")
     key_id, secret = next(iter(secrets.items()))
     expires_at = time.time() + options.days * DAY_SECONDS
-    _say(mint(_owner(config, options), expires_at, key_id, secret))
+    audience = config.audiences().get(key_id)
+    _say(mint(_owner(config, options), expires_at, key_id, secret, audience))
     return 0
 
 
