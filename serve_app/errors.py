@@ -13,6 +13,8 @@
     ├── ImageExpired            410 image_expired: it was drawn, and its time to be kept is over
     ├── Retired                 410 endpoint_retired: it is no more, and something else is
     ├── BodyTooLarge            413 body_too_large
+    ├── UnknownEncoding         415 unsupported_content_encoding: a body that is packed
+    ├── WrongHost               421 wrong_host: it is for another name, see `gateway.hosts`
     ├── KeyReused               422 idempotency_mismatch
     ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
     ├── QueueIsFull             429 rate_limit_exceeded: too many of the tenant's jobs wait
@@ -191,6 +193,23 @@ class BodyTooLarge(ApiError):
     type = "invalid_request_error"
     code = "body_too_large"
     headers = {"connection": "close"}
+
+
+class UnknownEncoding(ApiError):
+    """Request bodies are read as they are: send it without a Content-Encoding."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_content_encoding"
+    headers = {"accept-encoding": "identity"}  # RFC 9110 12.5.3: what would have been read
+
+
+class WrongHost(ApiError):
+    """This server has another name."""
+
+    status = 421
+    type = "invalid_request_error"
+    code = "wrong_host"
 
 
 class KeyReused(ApiError):

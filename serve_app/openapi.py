@@ -39,7 +39,7 @@ SAID = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"
 SIZE = "^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
 KEY: list[Schema] = [{"bearer": []}]
 KEY_OR_SIGNATURE: list[Schema] = [{"bearer": []}, {"signature": []}]
-ORDERING = (*ASKING, 400, 403, 404, 408, 410, 413, 422, 500)
+ORDERING = (*ASKING, 400, 403, 404, 408, 410, 413, 415, 422, 500)
 """And what a request for pictures may be told."""
 FILE: Schema = {"type": "string", "format": "binary"}
 IMAGE_ID = path("image_id", {"type": "string", "pattern": "^img_[^/]*$"})
@@ -219,7 +219,7 @@ def _files(config: ClusterConfig) -> dict[str, Any]:
                 "createFile",
                 "Keep a picture, to name it in edits",
                 {"200": answer("It", "File", links=links)},
-                (*ASKING, 400, 408, 413),
+                (*ASKING, 400, 408, 413, 415),
                 requestBody=body({"multipart/form-data": _upload(config)}),
             ),
             "get": operation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -26,7 +27,14 @@ from serve_app.addresses import client_address
 from serve_app.auth import Keyring, UrlSigner
 from serve_app.buckets import Buckets
 from serve_app.config import ClusterConfig
-from serve_app.errors import ApiError, BodyTooLarge, BodyTooSlow, Unauthorized, too_many
+from serve_app.errors import (
+    ApiError,
+    BodyTooLarge,
+    BodyTooSlow,
+    Unauthorized,
+    UnknownEncoding,
+    too_many,
+)
 from serve_app.inputs import Inputs
 from serve_app.prices import Prices
 from serve_app.sections import LimitsSection
@@ -124,15 +132,30 @@ async def read_body(request: Request, limits: LimitsSection) -> bytes:
         return b"".join([chunk async for chunk in chunks])
 
 
+def _check_encoding(request: Request) -> None:
+    """Raises UnknownEncoding. Unpacked, a small body could have any size."""
+    given = ",".join(request.headers.getlist("content-encoding"))
+    for name in given.split(","):
+        coding = name.strip().lower()
+        if coding not in ("", "identity"):
+            known = coding if re.fullmatch(r"[a-z0-9_-]{1,16}", coding) else "unknown"
+            raise UnknownEncoding(
+                f"A body with Content-Encoding: {known} is not read here. Send it as it is, "
+                "without a Content-Encoding.",
+                param="Content-Encoding",
+            )
+
+
 async def body_chunks(
     request: Request, limits: LimitsSection, most_bytes: int
 ) -> AsyncGenerator[bytes]:
-    """The body as it comes. Raises BodyTooLarge as soon as it is known to be too long, and
-    BodyTooSlow; large bodies may take longer, as far as they keep coming. Not from Starlette's
-    `stream`, whose end would be waited for with a timeout of its own.
+    """The body as it comes. Raises UnknownEncoding, BodyTooLarge as soon as it is known to be too
+    long, and BodyTooSlow; large bodies may take longer, as far as they keep coming. Not from
+    Starlette's `stream`, whose end would be waited for with a timeout of its own.
 
     What comes beyond is read and dropped for a while, so that the client gets to see the answer.
     """
+    _check_encoding(request)
     declared = request.headers.get("content-length", "")
     size, too_large = 0, declared.isdigit() and int(declared) > most_bytes
     patience = asyncio.get_running_loop().time() + limits.body_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -40,6 +41,20 @@ def _a_zone(name: str) -> str:
 def _a_network(text: str) -> str:
     ip_network(text)
     return text
+
+
+def _a_host(text: str) -> str:
+    if not re.fullmatch(r"\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*", text.lower()):
+        raise ValueError(f"{text!r} is no host name: wanted one such as localhost, without a port")
+    return text.lower()
+
+
+def _an_origin(text: str) -> str:
+    if "*" in text:
+        raise ValueError("name each origin: * would let every page use the keys that it is given")
+    if not re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?", text.lower()):
+        raise ValueError(f"{text!r} is no origin: wanted one such as https://app.example.com")
+    return text.lower()
 
 
 class Section(BaseModel):
@@ -137,7 +152,9 @@ class GatewaySection(Section):
     event stream is silent at most; below the read timeout of every proxy on the way. url_seconds:
     how long a signed picture URL opens. public_url: where clients reach this lane, when a load
     balancer maps that to the route prefix; links in answers begin with it. trusted_proxies:
-    addresses or networks whose X-Forwarded-For is believed."""
+    addresses or networks whose X-Forwarded-For is believed. hosts: names that requests may be for
+    (their Host without a port); null serves every name. cors_origins: pages whose scripts may ask,
+    each such as https://app.example.com."""
 
     replicas: Count = 1
     num_cpus: Share = 0.1
@@ -148,6 +165,15 @@ class GatewaySection(Section):
     public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
     trusted_proxies: Annotated[
         tuple[Annotated[str, AfterValidator(_a_network)], ...], Field(strict=False)
+    ] = ()
+    hosts: (
+        Annotated[
+            tuple[Annotated[str, AfterValidator(_a_host)], ...], Field(strict=False, min_length=1)
+        ]
+        | None
+    ) = None
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_an_origin)], ...], Field(strict=False)
     ] = ()
 
 

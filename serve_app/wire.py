@@ -29,6 +29,7 @@ MOST_PARTS = 65_536
 """Of a JSON body: commas and brackets, those inside of text as well. Twice as many as the longest
 prompt could have; a large body of nothing else would take thirty times its size in memory."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_QUOTED = re.compile(r'"[^"]*"')
 _CODES = {
     "extra_forbidden": "unknown_parameter",
     "missing": "missing_required_parameter",
@@ -123,13 +124,19 @@ def parse_wishes(headers: Mapping[str, str]) -> Wishes:
             "An Idempotency-Key is 1 to 255 printable ASCII characters without spaces.",
             param="Idempotency-Key",
         )
-    prefer = {token.strip().lower() for token in headers.get("prefer", "").split(",")}
+    prefer = {token.partition(";")[0].strip().lower() for token in _preferences(headers)}
     retries = headers.get("x-stainless-retry-count", "0")
     return Wishes(
         respond_async="respond-async" in prefer,
         idempotency_key=key,
         retry_count=int(retries) if re.fullmatch(r"[0-9]{1,4}", retries) else 0,
     )
+
+
+def _preferences(headers: Mapping[str, str]) -> list[str]:
+    """With their parameters, of all Prefer lines (RFC 7240 2); texts in quotes are taken out."""
+    lines = (value for name, value in headers.items() if name.lower() == "prefer")
+    return _QUOTED.sub("", ",".join(lines)).split(",")
 
 
 def parse_generation(

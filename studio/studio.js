@@ -68,6 +68,13 @@ async function draw(event) {
   }
 }
 
+// A key outlives a reload of this tab, not the tab: whoever opens the page later has none.
+const keepKey = (key) => sessionStorage.setItem("meltproof-key", key);
+const keptKey = () => {
+  localStorage.removeItem("meltproof-key"); // where it was kept before
+  return sessionStorage.getItem("meltproof-key");
+};
+
 function usePrompt(prompt) {
   $("prompt").value = prompt;
   $("prompt").focus();
@@ -80,7 +87,7 @@ $("prompt").addEventListener("keydown", (event) => {
   $("composer").requestSubmit();
 });
 $("key").addEventListener("change", () => {
-  localStorage.setItem("meltproof-key", $("key").value.trim());
+  keepKey($("key").value.trim());
   startSession();
 });
 $("ideas").append(...IDEAS.map((idea) => {
@@ -92,7 +99,7 @@ hear("words", usePrompt);
 hear("lost", () => serviceIs("bad", "connection lost, trying again"));
 
 const loopback = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
-$("key").value = localStorage.getItem("meltproof-key") ?? (loopback ? "sk-local" : "");
+$("key").value = keptKey() ?? (loopback ? "sk-local" : "");
 startSession();
 window.addEventListener("focus", refresh); // somebody comes back
 setInterval(() => document.visibilityState === "visible" && refresh(), LIST_SECONDS * 1000);

@@ -63,7 +63,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 def page(browser: webdriver.Chrome, service: Pipeline) -> Iterator[webdriver.Chrome]:
     """The studio, just opened by somebody who was never here."""
     browser.get(service.url)
-    browser.execute_script("localStorage.clear()")
+    browser.execute_script("localStorage.clear(); sessionStorage.clear()")
     browser.get(service.url)
     browser.get_log("browser")  # what was logged before is not ours
     yield browser

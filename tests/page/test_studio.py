@@ -142,6 +142,22 @@ def test_a_wrong_key_is_named(page: Chrome, service: Pipeline) -> None:
     until(page, lambda p: "Incorrect API key" in text_of(p, "#problem"))
 
 
+def test_a_key_stays_for_this_tab_alone(page: Chrome, service: Pipeline) -> None:
+    page.execute_script("localStorage.setItem('meltproof-key', 'sk-of-last-year')")
+    key = page.find_element(By.ID, "key")
+    key.clear()
+    key.send_keys("sk-mine", Keys.TAB)
+    page.refresh()
+    assert page.find_element(By.ID, "key").get_attribute("value") == "sk-mine"
+    assert page.execute_script("return Object.values(localStorage)") == []
+    first = page.current_window_handle
+    page.switch_to.new_window("tab")
+    page.get(service.url)
+    assert page.find_element(By.ID, "key").get_attribute("value") == "sk-local"
+    page.close()
+    page.switch_to.window(first)
+
+
 def test_every_control_has_a_name(page: Chrome, service: Pipeline) -> None:
     draw(page, "a pear")
     until(page, lambda p: hanging(p, "#now") == 1)
