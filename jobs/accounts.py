@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, TextClause, select, text
+from sqlalchemy import Connection, TextClause, bindparam, select, text
 
 from jobs.accounts_schema import accounts, api_keys
 from jobs.ledger import LedgerError
@@ -32,6 +32,8 @@ _ROTATE = text("""update api_keys set hash = :hash, prefix = :prefix, rotated_at
     where prefix = :was and revoked_at is null""")
 _REVOKE = text("""update api_keys set revoked_at = :now
     where prefix = :prefix and revoked_at is null""")
+_OWNERS = text("""select hash, tenant, tier from api_keys
+    where hash in :hashes and revoked_at is null""").bindparams(bindparam("hashes", expanding=True))
 _OWNER = text("""select tenant, tier from api_keys
     where hash = :hash and revoked_at is null""")
 
@@ -111,6 +113,13 @@ class Accounts:
             shown = shown.where(api_keys.c.tenant == tenant)
         with self._read() as connection:
             return [ApiKey(*row) for row in connection.execute(shown)]
+
+    def owners(self, hashes: Sequence[str]) -> tuple[dict[str, Tenant], int]:
+        """`owner` of several: those that are in use, by their hash."""
+        with self._read() as connection:
+            found = connection.execute(_OWNERS, {"hashes": list(hashes)}).all()
+            revision = connection.execute(select(accounts.c.revision)).scalar_one()
+        return {hashed: Tenant(*tenant) for hashed, *tenant in found}, int(revision)
 
     def owner(self, hashed: str) -> tuple[Tenant | None, int]:
         """Whose key that is, None for none that is in use; and the revision that says so."""

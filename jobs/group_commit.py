@@ -181,6 +181,12 @@ class AsyncLedger:
         result: tuple[Tenant | None, int] = await self._reads.ask(run)
         return result
 
+    async def key_owners(self, hashes: Sequence[str]) -> tuple[dict[str, Tenant], int]:
+        """See Keys.owners."""
+        run = partial(self._ledger.accounts.owners, hashes)
+        result: tuple[dict[str, Tenant], int] = await self._reads.ask(run)
+        return result
+
     async def keys_revision(self) -> int:
         """See Keys.revision."""
         result: int = await self._reads.ask(self._ledger.accounts.revision)

@@ -264,6 +264,9 @@ class Keys(Protocol):
     def owner(self, hashed: str) -> tuple[Tenant | None, int]:
         """Whose key that is, and the revision that says so."""
 
+    def owners(self, hashes: Sequence[str]) -> tuple[dict[str, Tenant], int]:
+        """Of several keys those that are in use, by their hash, and the revision that says so."""
+
     def revision(self) -> int:
         """Grows with every change of any key."""
 

@@ -7,12 +7,18 @@ from. So the chain is believed from its right end, and only as far as it names o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
 NOBODY = "unknown"
 SITE_BITS = 64
 """One customer's IPv6 network: whoever has one address of it has them all."""
+
+
+def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Whether who is connected is one of our own proxies."""
+    address = _parsed(peer or "")
+    return address is not None and any(address in network for network in trusted)
 
 
 def client_address(
@@ -25,15 +31,21 @@ def client_address(
     nearest = NOBODY
     chain = [part.strip() for line in forwarded_for for part in line.split(",")]
     for text in reversed([*chain, peer or ""]):
-        try:
-            address = ip_address(text)
-        except ValueError:
+        address = _parsed(text)
+        if address is None:
             break  # what stands left of nonsense is nobody's word
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
         nearest = str(address)
         if isinstance(address, IPv6Address):
             nearest = str(IPv6Network((address, SITE_BITS), strict=False))
         if not any(address in network for network in trusted):
             break
     return nearest
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped

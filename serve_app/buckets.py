@@ -21,13 +21,21 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._levels)
 
+    def wait(self, who: str, per_second: float, now: float) -> float:
+        """The seconds until there is a token in the bucket of `who`, who takes none yet."""
+        level = self._level(who, per_second, now)
+        return 0.0 if level >= 1 else (1 - level) / per_second
+
     def take(self, who: str, per_second: float, now: float) -> float:
         """Take a token from the bucket of `who`. 0.0, or the seconds until there will be one."""
-        holds = max(1.0, per_second * BURST_SECONDS)
-        level, at = self._levels.pop(who, (holds, now))
-        level = min(holds, level + max(0.0, now - at) * per_second)
-        wait = 0.0 if level >= 1 else (1 - level) / per_second
+        wait, level = self.wait(who, per_second, now), self._level(who, per_second, now)
         self._levels[who] = (level if wait else level - 1, now)
+        self._levels.move_to_end(who)
         if len(self._levels) > self._most:
             self._levels.popitem(last=False)
         return wait
+
+    def _level(self, who: str, per_second: float, now: float) -> float:
+        holds = max(1.0, per_second * BURST_SECONDS)
+        level, at = self._levels.get(who, (holds, now))
+        return min(holds, level + max(0.0, now - at) * per_second)

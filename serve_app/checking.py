@@ -15,6 +15,7 @@ from serve_app.yaml_lines import line_of, repeated_keys
 
 READERS = ("Gateway", "Dispatcher")
 READ_BY_BOTH = ("tiers", "temporary_limits")
+LOOPBACKS = ("127.0.0.1", "localhost", "::1")
 _FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
 
 
@@ -36,6 +37,24 @@ def check_file(path: str) -> tuple[dict[str, Any], ServeFile]:
     ]:
         raise _numbered(path, text, problems)
     return document, file
+
+
+def advice(file: ServeFile) -> list[str]:
+    """What is allowed and hardly meant, one line each."""
+    said = []
+    for number, application in enumerate(file.applications):
+        gateway, path = application.args.gateway, f"applications.{number}.args.gateway"
+        if gateway.public_url is not None and not gateway.trusted_proxies:
+            said.append(
+                f"{path}.trusted_proxies: is empty though public_url names a proxy: all of its "
+                "clients without a valid key share one limit; name its addresses"
+            )
+        if gateway.hosts is None and file.http_options.host in LOOPBACKS:
+            said.append(
+                f"{path}.hosts: is missing: a page whose name points at this machine could ask; "
+                'write [localhost, 127.0.0.1, "[::1]"]'
+            )
+    return said
 
 
 def _numbered(path: str, text: str, problems: list[str]) -> ConfigError:

@@ -33,6 +33,7 @@ from serve_app.links import root_path
 from serve_app.outbox import CutOff, Outbox
 from serve_app.parts import Parts, error_response
 from serve_app.prices import Prices
+from serve_app.readiness import Readiness
 from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
 from serve_app.watch import JobWatch
 
@@ -52,6 +53,8 @@ ROUTERS = (
 def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:
     """The gateway over an open ledger and store, which stay the caller's to close. Raises
     ConfigError."""
+    if config.gateway.public_url is not None and not config.gateway.trusted_proxies:
+        log.warning("gateway.trusted_proxies is empty: clients behind public_url share one address")
     watch = JobWatch(ledger, config.gateway.watch_grace_seconds)
     app = FastAPI(
         title="Meltproof",
@@ -76,6 +79,7 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         limits,
         _capabilities(config),
         Inputs(ledger, blobs),
+        Readiness(ledger),
     )
     for router in ROUTERS:
         app.include_router(router)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any
 
@@ -23,7 +25,7 @@ from jobs.blobs import BlobStore
 from jobs.group_commit import AsyncLedger
 from jobs.request import Tenant
 from serve_app.accept_line import AcceptLine
-from serve_app.addresses import client_address
+from serve_app.addresses import client_address, is_trusted
 from serve_app.auth import Keyring, UrlSigner
 from serve_app.buckets import Buckets
 from serve_app.config import ClusterConfig
@@ -37,8 +39,11 @@ from serve_app.errors import (
 )
 from serve_app.inputs import Inputs
 from serve_app.prices import Prices
+from serve_app.readiness import Readiness
 from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
+
+log = logging.getLogger(__name__)
 
 SEED_BITS = 53
 """Seeds that we choose ourselves stay below what a browser's numbers hold exactly."""
@@ -51,7 +56,8 @@ class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
     a request will cost. heat: of the lane. limits: what heat does to the tiers. can: what the
     family that draws is able to. polls: of each tenant. strangers: requests of each address that
-    nobody vouched for. line: before the ledger. inputs: pictures that clients send."""
+    nobody vouched for. line: before the ledger. inputs: pictures that clients send. readiness: of
+    the ledger."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -64,6 +70,7 @@ class Parts:
     limits: TemporaryLimits
     can: Capabilities
     inputs: Inputs
+    readiness: Readiness
     polls: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
     line: AcceptLine = field(default_factory=AcceptLine)
@@ -78,8 +85,14 @@ def parts_of(request: Request) -> Parts:
 async def tenant_of(request: Request) -> Tenant:
     """Who asks. Raises Unauthorized, LedgerUnavailable, and TooManyRequests for an address that
     keeps asking without a valid key."""
+    parts = parts_of(request)
+
+    def suspect() -> bool:
+        per_second = parts.config.limits.unauthenticated_per_second
+        return parts.strangers.wait(_address(request), per_second, time.monotonic()) > 0
+
     try:
-        return await parts_of(request).keyring.tenant(request.headers.get("authorization"))
+        return await parts.keyring.tenant(request.headers.get("authorization"), suspect)
     except Unauthorized:
         stranger(request)
         raise
@@ -96,11 +109,26 @@ async def poller_of(request: Request) -> Tenant:
 def stranger(request: Request) -> None:
     """Count a request that is about to be turned away. Raises TooManyRequests."""
     parts = parts_of(request)
-    trusted = [ip_network(text) for text in parts.config.gateway.trusted_proxies]
-    peer = request.client.host if request.client else None
-    address = client_address(peer, request.headers.getlist("x-forwarded-for"), trusted)
     per_second = parts.config.limits.unauthenticated_per_second
-    _take(parts.strangers, address, "requests without a valid key", per_second)
+    _take(parts.strangers, _address(request), "requests without a valid key", per_second)
+
+
+def _address(request: Request) -> str:
+    trusted = [ip_network(text) for text in parts_of(request).config.gateway.trusted_proxies]
+    peer = request.client.host if request.client else None
+    forwarded_for = request.headers.getlist("x-forwarded-for")
+    if forwarded_for and not is_trusted(peer, trusted):
+        _say_untrusted(peer)
+    return client_address(peer, forwarded_for, trusted)
+
+
+@lru_cache(maxsize=16)  # once for each peer
+def _say_untrusted(peer: str | None) -> None:
+    log.warning(
+        "X-Forwarded-For from %s is not believed. If that is your proxy, name it in "
+        "gateway.trusted_proxies: until then all its clients without a valid key share one limit",
+        peer,
+    )
 
 
 def _take(buckets: Buckets, who: str, whose: str, per_second: float) -> None:

@@ -10,7 +10,7 @@ import psutil
 
 from autoscaling.room import Reservation, Room, needed, shortage
 from deployments.serve_api import ClusterFailed, ServeApi
-from serve_app.checking import check_file
+from serve_app.checking import advice, check_file
 from serve_app.commands.operating import a_number, add_address, add_file, speaker
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
             _, file = check_file(path)
             lines = verdict(file, _room(file, options))
             console.print(f"{path}: ok", style="green")
-            for line in lines:
+            for line in [*lines, *advice(file)]:
                 console.print(f"  {line}")
         except (ConfigError, ClusterFailed, DoesNotFit) as error:
             wrong += 1

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from deployments.local import run_forever
+from serve_app.checking import advice
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
 from serve_app.serve_file import load_serve_config, parse_serve_config
@@ -33,10 +34,13 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         config = load_serve_config(options.config)
-        reserved = reservations(parse_serve_config(config, options.config))
+        file = parse_serve_config(config, options.config)
+        reserved = reservations(file)
     except ConfigError as error:
         say(str(error))
         return 2
+    for line in advice(file):
+        say(line)
     return run_forever(config, say, options.dashboard_port, reserved)
 
 

@@ -18,7 +18,7 @@ from jobs.ledger import LedgerUnavailable, Outlook
 from serve_app.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
 from serve_app.job_wire import job_body, preview_event
 from serve_app.parts import Parts, json_response, parts_of, poller_of, stranger
-from serve_app.pictures import MEDIA_TYPES, check_signature, picture, preview_b64, urls
+from serve_app.pictures import MEDIA_TYPES, is_signed, picture, preview_b64, urls
 from serve_app.sse import EventStream, frame
 
 router = APIRouter()
@@ -78,11 +78,10 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     """A finished picture's bytes, with the API key or with a signed URL."""
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
     if "signature" in request.query_params:
-        try:
-            job = check_signature(request, await _any_job(request, job_id), number)
-        except BadSignature:
+        if not is_signed(request, job_id, number):  # before the ledger hears of it
             stranger(request)
-            raise
+            raise BadSignature
+        job = await _any_job(request, job_id)
     else:
         job = await _own_job(request, job_id)
     render = (

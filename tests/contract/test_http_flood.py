@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count, cycle
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from jobs.job import JobState
+from serve_app import parts, pictures, readiness
 from serve_app.accept_line import AcceptLine
 from serve_app.gateway import adopt
 from serve_app.vegas import Vegas
@@ -89,6 +92,84 @@ def test_guessing_keys_is_slow_from_one_address(running: Stage, http: httpx.Clie
     assert guess(7, "198.51.100.8").status_code == 401
     mine = {"x-forwarded-for": "198.51.100.7"}
     assert http.get("/v1/jobs", headers=mine).status_code == 200  # its owner's key still works
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, running: Stage, *verbs: str) -> list[str]:
+    """The calls of the gateway's ledger, from now on."""
+    called: list[str] = []
+
+    def counted(verb: str, ask: Any) -> Any:
+        async def asked(*args: Any) -> Any:
+            called.append(verb)
+            return await ask(*args)
+
+        return asked
+
+    for verb in verbs:
+        ask = getattr(running.gateway_ledger, verb)
+        monkeypatch.setattr(running.gateway_ledger, verb, counted(verb, ask))
+    return called
+
+
+def test_wrong_keys_from_one_address_hardly_reach_the_ledger(
+    running: Stage, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = running.ledger.accounts
+    known, unseen = accounts.create("ada", "free"), accounts.create("bob", "free")
+
+    def status(key: str) -> int:
+        return http.get("/v1/models", headers={"authorization": f"Bearer {key}"}).status_code
+
+    assert status(known) == 200
+    called = counting(monkeypatch, running, "key_owner", "key_owners")
+    with ThreadPoolExecutor(20) as crowd:
+        guessed = list(crowd.map(status, (f"sk-mp-{number}" for number in range(100))))
+        assert {*guessed} == {401, 429}
+        assert called.count("key_owner") <= 40, "those that came before the first was refused"
+        assert called.count("key_owners") <= 40, "the others are looked up together"
+        called.clear()
+        assert {*crowd.map(status, (f"sk-mp-{number}" for number in range(100)))} == {429}
+        assert called == [], "a wrong key is looked up once"
+    assert status(known) == 200
+    assert status(unseen) == 200, "a valid key is not refused because others guess"
+    assert called == ["key_owners"]
+
+
+def test_probes_share_a_look_at_the_ledger(
+    running: Stage, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", 600.0)
+    called = counting(monkeypatch, running, "get")
+    with ThreadPoolExecutor(10) as crowd:
+        answers = list(crowd.map(lambda _: http.get("/readyz").status_code, range(50)))
+    assert {*answers} == {200}
+    assert len(called) <= 1
+
+
+def test_an_expired_link_is_told_so_whatever_others_guess(
+    running: Stage, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = http.post(IMAGES, json={"prompt": "fox", "response_format": "url"}).json()
+    url = order["data"][0]["url"]
+    http.headers.pop("authorization")
+    monkeypatch.setattr(pictures.time, "time", lambda: 4e9)
+    path = "/v1/jobs/none/images/0?expires=9999999999&signature=00"
+    called = counting(monkeypatch, running, "get")
+    assert {http.get(path).status_code for _ in range(5)} == {403, 429}
+    assert called == [], "a forged link is seen to be forged without the ledger"
+    assert {http.get(url).status_code for _ in range(5)} == {403}
+
+
+def test_a_proxy_that_is_not_named_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts._say_untrusted.cache_clear()
+    with stage(tmp_path, config()) as made:
+        for number in range(3):
+            headers = {"x-forwarded-for": f"192.0.2.{number}"}
+            assert httpx.get(f"{made.url}/v1/models", headers=headers).status_code == 401
+    said = [record for record in caplog.messages if "gateway.trusted_proxies" in record]
+    assert len(said) == 1
 
 
 def test_guessing_signatures_is_slow_too(http: httpx.Client) -> None:

@@ -113,6 +113,20 @@ def test_what_does_not_fit_is_an_error(capsys: pytest.CaptureFixture[str]) -> No
     assert "= 1.4, but 2 nodes offer 1" in capsys.readouterr().out
 
 
+def test_what_is_allowed_and_hardly_meant_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        assert main(["check", str(path), "--cpus", "64", "--nodes", "64", "--gpus", "64"]) == 0
+    assert "args.gateway" not in capsys.readouterr().out
+    open_to_names = LAPTOP.replace("        hosts:", "        public_url: https://a.example  #")
+    (tmp_path / "config.yaml").write_text(open_to_names)
+    assert main(["check", str(tmp_path / "config.yaml"), "--cpus", "64"]) == 0
+    told = capsys.readouterr().out
+    assert "applications.0.args.gateway.trusted_proxies" in told
+    assert "applications.0.args.gateway.hosts" in told
+
+
 @pytest.mark.parametrize("wrong", [["--cpus", "-1"], ["--cpus", "nan"], ["--nodes", "0"]])
 def test_a_wrong_argument_is_named(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
