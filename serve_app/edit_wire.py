@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -32,7 +31,9 @@ STRENGTHS = {"low": 0.8, "high": 0.5}
 """Share of the cells that is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
 _FORM_NUMBERS = ("n", "output_compression", "partial_images", "seed", "strength")
 _NUMBER = re.compile(r"-?[0-9]{0,20}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
-_DATA_URL = re.compile(r"data:image/(?:png|jpeg|webp);base64,", re.ASCII | re.IGNORECASE)
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_IMAGES = ("images", "image", "images[]", "image[]")
+"""How clients spell the pictures of an edit in JSON; the first is OpenAI's."""
 
 
 class ImageRef(BaseModel):
@@ -51,7 +52,7 @@ class ImageRef(BaseModel):
 
 
 def _ref(given: object) -> object:
-    """In our own requests a string will do."""
+    """A string will do."""
     if not isinstance(given, str):
         return given
     return {"file_id" if given.startswith(("file-", "img_")) else "image_url": given}
@@ -78,14 +79,11 @@ class EditBody(PictureBody):
 class JsonEditBody(EditBody):
     """The JSON body of it."""
 
-    unsupported: ClassVar[Mapping[str, str]] = {
-        **MOVING,
-        "image": "in JSON it is 'images', a list of {image_url} or {file_id}",
-    }
+    unsupported: ClassVar[Mapping[str, str]] = MOVING
 
-    images: Annotated[list[ImageRef], Field(min_length=1, max_length=MOST_IMAGES)]
-    mask: ImageRef | None = None
-    markup: ImageRef | None = None
+    images: Annotated[list[ShortRef], Field(min_length=1, max_length=MOST_IMAGES)]
+    mask: ShortRef | None = None
+    markup: ShortRef | None = None
 
 
 class TweakBody(PictureBody):
@@ -105,17 +103,32 @@ class TweakBody(PictureBody):
 
 
 def parse_form(fields: Mapping[str, str]) -> EditBody:
-    """The text fields of a form. Raises InvalidRequest, naming the field."""
+    """The text fields of a form; an empty one is left out, but for the prompt. Raises
+    InvalidRequest, naming the field."""
+    optional = {*EditBody.model_fields, *EditBody.unsupported} - {"prompt"}
     known = {  # a picture without a filename is no text: what it is called says what is wrong
         name: "" if name in EditBody.unsupported else _typed(name, text)
         for name, text in fields.items()
+        if text or name not in optional
     }
     return parse_body(EditBody, known)
 
 
 def parse_edit(raw: bytes) -> JsonEditBody:
     """The JSON body. Raises InvalidRequest, naming the field."""
-    return parse_body(JsonEditBody, read_json(raw))
+    return parse_body(JsonEditBody, _with_images(read_json(raw)))
+
+
+def _with_images(said: dict[str, Any]) -> dict[str, Any]:
+    """One picture or a list of them, under any of their names. Raises InvalidRequest."""
+    spelled = [name for name in _IMAGES if name in said]
+    if len(spelled) > 1:
+        message = f"Choose one: '{spelled[0]}' or '{spelled[1]}'; the list is called 'images'."
+        raise InvalidRequest(message, param=spelled[1])
+    rest = {name: value for name, value in said.items() if name not in spelled}
+    for name in spelled:
+        rest["images"] = said[name] if isinstance(said[name], list) else [said[name]]
+    return rest
 
 
 def parse_tweak(raw: bytes, parent: ImageRequest) -> tuple[TweakBody, str]:
@@ -187,25 +200,6 @@ def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] * other[1] == other[0] * one[1]
 
 
-def data_of(url: str, param: str, most_bytes: int) -> bytes:
-    """The bytes of a data: URL. Raises InvalidRequest for anything but a plain base64 picture."""
-    head = _DATA_URL.match(url)
-    if head is None:
-        message = (
-            f"Invalid value for '{param}': a data: URL must begin with data:image/png;base64, "
-            "(or jpeg, or webp)."
-        )
-        raise InvalidRequest(message, param=param, code="invalid_image_url")
-    if (len(url) - head.end()) // 4 * 3 > most_bytes + 2:
-        message = f"Invalid value for '{param}': more than {most_bytes} bytes."
-        raise InvalidRequest(message, param=param, code="image_too_large")
-    try:
-        return base64.b64decode(url[head.end() :], validate=True)
-    except ValueError:
-        message = f"Invalid value for '{param}': not valid base64."
-        raise InvalidRequest(message, param=param, code="invalid_base64") from None
-
-
 def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> str:
     """Of what a form says, whatever its boundary: a retry says the same."""
     digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in files]
@@ -223,6 +217,4 @@ def _typed(name: str, text: str) -> object:
     """A form has only text. What cannot be read stays text, for the shape to refuse."""
     if name in _FORM_NUMBERS and _NUMBER.fullmatch(text):
         return int(text) if text.lstrip("-").isdigit() else number(text)
-    if name == "stream" and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    return text
+    return _BOOLEANS.get(text.lower(), text) if name == "stream" else text

@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
@@ -19,12 +20,19 @@ from serve_app.parts import body_chunks
 from serve_app.sections import LimitsSection
 
 MOST_FIELDS = 64
+ALIASES = {"images": "image"}
+PLAIN_ENCODINGS = (b"binary", b"8bit", b"7bit")
+"""Of parts, as some clients still say; RFC 7578 4.7 knows no other than bytes as they are."""
+_LISTED = re.compile(r"\[[0-9]{0,4}\]\Z", re.ASCII)
+_NAME = re.compile(rb";\s*filename\s*=", re.IGNORECASE)
+_EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*\"?([^;\"]*)", re.IGNORECASE)
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """fields: text by name. files: by name, in order; `image[]` counts as `image`."""
+    """fields: text by name. files: by name, in order; `image[]`, `image[0]` and `images` count as
+    `image`. A file input without a file is left out."""
 
     fields: dict[str, str] = field(default_factory=dict)
     files: dict[str, list[UploadFile]] = field(default_factory=dict)
@@ -103,6 +111,17 @@ class _Bounded(MultiPartParser):
     _text_bytes = 0
     _ended = False
 
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        encoding = dict(part.item_headers).get(b"content-transfer-encoding", b"binary").strip()
+        if encoding.lower() not in PLAIN_ENCODINGS:
+            raise MultiPartException(
+                "a part has another Content-Transfer-Encoding than binary: send its bytes as they "
+                "are."
+            )
+        part.content_disposition = _named(part.content_disposition)
+        super().on_headers_finished()
+
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._current_part.file is None:
             self._text_bytes += end - start
@@ -134,12 +153,23 @@ def _boundary(request: Request) -> Headers:
 
 def _sorted(items: list[tuple[str, UploadFile | str]]) -> Form:
     form = Form()
-    for name, value in items:
-        name = name.removesuffix("[]")
+    for spelled, value in items:
+        name = _LISTED.sub("", spelled)
         if isinstance(value, UploadFile):
-            form.files.setdefault(name, []).append(value)
+            if value.filename or value.size:  # a browser sends an input without a file so
+                form.files.setdefault(ALIASES.get(name, name), []).append(value)
         elif name in form.fields:
             raise InvalidRequest(f"'{name}' appears twice.", param=name)
         else:
             form.fields[name] = value
     return form
+
+
+def _named(disposition: bytes | None) -> bytes | None:
+    """With a plain filename where there is only an extended one (RFC 8187): forms may not have
+    those (RFC 7578 4.2), but old clients send nothing else for a name that is not ASCII."""
+    extended = _EXTENDED_NAME.search(disposition or b"")
+    if disposition is None or extended is None or _NAME.search(disposition):
+        return disposition
+    name = unquote_to_bytes(extended[1].rpartition(b"'")[2]).translate(None, b'"\\\r\n')
+    return disposition + b'; filename="%s"' % (name or b"file")

@@ -91,7 +91,9 @@ def _orders(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
                 "Change pictures that come along, or that are named",
                 {
                     "multipart/form-data": form(EditBody, narrowed, _pictures_of_a_form(can)),
-                    "application/json": parsed_as(JsonEditBody, narrowed),
+                    "application/json": parsed_as(
+                        JsonEditBody, {**narrowed, **_named_pictures(can)}
+                    ),
                 },
                 "image_edit",
             )
@@ -129,6 +131,13 @@ def _orders(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
             )
         },
     }
+
+
+def _named_pictures(can: Capabilities) -> dict[str, Schema]:
+    most = max(can.input_images, 1)
+    images = {"type": "array", "items": SHORT_REF, "minItems": 1, "maxItems": most}
+    one_or_more = {"anyOf": [images, *SHORT_REF["anyOf"]]}
+    return {"images": one_or_more, "mask": SHORT_REF, "markup": SHORT_REF}
 
 
 def _pictures_of_a_form(can: Capabilities) -> dict[str, Schema]:
@@ -340,7 +349,6 @@ def _narrowed(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
         "model": {"enum": [config.model.name]},
         "n": {"maximum": limits.images},
         "delta": {"pattern": SAID},
-        "images": {"minItems": 1, "maxItems": max(can.input_images, 1)},
         "size": {"pattern": SIZE, "format": "image-size", "examples": ["auto"]},
         **({} if can.transparent else {"background": {"enum": ["auto", "opaque"]}}),
         "user": text,

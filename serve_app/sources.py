@@ -16,11 +16,11 @@ from jobs.blobs import BlobMissing
 from jobs.job import Job, Render, RenderState
 from jobs.job_ids import parse_image_id
 from jobs.request import ImageRequest, SourceImage
+from serve_app.data_urls import data_of, is_data_url
 from serve_app.edit_wire import (
     EditBody,
     ImageRef,
     TweakBody,
-    data_of,
     same_shape,
     strength_of,
     with_source,
@@ -56,7 +56,7 @@ async def find(parts: Parts, tenant: str, given: Given, param: str) -> Found:
     if given.file_id is not None:
         return await _by_id(parts, tenant, given.file_id, param)
     url, limits = given.image_url or "", parts.config.limits
-    if url[:5].lower() == "data:":
+    if is_data_url(url):
         return Found(await asyncio.to_thread(data_of, url, param, limits.image_bytes))
     try:
         return Found(await fetch(url, limits.remote_images))

@@ -84,7 +84,7 @@ def foreign(body: Mapping[str, Any]) -> Iterator[str]:
 def _ours(picture: Any) -> bool:
     if isinstance(picture, dict):
         return picture.get("image_url") in URLS
-    return getattr(picture, "data", None) in PICTURES
+    return picture in URLS or getattr(picture, "data", None) in PICTURES
 
 
 @schemathesis.check

@@ -88,7 +88,10 @@ async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
 
 def _check_files(form: Form, parts: Parts) -> None:
     for name in sorted(form.files.keys() - {"image", *COMPANIONS}):
-        message = f"Unknown parameter: '{name}'."
+        message = (
+            f"Unknown parameter: '{name}'. The pictures of a form are 'image' (or 'image[]'), "
+            "'mask' and 'markup'."
+        )
         raise InvalidRequest(message, param=name, code="unknown_parameter")
     if "image" not in form.files:
         message = "Missing required parameter: 'image'."

@@ -115,7 +115,10 @@ async def _own_file(request: Request, file_id: str) -> StoredFile:
 
 def _life_seconds(form: Form, most_seconds: float) -> float:
     """How long the file is to be kept. Raises InvalidRequest for anything wrong beside the file."""
-    fields = form.fields
+    fields = {name: text for name, text in form.fields.items() if text or name not in FIELDS}
+    if "file" in fields:
+        message = "Invalid value for 'file': a text; send a file, its part with a filename."
+        raise InvalidRequest(message, param="file", code="invalid_type")
     for name in (fields.keys() - FIELDS) | (form.files.keys() - {"file"}):
         message = f"Unknown parameter: '{name}'."
         raise InvalidRequest(message, param=name, code="unknown_parameter")

@@ -192,6 +192,35 @@ def test_json_takes_data_urls_for_everything(http: httpx.Client, shared: Stage) 
     assert tuple(canvas[-1, -1, :3]) == (0, 0, 0), "the markup covers it"
 
 
+@pytest.mark.parametrize("name", ["images", "image", "images[]", "image[]"])
+def test_json_spells_its_picture_as_clients_do(http: httpx.Client, name: str) -> None:
+    url = data_url(picture())
+    for given in (url, {"image_url": url}, [url], [{"image_url": url}]):
+        answer = http.post("/v1/images/edits", json={"prompt": "a", name: given, "mask": None})
+        assert answer.status_code == 200, (given, answer.text)
+
+
+@pytest.mark.parametrize(
+    ("name", "filename"),
+    [("image", "a"), ("image[]", "a"), ("image[0]", "a"), ("images", "a"), ("images[]", "")],
+)
+def test_a_form_spells_its_picture_as_clients_do(
+    http: httpx.Client, name: str, filename: str
+) -> None:
+    empty = {"n": "", "user": "", "response_format": "", "markup": "", "stream": ""}
+    said = {"prompt": "a", "output_format": "png", **empty}
+    head = f'Content-Disposition: form-data; name="{name}"; filename="{filename}"\r\n\r\n'
+    no_file = '--b\r\nContent-Disposition: form-data; name="mask"; filename=""\r\n\r\n\r\n'
+    fields = "".join(
+        f'--b\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{text}\r\n'
+        for field, text in said.items()
+    )
+    body = f"{no_file}{fields}--b\r\n{head}".encode() + picture() + b"\r\n--b--\r\n"
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    answer = http.post("/v1/images/edits", content=body, headers=form)
+    assert answer.status_code == 200, answer.text
+
+
 def test_an_edit_can_be_a_job(http: httpx.Client, shared: Stage) -> None:
     answer = http.post(
         "/v1/images/edits",
@@ -313,14 +342,18 @@ IMAGE = [{"image_url": data_url(picture())}]
         ({"prompt": "a", "images": IMAGE * 2}, "images", "too_many_images"),
         ({"prompt": "a", "images": IMAGE * 17}, "images", "invalid_value"),
         ({"prompt": "a", "images": [{}]}, "images[0]", "invalid_value"),
-        ({"prompt": "a", "images": ["img_1"]}, "images[0]", "invalid_type"),
+        ({"prompt": "a", "images": ["img_1"]}, "images", "image_not_found"),
+        ({"prompt": "a", "image": 3}, "images[0]", "invalid_type"),
+        ({"prompt": "a", "image": ""}, "images", "invalid_image_url"),
+        ({"prompt": "a", "images": IMAGE, "image": IMAGE}, "image", "invalid_value"),
+        ({"prompt": "a", "images": ["iVBORw0KGgo="]}, "images", "invalid_image_url"),
         ({"prompt": "a", "images": [{"file_id": 3}]}, "images[0].file_id", "invalid_type"),
         ({"prompt": "a", "images": [{"url": "x"}]}, "images[0].url", "unknown_parameter"),
-        ({"prompt": "a", "image": IMAGE}, None, None),
         ({"prompt": "a", "images": IMAGE, "mask": {"file_id": "file-x"}}, "mask", "file_not_found"),
         ({"prompt": "a", "images": [{"file_id": "img_\0"}]}, "images", "image_not_found"),
         ({"prompt": "a", "images": [{"file_id": "\0"}]}, "images", "file_not_found"),
-        ({"prompt": "a", "images": [{"image_url": "data:,x"}]}, "images", "invalid_image_url"),
+        ({"prompt": "a", "images": [{"image_url": "data:,x"}]}, "images", "unsupported_image"),
+        ({"prompt": "a", "images": [{"image_url": "data:image/png"}]}, "images", None),
         (
             {"prompt": "a", "images": [{"image_url": "data:image/png;base64,a b="}]},
             "images",

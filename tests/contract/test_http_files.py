@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import openai
@@ -88,6 +89,8 @@ def test_a_file_may_ask_for_a_shorter_life(client: openai.OpenAI) -> None:
         ({"purpose": "vision"}, b"\0" * 110_000, "file", "image_too_large"),
         ({"purpose": "batch"}, picture(), "purpose", "invalid_value"),
         ({}, picture(), "purpose", "invalid_value"),
+        ({"purpose": "vision", "file": "no file"}, None, "file", "invalid_type"),
+        ({"purpose": ""}, picture(), "purpose", "invalid_value"),
         ({"purpose": "vision", "colour": "red"}, picture(), "colour", "unknown_parameter"),
         ({"purpose": "vision"}, None, "file", "missing_required_parameter"),
         ({"purpose": "vision", "expires_after[anchor]": "now"}, picture(), None, "invalid_value"),
@@ -96,10 +99,9 @@ def test_a_file_may_ask_for_a_shorter_life(client: openai.OpenAI) -> None:
 def test_what_is_wrong_is_named(
     shared: Stage, data: dict[str, str], file: bytes | None, param: str | None, code: str
 ) -> None:
-    files = {"file": ("a.png", file)} if file is not None else {"other": ("a.png", b"")}
+    files: dict[str, Any] = {"file": ("a.png", file)}
     if file is None:
-        files = {"purpose": (None, "vision")}  # type: ignore[dict-item]
-        data = {}
+        files, data = {name: (None, text) for name, text in data.items()}, {}
     got = post(shared, data=data, files=files)
     assert got.status_code == 400, got.text
     assert got.json()["error"]["code"] == code
