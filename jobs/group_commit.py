@@ -1,6 +1,7 @@
 """The ledger for event loops: the same verbs, awaited. Gateways and dispatchers use this one.
 
-Writes share a thread and their fsyncs; reads have a thread of their own and never wait for a disk.
+Writes share a thread and their fsyncs. Reads have a thread of their own and never wait for a disk;
+those of many rows have another one, so that a long list delays no question about one job.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class AsyncLedger:
         self._ledger = ledger
         self._writes = LedgerThread("ledger-writes", write_batch(ledger), gather=True)
         self._reads = LedgerThread("ledger-reads", read_batch(ledger), gather=False)
+        self._lists = LedgerThread("ledger-lists", read_batch(ledger), gather=False)
         self._changes = Changes(ledger.version)
 
     async def submit(self, request: ImageRequest) -> Submission:
@@ -121,19 +123,19 @@ class AsyncLedger:
     async def recent(self, tenant: str, limit: int) -> list[Job]:
         """See Ledger."""
         run = partial(self._ledger.recent, tenant, limit)
-        result: list[Job] = await self._reads.ask(run)
+        result: list[Job] = await self._lists.ask(run)
         return result
 
     async def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
         """See Ledger."""
         run = partial(self._ledger.children, tenant, job_id, limit)
-        result: list[Job] = await self._reads.ask(run)
+        result: list[Job] = await self._lists.ask(run)
         return result
 
     async def ancestors(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
         """See Ledger."""
         run = partial(self._ledger.ancestors, tenant, job_id, limit)
-        result: list[Job] = await self._reads.ask(run)
+        result: list[Job] = await self._lists.ask(run)
         return result
 
     async def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
@@ -152,7 +154,7 @@ class AsyncLedger:
     async def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
         """See Ledger."""
         run = partial(self._ledger.files, tenant, limit, after)
-        result: list[StoredFile] = await self._reads.ask(run)
+        result: list[StoredFile] = await self._lists.ask(run)
         return result
 
     async def drop_file(self, tenant: str, file_id: str) -> bool:
@@ -163,7 +165,7 @@ class AsyncLedger:
     async def stale_files(self, limit: int, tenant: str | None = None) -> list[StoredFile]:
         """See Ledger."""
         run = partial(self._ledger.stale_files, limit, tenant)
-        result: list[StoredFile] = await self._reads.ask(run)
+        result: list[StoredFile] = await self._lists.ask(run)
         return result
 
     async def forget_files(self, files: Sequence[StoredFile]) -> None:
@@ -249,4 +251,5 @@ class AsyncLedger:
         self._changes.close()
         self._writes.close()
         self._reads.close()
+        self._lists.close()
         self._ledger.close()

@@ -12,7 +12,7 @@ addresses gets no more than a bucket each, and holds no memory."""
 
 
 class Buckets:
-    """One bucket for everybody who asks. Not for several threads."""
+    """One bucket a caller. Not for several threads."""
 
     def __init__(self, most: int = REMEMBERED) -> None:
         self._most = most
@@ -21,21 +21,33 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._levels)
 
-    def wait(self, who: str, per_second: float, now: float) -> float:
-        """The seconds until there is a token in the bucket of `who`, who takes none yet."""
-        level = self._level(who, per_second, now)
-        return 0.0 if level >= 1 else (1 - level) / per_second
-
-    def take(self, who: str, per_second: float, now: float) -> float:
-        """Take a token from the bucket of `who`. 0.0, or the seconds until there will be one."""
-        wait, level = self.wait(who, per_second, now), self._level(who, per_second, now)
-        self._levels[who] = (level if wait else level - 1, now)
-        self._levels.move_to_end(who)
-        if len(self._levels) > self._most:
-            self._levels.popitem(last=False)
+    def take(self, caller: str, per_second: float, now: float) -> float:
+        """Take a token. 0.0, or the seconds until there will be one."""
+        level = self._level(caller, per_second, now)
+        wait = _wait(level, per_second)
+        self._keep(caller, level if wait else level - 1, now)
         return wait
 
-    def _level(self, who: str, per_second: float, now: float) -> float:
+    def wait(self, caller: str, per_second: float, now: float) -> float:
+        """What `take` would answer; takes nothing."""
+        return _wait(self._level(caller, per_second, now), per_second)
+
+    def charge(self, caller: str, per_second: float, now: float, tokens: float) -> None:
+        """Take so many tokens for what has been done already, more than there are if need be: the
+        caller waits until they have flowed in again."""
+        self._keep(caller, self._level(caller, per_second, now) - tokens, now)
+
+    def _level(self, caller: str, per_second: float, now: float) -> float:
         holds = max(1.0, per_second * BURST_SECONDS)
-        level, at = self._levels.get(who, (holds, now))
+        level, at = self._levels.get(caller, (holds, now))
         return min(holds, level + max(0.0, now - at) * per_second)
+
+    def _keep(self, caller: str, level: float, now: float) -> None:
+        self._levels[caller] = (level, now)
+        self._levels.move_to_end(caller)
+        if len(self._levels) > self._most:
+            self._levels.popitem(last=False)
+
+
+def _wait(level: float, per_second: float) -> float:
+    return 0.0 if level >= 1 else (1 - level) / per_second

@@ -114,9 +114,9 @@ def parse_form(fields: Mapping[str, str]) -> EditBody:
     return parse_body(EditBody, known)
 
 
-def parse_edit(raw: bytes) -> JsonEditBody:
-    """The JSON body. Raises InvalidRequest, naming the field."""
-    return parse_body(JsonEditBody, _with_images(read_json(raw)))
+def parse_edit(raw: bytes, most_bytes: int) -> JsonEditBody:
+    """The JSON body. most_bytes: beside its pictures. Raises InvalidRequest, naming the field."""
+    return parse_body(JsonEditBody, _with_images(read_json(raw, most_bytes)))
 
 
 def _with_images(said: dict[str, Any]) -> dict[str, Any]:
@@ -131,9 +131,9 @@ def _with_images(said: dict[str, Any]) -> dict[str, Any]:
     return rest
 
 
-def parse_tweak(raw: bytes, parent: ImageRequest) -> tuple[TweakBody, str]:
+def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[TweakBody, str]:
     """The JSON body, and the prompt: what it does not say is as it was. Raises InvalidRequest."""
-    said = read_json(raw) if raw else {}
+    said = read_json(raw, most_bytes) if raw else {}
     kept: dict[str, Any] = {"quality": parent.quality, "output_format": parent.output_format}
     if said.get("output_format", parent.output_format) == parent.output_format:
         kept["output_compression"] = parent.output_compression

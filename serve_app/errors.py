@@ -63,6 +63,7 @@ class ApiError(Exception):
     type = "server_error"
     code: str | None = None
     headers: Mapping[str, str] = {}
+    charged = False  # against limits.refused_per_second, when it refuses an order
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class InvalidRequest(ApiError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_value"
+    charged = True
 
 
 class ModerationBlocked(ApiError):
@@ -143,6 +145,7 @@ class NotFound(ApiError):
     status = 404
     type = "invalid_request_error"
     code = "not_found"
+    charged = True
 
 
 class MethodNotAllowed(ApiError):
@@ -160,6 +163,7 @@ class BodyTooSlow(ApiError):
     type = "invalid_request_error"
     code = "request_timeout"
     headers = {"connection": "close"}
+    charged = True
 
 
 class JobEnded(ApiError):
@@ -193,6 +197,7 @@ class BodyTooLarge(ApiError):
     type = "invalid_request_error"
     code = "body_too_large"
     headers = {"connection": "close"}
+    charged = True
 
 
 class UnknownEncoding(ApiError):
@@ -218,6 +223,7 @@ class KeyReused(ApiError):
     status = 422
     type = "invalid_request_error"
     code = "idempotency_mismatch"
+    charged = True
 
 
 class QuotaUsedUp(ApiError):

@@ -31,7 +31,7 @@ from serve_app.errors import ApiError, from_domain, from_status
 from serve_app.inputs import Inputs
 from serve_app.links import root_path
 from serve_app.outbox import CutOff, Outbox
-from serve_app.parts import Parts, error_response
+from serve_app.parts import Parts, charge_refusal, error_response
 from serve_app.prices import Prices
 from serve_app.readiness import Readiness
 from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
@@ -123,6 +123,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
     problem = from_domain(error)
     if problem is not error:
         log.warning("%s %s: %r", request.method, request.url.path, error)
+    charge_refusal(request, problem)
     return error_response(problem)
 
 

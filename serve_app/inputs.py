@@ -29,6 +29,8 @@ T = TypeVar("T")
 INSIDE = 2
 """One is decoded while another is read or stored."""
 MOST_WAITING = 200
+MOST_SMALL_ARRIVING = 128
+"""Small bodies of one tenant at a time. They are held in memory, and mostly arrive at once."""
 MOST_ARRIVING = 32
 """Large bodies of one tenant at a time; beyond, the disk would be its alone. Fewer when there
 is not as much room left for others."""
@@ -49,24 +51,24 @@ class Inputs:
         self._blobs = blobs
         self._line = AcceptLine(_Always(INSIDE), MOST_WAITING)
         self._arriving: Counter[str] = Counter()
+        self._small: Counter[str] = Counter()
         self._starting = threading.Lock()
         self._intake: Intake | None = None
 
     @asynccontextmanager
     async def arriving(self, tenant: str, large: bool) -> AsyncGenerator[None]:
         """While a body comes in and waits for its turn. Raises LineIsFull."""
-        if not large:
-            yield
-            return
-        if self._arriving[tenant] >= min(MOST_ARRIVING, MOST_WAITING - self._arriving.total()):
+        arriving = self._arriving if large else self._small
+        most = min(MOST_ARRIVING, MOST_WAITING - arriving.total()) if large else MOST_SMALL_ARRIVING
+        if arriving[tenant] >= most:
             raise LineIsFull
-        self._arriving[tenant] += 1
+        arriving[tenant] += 1
         try:
             yield
         finally:
-            self._arriving[tenant] -= 1
-            if not self._arriving[tenant]:
-                del self._arriving[tenant]
+            arriving[tenant] -= 1
+            if not arriving[tenant]:
+                del arriving[tenant]
 
     @asynccontextmanager
     async def turn(self, tenant: str, weight: float) -> AsyncGenerator[None]:

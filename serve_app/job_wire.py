@@ -10,6 +10,9 @@ from jobs.job_ids import image_id
 from serve_app.answer_wire import looks
 from serve_app.errors import render_problem
 
+LISTED_CHARACTERS = 1_000
+"""Of a prompt in a list."""
+
 
 def preview_event(job: Job, index: int, pass_no: int, b64: str) -> dict[str, Any]:
     """A preview in the events of a job."""
@@ -50,6 +53,11 @@ def job_body(
         "passes_total": request.passes * request.n,
         "images": [_image_body(job, render, urls.get(render.index)) for render in job.renders],
     }
+
+
+def listed(body: dict[str, Any]) -> dict[str, Any]:
+    """The same in a list: a long prompt is cut, since a hundred of them are megabytes."""
+    return {**body, "prompt": body["prompt"][:LISTED_CHARACTERS]}
 
 
 def image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:

@@ -48,6 +48,12 @@ log = logging.getLogger(__name__)
 SEED_BITS = 53
 """Seeds that we choose ourselves stay below what a browser's numbers hold exactly."""
 DRAINED_BODIES = 8
+REFUSED_BYTES = 65_536
+MOST_PER_REFUSAL = 8.0
+"""An invalid order costs a token of `limits.refused_per_second`, and one more for so many bytes of
+it; never so many that a tenant's other clients would wait for long."""
+ROWS_PER_POLL = 16
+"""Rows of jobs and images that one token of `limits.polls_per_second` reads."""
 SLOWEST_BYTES_PER_SECOND = 65_536
 
 
@@ -55,9 +61,9 @@ SLOWEST_BYTES_PER_SECOND = 65_536
 class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
     a request will cost. heat: of the lane. limits: what heat does to the tiers. can: what the
-    family that draws is able to. polls: of each tenant. strangers: requests of each address that
-    nobody vouched for. line: before the ledger. inputs: pictures that clients send. readiness: of
-    the ledger."""
+    family that draws is able to. polls: of each tenant. refusals: orders of each tenant that were
+    not valid. strangers: requests of each address that nobody vouched for. line: before the
+    ledger. inputs: pictures that clients send. readiness: of the ledger."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -72,6 +78,7 @@ class Parts:
     inputs: Inputs
     readiness: Readiness
     polls: Buckets = field(default_factory=Buckets)
+    refusals: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
     line: AcceptLine = field(default_factory=AcceptLine)
 
@@ -104,6 +111,36 @@ async def poller_of(request: Request) -> Tenant:
     parts = parts_of(request)
     _take(parts.polls, tenant.id, "your account", parts.config.limits.polls_per_second)
     return tenant
+
+
+def charge_rows(request: Request, tenant: Tenant, rows: int) -> None:
+    """Charge a poll for the rows that it has read: a long list costs as much as many jobs."""
+    parts = parts_of(request)
+    per_second = parts.config.limits.polls_per_second
+    parts.polls.charge(tenant.id, per_second, time.monotonic(), rows / ROWS_PER_POLL)
+
+
+async def orderer_of(request: Request) -> Tenant:
+    """The tenant of an order. Raises TooManyRequests for one whose orders are refused too often."""
+    tenant = await tenant_of(request)
+    parts = parts_of(request)
+    per_second = parts.config.limits.refused_per_second
+    wait = parts.refusals.wait(tenant.id, per_second, time.monotonic())
+    if wait:
+        raise too_many("invalid orders of your account", per_second, wait)
+    request.state.orderer = tenant.id
+    return tenant
+
+
+def charge_refusal(request: Request, problem: ApiError) -> None:
+    """Charge the tenant of an order that was not valid; others cost nothing."""
+    tenant = getattr(request.state, "orderer", None)
+    if tenant is not None and problem.charged:
+        parts = parts_of(request)
+        per_second = parts.config.limits.refused_per_second
+        read_bytes = getattr(request.state, "read_bytes", 0)
+        tokens = min(1 + read_bytes / REFUSED_BYTES, MOST_PER_REFUSAL)
+        parts.refusals.charge(tenant, per_second, time.monotonic(), tokens)
 
 
 def stranger(request: Request) -> None:
@@ -198,6 +235,7 @@ async def body_chunks(
             raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
+        request.state.read_bytes = size
         too_large = too_large or size > most_bytes
         if not too_large:
             yield chunk

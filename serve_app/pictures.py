@@ -51,17 +51,16 @@ async def preview_b64(parts: Parts, job: Job, index: int, pass_no: int) -> str |
 
 def urls(request: Request, job: Job) -> dict[int, str]:
     """Absolute URLs of the finished images that open without a header, for a while."""
-    renders = finished(job)
-    if not renders:
-        return {}
+    return {render.index: url(request, job, render) for render in finished(job)}
+
+
+def url(request: Request, job: Job, render: Render) -> str:
+    """Of one finished image."""
     parts = parts_of(request)
     expires = int(time.time()) + parts.config.gateway.url_seconds
-    root = root_url(request)
-    return {
-        render.index: f"{root}/v1/jobs/{job.id}/images/{render.index}?expires={expires}"
-        f"&signature={_sign(parts, job, render.index, expires)}"
-        for render in renders
-    }
+    signature = parts.signer.sign(_message(job.id, render.index, expires))
+    path = f"/v1/jobs/{job.id}/images/{render.index}"
+    return f"{root_url(request)}{path}?expires={expires}&signature={signature}"
 
 
 def is_signed(request: Request, job_id: str, index: int) -> bool:
@@ -76,10 +75,6 @@ def is_signed(request: Request, job_id: str, index: int) -> bool:
     if int(expires) < time.time():
         raise BadSignature
     return True
-
-
-def _sign(parts: Parts, job: Job, index: int, expires: int) -> str:
-    return parts.signer.sign(_message(job.id, index, expires))
 
 
 def _message(job_id: str, index: int, expires: int) -> str:

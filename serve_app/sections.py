@@ -363,8 +363,10 @@ class LimitsSection(Section):
     """What one request may ask for, and how often one may ask without ordering anything.
 
     deadline_seconds: then a queued job expires. body_seconds: within which a body must have
-    arrived. polls_per_second: of one tenant; unauthenticated_per_second: of one address without a
-    valid key. Both for each gateway, four seconds' worth at once. image_bytes: of one picture that
+    arrived. polls_per_second: of one tenant, a list counting as the rows that it reads;
+    refused_per_second: invalid orders of one tenant; unauthenticated_per_second: of one address
+    without a valid key. All for each gateway, four seconds' worth at once. watchers: requests of
+    one tenant that wait for a picture, or stream, at one gateway. image_bytes: of one picture that
     is sent. files and files_bytes: that a tenant keeps at once.
     """
 
@@ -378,6 +380,8 @@ class LimitsSection(Section):
     deadline_seconds: Seconds = 86_400.0
     body_seconds: Seconds = 30.0
     polls_per_second: Seconds = 50.0
+    refused_per_second: Seconds = 10.0
+    watchers: Count = 1_000
     unauthenticated_per_second: Seconds = 10.0
     remote_images: RemoteImagesSection = RemoteImagesSection()
 

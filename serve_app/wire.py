@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.capabilities import Capabilities
 from jobs.request import ImageRequest, Tenant
 from serve_app.config import ClusterConfig
-from serve_app.errors import InvalidRequest, NotFound
+from serve_app.errors import BodyTooLarge, InvalidRequest, NotFound
+from serve_app.long_strings import shorten
 from serve_app.sizes import parse_size
 
 LARGEST_SEED = 2**63 - 1
@@ -28,6 +29,8 @@ MOST_PARTIAL_IMAGES = 3
 MOST_PARTS = 65_536
 """Of a JSON body: commas and brackets, those inside of text as well. Twice as many as the longest
 prompt could have; a large body of nothing else would take thirty times its size in memory."""
+MOST_VALUES = 256
+"""Of a JSON body, nested ones too: several times as many as any request has a name for."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED = re.compile(r'"[^"]*"')
 _CODES = {
@@ -153,7 +156,7 @@ def parse_generation(
     Raises InvalidRequest or NotFound (the model), naming the field.
     """
     asked = Asked(wishes, tenant, config, can, seed)
-    body = parse_body(GenerationBody, read_json(raw))
+    body = parse_body(GenerationBody, read_json(raw, config.limits.body_bytes))
     body_hash = hashlib.sha256(raw).hexdigest()
     return order_of(body, picture_request(body, body.prompt, asked, body_hash))
 
@@ -211,19 +214,46 @@ def order_of(body: PictureBody, request: ImageRequest) -> Order:
     return Order(request, stream=body.stream, as_url=body.response_format == "url")
 
 
-def read_json(raw: bytes) -> dict[str, Any]:
-    """The JSON object, without what is null. Raises InvalidRequest."""
+def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
+    """The JSON object, without what is null. most_bytes: of all but long strings, which are
+    pictures and bounded where the body is read. Raises InvalidRequest, BodyTooLarge."""
     try:
-        if sum(map(raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
+        short = shorten(raw)
+    except ValueError:
+        raise _too_many_fields() from None
+    if len(short.raw) > most_bytes:
+        raise BodyTooLarge(f"The body has more than {most_bytes} bytes beside its pictures.")
+    try:
+        if sum(map(short.raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
             raise ValueError("too many parts")
-        document = _JSON.decode(raw.decode(json.detect_encoding(raw), "surrogatepass"))
+        text = short.raw.decode(json.detect_encoding(short.raw), "surrogatepass")
+        document = _JSON.decode(text)
     except (ValueError, RecursionError):
         raise InvalidRequest(
             "We could not parse the JSON body of your request.", code="invalid_json"
         ) from None
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    return {name: value for name, value in document.items() if value is not None}
+    if count_values(document, MOST_VALUES) > MOST_VALUES:
+        raise _too_many_fields()
+    return {name: short.restored(value) for name, value in document.items() if value is not None}
+
+
+def _too_many_fields() -> InvalidRequest:
+    message = f"The body has more than {MOST_VALUES} fields and values."
+    return InvalidRequest(message, code="too_many_fields")
+
+
+def count_values(document: object, most: int) -> int:
+    """Fields and elements in it, nested ones too; stops counting beyond `most`."""
+    count, unseen = 0, [document]
+    while unseen and count <= most:
+        value = unseen.pop()
+        if isinstance(value, (dict, list)):
+            count += len(value)
+            if count <= most:
+                unseen.extend(value.values() if isinstance(value, dict) else value)
+    return count
 
 
 def number(text: str) -> int | float:

@@ -15,7 +15,7 @@ from serve_app import edit_wire, wire
 from serve_app.answering import respond
 from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, on_disk, read_form
-from serve_app.parts import Parts, fresh_seed, parts_of, tenant_of
+from serve_app.parts import Parts, fresh_seed, orderer_of, parts_of
 from serve_app.sources import Given, find, with_canvas
 
 router = APIRouter()
@@ -41,7 +41,7 @@ _Read = Callable[[], Awaitable[_Edit]]
 async def edits(request: Request) -> Response:
     """Accept, then answer as asked."""
     parts = parts_of(request)
-    tenant = await tenant_of(request)
+    tenant = await orderer_of(request)
     wishes = wire.parse_wishes(request.headers)
     asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
     weight = parts.config.tiers[tenant.tier].weight
@@ -112,7 +112,7 @@ async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
 
         async def read() -> _Edit:
             raw = await file.read()
-            body = await asyncio.to_thread(edit_wire.parse_edit, raw)
+            body = await asyncio.to_thread(edit_wire.parse_edit, raw, limits.body_bytes)
             edit_wire.check_images(len(body.images), "images", parts.can)
             given = {"image": body.images[0], "mask": body.mask, "markup": body.markup}
             named = {role: ref for role, ref in given.items() if ref is not None}

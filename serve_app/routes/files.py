@@ -14,7 +14,7 @@ from jobs.blobs import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
 from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, read_form
-from serve_app.parts import json_response, parts_of, poller_of
+from serve_app.parts import charge_rows, json_response, parts_of, poller_of
 from serve_app.sources import FILE_ID, no_file
 
 router = APIRouter()
@@ -71,6 +71,7 @@ async def recent(request: Request) -> Response:
         if after is not None and not FILE_ID.fullmatch(after):
             raise InvalidRequest("'after' must be the id of a file.", param="after")
         found = await parts_of(request).ledger.files(tenant.id, int(limit) + 1, after)
+        charge_rows(request, tenant, len(found))
     page = [_file(file) for file in found[: int(limit)]]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {}
     has_more = len(found) > len(page)

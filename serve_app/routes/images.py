@@ -9,7 +9,7 @@ from starlette.responses import Response
 from serve_app import wire
 from serve_app.answering import respond
 from serve_app.errors import Retired
-from serve_app.parts import fresh_seed, parts_of, read_body, tenant_of
+from serve_app.parts import fresh_seed, orderer_of, parts_of, read_body
 
 router = APIRouter()
 
@@ -17,8 +17,9 @@ router = APIRouter()
 async def generations(request: Request) -> Response:
     """Accept, then answer as asked."""
     parts = parts_of(request)
-    tenant = await tenant_of(request)
-    raw = await read_body(request, parts.config.limits)
+    tenant = await orderer_of(request)
+    async with parts.inputs.arriving(tenant.id, large=False):
+        raw = await read_body(request, parts.config.limits)
     wishes = wire.parse_wishes(request.headers)
     order = wire.parse_generation(raw, wishes, tenant, parts.config, parts.can, fresh_seed())
     return await respond(request, order)

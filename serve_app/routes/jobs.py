@@ -16,8 +16,8 @@ from jobs.blobs import BlobMissing
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outlook
 from serve_app.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
-from serve_app.job_wire import job_body, preview_event
-from serve_app.parts import Parts, json_response, parts_of, poller_of, stranger
+from serve_app.job_wire import job_body, listed, preview_event
+from serve_app.parts import Parts, charge_rows, json_response, parts_of, poller_of, stranger
 from serve_app.pictures import MEDIA_TYPES, is_signed, picture, preview_b64, urls
 from serve_app.sse import EventStream, frame
 
@@ -31,13 +31,14 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @router.get("/v1/jobs")
 async def recent(request: Request) -> Response:
-    """The tenant's newest jobs."""
+    """The tenant's newest jobs, with the beginnings of their prompts."""
     tenant = await poller_of(request)
     limit = request.query_params.get("limit", "20")
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_LISTED:
         raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
     jobs = await parts_of(request).ledger.recent(tenant.id, int(limit))
-    data = [job_body(job, None, urls(request, job)) for job in jobs]
+    charge_rows(request, tenant, sum(1 + len(job.renders) for job in jobs))
+    data = [listed(job_body(job, None, urls(request, job))) for job in jobs]
     return json_response({"object": "list", "data": data})
 
 

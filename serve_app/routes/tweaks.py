@@ -17,9 +17,9 @@ from jobs.job_ids import parse_image_id
 from serve_app import edit_wire, wire
 from serve_app.answering import respond
 from serve_app.forms import is_large, on_disk
-from serve_app.job_wire import image_body
-from serve_app.parts import fresh_seed, json_response, parts_of, poller_of, tenant_of
-from serve_app.pictures import finished, urls
+from serve_app.job_wire import image_body, listed
+from serve_app.parts import charge_rows, fresh_seed, json_response, orderer_of, parts_of, poller_of
+from serve_app.pictures import finished, url
 from serve_app.sources import drawn, find, finished_image, own_image, with_canvas
 
 
@@ -40,7 +40,7 @@ MOST_CHILDREN = 100
 async def tweaks(request: Request, image_id: str) -> Response:
     """Go on from a picture that was drawn here: accept, then answer as asked."""
     parts = parts_of(request)
-    tenant = await tenant_of(request)
+    tenant = await orderer_of(request)
     limits = parts.config.limits
     wishes = wire.parse_wishes(request.headers)
     asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
@@ -54,7 +54,9 @@ async def tweaks(request: Request, image_id: str) -> Response:
     ):
         raw = await file.read()
         job, render = await own_image(parts, tenant.id, image_id)
-        body, prompt = await asyncio.to_thread(edit_wire.parse_tweak, raw, job.request)
+        body, prompt = await asyncio.to_thread(
+            edit_wire.parse_tweak, raw, job.request, limits.body_bytes
+        )
         accepted = edit_wire.edit_request(body, prompt, asked)
         found = {"image": await drawn(parts, job, render, image_id)}
         if body.mask is not None:
@@ -69,7 +71,8 @@ async def tweaks(request: Request, image_id: str) -> Response:
 async def show(request: Request, image_id: str) -> Response:
     """How it came to be."""
     tenant = await poller_of(request)
-    return json_response(_shown(request, *await own_image(parts_of(request), tenant.id, image_id)))
+    job, render = await own_image(parts_of(request), tenant.id, image_id)
+    return json_response(image_body(job, render, _url(request, job, render)))
 
 
 @router.get("/v1/images/{image_id:image}/lineage")
@@ -81,6 +84,7 @@ async def lineage(request: Request, image_id: str) -> Response:
     line = await parts.ledger.ancestors(tenant.id, job.id, MOST_ANCESTORS)
     ancestors = [_shown(request, *image) for image in _images(job, line)]
     made = await parts.ledger.children(tenant.id, job.id, MOST_CHILDREN)
+    charge_rows(request, tenant, sum(1 + len(one.renders) for one in (*line, *made)))
     children = [
         _shown(request, child, one)
         for child in made
@@ -109,4 +113,8 @@ def _images(job: Job, line: Sequence[Job]) -> Iterator[tuple[Job, Render]]:
 
 
 def _shown(request: Request, job: Job, render: Render) -> dict[str, Any]:
-    return image_body(job, render, urls(request, job).get(render.index))
+    return listed(image_body(job, render, _url(request, job, render)))
+
+
+def _url(request: Request, job: Job, render: Render) -> str | None:
+    return None if render.blob is None else url(request, job, render)

@@ -487,8 +487,8 @@ def test_the_fields_of_a_form_are_bounded_together(http: httpx.Client) -> None:
 def test_json_of_many_small_parts_is_not_unpacked(http: httpx.Client) -> None:
     body = b'{"prompt": "a", "images": [' + b"{}," * 100_000 + b"{}]}"
     answer = http.post("/v1/images/edits", content=body)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
-    prompt = "[,{" * 10_000  # a strange one, and all of it text
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+    prompt = "[,{" * 6_000  # a strange one, and all of it text
     answer = http.post("/v1/images/edits", json={"prompt": prompt, "images": [{"file_id": "x"}]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_not_found")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count, cycle
 from pathlib import Path
@@ -18,12 +19,16 @@ from jobs.job import JobState
 from serve_app import parts, pictures, readiness
 from serve_app.accept_line import AcceptLine
 from serve_app.gateway import adopt
+from serve_app.inputs import MOST_SMALL_ARRIVING
+from serve_app.job_wire import LISTED_CHARACTERS
 from serve_app.vegas import Vegas
 from tests.contract.http_stage import Stage, config, stage
+from tests.contract.ledger_kit import wait_until
 
 LIMITS = {
     "body_bytes": 50_000,
     "polls_per_second": 2.0,
+    "refused_per_second": 0.001,
     "unauthenticated_per_second": 0.001,  # one, and no other as long as this lasts
 }
 IMAGES = "/v1/images/generations"
@@ -73,6 +78,50 @@ def test_polls_have_a_limit_and_orders_have_none(running: Stage, http: httpx.Cli
     others = {"authorization": "Bearer sk-other"}
     assert http.get("/v1/jobs", headers=others).status_code == 200
     assert http.get("/healthz").status_code == 200
+
+
+def test_a_list_costs_as_much_as_it_reads(running: Stage, http: httpx.Client) -> None:
+    """A long list of one's own jobs is no cheaper than asking for each of them."""
+    orders = [http.post(IMAGES, json={"prompt": "x" * 5_000, "n": 10}) for _ in range(15)]
+    assert {order.status_code for order in orders} == {200}
+    listed = http.get("/v1/jobs?limit=100")
+    assert listed.status_code == 200
+    assert {len(job["prompt"]) for job in listed.json()["data"]} == {LISTED_CHARACTERS}
+    answer = http.get("/v1/limits")  # one poll and 165 rows, of a bucket that holds eight
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) >= 2
+
+
+INVALID = [
+    (IMAGES, {"json": {"prompt": ""}}),
+    (IMAGES, {"json": {"prompt": "fox", **{f"field_{i}": i for i in range(3_000)}}}),
+    (IMAGES, {"content": b"x" * 60_000}),
+    (IMAGES, {"json": {"prompt": "fox", "model": "other"}}),
+    ("/v1/images/edits", {"json": {"prompt": "fox"}}),
+    ("/v1/images/edits", {"data": {"prompt": "fox"}, "files": {"other": b"x"}}),
+    ("/v1/images/img_none_0/tweaks", {"json": {"strength": 2}}),
+]
+
+
+@pytest.mark.parametrize(("path", "order"), INVALID)
+def test_invalid_orders_have_a_limit_and_valid_ones_none(
+    http: httpx.Client, path: str, order: dict[str, Any]
+) -> None:
+    assert [http.post(IMAGES, json={"prompt": "fox"}).status_code for _ in range(3)] == [200] * 3
+    answer = refused(http.post(path, **order) for _ in range(20))
+    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+    assert "invalid orders of your account" in answer.json()["error"]["message"]
+    assert answer.headers["retry-after"]
+    assert http.post(IMAGES, json={"prompt": "fox"}).status_code == 429  # unread, of this tenant
+    others = {"authorization": "Bearer sk-other"}
+    assert http.post(IMAGES, json={"prompt": "fox"}, headers=others).status_code == 200
+    assert http.get("/v1/jobs").status_code == 200
+
+
+def test_what_is_refused_for_its_picture_is_no_invalid_order(http: httpx.Client) -> None:
+    answers = [http.post(IMAGES, json={"prompt": "unsafe"}) for _ in range(3)]
+    assert {answer.json()["error"]["code"] for answer in answers} == {"moderation_blocked"}
+    assert http.post(IMAGES, json={"prompt": "fox"}).status_code == 200
 
 
 def test_the_limit_can_be_edited_while_it_is_reached(running: Stage, http: httpx.Client) -> None:
@@ -178,6 +227,28 @@ def test_guessing_signatures_is_slow_too(http: httpx.Client) -> None:
     assert first.status_code == 403
     assert {answer.status_code for answer in others} == {429}
     assert all(answer.headers["retry-after"] for answer in others)
+
+
+def test_a_tenant_may_send_a_number_of_small_bodies_at_once(
+    running: Stage, http: httpx.Client
+) -> None:
+    where = urlsplit(running.url)
+    head = f"POST {IMAGES} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-local\r\n"
+    with ExitStack() as stack:
+        for _ in range(MOST_SMALL_ARRIVING):
+            slow = stack.enter_context(socket.create_connection((where.hostname, where.port)))
+            slow.sendall(f"{head}content-length: 40\r\n\r\n{{".encode())
+        wait_until(
+            lambda: http.post(IMAGES, json={"prompt": "fox"}).status_code == 429, "all have come"
+        )
+        assert http.post(IMAGES, json={"prompt": "fox"}).json()["error"]["code"] == (
+            "too_many_waiting"
+        )
+        others = {"authorization": "Bearer sk-other"}
+        assert http.post(IMAGES, json={"prompt": "fox"}, headers=others).status_code == 200
+    wait_until(
+        lambda: http.post(IMAGES, json={"prompt": "fox"}).status_code == 200, "all have left"
+    )
 
 
 def test_a_body_that_trickles_in_is_given_up(hasty: Stage) -> None:

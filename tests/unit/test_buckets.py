@@ -24,6 +24,20 @@ def test_a_full_bucket_lets_a_burst_through_and_then_its_rate() -> None:
     assert buckets.take("ada", 5, 0.2) == 0.0
 
 
+def test_what_is_charged_afterwards_is_waited_off() -> None:
+    buckets = Buckets()
+    buckets.charge("ada", 1, 0.0, BURST_SECONDS + 10)
+    assert buckets.wait("ada", 1, 0.0) == pytest.approx(11)
+    assert buckets.take("ada", 1, 10.0) == pytest.approx(1)
+    assert buckets.take("ada", 1, 11.0) == 0.0
+    assert buckets.wait("bob", 1, 0.0) == 0.0
+
+
+def test_asking_how_long_to_wait_takes_nothing() -> None:
+    buckets = Buckets()
+    assert [buckets.wait("ada", 1, 0.0) for _ in range(100)] == [0.0] * 100
+
+
 @given(st.lists(st.floats(0, 100), max_size=60), st.floats(0.1, 20))
 def test_never_more_than_the_burst_and_the_rate(times: list[float], per_second: float) -> None:
     buckets = Buckets()
