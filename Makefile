@@ -16,7 +16,7 @@ CODE := serve_app deployments autoscaling engine jobs scripts examples tests
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept conformance fuzz chaos
+.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour conformance fuzz chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -82,6 +82,9 @@ bench-accept: setup ## Measure what accepting an order costs beside a bare FastA
 
 fuzz: setup ## Ask the HTTP surface everything that it does not expect, and send it hostile files
 	$(BIN)/python -m scripts.fuzz
+
+bench-neighbour: setup ## Abuse the service at the rate its limits allow, beside a quiet tenant
+	$(BIN)/python -m scripts.neighbour
 
 bench-autoscaling: setup ## Play four crowds to a live lane whose decoders come and go, and to the simulator
 	$(BIN)/python -m scripts.autoscaling

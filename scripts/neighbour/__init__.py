@@ -1,0 +1,1 @@
+"""What one tenant's abuse, at the rate that its limits allow, costs a quiet tenant beside it."""
