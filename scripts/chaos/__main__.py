@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.chaos.databases import DATABASES
+from scripts.chaos.previous import HistoryMissing
+from scripts.chaos.rolling import rolling_update
 from scripts.chaos.serving import serving
 from scripts.chaos.storm import passes_redone, weather
 
@@ -38,6 +40,13 @@ def main() -> None:
         report[name] = weather(name, seconds, options.seed, options.keep)
         say(f"{name}: {json.dumps(report[name])}")
         report[name] |= passes_redone(name, 1 if options.quick else 5, options.keep)
+        try:
+            updated = rolling_update(name, 10 if options.quick else 60, options.seed, options.keep)
+        except HistoryMissing as missing:
+            say(f"{name}, rolling update: left out: {missing}")
+        else:
+            report[f"{name}, rolling update"] = updated
+            say(f"{name}, rolling update: {json.dumps(updated)}")
     if options.kills:
         report["ray"] = serving(options.kills, options.ray_minutes * 60, options.config)
         say(f"ray: {json.dumps(report['ray'])}")

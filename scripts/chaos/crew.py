@@ -9,10 +9,9 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 from scripts.chaos import clients, decoding, dispatching
 from scripts.chaos.world import World
@@ -22,13 +21,23 @@ _forks.set_forkserver_preload(["scripts.chaos.clients", "scripts.chaos.dispatchi
 BURIED_SECONDS = 10.0
 
 
+class Process(Protocol):
+    """What a crew asks of a process; one of multiprocessing, or of another version of the code."""
+
+    @property
+    def pid(self) -> int | None: ...
+    @property
+    def exitcode(self) -> int | None: ...
+    def join(self, timeout: float | None = None) -> None: ...
+
+
 @dataclass(slots=True)
 class Member:
     """One process. wakes_at: when it is let go on, while it is stopped."""
 
     role: str
-    start: Callable[[], BaseProcess]
-    process: BaseProcess
+    start: Callable[[], Process]
+    process: Process
     wakes_at: float | None = None
     killed: bool = False
 
@@ -51,12 +60,17 @@ class Crew:
             self._add("client", clients.serve, self.world, f"client-{i}", wishes)
 
     def _add(self, role: str, run: Callable[..., None], *arguments: Any) -> None:
-        def start() -> BaseProcess:
+        def start() -> Process:
             process = _forks.Process(target=run, args=arguments, daemon=True)
             process.start()
             return process
 
+        self.join(role, start)
+
+    def join(self, role: str, start: Callable[[], Process]) -> Member:
+        """One more, started now."""
         self.members.append(Member(role, start, start()))
+        return self.members[-1]
 
     def well(self, role: str) -> list[Member]:
         """Those that run and are not stopped."""
@@ -92,9 +106,9 @@ class Crew:
             member.wakes_at = None
             _send(member, signal.SIGCONT)
 
-    def dismiss(self, role: str | None = None) -> None:
-        """End those of a role, or everybody."""
-        leaving = [m for m in self.members if role in (None, m.role)]
+    def dismiss(self, members: Sequence[Member] | None = None) -> None:
+        """End these, or all."""
+        leaving = list(self.members if members is None else members)
         for member in leaving:
             _send(member, signal.SIGKILL)
         for member in leaving:

@@ -35,7 +35,7 @@ def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str
         try:
             crew.muster(DISPATCHERS, CLIENTS, WISHES)
             storm.rage(seconds, PAUSE_SECONDS)
-            rested = _rest(world, crew)
+            rested = rest(world, crew)
         finally:
             crew.dismiss()
         found = auditor.audit(world, storm.away, lambda: collect(world, LANE))
@@ -46,7 +46,7 @@ def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str
         return {"faults": storm.faults.total(), **found.summary(), "kinds": dict(storm.faults)}
 
 
-def _rest(world: World, crew: Crew) -> bool:
+def rest(world: World, crew: Crew) -> bool:
     """Clients finish what they have begun, dispatchers what is queued."""
     world.stop_file.touch()
     crew.wake()
