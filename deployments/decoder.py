@@ -31,6 +31,7 @@ class DecoderReplica:
     slots: renders in the running batch. full_wait_seconds: how long a call that came too early
     waits for a slot before it is told `full`: one about to be free is worth more than a new trip.
     grace_seconds: how long renders may go on after Serve asked this replica to leave.
+    stuck_seconds: of one pass, after which this replica is replaced.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -40,7 +41,9 @@ class DecoderReplica:
         slots: int,
         full_wait_seconds: float = 1.0,
         grace_seconds: float = 30.0,
+        stuck_seconds: float = 120.0,
     ) -> None:
+        self._stuck_seconds = stuck_seconds
         self._full_wait_seconds = full_wait_seconds
         self._grace_seconds = grace_seconds
         self._loop = asyncio.get_running_loop()
@@ -110,8 +113,11 @@ class DecoderReplica:
         self._boundary.clear()  # ... and nobody who comes later
 
     async def check_health(self) -> None:
-        """Raises when the engine's thread has died, so that Serve replaces this replica."""
+        """Raises when the engine's thread has died or a pass does not end, so that Serve replaces
+        this replica."""
         self._leaked.reclaim()
+        if (seconds := self._engine.stuck_seconds) > self._stuck_seconds:
+            raise RuntimeError(f"the decoder has been at one pass for {seconds:.0f} s")
         if self._engine.error is not None:
             raise RuntimeError(f"the decoder engine stopped: {self._engine.error}")
 

@@ -39,8 +39,7 @@ log = logging.getLogger("ray.serve")
 class DispatcherOptions:
     """Where the ledger and the blobs are, and how patient to be with other stages.
 
-    family, family_options: of the decoders. call_timeout_seconds: for one short call.
-    pass_timeout_seconds: for one pass of a decoder.
+    family, family_options: of the decoders. pass_timeout_seconds: for one pass of a decoder.
     """
 
     dsn: str
@@ -53,7 +52,6 @@ class DispatcherOptions:
     family_options: dict[str, Any]
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
-    call_timeout_seconds: float = 30.0
 
 
 class DispatcherReplica:
@@ -83,8 +81,8 @@ class DispatcherReplica:
         self._dispatcher = Dispatcher(
             self._ledger,
             Stages(
-                encoder=RemoteEncoder(stages["encoder"], options.call_timeout_seconds),
-                classifier=RemoteClassifier(stages["classifier"], options.call_timeout_seconds),
+                encoder=RemoteEncoder(stages["encoder"]),
+                classifier=RemoteClassifier(stages["classifier"]),
                 decoders=DecoderSlots(stages["decoder"], options.pass_timeout_seconds),
                 press=LocalPress(blobs, options.finishing_threads, cells),
             ),

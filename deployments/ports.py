@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable
 
+from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.slots import AWAY, stage_unavailable
 from engine.verdict import Verdict
-from jobs.ports import Screening
+from jobs.ports import CallLost, Screening
 
 
 class RemoteEncoder:
     """The PromptEncoder deployment."""
 
-    def __init__(self, handle: DeploymentHandle, timeout_seconds: float) -> None:
+    def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
-        self._timeout_seconds = timeout_seconds
 
     async def encode(self, prompt: str) -> object:
-        """A Conditioning. Raises StageUnavailable, CallFailed."""
-        return await _answer(self._handle.encode.remote(prompt), self._timeout_seconds)
+        """A Conditioning. Raises StageUnavailable, CallLost, CallFailed."""
+        return await _answer(self._handle.encode.remote(prompt))
 
 
 class RemoteClassifier:
     """The SafetyClassifier deployment."""
 
-    def __init__(self, handle: DeploymentHandle, timeout_seconds: float) -> None:
+    def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
-        self._timeout_seconds = timeout_seconds
 
     async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
-        """A verdict on the words. Raises StageUnavailable, CallFailed."""
+        """A verdict on the words. Raises StageUnavailable, CallLost, CallFailed."""
         call = self._handle.screen_prompt.remote(prompt, conditioning)
-        return _screening(await _answer(call, self._timeout_seconds))
+        return _screening(await _answer(call))
 
     async def screen_image(self, pixels: object, moderation: str) -> Screening:
-        """A verdict on pixels. Raises StageUnavailable, CallFailed."""
+        """A verdict on pixels. Raises StageUnavailable, CallLost, CallFailed."""
         call = self._handle.screen_image.remote(pixels, moderation)
-        return _screening(await _answer(call, self._timeout_seconds))
+        return _screening(await _answer(call))
 
 
-async def _answer(call: object, timeout_seconds: float) -> object:
+async def _answer(call: Awaitable[object]) -> object:
     try:
-        return await asyncio.wait_for(call, timeout_seconds)  # type: ignore[arg-type]
+        return await call
+    except RayActorError as error:
+        raise CallLost(f"the replica that was asked is lost: {error!r}") from error
     except AWAY as error:
         raise stage_unavailable(error, "no answer") from error
 

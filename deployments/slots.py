@@ -141,6 +141,7 @@ def _spec(order: RenderOrder) -> RenderSpec:
         preview_after=order.preview_after,
         checkpoint=order.checkpoint,
         source=order.source,
+        alone=order.alone,
     )
 
 

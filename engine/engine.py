@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from engine.decoder import Decoder, Plan, RenderRejected
 from engine.flight import Flight, usable_checkpoint
@@ -42,6 +43,7 @@ class DecoderEngine:
         self._changed = threading.Condition()
         self._flights: dict[str, Flight] = {}
         self._restored: list[Flight] = []
+        self._at_work: dict[str, float] = {}
         self._admitting = True
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -72,7 +74,8 @@ class DecoderEngine:
             if not self._flights:
                 self.last_step_at = self._clock()
             self._flights[spec.render_id] = flight
-            self._tell(flight, UpdateKind.ACCEPTED)
+            if not spec.alone:
+                self._announce(flight)
             if flight.complete:
                 self._restored.append(flight)
             else:
@@ -99,11 +102,12 @@ class DecoderEngine:
         """One pass for the batch; False when idle."""
         self._finish_restored()
         with self._changed:
-            batch = self._scheduler.schedule()
+            batch = _alone_first(self._scheduler.schedule())
             for flight in batch:
                 flight.rides_to = flight.pass_no + 1
         if not batch:
             return False
+        self._announce_alone(batch[0])
         self._advance([flight for flight in batch if self._has_begun(flight)])
         with self._changed:
             for flight in batch:  # from here on what is so counts, not what was to come
@@ -166,6 +170,32 @@ class DecoderEngine:
         with self._changed:
             return 0.0 if self._flights else self._clock() - self.last_step_at
 
+    @property
+    def stuck_seconds(self) -> float:
+        """How long the decoder has been at the same pass, or at the same pixels."""
+        since = list(self._at_work.values())
+        return self._clock() - min(since) if since else 0.0
+
+    @contextmanager
+    def _working(self, at: str) -> Iterator[None]:
+        self._at_work[at] = self._clock()
+        try:
+            yield
+        finally:
+            del self._at_work[at]
+
+    def _announce(self, flight: Flight) -> None:
+        """ACCEPTED, once."""
+        with self._changed:
+            if not flight.announced:
+                flight.announced = True
+                self._tell(flight, UpdateKind.ACCEPTED)
+
+    def _announce_alone(self, flight: Flight) -> None:
+        """Of one that is tried alone, once there are no pixels in the making beside it."""
+        if not flight.announced:
+            self._finisher.submit(self._announce, flight).result()
+
     def _run(self) -> None:
         try:
             while not self._stopping:
@@ -214,7 +244,8 @@ class DecoderEngine:
     def _begin(self, flight: Flight) -> None:
         """From its last good state; a source is encoded here, and the render pays for it."""
         began = self._clock()
-        flight.render = self._decoder.begin(flight.spec, flight.checkpoint)
+        with self._working("pass"):
+            flight.render = self._decoder.begin(flight.spec, flight.checkpoint)
         flight.fare.board(self._clock() - began)
 
     def _finish_restored(self) -> None:
@@ -222,10 +253,13 @@ class DecoderEngine:
         with self._changed:
             restored, self._restored = self._restored, []
         for flight in restored:
+            self._announce_alone(flight)
             if not self._has_begun(flight):
                 continue
             if flight.complete:
-                self._finisher.submit(self._finish, flight)
+                finish = self._finisher.submit(self._finish, flight)
+                if flight.spec.alone:
+                    finish.result()  # no pass beside it
             else:
                 with self._changed:
                     self._scheduler.join(flight)
@@ -252,7 +286,8 @@ class DecoderEngine:
 
     def _timed_step(self, flights: Sequence[Flight]) -> None:
         began = self._clock()
-        self._decoder.step([flight.drawn for flight in flights])
+        with self._working("pass"):
+            self._decoder.step([flight.drawn for flight in flights])
         took = self._clock() - began
         for flight in flights:
             flight.pass_seconds, flight.batch_width = took, len(flights)
@@ -293,7 +328,8 @@ class DecoderEngine:
         if flight.ended:
             return
         try:
-            pixels = self._decoder.finish(flight.drawn)
+            with self._working("pixels"):
+                pixels = self._decoder.finish(flight.drawn)
         except Exception as error:
             logger.exception("render %s cannot be finished", flight.spec.render_id)
             self._fail(flight, error)
@@ -339,3 +375,11 @@ class DecoderEngine:
         except Exception:
             logger.exception("nobody takes the updates of render %s", update.render_id)
             self._end(flight)
+
+
+def _alone_first(batch: tuple[Flight, ...]) -> tuple[Flight, ...]:
+    """Those that share the next pass; one that is to be tried alone shares its first with none."""
+    for flight in batch:
+        if not flight.announced:
+            return (flight,)
+    return batch

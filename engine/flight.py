@@ -19,7 +19,8 @@ class Flight:
     checkpoint: its last good state, from which it goes on after a pass that raised.
     asked_to_leave: its next pass here is its last. rides_to: how many passes it will have done
     after the one that is under way; 0 between passes. ended: aborted, failed, left or done; nothing
-    is said about it any more.
+    is said about it any more. announced: ACCEPTED was said; of one that is tried alone only when
+    its turn has come.
     """
 
     spec: RenderSpec
@@ -29,6 +30,7 @@ class Flight:
     asked_to_leave: bool = False
     rides_to: int = 0
     ended: bool = False
+    announced: bool = False
     pass_seconds: float = 0.0
     batch_width: int = 0
     fare: Fare = field(default_factory=Fare)

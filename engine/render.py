@@ -82,6 +82,8 @@ class RenderSpec:
     preview_after: pass numbers (1-based) after which a preview is wanted.
     checkpoint: packed Checkpoint to go on from, or None to begin. source: a picture to change in
     part, or None to draw a new one; `passes` are then those of the cells drawn anew.
+    alone: its first pass here, or its pixels if all passes are done, is the engine's only work
+    from ACCEPTED on: what goes wrong before its next update is its own fault.
     """
 
     render_id: str
@@ -92,6 +94,7 @@ class RenderSpec:
     preview_after: tuple[int, ...] = ()
     checkpoint: bytes | None = None
     source: Source | None = None
+    alone: bool = False
 
 
 class UpdateKind(StrEnum):

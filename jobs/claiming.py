@@ -32,12 +32,14 @@ class _TierQueue:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who wants how many jobs of which lane, and for how long at a time."""
+    """Who wants how many jobs of which lane, and for how long at a time. sparing: none of these
+    tenants."""
 
     lane: str
     worker: str
     limit: int
     lease_seconds: float
+    sparing: frozenset[str] = frozenset()
 
 
 def claim_jobs(
@@ -87,7 +89,8 @@ def _tier_queues(
     """Every tier of the lane, also those without work: virtual time is the furthest of all."""
     queues: dict[str, _TierQueue] = {}
     (tiers,) = send(connection, (sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}))
-    limits = Limits(connection, fair_queue)  # knows now what those before us have claimed
+    # From here on we know what those before us have claimed.
+    limits = Limits(connection, fair_queue, claim.sparing)
     for tier, vtime, vtime_at, began, ended in tiers.rows:
         wanted = {"lane": claim.lane, "tier": tier, "now": now, "limit": claim.limit}
         where = {**wanted, "passed": passed}

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from jobs.costs import CostNotes
 from jobs.finishing import Finishing, blocked
@@ -20,6 +21,8 @@ from jobs.holds import Holds
 from jobs.job import RenderState
 from jobs.ledger import Asking, LedgerUnavailable, Outcome
 from jobs.ports import (
+    CallFailed,
+    CallLost,
     Classifier,
     Decoders,
     Encoder,
@@ -29,11 +32,14 @@ from jobs.ports import (
     StageUnavailable,
     leaving_is_away,
 )
-from jobs.preparing import Preparing
+from jobs.preparing import Prepared, Preparing
+from jobs.trials import DecoderLosses, Trials
 from jobs.trip import RenderFailed, RenderLeft, RenderRejected, take_trip
+from jobs.waiting import Patience, WaitingRoom
 
 log = logging.getLogger(__name__)
 _NO_SLOT_SECONDS = 0.03  # who has waited for so long has found no free slot
+_DOUBLINGS = 6  # of the pause before another replica is tried
 _ASK_SECONDS = 0.01  # between two questions who should give way
 
 
@@ -41,8 +47,12 @@ _ASK_SECONDS = 0.01  # between two questions who should give way
 class DispatchSettings:
     """lane: whose jobs. shelf: images kept encoded and screened for slots about to be free.
     screen_at: fractions of the passes after which a preview is screened even if nobody asked for
-    one. attempts: decoder errors or progress-less losses of one image before it fails.
-    finishing: images between decoder and store; with so many, nothing new is claimed."""
+    one. attempts: failures of one image in a row, without progress, before it fails. finishing:
+    images between decoder and store; with so many, nothing new is claimed.
+    call_timeout_seconds: of one call of a stage that is no decoder. slow_seconds: a job whose calls
+    take longer makes room for others and counts as one of those that wait: `waiting` at most, then
+    nothing new is claimed. patience_seconds: after so long of waiting for a stage that is away a
+    job goes back to the queue."""
 
     lane: str
     lease_seconds: float = 5.0
@@ -54,6 +64,15 @@ class DispatchSettings:
     idle_poll_seconds: float = 1.0
     full_pause_seconds: float = 0.05
     retry_seconds: float = 1.0
+    call_timeout_seconds: float = 60.0
+    slow_seconds: float = 5.0
+    waiting: int = 16
+    patience_seconds: float = 60.0
+
+    @property
+    def patience(self) -> Patience:
+        """With stages that do not answer."""
+        return Patience(self.retry_seconds, self.slow_seconds, self.patience_seconds, self.waiting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +94,17 @@ class Dispatcher:
         self._ledger = ledger
         self._stages = stages
         self._preparing = Preparing(
-            stages.encoder, stages.classifier, stages.press, settings.retry_seconds
+            stages.encoder, stages.classifier, stages.press, settings.call_timeout_seconds
         )
-        self._last_steps = Finishing(stages.classifier, stages.press)
+        self._last_steps = Finishing(stages.classifier, stages.press, settings.call_timeout_seconds)
+        self._trials = Trials(self._preparing.probe)
+        self._losses = DecoderLosses()
         self._settings = settings
         self._worker = worker
         self._shelf = Shelf()
         self._room = asyncio.Event()
         self._holds = Holds(ledger, settings.lease_seconds, self._left, stages.decoders.leave)
-        self._finishing = 0
+        self._waiting = WaitingRoom(self._holds, settings.patience, self._room.set)
         self._costs = CostNotes()
         self._beat_now = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -129,7 +150,7 @@ class Dispatcher:
 
     async def _claim(self) -> None:
         room = self._settings.shelf - len(self._shelf) - self._holds.preparing
-        if room <= 0 or self._finishing >= self._settings.finishing:
+        if room <= 0 or self._waiting.full or self._holds.finishing >= self._settings.finishing:
             self._room.clear()
             await self._room.wait()
             return
@@ -139,7 +160,7 @@ class Dispatcher:
             if self._stopping:
                 return
             jobs = await self._ledger.claim(
-                settings.lane, self._worker, room, settings.lease_seconds
+                settings.lane, self._worker, room, settings.lease_seconds, self._waiting.crowded
             )
             for job in jobs:
                 self._holds.take(job, self._prepare)
@@ -152,12 +173,16 @@ class Dispatcher:
         self._room.set()
 
     async def _prepare(self, hold: Hold) -> None:
-        """Encode and screen what was asked, then put every image on the shelf. An error that is
-        not an absence breaks this task, so that the job goes back with an attempt."""
+        """Encode and screen what was asked, then put every image on the shelf. A call at fault is
+        an attempt: the job goes back with it."""
         try:
-            prepared = await self._preparing.prepare(hold.job.request)
+            prepared = await self._prepared(hold)
         except SourceGone as error:
             outcome: Outcome | None = Outcome(RenderState.FAILED, error=str(error))
+        except (CallFailed, StageUnavailable) as error:
+            fault = str(error) if isinstance(error, CallFailed) else None
+            await self._holds.give_back(hold, fault)
+            return
         else:
             hold.conditioning, hold.source = prepared.conditioning, prepared.source
             outcome = blocked(prepared.verdict, "input") if prepared.verdict.blocked else None
@@ -168,6 +193,34 @@ class Dispatcher:
             else:
                 self._holds.settle(flight, outcome)
         self._room.set()
+
+    async def _prepared(self, hold: Hold) -> Prepared:
+        """However often it takes. Raises SourceGone, CallFailed, and StageUnavailable when a stage
+        was away for too long."""
+        request = hold.job.request
+        if hold.suspect:  # not at once again, and not together with those it was lost with
+            self._waiting.enter(hold)
+            await asyncio.sleep(self._waiting.pause(hold))
+        while True:
+            try:
+                with self._waiting.timed(hold):
+                    ask = partial(self._preparing.prepare, request)
+                    prepared = await self._trials.run(request.tenant, hold.suspect, ask)
+            except StageUnavailable as error:
+                log.warning("preparing waits: %s", error)
+                if self._gives_up(hold, error):
+                    raise
+                hold.suspect |= isinstance(error, CallLost)
+                await asyncio.sleep(self._waiting.pause(hold))
+            else:
+                self._waiting.leave(hold)
+                return prepared
+
+    def _gives_up(self, hold: Hold, error: StageUnavailable) -> bool:
+        """A job that waits for a stage that is away lives in the queue again after a while, where
+        it has its deadline. Not a suspect: its next try decides."""
+        self._waiting.enter(hold)
+        return self._waiting.impatient(hold) and not isinstance(error, CallLost)
 
     # Dispatching
 
@@ -202,7 +255,10 @@ class Dispatcher:
         """One trip through a decoder; whatever ends it, the image is settled, finished or shelved
         again, and all that without keeping the slot waiting."""
         try:
-            pixels = await take_trip(flight, slot, self._settings.screen_at, self._show)
+            try:
+                pixels = await take_trip(flight, slot, self._settings.screen_at, self._show)
+            finally:
+                self._losses.note(flight)
         except RenderLeft:
             log.info("%s has left at pass %s", flight.hold.job.id, flight.pass_no)
         except StageUnavailable as error:
@@ -210,7 +266,7 @@ class Dispatcher:
         except RenderRejected as error:
             self._holds.settle(flight, Outcome(RenderState.FAILED, error=str(error)))
         except RenderFailed as error:
-            self._attempt(flight, str(error))
+            self._attempt(flight, f"decoder: {error}")
         except Exception as error:
             log.exception("a trip of %s failed", flight.hold.job.id)
             self._attempt(flight, repr(error))
@@ -222,8 +278,8 @@ class Dispatcher:
                 self._holds.move(flight, self._finish(flight, pixels))
 
     def _lost(self, flight: Flight, error: StageUnavailable) -> None:
-        if flight.accepted and not flight.moved:
-            self._attempt(flight, f"lost without progress: {error}")
+        if self._losses.blame(flight):
+            self._attempt(flight, f"decoder: lost without progress: {error}")
             return
         log.info("%s goes on elsewhere from pass %s", flight.hold.job.id, flight.pass_no)
         self._once_more(flight)
@@ -231,6 +287,7 @@ class Dispatcher:
     def _once_more(self, flight: Flight) -> None:
         """To another slot: at once, if there is one."""
         pause = 0.0 if flight.called_back else self._settings.full_pause_seconds
+        pause *= 2 ** min(flight.unheard, _DOUBLINGS)
         self._shelve(flight, pause, first=True)
 
     def _show(self, flight: Flight, pass_no: int, pixels: object) -> None:
@@ -241,48 +298,61 @@ class Dispatcher:
     async def _look(self, flight: Flight, pass_no: int, pixels: object) -> None:
         """Screen a preview beside the render; stop the render at once when it is bad."""
         try:
-            with leaving_is_away():
-                verdict = await self._last_steps.preview(flight, pass_no, pixels)
+            look = partial(self._last_steps.preview, flight, pass_no, pixels)
+            verdict = await self._trials.run(flight.hold.job.request.tenant, False, look)
             if verdict.blocked:
                 self._holds.settle(flight, blocked(verdict, "output"))
             elif flight.wants_preview(pass_no):
                 self._beat_now.set()
-        except (StageUnavailable, SourceGone) as error:
+        except (StageUnavailable, SourceGone, CallFailed) as error:
             log.info("preview of pass %s skipped: %s", pass_no, error)  # the final one is screened
         except Exception:
             log.exception("preview of pass %s skipped", pass_no)
 
     def _attempt(self, flight: Flight, error: str) -> None:
-        """The decoder gave up on this image: try again, or settle it as failed."""
+        """A stage failed because of this image: try again, or settle it as failed."""
         if not self._holds.moves(flight):
             return  # it was stopped meanwhile
         flight.attempts += 1
+        self._waiting.enter(flight.hold)
         log.warning("attempt %s of %s failed: %s", flight.attempts, flight.hold.job.id, error)
         if flight.attempts >= self._settings.attempts:
             self._holds.settle(flight, Outcome(RenderState.FAILED, error=error))
         else:
-            self._shelve(flight)
+            self._shelve(flight, self._waiting.pause(flight.hold))
 
     async def _finish(self, flight: Flight, pixels: object) -> None:
-        self._finishing += 1
+        flight.finishing = True
         try:
-            with leaving_is_away():
-                outcome = await self._last_steps.finish(flight, pixels)
+            with self._waiting.timed(flight.hold):
+                finish = partial(self._last_steps.finish, flight, pixels)
+                tenant = flight.hold.job.request.tenant
+                outcome = await self._trials.run(tenant, flight.suspect, finish)
+            self._waiting.leave(flight.hold)
             if flight.screens:  # a preview in the ledger is worth the moment, and may be bad
                 await asyncio.wait(set(flight.screens))
             self._holds.settle(flight, outcome)
         except StageUnavailable as error:
             log.warning("finishing waits: %s", str(error))  # the error itself remembers the pixels
-            self._beat_now.set()  # what is drawn is safe now, however long this takes
-            self._shelve(flight, self._settings.retry_seconds)
+            await self._finish_later(flight, error)
+        except CallFailed as error:
+            self._attempt(flight, str(error))
         except SourceGone as error:
             self._holds.settle(flight, Outcome(RenderState.FAILED, error=str(error)))
         except Exception as error:
             log.exception("finishing %s failed", flight.hold.job.id)
             self._attempt(flight, repr(error))
         finally:
-            self._finishing -= 1
+            flight.finishing = False
             self._room.set()
+
+    async def _finish_later(self, flight: Flight, error: StageUnavailable) -> None:
+        self._beat_now.set()  # what is drawn is safe now, however long this takes
+        if self._gives_up(flight.hold, error) and flight.hold.waits_but_for(flight):
+            await self._holds.give_back(flight.hold)
+            return
+        flight.suspect |= isinstance(error, CallLost)
+        self._shelve(flight, self._waiting.pause(flight.hold))
 
     def _shelve(self, flight: Flight, after_seconds: float = 0.0, *, first: bool = False) -> None:
         """Back to the shelf, now or later. Nobody keeps pixels meanwhile: the checkpoint draws
@@ -296,12 +366,7 @@ class Dispatcher:
             self._shelf.put(flight, first=first)
 
     async def _wait(self, flight: Flight, seconds: float, first: bool) -> None:
-        self._finishing += flight.state is RenderState.FINISHING
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self._finishing -= flight.state is RenderState.FINISHING
-            self._room.set()
+        await asyncio.sleep(seconds)
         self._shelve(flight, first=first)
 
     # Making way

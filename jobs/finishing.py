@@ -14,8 +14,9 @@ from jobs.flight import Flight
 from jobs.group_commit import AsyncLedger
 from jobs.job import RenderState
 from jobs.ledger import LeaseLost, LedgerUnavailable, Outcome
-from jobs.ports import Classifier, Press, Screening
+from jobs.ports import CallLost, Classifier, Press, Screening, StageUnavailable
 from jobs.request import ImageRequest
+from jobs.trials import call
 
 RETRY_FIRST_SECONDS = 0.2
 RETRY_LAST_SECONDS = 2.0
@@ -27,24 +28,25 @@ class Finishing:
     """The stages behind the decoders. Edits are blended before anybody looks at them; those that
     wait for their turn are as small as they were drawn."""
 
-    def __init__(self, classifier: Classifier, press: Press) -> None:
+    def __init__(self, classifier: Classifier, press: Press, limit_seconds: float) -> None:
+        self._limit_seconds = limit_seconds
         self._classifier = classifier
         self._press = press
         self._edits = asyncio.Semaphore(EDITS_AT_ONCE)
 
     async def finish(self, flight: Flight, pixels: object) -> Outcome:
-        """What became of an image whose passes are all done. Raises StageUnavailable, and
-        SourceGone for an edit whose picture is not there any more."""
+        """What became of an image whose passes are all done. Raises StageUnavailable, CallLost,
+        CallFailed, and SourceGone for an edit whose picture is not there any more."""
         job = flight.hold.job
         request = job.request
         async with self._room(request):
             pixels = await self._exact(pixels, request)
-            verdict = await self._classifier.screen_image(pixels, request.moderation)
+            verdict = await self._screened(pixels, request)
             if verdict.blocked:
                 return blocked(verdict, "output")
-            data = await self._press.encode(pixels, request)
+            data = await self._encoded(pixels, request)
         key = image_key(job.id, flight.index, job.fence, request.output_format)
-        await self._press.put(key, data, durable=True)
+        await self._put(key, data, durable=True)
         return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=flight.checkpoint)
 
     async def preview(self, flight: Flight, pass_no: int, pixels: object) -> Screening:
@@ -54,12 +56,12 @@ class Finishing:
         request = job.request
         async with self._room(request):
             pixels = await self._exact(pixels, request)
-            verdict = await self._classifier.screen_image(pixels, request.moderation)
+            verdict = await self._screened(pixels, request)
             if verdict.blocked or not flight.wants_preview(pass_no):
                 return verdict
-            data = await self._press.encode(pixels, request)
+            data = await self._encoded(pixels, request)
         key = preview_key(job.id, flight.index, pass_no, request.output_format)
-        await self._press.put(key, data, durable=False)
+        await self._put(key, data, durable=False)
         flight.previews.add(pass_no)
         return verdict
 
@@ -68,7 +70,26 @@ class Finishing:
 
     async def _exact(self, pixels: object, request: ImageRequest) -> object:
         """Those that somebody may see."""
-        return pixels if request.source is None else await self._press.blend(pixels, request)
+        if request.source is None:
+            return pixels
+        return await call("blend", self._press.blend(pixels, request), self._limit_seconds)
+
+    async def _screened(self, pixels: object, request: ImageRequest) -> Screening:
+        screening = self._classifier.screen_image(pixels, request.moderation)
+        return await call("image screen", screening, self._limit_seconds)
+
+    async def _encoded(self, pixels: object, request: ImageRequest) -> bytes:
+        return await call(
+            "postprocessing", self._press.encode(pixels, request), self._limit_seconds
+        )
+
+    async def _put(self, key: str, data: bytes, *, durable: bool) -> None:
+        """What is written says nothing about whether it can be: a store that is silent is away."""
+        try:
+            put = self._press.put(key, data, durable=durable)
+            await call("blob store", put, self._limit_seconds)
+        except CallLost as error:
+            raise StageUnavailable(str(error)) from None
 
 
 def blocked(verdict: Screening, stage: str) -> Outcome:

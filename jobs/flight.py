@@ -30,6 +30,10 @@ class Flight:
     trip has a slot, and has done a pass. seat: the id under which it has one. replica_id: where the
     trip goes. called_back: from a replica at which it waits, since there is a slot elsewhere.
     wanting_since: when it began to wait for one, on the shelf or at a replica; None: it does not.
+    others: calls that decoders had taken in at the last of those.
+    finishing: its pixels are on their way to the store. suspect: a stage was lost with it, so it is
+    tried alone; see trials.py. unheard: trips in a row that were lost before a decoder took it in,
+    though it took in others.
     cost_seconds: GPU-seconds of all its passes, once they are known. told: previews that the
     ledger knows of. screens: previews being looked at.
     """
@@ -45,6 +49,10 @@ class Flight:
     dispatches: int = 0
     accepted: bool = False
     moved: bool = False
+    finishing: bool = False
+    suspect: bool = False
+    unheard: int = 0
+    others: int = 0
     seat: str | None = None
     replica_id: str | None = None
     called_back: bool = False
@@ -73,6 +81,7 @@ class Flight:
             preview_after=tuple(sorted(look for look in looks if look > self.pass_no)),
             checkpoint=self.checkpoint,
             source=self.hold.source,
+            alone=self.suspect,
         )
 
     @property
@@ -111,8 +120,10 @@ class Flight:
 @dataclass(slots=True, eq=False)
 class Hold:
     """One job under lease. `settling`: images whose end is being written; `preparing` encodes and
-    screens the prompt. `leaving`: on its way back to the queue, as soon as its images have left
-    their slots. `dropped`: the lease is lost or given back; write no more."""
+    screens the prompt. `waiting_since`: no stage has done with it in time, so it takes no room from
+    others; `tries`: how often one has not. `suspect`: as of a flight, while its prompt is prepared.
+    `leaving`: on its way back to the queue, as soon as its images have left their slots. `dropped`:
+    the lease is lost or given back; write no more."""
 
     job: Job
     conditioning: object | None = None
@@ -120,13 +131,16 @@ class Hold:
     flights: dict[int, Flight] = field(default_factory=dict)
     settling: set[Flight] = field(default_factory=set)
     preparing: asyncio.Task[None] | None = None
+    waiting_since: float | None = None
+    tries: int = 0
+    suspect: bool = False
     leaving: bool = False
     dropped: bool = False
 
     @classmethod
     def of(cls, job: Job) -> Hold:
         """Every image that is not settled becomes a flight, from its checkpoint."""
-        hold = cls(job)
+        hold = cls(job, suspect=job.attempts > 0)
         for render in job.renders:
             if render.state not in SETTLED:
                 hold.flights[render.index] = _flight(hold, render)
@@ -136,6 +150,11 @@ class Hold:
     def done(self) -> bool:
         """Nothing is left to draw or to write."""
         return not (self.flights or self.settling)
+
+    def waits_but_for(self, flight: Flight) -> bool:
+        """Whether no other image is in a decoder, or on its way from there."""
+        others = (other for other in self.flights.values() if other is not flight)
+        return not any(other.seat is not None or other.finishing for other in others)
 
     @property
     def furthest_share(self) -> float:
@@ -170,6 +189,7 @@ def _flight(hold: Hold, render: Render) -> Flight:
         checkpoint=render.checkpoint,
         previews=set(render.previews),
         attempts=render.attempts,
+        suspect=render.attempts > 0,
         furthest=render.pass_no,
         told=set(render.previews),
     )
@@ -183,7 +203,8 @@ class Shelf:
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        """Without those of jobs that take no room."""
+        return sum(flight.hold.waiting_since is None for flight in self._ready)
 
     def put(self, flight: Flight, *, first: bool = False) -> None:
         """At the end, or in front when it comes back from a lost or full replica."""

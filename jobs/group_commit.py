@@ -47,9 +47,16 @@ class AsyncLedger:
         result: Submission = await self._writes.ask(run, rows=f"{SUBMITS}{request.tenant}")
         return result
 
-    async def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
+    async def claim(
+        self,
+        lane: str,
+        worker: str,
+        limit: int,
+        lease_seconds: float,
+        sparing: frozenset[str] = frozenset(),
+    ) -> list[Job]:
         """See Ledger."""
-        run = partial(self._ledger.claim, lane, worker, limit, lease_seconds)
+        run = partial(self._ledger.claim, lane, worker, limit, lease_seconds, sparing)
         result: list[Job] = await self._writes.ask(run)
         return result
 

@@ -51,13 +51,25 @@ class Holds:
 
     @property
     def preparing(self) -> int:
-        """Images whose prompt is being encoded and screened."""
-        return sum(len(h.flights) for h in self._holds.values() if h.preparing is not None)
+        """Images whose prompt is being encoded and screened, in time so far."""
+        return sum(len(hold.flights) for hold in self.being_prepared)
+
+    @property
+    def finishing(self) -> int:
+        """Images between decoder and store, in time so far."""
+        holds = (hold for hold in self._holds.values() if hold.waiting_since is None)
+        return sum(flight.finishing for hold in holds for flight in hold.flights.values())
+
+    @property
+    def waiting(self) -> list[Hold]:
+        """Jobs that take no room, as a stage has not done with them in time."""
+        return [hold for hold in self._holds.values() if hold.waiting_since is not None]
 
     @property
     def being_prepared(self) -> set[Hold]:
-        """Jobs whose prompt is being encoded and screened."""
-        return {hold for hold in self._holds.values() if hold.preparing is not None}
+        """Jobs whose prompt is being encoded and screened, in time so far."""
+        holds = self._holds.values()
+        return {h for h in holds if h.preparing is not None and h.waiting_since is None}
 
     @property
     def drawing(self) -> dict[str, float]:

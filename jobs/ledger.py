@@ -294,9 +294,17 @@ class Ledger(Protocol):
         QueueFull, IdempotencyMismatch, LedgerUnavailable.
         """
 
-    def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
+    def claim(
+        self,
+        lane: str,
+        worker: str,
+        limit: int,
+        lease_seconds: float,
+        sparing: frozenset[str] = frozenset(),
+    ) -> list[Job]:
         """At most `limit` jobs in fair order, now LEASED by `worker` under a fresh fence.
-        Their renders carry the checkpoints to go on from. Skips cancelled and expired ones."""
+        Their renders carry the checkpoints to go on from. Skips cancelled and expired ones, and
+        those of the tenants in `sparing` until one of their jobs is let go."""
 
     def make_way(self, asking: Asking) -> list[str]:
         """Called while images of a dispatcher's jobs find no slot: jobs of tiers with smaller

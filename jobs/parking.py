@@ -1,4 +1,5 @@
-"""Tenants that render as much at once as their tier allows. Part of SqlLedger.
+"""Tenants that render as much at once as their tier allows, or have as many jobs as a dispatcher
+lets wait for a stage. Part of SqlLedger.
 
 Their next jobs are parked: moved so far back in virtual time that no claim looks at them, and moved
 back to their place when a job of the tenant ends. So a claim never walks past a crowd of one
@@ -23,9 +24,12 @@ _READS = 4  # a claim parks so many pages at most; the next one goes on
 
 class Limits:
     """How many images each tenant of limited tiers has under way, with those that a claim is about
-    to take. Owned by one claim."""
+    to take. sparing: tenants that may have no more. Owned by one claim."""
 
-    def __init__(self, connection: Connection, fair_queue: FairQueue) -> None:
+    def __init__(
+        self, connection: Connection, fair_queue: FairQueue, sparing: frozenset[str] = frozenset()
+    ) -> None:
+        self._sparing = sparing
         self._limits = {
             name: tier.concurrent_renders
             for name, tier in fair_queue.tiers.items()
@@ -37,7 +41,7 @@ class Limits:
     def heads(self, connection: Connection, where: Mapping[str, Any]) -> list[Row[Any]]:
         """The next jobs of a tier that its tenants may render now; the others are parked."""
         limit = self._limits.get(where["tier"])
-        if limit is None:
+        if limit is None and not self._sparing:
             return list(run(connection, sql.HEADS, where))
         heads: list[Row[Any]] = []
         page = {**where, "limit": where["limit"] + _BEYOND}
@@ -53,8 +57,10 @@ class Limits:
             self._under_way = before  # the same ones come first again
         return heads[: where["limit"]]
 
-    def _fits(self, row: Row[Any], limit: int) -> bool:
+    def _fits(self, row: Row[Any], limit: int | None) -> bool:
         """A job larger than the limit runs alone."""
+        if limit is None or row.tenant in self._sparing:
+            return row.tenant not in self._sparing
         under_way = self._under_way[row.tenant]
         if under_way and under_way + row.images > limit:
             return False

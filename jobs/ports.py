@@ -18,6 +18,11 @@ class StageUnavailable(Exception):
     """A stage (encoder, classifier, decoder, store) is away for now; the work waits."""
 
 
+class CallLost(StageUnavailable):
+    """The stage died with this call, or was silent for too long: because of it, or of another one,
+    or of neither. See trials.py."""
+
+
 class CallFailed(Exception):
     """This very call ends or hangs the stage, which is well for all other calls: another replica
     would fail in the same way, so it counts as an attempt."""
@@ -53,7 +58,8 @@ class RenderOrder:
     """One image to draw, from the beginning or from a checkpoint.
 
     preview_after: pass numbers (1-based) after which pixels are wanted. source: what an edit goes
-    on from, as the press prepared it.
+    on from, as the press prepared it. alone: from `accepted` to the next update the replica does
+    nothing else, so that a loss in between is this render's own.
     """
 
     render_id: str
@@ -64,6 +70,7 @@ class RenderOrder:
     preview_after: tuple[int, ...]
     checkpoint: bytes | None
     source: object | None = None
+    alone: bool = False
 
 
 class Update(Protocol):
@@ -116,17 +123,19 @@ class Encoder(Protocol):
     """The prompt encoder."""
 
     async def encode(self, prompt: str) -> object:
-        """What decoders and the prompt screen read. Raises StageUnavailable, CallFailed."""
+        """What decoders and the prompt screen read. Raises StageUnavailable, CallLost,
+        CallFailed."""
 
 
 class Classifier(Protocol):
     """The safety classifier."""
 
     async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
-        """A verdict on the words. Raises StageUnavailable, CallFailed."""
+        """A verdict on the words. Raises StageUnavailable, CallLost, CallFailed."""
 
     async def screen_image(self, pixels: object, moderation: str) -> Screening:
-        """A verdict on a preview or a final picture. Raises StageUnavailable, CallFailed."""
+        """A verdict on a preview or a final picture. Raises StageUnavailable, CallLost,
+        CallFailed."""
 
 
 class Source(Protocol):
@@ -140,14 +149,14 @@ class Press(Protocol):
     """Turns raw pixels into the file that was asked for, off the event loop."""
 
     async def source(self, request: ImageRequest) -> Source:
-        """What that edit goes on from. Raises SourceGone, StageUnavailable."""
+        """What that edit goes on from. Raises SourceGone, StageUnavailable, CallFailed."""
 
     async def blend(self, pixels: object, request: ImageRequest) -> object:
         """What was drawn for an edit, at the request's size, laid under the canvas: outside of the
-        mask exactly what came in. Raises SourceGone, StageUnavailable."""
+        mask exactly what came in. Raises SourceGone, StageUnavailable, CallFailed."""
 
     async def encode(self, pixels: object, request: ImageRequest) -> bytes:
-        """Resized to the request's size, in its format."""
+        """Resized to the request's size, in its format. Raises StageUnavailable, CallFailed."""
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
         """Into the blob store. Raises StageUnavailable when it cannot be written."""

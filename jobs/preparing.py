@@ -7,16 +7,16 @@ the same words are the same; neither they nor who wrote them is kept.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
 
-from jobs.ports import Classifier, Encoder, Press, Screening, StageUnavailable, leaving_is_away
+from jobs.ports import Classifier, Encoder, Press, Screening
 from jobs.request import ImageRequest
+from jobs.trials import call
 
-log = logging.getLogger(__name__)
+GOOD_PROMPT = "a red fox"
+"""Stages that are well answer to it."""
 REMEMBERED = 256
 """Prompts; each is at most some 50 KB once it is encoded."""
 
@@ -31,43 +31,45 @@ class Prepared:
 
 
 class Preparing:
-    """Asks the stages. The prompt that was used longest ago is forgotten first."""
+    """Asks the stages, each for so long at most. The prompt that was used longest ago is forgotten
+    first."""
 
     def __init__(
-        self, encoder: Encoder, classifier: Classifier, press: Press, retry_seconds: float
+        self, encoder: Encoder, classifier: Classifier, press: Press, limit_seconds: float
     ) -> None:
         self._encoder = encoder
         self._classifier = classifier
         self._press = press
-        self._retry_seconds = retry_seconds
+        self._limit_seconds = limit_seconds
         self._known: OrderedDict[bytes, Prepared] = OrderedDict()
 
     async def prepare(self, request: ImageRequest) -> Prepared:
-        """Waits for stages that are away. Raises SourceGone, and what else they raise."""
-        while True:
-            try:
-                with leaving_is_away():
-                    return await self._ask(request)
-            except StageUnavailable as error:
-                log.warning("preparing waits: %s", error)
-                await asyncio.sleep(self._retry_seconds)
-
-    async def _ask(self, request: ImageRequest) -> Prepared:
+        """One try. Raises SourceGone, StageUnavailable, CallLost, CallFailed."""
         words = await self._words(request.prompt)
         if request.source is None or words.verdict.blocked:
             return words
-        source = await self._press.source(request)
-        verdict = await self._classifier.screen_image(source.pixels, request.moderation)
+        source = await call("source", self._press.source(request), self._limit_seconds)
+        screening = self._classifier.screen_image(source.pixels, request.moderation)
+        verdict = await call("source screen", screening, self._limit_seconds)
         return Prepared(words.conditioning, verdict, source)
+
+    async def probe(self) -> None:
+        """Whether encoder and classifier answer to good words now. Raises as `prepare`."""
+        await self._asked(GOOD_PROMPT)
 
     async def _words(self, prompt: str) -> Prepared:
         digest = sha256(prompt.encode()).digest()
         known = self._known.get(digest)
         if known is None:
-            conditioning = await self._encoder.encode(prompt)
-            verdict = await self._classifier.screen_prompt(prompt, conditioning)
-            known = self._known[digest] = Prepared(conditioning, verdict)
+            known = self._known[digest] = await self._asked(prompt)
         self._known.move_to_end(digest)
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return known
+
+    async def _asked(self, prompt: str) -> Prepared:
+        encoding = self._encoder.encode(prompt)
+        conditioning = await call("prompt encoder", encoding, self._limit_seconds)
+        screening = self._classifier.screen_prompt(prompt, conditioning)
+        verdict = await call("prompt screen", screening, self._limit_seconds)
+        return Prepared(conditioning, verdict)

@@ -202,13 +202,20 @@ class SqlLedger:
     # -- working
 
     @again_if_overtaken
-    def claim(self, lane: str, worker: str, limit: int, lease_seconds: float) -> list[Job]:
+    def claim(
+        self,
+        lane: str,
+        worker: str,
+        limit: int,
+        lease_seconds: float,
+        sparing: frozenset[str] = frozenset(),
+    ) -> list[Job]:
         """See Ledger. An empty lane is seen without taking the write lock; one that just gave all
         that was asked for has more."""
         if limit < 1 or (lane not in self._busy_lanes and not self._any_queued(lane)):
             return []
         with self._write() as connection:
-            wanted = Claim(lane, worker, limit, lease_seconds)
+            wanted = Claim(lane, worker, limit, lease_seconds, sparing)
             now = self._now(connection)
             jobs = claim_jobs(connection, self._fair_queue, wanted, self._passed, now)
         (self._busy_lanes.add if len(jobs) == limit else self._busy_lanes.discard)(lane)

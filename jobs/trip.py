@@ -78,10 +78,11 @@ def _note(flight: Flight, update: Update) -> None:
     all_done = update.pass_no >= flight.hold.job.request.passes
     flight.state = RenderState.FINISHING if all_done else RenderState.RENDERING
     if update.kind == "accepted":
-        flight.accepted = True
+        flight.accepted, flight.unheard = True, 0
     elif update.kind in ("pass", "left"):
         flight.moved = True
         flight.checkpoint = update.checkpoint
         if update.pass_no > flight.furthest:
             flight.furthest = update.pass_no
             flight.attempts = 0
+            flight.suspect = False

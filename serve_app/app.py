@@ -107,6 +107,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         shelf=section.shelf,
         screen_at=args.safety.screen_at,
         attempts=section.attempts,
+        call_timeout_seconds=section.call_timeout_seconds,
     )
     options = DispatcherOptions(
         dsn=args.ledger.dsn,

@@ -127,7 +127,9 @@ class SafetySection(Section):
 class DispatcherSection(Section):
     """Dispatchers: leases, heartbeats (which are the checkpoints), and the ready shelf.
 
-    attempts: decoder errors or losses without progress before an image fails.
+    attempts: of an image that a stage raises, dies or hangs with, before it fails.
+    pass_timeout_seconds: of one pass of a decoder. call_timeout_seconds: of one call of any other
+    stage, queueing there included.
     """
 
     replicas: Count = 1
@@ -138,6 +140,7 @@ class DispatcherSection(Section):
     finishing_threads: Count = 1
     attempts: Count = 5
     pass_timeout_seconds: Seconds = 30.0
+    call_timeout_seconds: Seconds = 60.0
 
     @model_validator(mode="after")
     def _beats_within_a_lease(self) -> Self:

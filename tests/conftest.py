@@ -12,6 +12,7 @@ from tests.contract.databases import PostgresServer, postgres_server
 
 # A busy machine fails no test.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", parent=settings.get_profile("suite"), max_examples=1000)
 settings.load_profile("suite")
 _patience = httpx._config.DEFAULT_TIMEOUT_CONFIG  # one object, which every call has by default
 _patience.connect = _patience.read = _patience.write = _patience.pool = 60.0

@@ -121,7 +121,7 @@ class BrittleDecoder(PacedDecoder):
 class Replica:
     """One engine. `told`: how often each (seed, pass) was reported. `close_after`: the (seed, pass)
     whose report closes the gate, before another pass can end. `pictures_alive`: final pictures
-    that somebody holds."""
+    that somebody holds. `silent_seconds`: between two updates, after which it is given up."""
 
     def __init__(
         self, slots: int, reservations: int | None = None, family: Decoder | None = None
@@ -137,6 +137,7 @@ class Replica:
         self.kinds: Counter[str] = Counter()
         self.close_after: set[tuple[int, int]] = set()
         self.lost: BaseException | None = None
+        self.silent_seconds: float | None = None
         self.pictures_alive = 0
         self._loop = asyncio.get_running_loop()
         self._seeds: dict[str, int] = {}
@@ -158,13 +159,19 @@ class Replica:
         self.ids.append(order.render_id)
         try:
             self.engine.add(RenderSpec(**{n: getattr(order, n) for n in RenderOrder.__slots__}))
-            while (update := await stream.get()) is not None:
+            while (update := await self._next(stream)) is not None:
                 self.kinds[update.kind] += 1
                 yield update
             raise _anew(self.lost or AssertionError("a stream ended for no reason"))
         finally:
             del self._streams[order.render_id]
             self.engine.abort(order.render_id)
+
+    async def _next(self, stream: asyncio.Queue[RenderUpdate | None]) -> RenderUpdate | None:
+        try:
+            return await asyncio.wait_for(stream.get(), self.silent_seconds)
+        except TimeoutError:
+            raise StageUnavailable("the replica is silent") from None
 
     def close(self) -> None:
         """End the engine's threads."""

@@ -18,10 +18,10 @@ async def test_a_lost_lease_drops_the_renders_and_writes_nothing(tmp_path: Path)
         job = it.submit(n=2)
         (replica,) = it.lane.replicas
         replica.close_after.add((job.request.seed, 3))
-        robbed = it.start()
+        robbed = it.start(waiting=1)
         held = await it.at_pass(job, 3)
         it.prompts.away = True
-        other = it.submit(n=2, prompt="a blue fox")  # fills its shelf: it does not claim again
+        other = it.submit(n=2, prompt="a blue fox")  # as many as may wait: it does not claim again
         await it.when(other, lambda job: job.state is JobState.LEASED, "its shelf is full")
         it.sql.release(job.id, held.fence)
         it.sql.claim("chat", "thief", 1, LEASE_SECONDS)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from jobs.blobs import DirectoryBlobs
-from jobs.ports import Screening
+from jobs.ports import CallFailed, Screening, StageUnavailable
 from jobs.preparing import REMEMBERED, Preparing
-from tests.contract.dispatch_stages import Files, Prompts, Verdicts, until
+from tests.contract.dispatch_stages import Files, Prompts, Verdicts
 from tests.contract.ledger_kit import wish
 
 
@@ -34,7 +33,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def preparing(encoder: Prompts, files: Files) -> Preparing:
-    return Preparing(encoder, Verdicts(), files, retry_seconds=0.01)
+    return Preparing(encoder, Verdicts(), files, limit_seconds=60.0)
 
 
 async def test_the_same_words_are_asked_about_once(files: Files) -> None:
@@ -61,10 +60,11 @@ async def test_what_went_wrong_is_not_remembered(files: Files) -> None:
     encoder = CountedPrompts()
     encoder.breaks = True
     it = preparing(encoder, files)
-    with pytest.raises(ArithmeticError):
+    with pytest.raises(CallFailed, match=r"prompt encoder: .*the encoder broke"):
         await it.prepare(wish(prompt="a fox"))
     encoder.breaks, encoder.away = False, True
-    waiting = asyncio.create_task(it.prepare(wish(prompt="a fox")))
-    await until(lambda: encoder.asked["a fox"] > 2, "it asks again")
+    with pytest.raises(StageUnavailable, match="prompt encoder: no encoder"):
+        await it.prepare(wish(prompt="a fox"))
     encoder.away = False
-    assert not (await waiting).verdict.blocked
+    assert not (await it.prepare(wish(prompt="a fox"))).verdict.blocked
+    assert encoder.asked["a fox"] == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -237,6 +238,7 @@ def test_abort_while_finishing_says_nothing_more(build: Build, heard: Heard) -> 
 
 def test_a_render_that_is_asked_to_leave_ends_its_pass_first(build: Build, heard: Heard) -> None:
     decoder = Held()
+    decoder.finish_may_end.set()
     engine = build(decoder, 1)
     engine.start()
     engine.add(spec("a", 3))
@@ -544,3 +546,65 @@ def test_a_dead_engine_tells_everyone_and_takes_nobody(heard: Heard) -> None:
     assert heard.last("a").error == engine.error == "LookupError: a bug"
     assert not engine.add(spec("b"))
     engine.stop()
+
+
+def alone(render_id: str, checkpoint: bytes | None = None) -> RenderSpec:
+    return replace(spec(render_id, checkpoint=checkpoint), alone=True)
+
+
+class Widths(PacedDecoder):
+    """Who shared each pass."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0)
+        self.passes: list[str] = []
+
+    def step(self, batch: Sequence[Render]) -> None:
+        self.passes.append(" ".join(render.spec.render_id for render in batch))
+        super().step(batch)
+
+
+def test_a_render_that_is_tried_alone_shares_its_first_pass_with_none(
+    build: Build, heard: Heard
+) -> None:
+    decoder = Widths()
+    engine = build(decoder, 4)
+    engine.add(spec("a"))
+    engine.add(alone("b"))
+    assert (heard.of("a"), heard.of("b")) == ("accepted", ""), "not before its turn"
+    engine.step()
+    assert (heard.of("a"), heard.of("b")) == ("accepted", "accepted pass")
+    engine.step()
+    assert decoder.passes == ["b", "a b"]
+
+
+def test_pixels_are_made_alone_where_that_is_asked_for(build: Build, heard: Heard) -> None:
+    decoder = Held()
+    decoder.pass_may_end.set()
+    engine = build(decoder, 4)
+    engine.add(spec("a"))
+    for _ in range(3):
+        engine.step()
+    final = heard.updates[-1].checkpoint
+    assert decoder.in_finish.wait(PATIENCE_SECONDS)
+    engine.add(alone("b", final))
+    engine.start()
+    engine.add(spec("c"))
+    assert heard.of("b") == "", "pixels are in the making"
+    decoder.finish_may_end.set()
+    heard.wait_for(UpdateKind.DONE, "b")
+    heard.wait_for(UpdateKind.DONE, "c")
+    said = [(u.render_id, u.kind) for u in heard.updates if u.kind is not UpdateKind.ACCEPTED]
+    assert said.index(("b", UpdateKind.DONE)) < said.index(("c", UpdateKind.PASS))
+
+
+def test_a_pass_that_does_not_end_shows(build: Build) -> None:
+    decoder = Held()
+    engine = build(decoder, 1)
+    assert engine.stuck_seconds == 0.0
+    engine.start()
+    engine.add(spec("a"))
+    assert decoder.in_pass.wait(PATIENCE_SECONDS)
+    engine.abort("a")
+    assert engine.stuck_seconds > 0.0, "also when no caller waits for it any more"
+    decoder.pass_may_end.set()
