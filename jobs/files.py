@@ -34,10 +34,12 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class FileRoom:
-    """How many VISION files of a tenant there may be at once, and of how many bytes together."""
+    """How many VISION files of a tenant there may be at once, and of how many bytes together.
+    newcomer_bytes: of one that never asked for a picture."""
 
     files: int = 2**31
     bytes: int = 2**62
+    newcomer_bytes: int = 2**62
 
 
 UNLIMITED = FileRoom()

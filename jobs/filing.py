@@ -33,6 +33,11 @@ def _check_room(connection: Connection, file: StoredFile, room: FileRoom, now: f
     """Uploads of one tenant take turns, so that it is exact."""
     if connection.dialect.name == "postgresql":
         connection.execute(sql.LOCK_FILES, {"tenant": file.tenant})
+    if (
+        room.newcomer_bytes < room.bytes
+        and connection.execute(sql.KNOWN_TENANT, {"tenant": file.tenant}).first() is None
+    ):
+        room = replace(room, bytes=room.newcomer_bytes)
     row = connection.execute(sql.FILES_KEPT, {"tenant": file.tenant, "now": now}).one()
     if row.files + 1 > room.files or row.bytes + file.bytes > room.bytes:
         raise FilesFull(room, int(row.files), int(row.bytes))

@@ -17,7 +17,7 @@ from jobs.job import Job
 from jobs.ledger import Asking, Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
 from jobs.ledger_thread import SUBMITS, LedgerThread, read_batch, write_batch
 from jobs.limit_levels import LimitLevel
-from jobs.request import ImageRequest, Tenant
+from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.settling import Finish
 from jobs.submitting import Submit
@@ -204,6 +204,10 @@ class AsyncLedger:
     def url_secret(self) -> bytes:
         """See Keys.url_secret. Blocks: call it at the start."""
         return self._ledger.accounts.url_secret()
+
+    async def check_admission(self, enquiry: Enquiry) -> None:
+        """See Ledger."""
+        await self._reads.ask(partial(self._ledger.check_admission, enquiry))
 
     async def standing(self, tenant: Tenant, lane: str) -> Standing:
         """See Ledger."""

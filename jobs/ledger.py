@@ -23,7 +23,7 @@ from jobs.costs import ImageCost
 from jobs.files import UNLIMITED, FileRoom, StoredFile
 from jobs.job import Job, RenderState
 from jobs.limit_levels import LimitLevel
-from jobs.request import ImageRequest, Tenant
+from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.tiers import Tier
 
@@ -409,6 +409,10 @@ class Ledger(Protocol):
     def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
         """Position and ETA of those that wait or run; what is known of the lane may be a second
         old. As cheap for thousands as for one."""
+
+    def check_admission(self, enquiry: Enquiry) -> None:
+        """Whether `submit` would take another order, as far as reads can tell. Raises NotYetOpen;
+        and QuotaExceeded or QueueFull for what cannot be a retry."""
 
     def standing(self, tenant: Tenant, lane: str) -> Standing:
         """What the tenant has used of what its tier allows. Zeros for one that never asked."""

@@ -33,6 +33,29 @@ def job_to_reattach(connection: Connection, request: ImageRequest, now: float) -
     return _to_rejoin(rows, now)
 
 
+def finds_a_job(
+    connection: Connection, tenant: str, key: str | None, body_hash: str | None, now: float
+) -> bool:
+    """Whether `job_to_reattach` would find one, or refuse another body: for a key alone, before the
+    body is read, whether it might. Changes nothing."""
+    if key is not None:
+        row = run(connection, sql.BY_KEY, {"tenant": tenant, "key": key}).first()
+        if row is None or row.created_at <= now - _KEY_SECONDS:
+            return False
+        other = body_hash is not None and row.body_hash != body_hash
+        return other or _still_answers(row)
+    where = {"tenant": tenant, "body_hash": body_hash}
+    rows = connection.execute(
+        sql.BY_BODY, {**where, "since": now - _RETRY_SECONDS, "limit": _EQUAL_JOBS}
+    ).all()
+    return _to_rejoin(rows, now) is not None
+
+
+def _still_answers(row: Any) -> bool:
+    """One that nobody waited for was cancelled unanswered: the retry still wants its picture."""
+    return row.state not in ("cancelled", "expired") and not row.cancel_requested
+
+
 def _to_rejoin(rows: Sequence[Any], now: float) -> str | None:
     """Of jobs with the body of a retry, newest first, the one to answer it with: one without an
     answer before one whose answer may be lost, one that is watched before one that was given up.
@@ -65,8 +88,7 @@ def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | 
             raise IdempotencyMismatch(
                 f"Idempotency-Key {request.idempotency_key!r} was used with another body"
             )
-        # One that nobody waited for was cancelled unanswered: the retry still wants its picture.
-        if row.state not in ("cancelled", "expired") and not row.cancel_requested:
+        if _still_answers(row):
             return str(row.id)
     connection.execute(sql.DROP_KEY, {"id": row.id})
     return None

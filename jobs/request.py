@@ -80,3 +80,17 @@ class ImageRequest:
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""
         return (self.seed + index) % 2**63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enquiry:
+    """What is known of an order that is not submitted yet. lane: whose queue it would join; None:
+    none, it is no order. key: its Idempotency-Key. retry: it says that it is one. images: at least
+    so many. body_hash: None before the body was read."""
+
+    tenant: Tenant
+    lane: str | None
+    key: str | None = None
+    retry: bool = False
+    images: int = 1
+    body_hash: str | None = None

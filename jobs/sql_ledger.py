@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from jobs import statements as sql
 from jobs.accounts import Accounts, open_accounts
+from jobs.admission import check_admission
 from jobs.attempts import LetGo, give_back
 from jobs.claiming import Claim, claim_jobs
 from jobs.costs import KINDS_READ, ImageCost
@@ -55,7 +56,7 @@ from jobs.passed_over import PassedOver
 from jobs.queue_length import Queues
 from jobs.quota_days import QuotaDays
 from jobs.records import load_job, load_jobs, lock_jobs, store_job, store_jobs
-from jobs.request import ImageRequest, Tenant
+from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.rows import request_to_json
 from jobs.settling import Finish
@@ -380,6 +381,12 @@ class SqlLedger:
             renders = connection.execute(sql.RENDERS_OF, where).scalar_one()
             newcomer = is_newcomer(connection, tenant)
             return Standing(usage, int(queued), int(renders), newcomer)
+
+    def check_admission(self, enquiry: Enquiry) -> None:
+        """See Ledger."""
+        tier = self.tiers.get(enquiry.tenant.tier, DEFAULT_TIER)
+        with self._read() as connection:
+            check_admission(connection, enquiry, tier, self._days, self._now(connection))
 
     def _newcomer(self, tenant: Tenant) -> bool:
         with self._read() as connection:

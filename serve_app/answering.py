@@ -20,20 +20,17 @@ from jobs.job import Job, Render, RenderState
 from jobs.ledger import (
     LedgerError,
     LedgerUnavailable,
-    NotYetOpen,
-    QueueFull,
-    QuotaExceeded,
     Submission,
 )
-from jobs.request import ImageRequest
+from jobs.request import ImageRequest, Tenant
 from serve_app import answer_wire, wire
 from serve_app.accept_line import LineFull
+from serve_app.admission import REFUSALS, refusal
 from serve_app.errors import (
     ApiError,
     LineIsFull,
     StillQueued,
     job_problem,
-    queue_is_full,
     render_problem,
 )
 from serve_app.job_wire import job_body
@@ -42,7 +39,6 @@ from serve_app.links import root_path
 from serve_app.parts import Parts, error_response, json_response, parts_of
 from serve_app.pictures import finished, picture_b64, preview_b64, urls
 from serve_app.sse import EventStream, disconnected, frame
-from serve_app.temporary_refusal import temporary_refusal
 
 CLIENT_CLOSED = 499
 
@@ -100,14 +96,9 @@ async def submit(parts: Parts, request: ImageRequest) -> Submission:
             return await parts.ledger.submit(request)
     except LineFull:
         raise LineIsFull from None
-    except (QuotaExceeded, QueueFull, NotYetOpen) as error:
-        refusal = temporary_refusal(error, request, parts.limits.of(request.tier))
-        if refusal is not None:
-            raise refusal from None
-        if not isinstance(error, QueueFull):
-            raise
-        outlook = await parts.ledger.outlook(error.first_job_id)
-        raise queue_is_full(error, outlook.eta_seconds) from None
+    except REFUSALS as error:
+        tenant = Tenant(request.tenant, request.tier)
+        raise await refusal(parts, error, tenant, request.n) from None
 
 
 def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str]) -> Response:

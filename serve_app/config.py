@@ -66,7 +66,8 @@ class ClusterConfig(Section):
 
     def tier_promises(self) -> dict[str, Tier]:
         """The tiers as the ledger takes them."""
-        return {name: Tier(**section.model_dump()) for name, section in self.tiers.items()}
+        kept_here = {"newcomer_files_bytes"}
+        return {name: Tier(**t.model_dump(exclude=kept_here)) for name, t in self.tiers.items()}
 
     def marks(self) -> tuple[Mark, ...]:
         """When limits are tightened, and how."""

@@ -40,6 +40,8 @@ from serve_app.errors import (
 from serve_app.inputs import Inputs
 from serve_app.prices import Prices
 from serve_app.readiness import Readiness
+from serve_app.refused import Refused
+from serve_app.remote_images import RemoteImages
 from serve_app.sections import LimitsSection
 from serve_app.watch import JobWatch
 
@@ -63,7 +65,8 @@ class Parts:
     a request will cost. heat: of the lane. limits: what heat does to the tiers. can: what the
     family that draws is able to. polls: of each tenant. refusals: orders of each tenant that were
     not valid. strangers: requests of each address that nobody vouched for. line: before the
-    ledger. inputs: pictures that clients send. readiness: of the ledger."""
+    ledger. inputs: pictures that clients send. readiness: of the ledger. refused: whose orders
+    were, by their limits, lately. remote_images: those behind URLs."""
 
     config: ClusterConfig
     ledger: AsyncLedger
@@ -81,6 +84,8 @@ class Parts:
     refusals: Buckets = field(default_factory=Buckets)
     strangers: Buckets = field(default_factory=Buckets)
     line: AcceptLine = field(default_factory=AcceptLine)
+    refused: Refused = field(default_factory=Refused)
+    remote_images: RemoteImages = field(default_factory=RemoteImages)
 
 
 def parts_of(request: Request) -> Parts:

@@ -247,7 +247,7 @@ class TierSection(Section):
     """How a class of tenants is served; a limit that is null or missing is none. See jobs.tiers.
 
     rollout: off, on, or a percent of the tier's tenants: `paid first, free two days later` is an
-    edit of this number.
+    edit of this number. newcomer_files_bytes: of files that a tenant keeps before its first order.
     """
 
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -255,6 +255,7 @@ class TierSection(Section):
     concurrent_renders: Count | None = None
     queued_jobs: Count | None = None
     rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
+    newcomer_files_bytes: Count = 64 * 2**20
 
 
 class TighteningSection(Section):

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from starlette.datastructures import UploadFile
 
@@ -15,7 +16,7 @@ from engine.region import scattered
 from jobs.blobs import BlobMissing
 from jobs.job import Job, Render, RenderState
 from jobs.job_ids import parse_image_id
-from jobs.request import ImageRequest, SourceImage
+from jobs.request import ImageRequest, SourceImage, Tenant
 from serve_app.data_urls import data_of, is_data_url
 from serve_app.edit_wire import (
     EditBody,
@@ -25,8 +26,7 @@ from serve_app.edit_wire import (
     strength_of,
     with_source,
 )
-from serve_app.errors import ImageExpired, InvalidRequest, NotFound
-from serve_app.fetching import Unfetchable, fetch
+from serve_app.errors import ImageExpired, NotFound
 from serve_app.forms import content
 from serve_app.parts import Parts
 from serve_app.pictures import picture
@@ -36,6 +36,7 @@ DAY_SECONDS = 86_400.0
 FILE_ID = re.compile(r"file-[0-9a-f]{32}")
 
 Given = UploadFile | ImageRef
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +50,66 @@ class Found:
     tokens: bytes | None = None
 
 
+class ToFetch(Exception):
+    """Pictures are behind these URLs: by role, each with the name that the client knows it by."""
+
+    def __init__(self, urls: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(urls)
+        self.urls = urls
+
+
+async def in_turn(
+    parts: Parts, tenant: Tenant, prepare: Callable[[Mapping[str, bytes]], Awaitable[T]]
+) -> T:
+    """What `prepare` makes of pictures that were fetched, at first of none, when it is the tenant's
+    turn. It raises ToFetch when it needs some: these come before the next turn, in which it begins
+    anew. Raises LineIsFull, InvalidRequest."""
+    weight, remote = parts.config.tiers[tenant.tier].weight, parts.config.limits.remote_images
+    try:
+        async with parts.inputs.turn(tenant.id, weight):
+            return await prepare({})
+    except ToFetch as missing:
+        urls = missing.urls
+    async with (
+        parts.remote_images.fetched(tenant.id, urls, remote) as fetched,
+        parts.inputs.turn(tenant.id, weight),
+    ):
+        return await prepare(fetched)
+
+
+async def find_all(
+    parts: Parts,
+    tenant: str,
+    given: Mapping[str, Given],
+    params: Mapping[str, str],
+    fetched: Mapping[str, bytes],
+) -> dict[str, Found]:
+    """The pictures by role. Raises ToFetch for those that must be fetched and were not, and what
+    `find` does."""
+    urls = {
+        role: (params[role], one.image_url)
+        for role, one in given.items()
+        if isinstance(one, ImageRef) and one.image_url and not is_data_url(one.image_url)
+    }
+    if urls.keys() - fetched.keys():
+        raise ToFetch(urls)
+    return {
+        role: Found(fetched[role])
+        if role in fetched
+        else await find(parts, tenant, one, params[role])
+        for role, one in given.items()
+    }
+
+
 async def find(parts: Parts, tenant: str, given: Given, param: str) -> Found:
-    """The picture. Raises InvalidRequest, NotFound, ImageExpired, naming `param`."""
+    """A picture that needs not be fetched. Raises InvalidRequest, NotFound, ImageExpired, naming
+    `param`."""
     if isinstance(given, UploadFile):
         return Found(await content(given, param, parts.config.limits))
     if given.file_id is not None:
         return await _by_id(parts, tenant, given.file_id, param)
-    url, limits = given.image_url or "", parts.config.limits
-    if is_data_url(url):
-        return Found(await asyncio.to_thread(data_of, url, param, limits.image_bytes))
-    try:
-        return Found(await fetch(url, limits.remote_images))
-    except Unfetchable as problem:
-        message = f"Invalid value for '{param}': {problem}."
-        raise InvalidRequest(message, param=param, code="invalid_image_url") from None
+    url, most_bytes = given.image_url or "", parts.config.limits.image_bytes
+    return Found(await asyncio.to_thread(data_of, url, param, most_bytes))
 
 
 async def own_image(parts: Parts, tenant: str, image_id: str) -> tuple[Job, Render]:

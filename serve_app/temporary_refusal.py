@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from autoscaling.temporary_limits import Temporary
 from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
-from jobs.request import ImageRequest
 from serve_app.errors import NO_RETRY, WORTH_WAITING_SECONDS, ApiError, NotOpen
 from serve_app.limits import ratelimit_headers, temporary_headers, whole_seconds
 
@@ -18,22 +17,22 @@ class TemporaryLimit(ApiError):
 
 
 def temporary_refusal(
-    error: LedgerError, request: ImageRequest, temporary: Temporary | None
+    error: LedgerError, tenant: str, n: int, temporary: Temporary | None
 ) -> ApiError | None:
-    """The refusal, with the usual limit and the soonest time at which it may hold again; None when
-    the usual limits refuse the request, too."""
+    """The refusal of n images, with the usual limit and the soonest time at which it may hold
+    again; None when the usual limits refuse them, too."""
     if temporary is None:
         return None
     usual, seconds = temporary.usual, temporary.eases_in_seconds
     headers = temporary_headers(temporary)
     match error:
-        case QuotaExceeded(usage=usage) if _fits(usage.used + request.n, usual.images_per_day):
+        case QuotaExceeded(usage=usage) if _fits(usage.used + n, usual.images_per_day):
             what, limit, usually = "images a day", usage.limit, usual.images_per_day
             seconds = min(seconds, usage.resets_in_seconds)
             headers |= ratelimit_headers(usage)
         case QueueFull() if _fits(error.limit + 1, usual.queued_jobs):
             what, limit, usually = "waiting jobs", error.limit, usual.queued_jobs
-        case NotYetOpen() if usual.open_to(request.tenant):
+        case NotYetOpen() if usual.open_to(tenant):
             headers["retry-after"] = str(whole_seconds(seconds))
             message = "Temporary limits: new accounts come in step by step while much is waiting."
             return NotOpen(f"{message} Try again in {whole_seconds(seconds)} s.", headers=headers)

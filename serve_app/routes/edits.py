@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app import edit_wire, wire
+from serve_app.admission import check_order, check_read
 from serve_app.answering import respond
 from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, on_disk, read_form
 from serve_app.parts import Parts, fresh_seed, orderer_of, parts_of
-from serve_app.sources import Given, find, with_canvas
+from serve_app.sources import Given, find_all, in_turn, with_canvas
 
 router = APIRouter()
 
@@ -44,22 +45,26 @@ async def edits(request: Request) -> Response:
     tenant = await orderer_of(request)
     wishes = wire.parse_wishes(request.headers)
     asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
-    weight = parts.config.tiers[tenant.tier].weight
+    await check_order(parts, tenant, wishes)
     receiving = _form if is_form(request) else _json
     async with (
         parts.inputs.arriving(tenant.id, is_large(request, parts.config.limits)),
         receiving(request, parts) as read,
-        parts.inputs.turn(tenant.id, weight),
     ):
-        edit = await read()
-        accepted = edit_wire.edit_request(edit.body, edit.body.prompt, asked)
-        found = {
-            role: await find(parts, tenant.id, given, edit.params[role])
-            for role, given in edit.pictures.items()
-        }
-        accepted = await with_canvas(parts, accepted, edit.body, found, edit.params)
-    accepted = replace(accepted, body_hash=edit.body_hash)
-    return await respond(request, wire.order_of(edit.body, accepted))
+        order = await in_turn(parts, tenant, lambda fetched: _order(parts, asked, read, fetched))
+    return await respond(request, order)
+
+
+async def _order(
+    parts: Parts, asked: wire.Asked, read: _Read, fetched: Mapping[str, bytes]
+) -> wire.Order:
+    """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
+    tenant, edit = asked.tenant, await read()
+    accepted = edit_wire.edit_request(edit.body, edit.body.prompt, asked)
+    await check_read(parts, tenant, asked.wishes, edit.body_hash, accepted.n)
+    found = await find_all(parts, tenant.id, edit.pictures, edit.params, fetched)
+    accepted = await with_canvas(parts, accepted, edit.body, found, edit.params)
+    return wire.order_of(edit.body, replace(accepted, body_hash=edit.body_hash))
 
 
 @asynccontextmanager
@@ -111,6 +116,7 @@ async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
     async with on_disk(request, limits, most_bytes) as file:
 
         async def read() -> _Edit:
+            await file.seek(0)
             raw = await file.read()
             body = await asyncio.to_thread(edit_wire.parse_edit, raw, limits.body_bytes)
             edit_wire.check_images(len(body.images), "images", parts.can)

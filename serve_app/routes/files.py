@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from jobs.blobs import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
+from serve_app.admission import check_upload
 from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, read_form
 from serve_app.parts import charge_rows, json_response, parts_of, poller_of
@@ -30,6 +31,7 @@ async def create(request: Request) -> Response:
     tenant = await poller_of(request)
     parts = parts_of(request)
     config = parts.config
+    await check_upload(parts, tenant)
     if not is_form(request):
         raise InvalidRequest("Send a file as multipart/form-data.", code="invalid_form")
     async with (
@@ -50,7 +52,11 @@ async def create(request: Request) -> Response:
                 (picture.width, picture.height),
                 life_seconds,
                 filename=_filename(upload.filename),
-                room=FileRoom(config.limits.files, config.limits.files_bytes),
+                room=FileRoom(
+                    config.limits.files,
+                    config.limits.files_bytes,
+                    config.tiers[tenant.tier].newcomer_files_bytes,
+                ),
             )
     return json_response(_file(stored))
 

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.job import Job, Render
 from jobs.job_ids import parse_image_id
 from serve_app import edit_wire, wire
+from serve_app.admission import check_order, check_read
 from serve_app.answering import respond
 from serve_app.forms import is_large, on_disk
 from serve_app.job_wire import image_body, listed
-from serve_app.parts import charge_rows, fresh_seed, json_response, orderer_of, parts_of, poller_of
+from serve_app.parts import (
+    Parts,
+    charge_rows,
+    fresh_seed,
+    json_response,
+    orderer_of,
+    parts_of,
+    poller_of,
+)
 from serve_app.pictures import finished, url
-from serve_app.sources import drawn, find, finished_image, own_image, with_canvas
+from serve_app.sources import drawn, find_all, finished_image, in_turn, own_image, with_canvas
 
 
 class _ImageId(StringConvertor):
@@ -45,26 +55,37 @@ async def tweaks(request: Request, image_id: str) -> Response:
     wishes = wire.parse_wishes(request.headers)
     asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
     edit_wire.check_images(1, "id", parts.can)
+    await check_order(parts, tenant, wishes)
     most_bytes = limits.body_bytes + limits.image_bytes * 4 // 3 + 4
-    weight = parts.config.tiers[tenant.tier].weight
     async with (
         parts.inputs.arriving(tenant.id, is_large(request, limits)),
         on_disk(request, limits, most_bytes) as file,
-        parts.inputs.turn(tenant.id, weight),
     ):
-        raw = await file.read()
-        job, render = await own_image(parts, tenant.id, image_id)
-        body, prompt = await asyncio.to_thread(
-            edit_wire.parse_tweak, raw, job.request, limits.body_bytes
+        order = await in_turn(
+            parts, tenant, lambda fetched: _order(parts, asked, image_id, file, fetched)
         )
-        accepted = edit_wire.edit_request(body, prompt, asked)
-        found = {"image": await drawn(parts, job, render, image_id)}
-        if body.mask is not None:
-            found["mask"] = await find(parts, tenant.id, body.mask, "mask")
-        params = {"image": "id", "mask": "mask"}
-        accepted = await with_canvas(parts, accepted, body, found, params)
+    return await respond(request, order)
+
+
+async def _order(
+    parts: Parts, asked: wire.Asked, image_id: str, file: UploadFile, fetched: Mapping[str, bytes]
+) -> wire.Order:
+    """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
+    tenant = asked.tenant
+    await file.seek(0)
+    raw = await file.read()
+    job, render = await own_image(parts, tenant.id, image_id)
+    most_bytes = parts.config.limits.body_bytes
+    body, prompt = await asyncio.to_thread(edit_wire.parse_tweak, raw, job.request, most_bytes)
+    accepted = edit_wire.edit_request(body, prompt, asked)
     body_hash = await asyncio.to_thread(edit_wire.json_hash, f"tweaks {image_id}", raw)
-    return await respond(request, wire.order_of(body, replace(accepted, body_hash=body_hash)))
+    await check_read(parts, tenant, asked.wishes, body_hash, accepted.n)
+    params = {"image": "id", "mask": "mask"}
+    masks = {} if body.mask is None else {"mask": body.mask}
+    found = await find_all(parts, tenant.id, masks, params, fetched)
+    found["image"] = await drawn(parts, job, render, image_id)
+    accepted = await with_canvas(parts, accepted, body, found, params)
+    return wire.order_of(body, replace(accepted, body_hash=body_hash))
 
 
 @router.get("/v1/images/{image_id:image}")
