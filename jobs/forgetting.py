@@ -37,11 +37,12 @@ class Forgetting:
     now: float
 
     def ripe(self, row: Row[Any]) -> bool:
-        """Whether this job of the lane is old enough."""
+        """Whether this job of the lane is old enough. One that has not ended never is."""
+        if row.finished_at is None:
+            return False
         if self.step is Step.KEYS:
             return bool(row.created_at <= self.now - self.kept.idempotency_seconds)
-        seconds = getattr(self.kept, f"{self.step}_seconds")
-        return row.finished_at is not None and bool(row.finished_at <= self.now - seconds)
+        return bool(row.finished_at <= self.now - getattr(self.kept, f"{self.step}_seconds"))
 
 
 def anything_aged(connection: Connection, what: Forgetting) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobs import statements as sql
+from jobs.job import TERMINAL
 from jobs.ledger import IdempotencyMismatch
 from jobs.prepared import run
 from jobs.request import ImageRequest
@@ -18,7 +19,7 @@ _LOST_SECONDS = 10.0
 """So long after an answer a retry means that it was lost on its way: bytes lie in the buffers of
 kernels and proxies, and only the client knows what arrived. The SDK pauses 8 seconds at most."""
 _EQUAL_JOBS = 100  # so many of one body are looked at
-_KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long
+_KEY_SECONDS = 86_400.0  # an Idempotency-Key is remembered this long, and until its job has ended
 
 
 def job_to_reattach(connection: Connection, request: ImageRequest, now: float) -> str | None:
@@ -83,7 +84,7 @@ def _by_key(connection: Connection, request: ImageRequest, now: float) -> str | 
     ).first()
     if row is None:
         return None
-    if row.created_at > now - _KEY_SECONDS:
+    if row.created_at > now - _KEY_SECONDS or row.state not in TERMINAL:
         if row.body_hash != request.body_hash:
             raise IdempotencyMismatch(
                 f"Idempotency-Key {request.idempotency_key!r} was used with another body"

@@ -9,7 +9,8 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Seconds after a job's end; for idempotency keys, after its arrival (at most a day counts)."""
+    """Seconds after a job's end; for idempotency keys, after its arrival (at most a day
+    counts), but never before its end."""
 
     previews_seconds: float = 3_600.0
     images_seconds: float = 604_800.0

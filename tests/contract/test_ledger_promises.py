@@ -186,6 +186,7 @@ def test_a_key_is_free_again_after_a_day_or_a_cancel(ledger: Ledger, clock: Cloc
     ledger.cancel(first.id)
     second = ledger.submit(asked)
     assert (second.reattached, second.job.id != first.id) == (False, True)
+    ledger.cancel(second.job.id)
     clock.now += 86_401
     third = ledger.submit(wish(idempotency_key="k1", body_hash="bb"))
     assert not third.reattached

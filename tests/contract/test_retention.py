@@ -145,7 +145,7 @@ async def test_jobs_that_have_not_ended_stay(
 ) -> None:
     waiting = ledger.submit(wish(watched=False, deadline_seconds=1e6)).job
     clock.now += 10_000
-    assert await collector.turn(), "only its key is too old"
+    assert not await collector.turn(), "its key, too"
     assert ledger.get(waiting.id) is not None
     assert not await collector.turn()
 
@@ -244,3 +244,22 @@ async def test_numbers_that_come_again_are_not_taken_for_done(
             pass
         assert ledger.get(job.id) is None
     assert len(files(tmp_path / "blobs")) == 3, "those of the erased job, which nobody cleared here"
+
+
+@pytest.mark.parametrize("waits_seconds", [51, 90_000], ids=["as retention says", "a day"])
+async def test_the_key_of_a_live_job_is_never_forgotten(
+    ledger: Ledger, clock: Clock, collector: Collector, waits_seconds: int
+) -> None:
+    once = wish(idempotency_key="once", watched=False, deadline_seconds=1e6)
+    job = ledger.submit(once).job
+    clock.now += waits_seconds
+    await collector.turn()
+    again = ledger.submit(once)
+    assert (again.job.id, again.reattached) == (job.id, True)
+    held = claim_one(ledger)
+    clock.now += LEASE_SECONDS / 2
+    await collector.turn()
+    assert ledger.submit(once).job.id == job.id
+    ledger.finish_render(held.id, held.fence, 0, picture())
+    await collector.turn()
+    assert not ledger.submit(once).reattached
