@@ -21,6 +21,13 @@ BOOT = (
 )
 
 
+def command(module: str, argument: str, *, isolated: bool) -> list[str]:
+    """What runs `main(argument)` of a module; isolated: without the environment and the site
+    packages' start-up code."""
+    options = ["-I", "-S"] if isolated else []
+    return [sys.executable, *options, "-c", BOOT, module, argument, *PATH]
+
+
 class ChildProcess:
     """Runs `main(argument)` of a module; one thread uses it at a time.
 
@@ -30,10 +37,9 @@ class ChildProcess:
     """
 
     def __init__(self, module: str, argument: str = "", *, isolated: bool) -> None:
-        options = ["-I", "-S"] if isolated else []
         environment: Mapping[str, str] | None = {} if isolated else None
         self._process = subprocess.Popen(
-            [sys.executable, *options, "-c", BOOT, module, argument, *PATH],
+            command(module, argument, isolated=isolated),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if isolated else None,

@@ -1,7 +1,8 @@
-"""Pictures of strangers: decoded in another process that may crash, and that little is lost with.
+"""Untrusted pictures: each is decoded in a process of its own, which may crash or be taken over.
 
-Blocking; call it from a thread. Each of its threads owns one warm child (engine.untrusted.child),
-so that a child dies with its thread, and replaces it when it was killed or fell over.
+Blocking; call it from a thread. Each of its threads owns one warm server (engine.untrusted.child)
+that forks a child for each call, so that all die with the thread, and replaces it after a call that
+failed.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import struct
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.child_process import ChildProcess
+from engine.fork_server import ForkServer
 from engine.untrusted.budget import Budget, Field, Refused
 from engine.untrusted.frames import Head, Message, receive, send
 from engine.untrusted.kinds import Size
@@ -52,7 +53,7 @@ class Canvas:
 
 
 class Intake:
-    """workers: pictures decoded at once, a process each. RuntimeError when a child cannot start.
+    """workers: pictures decoded at once. RuntimeError when a picture cannot be decoded at all.
 
     Whoever makes one closes it.
     """
@@ -60,10 +61,10 @@ class Intake:
     def __init__(self, *, workers: int = 1, budget: Budget = BUDGET) -> None:
         self._budget = budget
         self._mine = threading.local()
-        self._children: set[_Child] = set()
+        self._servers: set[_Server] = set()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="intake")
         try:
-            self._threads.submit(self._child).result()
+            self._threads.submit(self._server).result()
         except BaseException:
             self._threads.shutdown()
             raise
@@ -92,14 +93,14 @@ class Intake:
         return self._ask(head, given, partial(_read_canvas, size, small_size, cells))
 
     def pids(self) -> tuple[int, ...]:
-        """Of the children that are alive now."""
-        return tuple(child.pid for child in tuple(self._children) if child.alive)
+        """Of the servers that are alive now."""
+        return tuple(child.pid for child in tuple(self._servers) if child.alive)
 
     def close(self) -> None:
         """Let calls under way end, then end the children."""
         self._threads.shutdown()
-        while self._children:
-            self._children.pop().kill()
+        while self._servers:
+            self._servers.pop().kill()
 
     def _ask(self, head: Head, files: Mapping[str, bytes], read: Callable[[Message], T]) -> T:
         for name, data in files.items():
@@ -110,10 +111,10 @@ class Intake:
                 )
                 raise Refused(name, "image_too_large", reason)
         request = {**head, "fields": list(files)}
-        return self._threads.submit(self._in_child, request, [*files.values()], read).result()
+        return self._threads.submit(self._in_server, request, [*files.values()], read).result()
 
-    def _in_child(self, head: Head, parts: list[bytes], read: Callable[[Message], T]) -> T:
-        child = self._child()
+    def _in_server(self, head: Head, parts: list[bytes], read: Callable[[Message], T]) -> T:
+        child = self._server()
         try:
             return read(child.ask(head, parts, self._budget))
         except Refused:
@@ -124,39 +125,40 @@ class Intake:
             reason = f"the {field} is broken or takes too much to decode: the decoder gave up"
             raise Refused(field, "broken_image", reason) from None
 
-    def _child(self) -> _Child:
+    def _server(self) -> _Server:
         """This thread's own; a new one when it died since."""
-        child: _Child | None = getattr(self._mine, "child", None)
+        child: _Server | None = getattr(self._mine, "server", None)
         if child is not None and child.alive:
             return child
         if child is not None:
             self._bury(child)
-        child = self._mine.child = _Child(self._budget)
-        self._children.add(child)
+        child = self._mine.server = _Server(self._budget)
+        self._servers.add(child)
         return child
 
-    def _bury(self, child: _Child) -> None:
-        self._children.discard(child)
+    def _bury(self, child: _Server) -> None:
+        self._servers.discard(child)
         child.kill()
 
 
-class _Child(ChildProcess):
-    """One process; used by one thread. RuntimeError when it does not start."""
+class _Server(ForkServer):
+    """Used by one thread. RuntimeError when its children cannot decode."""
 
     def __init__(self, budget: Budget) -> None:
-        super().__init__("engine.untrusted.child", json.dumps(asdict(budget)), isolated=True)
+        super().__init__("engine.untrusted.child", json.dumps(asdict(budget)))
         try:
-            with self.within(START_SECONDS):
-                receive(self.answers, 0)
+            self.ask(
+                {"verb": "rehearse", "fields": []}, [], replace(budget, wall_seconds=START_SECONDS)
+            )
         except (OSError, EOFError, ValueError):
             self.kill()
             raise RuntimeError("the process that decodes pictures does not start") from None
 
     def ask(self, head: Head, parts: list[bytes], budget: Budget) -> Message:
         """OSError, EOFError or ValueError when it died, took too long or speaks nonsense."""
-        with self.within(budget.wall_seconds):
-            send(self.requests, head, parts)
-            return receive(self.answers, ANSWER_BYTES_PER_PIXEL * budget.pixels)
+        with self.child(budget.wall_seconds) as stream:
+            send(stream, head, parts)
+            return receive(stream, ANSWER_BYTES_PER_PIXEL * budget.pixels)
 
 
 def _read_normalised(answer: Message) -> tuple[bytes, int, int]:

@@ -1,18 +1,19 @@
-"""The process that decodes: locks itself in, then answers one picture after the other.
+"""The server that forks a child for each call, and the child: it locks itself in, decodes, ends.
 
-It has its three pipes and can open nothing more, no environment, no rights to gain, and little
-memory. Started and asked by engine.intake; dies with the thread that started it.
+A child has one socket and can open nothing more, no environment, no rights to gain, and little
+memory; the server, which may fork, reads nothing that a client has sent. Started and asked by
+engine.intake; dies with the thread that started it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
 import signal
-import sys
-import time
+import socket
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,28 +30,52 @@ from engine.untrusted.syscalls import confine
 NOBODY = 65534
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 PICTURES = 3
+FILES = 3
 
 
 def main(argument: str) -> None:
-    """argument: the budget as JSON. Requests on stdin, answers on stdout, until stdin ends."""
+    """argument: the budget as JSON. Standard input is a socket: each message on it ends the child
+    before and starts the next, to talk over the file descriptor that comes along; until it ends."""
     budget = Budget(**json.loads(argument))
     warnings.simplefilter("ignore")
     _rehearse(budget)
-    _lock_in(budget)
-    _rehearse(budget)  # a lock that keeps pictures out is noticed now
-    send(sys.stdout.buffer, {"ready": True})
+    _limit(budget, files=FILES + 1)
+    gc.freeze()  # pages that the collector does not write to are not copied for a child
+    control, child = socket.socket(fileno=0), 0
     while True:
-        try:
-            head, parts = receive(sys.stdin.buffer, PICTURES * budget.file_bytes)
-        except EOFError:
+        _, files, _, _ = socket.recv_fds(control, 1, 1)
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        if not files:
             return
-        _allow_cpu(budget.cpu_seconds)
-        send(sys.stdout.buffer, *answer(head, parts, budget))
+        child = _fork(files[0], budget)
+
+
+def _fork(file: int, budget: Budget) -> int:
+    child = os.fork()
+    if not child:
+        try:
+            _serve_one(file, budget)
+        finally:
+            os._exit(0)
+    os.close(file)
+    return child
+
+
+def _serve_one(file: int, budget: Budget) -> None:
+    """The child: one request on a socket, one answer."""
+    os.dup2(file, 0)  # in place of the server's own
+    os.close(file)
+    requests, answers = open(0, "rb", closefd=False), open(0, "wb", closefd=False)  # noqa: SIM115
+    _lock_in(budget)
+    head, parts = receive(requests, PICTURES * budget.file_bytes)
+    send(answers, *answer(head, parts, budget))
 
 
 def answer(head: Head, parts: list[bytes], budget: Budget) -> Message:
     """What is said to one request: pictures, or why there are none."""
-    verb: Callable[..., Message] = {"normalise": _normalise, "canvas": _canvas}[head["verb"]]
+    verb = VERBS[head["verb"]]
     try:
         return verb(head, dict(zip(head["fields"], parts, strict=True)), budget)
     except Refused as refused:
@@ -76,6 +101,18 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
+def _rehearsed(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
+    _rehearse(budget)  # a lock that keeps pictures out is noticed at the start
+    return {}, []
+
+
+VERBS: dict[str, Callable[..., Message]] = {
+    "rehearse": _rehearsed,
+    "normalise": _normalise,
+    "canvas": _canvas,
+}
+
+
 def _rehearse(budget: Budget) -> None:
     """Some pictures of each kind through everything: whatever loads late is loaded now."""
     exif, profile = Image.Exif(), ImageCms.ImageCmsProfile(SRGB).tobytes()
@@ -93,6 +130,12 @@ def _rehearse(budget: Budget) -> None:
 
 def _lock_in(budget: Budget) -> None:
     """Give up what a decoder does not need, for good where the system lets us."""
+    resource.setrlimit(resource.RLIMIT_CPU, (budget.cpu_seconds, budget.cpu_seconds))
+    confine(_limit(budget, files=FILES))
+
+
+def _limit(budget: Budget, files: int) -> ctypes.CDLL:
+    """What the server does without, too; files: that may be open."""
     if os.getuid() == 0:
         with suppress(OSError):  # a container without another user
             os.setgroups([])
@@ -103,16 +146,9 @@ def _lock_in(budget: Budget) -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # forgotten when the user changes
     for limit, most in (
         (resource.RLIMIT_AS, budget.memory_bytes),
-        (resource.RLIMIT_NOFILE, 3),
+        (resource.RLIMIT_NOFILE, files),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (most, most))
-    confine(libc)
-
-
-def _allow_cpu(seconds: int) -> None:
-    """For the picture to come; who takes more is killed."""
-    spent = int(time.process_time()) + 1
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, most))
+    return libc

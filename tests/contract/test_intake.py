@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from engine.intake import Budget, Intake, Refused
+from engine.untrusted.syscalls import ARCHITECTURES
+from tests.contract.ledger_kit import wait_until
 
 Array = npt.NDArray[np.uint8]
 RED, CLEAR, SOLID = (255, 0, 0), (0, 0, 0, 0), (0, 0, 0, 255)
@@ -229,26 +232,62 @@ def test_a_mask_that_marks_nothing_is_refused(intake: Intake) -> None:
         _canvas(intake, _file(_noise(128, 64)), _mask(128, 64, (0, 0, 9, 64)))
 
 
+def _child(intake: Intake, *seen: int) -> int:
+    """A child that is locked in: the one that waits, or for a moment the one that has answered."""
+    (server,) = intake.pids()
+    confined = "Seccomp:\t2" if platform.machine() in ARCHITECTURES else ""
+    found = list[int]()
+
+    def look() -> list[int]:
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        with suppress(OSError):
+            found[:] = [
+                int(pid)
+                for pid in children
+                if int(pid) not in seen and confined in Path(f"/proc/{pid}/status").read_text()
+            ]
+        return found
+
+    wait_until(look, "a child is locked in")
+    return found[0]
+
+
 def test_the_child_is_locked_in_and_ends_with_its_intake() -> None:
     intake = Intake()
-    (pid,) = intake.pids()
-    limits = Path(f"/proc/{pid}/limits").read_text()
-    rows = {line[:26].strip(): line[26:].split()[:2] for line in limits.splitlines()}
-    assert rows["Max address space"] == [str(Budget().memory_bytes)] * 2
-    assert rows["Max open files"] == ["3", "3"]
-    assert rows["Max file size"] == rows["Max core file size"] == ["0", "0"]
-    if os.getuid() == 0:
-        assert Path(f"/proc/{pid}").stat().st_uid != 0
-    status = Path(f"/proc/{pid}/status").read_text()
-    assert "NoNewPrivs:\t1" in status
-    if platform.machine() in ("x86_64", "aarch64"):
-        assert "Seccomp:\t2" in status
-    maps = Path(f"/proc/{pid}/maps").read_text()
-    assert "numpy" not in maps
-    assert "torch" not in maps
+    (server,) = intake.pids()
+    child = _child(intake)
+    for pid, files in ((server, "4"), (child, "3")):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        rows = {line[:26].strip(): line[26:].split()[:2] for line in limits.splitlines()}
+        assert rows["Max address space"] == [str(Budget().memory_bytes)] * 2
+        assert rows["Max open files"] == [files, files]
+        assert rows["Max file size"] == rows["Max core file size"] == ["0", "0"]
+        if os.getuid() == 0:
+            assert Path(f"/proc/{pid}").stat().st_uid != 0
+        assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert "numpy" not in maps
+        assert "torch" not in maps
+    assert rows["Max cpu time"] == [str(Budget().cpu_seconds)] * 2
+    gone = os.pidfd_open(child)
     intake.close()
     assert intake.pids() == ()
-    assert not Path(f"/proc/{pid}").exists()
+    assert not Path(f"/proc/{server}").exists()
+    assert select.select([gone], [], [], 30)[0], "the child outlives its server"
+    os.close(gone)
+
+
+def test_no_child_sees_two_pictures() -> None:
+    intake = Intake()
+    try:
+        servers, children = intake.pids(), [_child(intake)]
+        for _ in range(3):
+            assert intake.normalise(_file(_noise(8, 8))).width == 8
+            children.append(_child(intake, *children))
+        assert intake.pids() == servers
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children[:-1])
+    finally:
+        intake.close()
 
 
 def test_a_killed_child_is_a_refusal_and_the_next_caller_goes_on() -> None:
