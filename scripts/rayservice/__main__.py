@@ -14,6 +14,7 @@ from scripts.rayservice.crd import VENDORED, load_schema, pack, problems
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "k8s/rayservice.yaml"
+POLICIES = ROOT / "k8s/networkpolicy.yaml"
 CONFIG = ROOT / "configs/cluster.yaml"
 _BLOCK = re.compile(r"^( *)serveConfigV2: \|\n(?:(?:\1 +.*)?\n)*", re.MULTILINE)
 
@@ -41,10 +42,13 @@ def main() -> int:
         pack(options.crd)
     if not options.check:
         MANIFEST.write_text(generated(MANIFEST.read_text(), CONFIG.read_text()))
-    path = options.check or MANIFEST
-    found = problems(yaml.safe_load(path.read_text()), load_schema(options.crd))
-    print("\n".join(f"{path}: {one}" for one in found) or f"{path}: ok")
-    return 1 if found else 0
+    schema, wrong = load_schema(options.crd), False
+    for path in [options.check] if options.check else [MANIFEST, POLICIES]:
+        documents = yaml.safe_load_all(path.read_text())
+        found = [one for document in documents for one in problems(document, schema)]
+        print("\n".join(f"{path}: {one}" for one in found) or f"{path}: ok")
+        wrong = wrong or bool(found)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

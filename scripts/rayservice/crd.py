@@ -40,11 +40,43 @@ def pack(crd: Path, to: Path = VENDORED) -> None:
 
 def problems(manifest: object, schema: dict[str, Any]) -> list[str]:
     """`spec.rayClusterConfig.headGroupSpec: 'x' was unexpected`, for everything that is wrong."""
-    validator = jsonschema.Draft202012Validator(strict(schema, root=True))
+    policy = isinstance(manifest, dict) and manifest.get("kind") == "NetworkPolicy"
+    whole = network_policy(schema) if policy else strict(schema, root=True)
+    validator = jsonschema.Draft202012Validator(whole)
     return [
         f"{'.'.join(str(part) for part in error.absolute_path)}: {error.message[:300]}"
         for error in sorted(validator.iter_errors(manifest), key=lambda e: str(e.absolute_path))
     ]
+
+
+def network_policy(schema: dict[str, Any]) -> dict[str, Any]:
+    """The strict schema of Kubernetes' own NetworkPolicy (networking.k8s.io/v1), whose rules
+    KubeRay's schema holds, too."""
+    cluster = strict(schema)["properties"]["spec"]["properties"]["rayClusterConfig"]
+    rules = cluster["properties"]["networkPolicy"]["properties"]["head"]["properties"]
+    peer = rules["ingressRules"]["items"]["properties"]["from"]["items"]
+    kinds = {"type": "array", "items": {"enum": ["Ingress", "Egress"]}, "minItems": 1}
+    spec = {
+        "podSelector": peer["properties"]["podSelector"],
+        "policyTypes": kinds,
+        "ingress": rules["ingressRules"],
+        "egress": rules["egressRules"],
+    }
+    return _object(
+        apiVersion={"const": "networking.k8s.io/v1"},
+        kind={"const": "NetworkPolicy"},
+        metadata={"type": "object", "required": ["name"]},
+        spec={**_object(**spec), "required": ["podSelector", "policyTypes"]},
+    )
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def strict(schema: dict[str, Any], *, root: bool = False) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.rayservice.__main__ import CONFIG, MANIFEST, generated
+from scripts.rayservice.__main__ import CONFIG, MANIFEST, POLICIES, generated
 from scripts.rayservice.crd import load_schema, problems
 from serve_app.__main__ import main
 from serve_app.connections import use_for_every_server
@@ -98,6 +98,103 @@ def test_nobody_is_root_and_secrets_are_references() -> None:
         assert "secretKeyRef" in env.get("PGPASSWORD", {"valueFrom": "secretKeyRef"})["valueFrom"]
     assert ["PGPASSWORD" in str(container) for container in CONTAINERS] == [True, True, False]
     assert "secretKeyRef" in str(CLUSTER["gcsFaultToleranceOptions"]["redisPassword"])
+
+
+def test_ray_asks_for_the_token_of_a_secret() -> None:
+    assert CLUSTER["authOptions"] == {"mode": "token", "secretName": "meltproof-ray"}
+    assert "meltproof-ray" in (MANIFEST.parents[1] / "docs/kubernetes.md").read_text()
+    ports = [port["containerPort"] for port in CONTAINERS[0]["ports"]]
+    assert 10_001 not in ports, "the head's Service would offer it"
+
+
+NETWORK: list[dict[str, Any]] = list(yaml.safe_load_all(POLICIES.read_text()))
+
+
+def test_the_network_policies_are_strictly_that() -> None:
+    assert [problems(policy, SCHEMA) for policy in NETWORK] == [[]] * len(NETWORK)
+    for spoil in (
+        lambda policy: policy["spec"].update(ingres=[]),
+        lambda policy: policy["spec"].pop("podSelector"),
+        lambda policy: policy["spec"]["ingress"][0].update(form=[]),
+        lambda policy: policy["spec"].update(policyTypes=["ingress"]),
+        lambda policy: policy.update(apiVersion="networking.k8s.io/v1beta1"),
+    ):
+        policy = copy.deepcopy(NETWORK[0])
+        spoil(policy)
+        assert problems(policy, SCHEMA)
+
+
+OURS = {
+    pod: (None, template["template"]["metadata"]["labels"])
+    for pod, template in zip(("head", "cpu", "gpu"), PODS, strict=True)
+}
+OTHERS: dict[str, tuple[str | None, dict[str, str]]] = {
+    "another pod": (None, {"app": "other"}),
+    "operator": ("kuberay-system-EXAMPLE", {"app.kubernetes.io/name": "kuberay-operator"}),
+    "beside the operator": ("kuberay-system-EXAMPLE", {"app": "other"}),
+    "load balancer": ("ingress-EXAMPLE", {}),
+    "Prometheus": ("monitoring-EXAMPLE", {}),
+    "database": ("databases", {}),
+    "DNS": ("kube-system", {}),
+}
+"""Namespace (None: that of the service) and labels."""
+ALL = OURS | OTHERS
+RAYS_PORTS = (6379, 8265, 10_001, 52_365, 8076, 10_100)
+
+
+def connects(source: str, target: str, port: int) -> bool:
+    """What Kubernetes promises of its policies, of which each allows and none forbids."""
+    ways = (
+        ("Ingress", "ingress", "from", target, source),
+        ("Egress", "egress", "to", source, target),
+    )
+    for kind, rules, peers, chosen, other in ways:
+        selecting = [
+            policy["spec"]
+            for policy in NETWORK
+            if kind in policy["spec"]["policyTypes"]
+            and ALL[chosen][0] is None
+            and policy["spec"]["podSelector"]["matchLabels"].items() <= ALL[chosen][1].items()
+        ]
+        if selecting and not any(
+            (not rule.get("ports") or port in [each["port"] for each in rule["ports"]])
+            and any(matches(peer, *ALL[other]) for peer in rule[peers])
+            for spec in selecting
+            for rule in spec[rules]
+        ):
+            return False
+    return True
+
+
+def matches(peer: dict[str, Any], namespace: str | None, labels: dict[str, str]) -> bool:
+    assert peer.keys() <= {"podSelector", "namespaceSelector"}
+    space = peer.get("namespaceSelector", {}).get("matchLabels", {})
+    wanted = space.get("kubernetes.io/metadata.name")
+    chosen = peer.get("podSelector", {"matchLabels": {}})["matchLabels"]
+    return wanted == namespace and chosen.items() <= labels.items()
+
+
+def test_rays_ports_are_closed_to_other_pods() -> None:
+    for port in RAYS_PORTS:
+        for ours in OURS:
+            assert all(connects(each, ours, port) for each in OURS)
+            may = {each for each in OTHERS if connects(each, ours, port)}
+            assert may == ({"operator"} if port == 8265 else set()), (port, ours)
+
+
+def test_clients_and_metrics_get_through() -> None:
+    for ours in OURS:
+        assert {each for each in OTHERS if connects(each, ours, 8000)} == {
+            "operator",
+            "load balancer",
+        }
+        assert {each for each in OTHERS if connects(each, ours, 8080)} == {"Prometheus"}
+
+
+def test_decoders_reach_no_database() -> None:
+    assert [ours for ours in OURS if connects(ours, "database", 5432)] == ["head", "cpu"]
+    assert {each for each in OTHERS if connects("gpu", each, 53)} == {"DNS"}
+    assert not any(connects("gpu", each, 443) for each in OTHERS)
 
 
 def test_the_groups_are_what_the_serve_config_asks_for() -> None:
