@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from autoscaling.room import Room
+from deployments.proxies import UnusableEnvironment, http_client, without_password
 
 APPLICATIONS = "/api/serve/applications/"
 POLL_SECONDS = 0.25
@@ -29,9 +30,11 @@ class NoCluster(ClusterFailed):
 
 @dataclass(frozen=True, slots=True)
 class ServeApi:
-    """The Serve of the cluster whose dashboard is at `address`."""
+    """The Serve of the cluster whose dashboard is at `address`. token: Ray's, sent only when the
+    cluster asks for one."""
 
     address: str
+    token: str | None = field(default=None, repr=False)
 
     def status(self) -> dict[str, Any]:
         """Everything that Serve says about itself. Raises ClusterFailed."""
@@ -69,16 +72,43 @@ class ServeApi:
             time.sleep(POLL_SECONDS)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        shown = without_password(self.address)
         try:
-            answer = httpx.request(method, f"{self.address}{path}", json=body, timeout=60)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            answer = self._ask(method, path, body)
+        except (httpx.InvalidURL, ValueError):
+            raise NoCluster(f"{shown!r} is not an address (--address)") from None
+        except (httpx.HTTPError, UnusableEnvironment) as error:
+            why = str(error) or type(error).__name__
             raise NoCluster(
-                f"no Ray dashboard answers at {self.address} ({error or type(error).__name__}); "
-                "name it with --address"
+                f"no Ray dashboard answers at {shown} ({why}); name it with --address"
             ) from None
+        if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise ClusterFailed(refused(shown, with_token=self.token is not None))
         if answer.is_error:
             raise ClusterFailed(f"Ray Serve refused {method} {path}: {answer.text.strip()}")
         return answer
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
+        url = f"{self.address}{path}"
+        with http_client(self.address, timeout=60) as http:
+            answer = http.request(method, url, json=body)
+            if answer.status_code == httpx.codes.UNAUTHORIZED and self.token:
+                token = {"Authorization": f"Bearer {self.token}"}
+                answer = http.request(method, url, json=body, headers=token)
+            return answer
+
+
+def refused(address: str, *, with_token: bool) -> str:
+    """What a 401 or 403 of a dashboard means, in words."""
+    if with_token:
+        return (
+            f"the Ray cluster at {address} refuses the token of RAY_AUTH_TOKEN, "
+            "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token: it was started with another one"
+        )
+    return (
+        f"the Ray cluster at {address} asks for a token: give that of the cluster in "
+        "RAY_AUTH_TOKEN, or a file that holds it in RAY_AUTH_TOKEN_PATH"
+    )
 
 
 def progress(applications: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -40,6 +41,7 @@ class PostgresDatabase:
 
     def __init__(self, url: URL) -> None:
         self._url = url.set(drivername="postgresql+psycopg")
+        _check_options(self._url)
         self.durable = self._engine(_WRITE)
         self.relaxed = self._engine(_WRITE, synchronous_commit="off")
         self.reader = self._engine(_READ)
@@ -120,3 +122,11 @@ class PostgresDatabase:
         arguments, named = self.reader.dialect.create_connect_args(self._url)
         settings = {**named, **self._connect_arguments({}), "autocommit": True}
         return psycopg.connect(*arguments, **settings)
+
+
+def _check_options(url: URL) -> None:
+    """ValueError for a parameter that libpq does not know; its value is not repeated."""
+    try:
+        make_conninfo("", **dict.fromkeys(url.query, ""))
+    except psycopg.ProgrammingError as error:
+        raise ValueError(f"ledger URL: {error}") from None

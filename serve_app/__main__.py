@@ -4,6 +4,8 @@ command never pays for the imports of the cluster."""
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -25,13 +27,45 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Dispatch to serve_app.commands.<name>; the exit code."""
+    _make_streams_safe()
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
+    for number, argument in enumerate(given, 1):
+        if not _is_text(argument):
+            parser.error(f"argument {number} is not text in UTF-8")
     chosen = parser.parse_args(given[:1]).command
     try:
-        return int(import_module(f"serve_app.commands.{chosen}").main(given[1:]))
+        code = int(import_module(f"serve_app.commands.{chosen}").main(given[1:]))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # what reads our output has read enough, as `head` does
+        _to_nowhere()
+        return 141
+
+
+def _is_text(argument: str) -> bool:
+    """False for what a shell passes in another encoding: it could neither be sent nor printed."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _make_streams_safe() -> None:
+    """A stream that is closed swallows what is written; what a terminal cannot show is escaped."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _to_nowhere() -> None:
+    """Otherwise the interpreter complains once more when it flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

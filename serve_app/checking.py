@@ -10,7 +10,7 @@ from typing import Any
 from serve_app.config import with_live
 from serve_app.config_errors import ConfigError, unknown
 from serve_app.reserved import SECTIONS
-from serve_app.serve_file import Application, ServeFile, parse_serve_config, read_yaml
+from serve_app.serve_file import Application, ServeFile, parse_serve_config, read_text, read_yaml
 from serve_app.yaml_lines import line_of, repeated_keys
 
 READERS = ("Gateway", "Dispatcher")
@@ -22,8 +22,7 @@ _FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
 def check_file(path: str) -> tuple[dict[str, Any], ServeFile]:
     """The file as Serve takes it, and as we read it. Raises ConfigError with every problem, each
     `FILE:LINE: path.to.field: what is wrong`."""
-    text = Path(path).read_text(encoding="utf-8") if Path(path).is_file() else ""
-    document = read_yaml(Path(path))
+    document, text = read_yaml(Path(path)), read_text(Path(path))
     try:
         file = parse_serve_config(document, path)
     except ConfigError as error:

@@ -9,13 +9,16 @@ place. A test asks Ray the same questions.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from pydantic import BaseModel
+
 from deployments.serve_api import BROKEN
+from serve_app.secret_fields import is_secret, secrets_in
+from serve_app.serve_file import Application, ServeFile
 
 
 class Effect(Enum):
@@ -100,10 +103,11 @@ def _of_serve(status: dict[str, Any], config: dict[str, Any]) -> Iterator[Change
             if isinstance(before, dict) and isinstance(after, dict):
                 before = {key: value for key, value in before.items() if key in after}
             for path, old, new in _leaves(before, after, (section,)):
-                yield _change(path, old, new, Effect.IGNORED)
+                yield _change(path, old, new, Effect.IGNORED, section=ServeFile)
     before, after = status.get("target_capacity"), config.get("target_capacity")
     if before != after:
-        yield _change(("target_capacity",), before, after, Effect.SCALES, "all applications")
+        path, where = ("target_capacity",), "all applications"
+        yield _change(path, before, after, Effect.SCALES, where, ServeFile)
 
 
 def _of_application(name: str, before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
@@ -178,28 +182,23 @@ def _branches(value: Any, other: Any) -> dict[str, Any] | None:
     return {} if value is None and other and isinstance(other, dict | list) else None
 
 
-SECRET = re.compile(r"(?:^|_)(?:secret|password|passwd|token|credentials?|key)$|^env_vars$")
-PASSWORD = re.compile(r"://[^/@\s:]*:[^/@\s]+@|[?&]password=")
-
-
-def is_secret(path: tuple[str, ...], value: object) -> bool:
-    """Whether the value must not be shown."""
-    named = any(SECRET.search(part) for part in path)
-    return value is not None and (named or PASSWORD.search(str(value)) is not None)
-
-
 def inline_secrets(config: dict[str, Any]) -> list[str]:
     """Paths of secrets that stand in the file itself."""
-    return [
-        ".".join(path) for path, _, value in _leaves(None, config, ()) if is_secret(path, value)
-    ]
+    return [".".join(path) for path, _ in secrets_in(ServeFile, config)]
 
 
 def _change(
-    path: tuple[str, ...], before: Any, after: Any, effect: Effect, where: str = ""
+    path: tuple[str, ...],
+    before: Any,
+    after: Any,
+    effect: Effect,
+    where: str = "",
+    section: type[BaseModel] = Application,
 ) -> Change:
+    """path: the application's name first, or else the path in `section`."""
     old, new = (UNSET if value is None else json.dumps(value) for value in (before, after))
-    if is_secret(path, before) or is_secret(path, after):
+    below = path[1:] if section is Application else path
+    if any(is_secret(section, below, value) for value in (before, after)):
         old, new = (text if text == UNSET else "(secret)" for text in (old, new))
         new = "(another secret)" if old == new else new
     shown = [part for part in path if part != "deployments"]

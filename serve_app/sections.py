@@ -14,9 +14,11 @@ from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from autoscaling.limits import marks_of
 from autoscaling.policies import PolicyNumbers
+from jobs.dsn import secrets_of
 from jobs.quota_days import QuotaDays
 from jobs.tiers import rollout_percent
 from serve_app.config_errors import ConfigError
+from serve_app.secret_fields import Secret
 from serve_app.sizes import MAX_PIXELS, parse_size
 
 Count = Annotated[int, Field(ge=1)]
@@ -186,7 +188,7 @@ def _dsn(dsn: str) -> str:
     return dsn
 
 
-Dsn = Annotated[str, AfterValidator(_dsn), Field(repr=False)]
+Dsn = Annotated[str, AfterValidator(_dsn), Field(repr=False), Secret(secrets_of)]
 
 
 class LedgerSection(Section):
@@ -286,7 +288,7 @@ class MarkSection(Section):
 class KeySection(Section):
     """An API key and who it belongs to."""
 
-    key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$", repr=False)]
+    key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$", repr=False), Secret()]
     tenant: Annotated[str, Field(min_length=1)]
     tier: str = "free"
 
@@ -300,7 +302,7 @@ class SigningSection(Section):
     """
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False)] = None
+    secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False), Secret()] = None
     file: Annotated[str, Field(min_length=1)] | None = None
     audience: Annotated[str, Field(min_length=1)] | None = None
 

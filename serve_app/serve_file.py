@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from serve_app.config import ClusterConfig, LiveSection, checked
 from serve_app.config_errors import ConfigError
 from serve_app.scaling_options import AutoscalingOptions
+from serve_app.secret_fields import Secret
 from serve_app.sections import Section
 
 
@@ -27,7 +28,7 @@ class HttpOptions(Section):
     keep_alive_timeout_s: int = 90
     ssl_keyfile: str | None = None
     ssl_certfile: str | None = None
-    ssl_keyfile_password: str | None = None
+    ssl_keyfile_password: Annotated[str | None, Field(repr=False), Secret()] = None
     ssl_ca_certs: str | None = None
 
 
@@ -139,16 +140,27 @@ def parse_serve_config(document: object, source: str) -> ServeFile:
     return checked(ServeFile, document, source)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The document, not checked yet. Raises ConfigError."""
+def read_text(path: Path) -> str:
+    """A config file as it stands. Raises ConfigError."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text in UTF-8: {error.reason}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The document, not checked yet. Raises ConfigError."""
+    text = read_text(path)
+    try:
+        document = yaml.safe_load(text)
+    except RecursionError:
+        raise ConfigError(f"{path}: not YAML: nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must be a mapping with the key applications")

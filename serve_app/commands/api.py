@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
+
+from deployments.proxies import UnusableEnvironment, http_client, without_password
 
 BASE_URL = "http://127.0.0.1:8000"
 CONNECT_SECONDS = 5.0
@@ -51,16 +54,24 @@ class Service:
     """A service at an address, with a key. Use it in a `with`: it holds connections."""
 
     base_url: str
-    key: str
+    key: str = field(repr=False)
     _http: httpx.Client = field(init=False, repr=False)
+    _shown: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.base_url = self.base_url.rstrip("/").removesuffix("/v1")
-        self._http = httpx.Client(
-            base_url=self.base_url,
-            headers={"Authorization": f"Bearer {self.key}"},
-            timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-        )
+        self._shown = without_password(self.base_url)
+        try:
+            self._http = http_client(
+                self.base_url,
+                base_url=self.base_url,
+                headers={"Authorization": f"Bearer {self.key}"},
+                timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+            )
+        except UnusableEnvironment as error:
+            raise Unreachable(f"{self._shown} is not asked: {error}.") from None
+        except (httpx.InvalidURL, ValueError):
+            raise self._no_address() from None
 
     def __enter__(self) -> Self:
         return self
@@ -116,8 +127,8 @@ class Service:
     ) -> httpx.Response:
         try:
             answer = self._http.request(method, path, json=body, headers=headers)
-        except httpx.InvalidURL as error:
-            raise Unreachable(f"{self.base_url!r} is not an address: {error}") from None
+        except (httpx.InvalidURL, ValueError):  # a host's name may be none that can be asked for
+            raise self._no_address() from None
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if answer.is_error:
@@ -130,12 +141,15 @@ class Service:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise ServiceError(f"What answers at {self.base_url} is not Meltproof.")
+            raise ServiceError(f"What answers at {self._shown} is not Meltproof.")
         return body
+
+    def _no_address(self) -> Unreachable:
+        return Unreachable(f"{self._shown!r} is not an address (--base-url)")
 
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         return Unreachable(
-            f"Nothing answers at {self.base_url} ({error or type(error).__name__}).\n"
+            f"Nothing answers at {self._shown} ({error or type(error).__name__}).\n"
             "Start it with: meltproof run configs/laptop.yaml   (or name it with --base-url)"
         )
 
@@ -158,7 +172,20 @@ def add_service_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base-url", default=BASE_URL, metavar="URL", help=f"the service (default {BASE_URL})"
     )
-    parser.add_argument("--key", default="sk-local", help="the API key (default sk-local)")
+    parser.add_argument(
+        "--key", type=api_key, default="sk-local", help="the API key (default sk-local)"
+    )
+
+
+def api_key(text: str) -> str:
+    """An argument's type: what an Authorization header can carry. The key is not repeated."""
+    if re.fullmatch(r"[\x21-\x7e]+", text):
+        return text
+    if re.fullmatch(r"[\x21-\x7e]+\s+", text):
+        why = "it ends with a blank or the end of a line, perhaps of the file that it was read from"
+    else:
+        why = "it must be ASCII letters, digits and signs, without blanks"
+    raise argparse.ArgumentTypeError(f"this is no API key: {why}")
 
 
 def _problem(answer: httpx.Response) -> str:
@@ -167,5 +194,6 @@ def _problem(answer: httpx.Response) -> str:
         error = answer.json()["error"]
         message, param = str(error["message"]), error.get("param")
     except (ValueError, KeyError, TypeError):
-        return f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}"
+        url = without_password(str(answer.request.url))
+        return f"{url} answered {answer.status_code} {answer.reason_phrase}"
     return f"{message} (field: {param})" if param and param not in message else message

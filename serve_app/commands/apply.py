@@ -13,10 +13,11 @@ from autoscaling.room import shortage
 from deployments.serve_api import ClusterFailed, NoCluster, ServeApi
 from serve_app.checking import check_file
 from serve_app.commands.diff import explain
-from serve_app.commands.operating import add_address, add_file, speaker
+from serve_app.commands.operating import add_address, add_file, serve_at, speaker
 from serve_app.config_diff import changes, inline_secrets
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
+from serve_app.secret_fields import hidden
 from serve_app.serve_file import ServeFile
 
 EPILOG = """\
@@ -41,11 +42,11 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if options.kuberay:
         return _patch(options.file, config)
-    api = ServeApi(options.address.rstrip("/"))
+    api = serve_at(options.address)
     try:
         return _deploy(api, config, file, yes=options.yes)
     except ClusterFailed as error:
-        console.print(str(error), style="red")
+        console.print(hidden(str(error), ServeFile, config), style="red")
         return 3 if isinstance(error, NoCluster) else 1
 
 
@@ -59,16 +60,19 @@ def _deploy(api: ServeApi, config: dict[str, Any], file: ServeFile, *, yes: bool
         if not yes and not _agreed():
             return 4
         api.put(config)
-    api.await_running(config, console.print)
+    api.await_running(config, lambda line: console.print(hidden(line, ServeFile, config)))
     console.print("it runs as the file says", style="green")
     return 0
 
 
 def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        speaker(stderr=True).print("nobody to ask: say --yes")
+    if sys.stdin is None or not sys.stdin.isatty():
+        speaker(stderr=True).print("this is no terminal to ask at: say --yes")
         return False
-    return speaker().input("apply? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return speaker().input("apply? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _patch(path: str, config: dict[str, Any]) -> int:

@@ -9,13 +9,14 @@ from pathlib import Path
 import psutil
 
 from autoscaling.room import Reservation, Room, needed, shortage
-from deployments.serve_api import ClusterFailed, ServeApi
+from deployments.serve_api import ClusterFailed
 from serve_app.checking import advice, check_file
-from serve_app.commands.operating import a_number, add_address, add_file, speaker
+from serve_app.commands.operating import a_number, add_address, add_file, serve_at, speaker
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
 from serve_app.serve_file import ServeFile
 
+MOST_NODES = 100_000
 EPILOG = """\
 Keys that nobody reads are errors, though Ray Serve accepts them. A file for loopback is compared
 with this machine, any other one only with what --cpus, --gpus and --nodes, or --address, say.
@@ -77,7 +78,7 @@ def _amounts(amounts: tuple[float, float]) -> str:
 
 def _room(file: ServeFile, options: argparse.Namespace) -> Sequence[Room] | None:
     if options.address:
-        return ServeApi(options.address.rstrip("/")).nodes()
+        return serve_at(options.address).nodes()
     if options.cpus is not None:
         return [Room(options.cpus, options.gpus)] * int(options.nodes or 1)
     if file.http_options.host == "127.0.0.1":
@@ -98,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gpus", type=a_number(0), default=0.0, metavar="N", help="GPUs of each node"
     )
-    parser.add_argument("--nodes", type=a_number(1), metavar="N", help="nodes of that size (1)")
+    parser.add_argument(
+        "--nodes", type=a_number(1, MOST_NODES), metavar="N", help="nodes of that size (1)"
+    )
     add_address(parser, default=None)
     return parser

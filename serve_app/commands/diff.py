@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from deployments.serve_api import ClusterFailed, ServeApi
+from deployments.serve_api import ClusterFailed
 from serve_app.checking import check_file
-from serve_app.commands.operating import add_address, add_file, speaker
+from serve_app.commands.operating import add_address, add_file, serve_at, speaker
 from serve_app.config import LiveSection
 from serve_app.config_diff import Change, Effect, changes
 from serve_app.config_errors import ConfigError
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         config, _ = check_file(options.file)
-        found = changes(ServeApi(options.address.rstrip("/")).status(), config)
+        found = changes(serve_at(options.address).status(), config)
     except (ConfigError, ClusterFailed) as error:
         lines = error.problems if isinstance(error, ConfigError) else (str(error),)
         speaker(stderr=True).print("\n".join(lines), style="red")

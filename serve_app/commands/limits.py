@@ -19,6 +19,7 @@ from serve_app.config_errors import ConfigError
 from serve_app.serve_file import load_serve_config, parse_serve_config
 
 LAST = 20
+MOST = 1_000_000
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("config", metavar="CONFIG", help="a config file: whose lanes and ledgers")
     parser.add_argument(
         "--last",
-        type=a_number(1),
+        type=a_number(1, MOST),
         default=LAST,
         metavar="N",
         help=f"changes a lane (default {LAST})",

@@ -8,6 +8,10 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from deployments.serve_api import ServeApi
+from serve_app.config import environment
+from serve_app.ray_token import ray_token
+
 ADDRESS = "http://127.0.0.1:8265"
 
 
@@ -21,21 +25,30 @@ def add_address(parser: argparse.ArgumentParser, default: str | None = ADDRESS) 
     )
 
 
+def serve_at(address: str) -> ServeApi:
+    """The Serve behind the dashboard that --address names."""
+    return ServeApi(address.rstrip("/"), ray_token(environment()))
+
+
 def add_file(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """The config file, or files."""
     parser.add_argument("file", nargs=nargs, metavar="FILE", help="a Serve config file")
 
 
-def a_number(least: float, *, above: bool = False) -> Callable[[str], float]:
-    """An argument's type: from `least` up, or above it."""
+def a_number(
+    least: float, most: float = math.inf, *, above: bool = False
+) -> Callable[[str], float]:
+    """An argument's type: from `least` up, or above it; finite, and up to `most`."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (least < value < math.inf or (value == least and not above)):
-            wanted = f"{'above' if above else 'from'} {least:g}{'' if above else ' up'}"
+        enough = least < value < math.inf or (value == least and not above)
+        if not (enough and value <= most):
+            upper = f" to {most:g}" if most < math.inf else "" if above else " up"
+            wanted = f"{'above' if above else 'from'} {least:g}{upper}"
             raise argparse.ArgumentTypeError(f"must be a number {wanted}, not {text!r}")
         return value
 

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 from deployments.local import run_forever
 from serve_app.checking import advice
+from serve_app.config import environment
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
-from serve_app.serve_file import load_serve_config, parse_serve_config
+from serve_app.secret_fields import hidden
+from serve_app.serve_file import ServeFile, load_serve_config, parse_serve_config
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +43,11 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     for line in advice(file):
         say(line)
-    return run_forever(config, say, options.dashboard_port, reserved)
+
+    def speak(line: str) -> None:
+        say(hidden(line, ServeFile, config))
+
+    return run_forever(config, environment(), speak, options.dashboard_port, reserved)
 
 
 def say(line: str) -> None:

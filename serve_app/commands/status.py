@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deployments.proxies import without_password
 from serve_app.commands.api import Body, Service, ServiceError, add_service_arguments
 
 RECENT = 10
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     except ServiceError as error:
         Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
         return error.exit_code
-    console.print(f"[green]ready[/green] at {service.base_url}")
+    console.print(f"[green]ready[/green] at {without_password(service.base_url)}")
     console.print("draws with " + ", ".join(model["id"] for model in models))
     for line in _heat(status):
         console.print(line)
