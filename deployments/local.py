@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,29 +25,17 @@ import httpx
 import psutil
 
 from autoscaling.room import Reservation, shortage
-from deployments.serve_api import APPLICATIONS, ClusterFailed, Say, ServeApi
+from deployments.head_environment import (
+    ANY_WORKER_PORT,
+    LOOPBACK,
+    PORT_OPTIONS,
+    PORT_VARIABLES,
+    head_environment,
+    sockets_fit,
+)
+from deployments.serve_api import APPLICATIONS, ClusterFailed, NoCluster, Say, ServeApi
+from deployments.start_failure import refusal, report
 
-ENVIRONMENT = (
-    # With "clusters" off, Ray takes 127.0.0.1 as the node's address and binds only there.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0",
-    # Nothing of ours blocks an event loop, so a replica needs no thread more for it.
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD=0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP=0",
-    "FORWARDED_ALLOW_IPS=",  # gateways decide themselves whose X-Forwarded-For they believe
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.5",  # ten times a second costs an idle laptop
-    # An entry point by name, as the import_path of a config file is.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve_app.proxy:middlewares",
-)
-HEAD_ID = 51 * "f" + "00000"  # Ray's name for it
-LOGICAL_NODES = (
-    "RAY_FAKE_CLUSTER=1",
-    "RAY_enable_autoscaler_v2=1",
-    "AUTOSCALER_UPDATE_INTERVAL_S=1",
-    f"RAY_CLOUD_INSTANCE_ID={HEAD_ID}",
-    f"RAY_OVERRIDE_NODE_ID_FOR_TESTING={HEAD_ID}",
-)
-"""What Ray's fake node provider wants to find; it adds raylets instead of machines."""
-LOOPBACK = "127.0.0.1"
 FREE_PORTS = range(20_000, 32_768)
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -62,7 +50,8 @@ _PR_SET_PDEATHSIG = 1
 class LocalCluster:
     """One Ray head on loopback with one set of Serve applications.
 
-    config: a Serve config file as a dict, already checked. dashboard_port: 0 picks a free one.
+    config: a Serve config file as a dict, already checked. environment: of this process.
+    dashboard_port: 0 picks a free one.
     reserved: what its replicas hold, which must fit on this machine. nodes: a cluster.yaml of
     Ray's for what its own autoscaler may add to the head: logical nodes on this machine.
     """
@@ -70,6 +59,7 @@ class LocalCluster:
     def __init__(
         self,
         config: dict[str, Any],
+        environment: Mapping[str, str],
         dashboard_port: int = 8265,
         reserved: Sequence[Reservation] = (),
         nodes: dict[str, Any] | None = None,
@@ -77,10 +67,13 @@ class LocalCluster:
         self._config = config
         self._reserved = reserved
         self._nodes = nodes
-        self._dashboard_port = dashboard_port or free_port()
-        self._gcs_port = free_port()
-        # Short, because Ray puts unix sockets below it and their paths are limited to 107 bytes.
-        self.temp_dir = Path(tempfile.mkdtemp(prefix="mp-"))
+        more = len(PORT_VARIABLES)
+        picked, self._gcs_port, *ports = free_ports(2 + more + len(PORT_OPTIONS))
+        self._dashboard_port = dashboard_port or picked
+        self._ports = ports[more:]
+        logical = nodes is not None
+        self._environment = head_environment(environment, ports[:more], logical_nodes=logical)
+        self.temp_dir = new_temp_dir()
         self._failed = False
         self._head: subprocess.Popen[bytes] | None = None
 
@@ -123,10 +116,19 @@ class LocalCluster:
             say("deploying")
             self.deploy(self._config)
             self.serve.await_running(self._config, say)
+        except NoCluster as error:
+            with suppress(subprocess.TimeoutExpired):  # it looks once a second what has ended
+                if self._head is not None:
+                    self._head.wait(3)
+            self._fail()
+            raise ClusterFailed(report(f"Ray failed: {error}", self.temp_dir)) from None
         except BaseException:
-            self._failed = True  # its logs are worth keeping
-            self.stop()
+            self._fail()
             raise
+
+    def _fail(self) -> None:
+        self._failed = True  # its logs are worth keeping
+        self.stop()
 
     def deploy(self, config: dict[str, Any]) -> None:
         """What `serve deploy` does: put the whole config, numbers take effect in place."""
@@ -158,34 +160,43 @@ class LocalCluster:
     def _retire_applications(self) -> None:
         """Let Serve stop its replicas, so that dispatchers give their jobs back at once."""
         try:
-            httpx.delete(f"{self.dashboard_url}{APPLICATIONS}", timeout=RETIRE_SECONDS)
+            url = f"{self.dashboard_url}{APPLICATIONS}"
+            httpx.delete(url, timeout=RETIRE_SECONDS, trust_env=False)
         except httpx.HTTPError:
             return  # leases and checkpoints are for exactly this
 
     def _start_head(self) -> None:
-        log = self.temp_dir / "head.log"
+        ray = str(Path(sys.executable).with_name("ray"))
+        ports = (f"{option}={port}" for option, port in zip(PORT_OPTIONS, self._ports, strict=True))
         command = [
-            *("env", *ENVIRONMENT, *(LOGICAL_NODES if self._nodes else ())),
-            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
-            *self._node_options(),
+            *(ray, "start", "--head", "--block", *self._node_options(), *ports, *ANY_WORKER_PORT),
             *("--disable-usage-stats", "--node-ip-address", LOOPBACK),
             *("--port", str(self._gcs_port), "--temp-dir", str(self.temp_dir)),
             *("--include-dashboard", "true", "--dashboard-host", LOOPBACK),
             *("--dashboard-port", str(self._dashboard_port)),
             *("--object-store-memory", str(OBJECT_STORE_BYTES)),
         ]
-        with log.open("wb") as out:
+        with (self.temp_dir / "head.log").open("wb") as out:
             self._head = subprocess.Popen(
                 command,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                env=self._environment,
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
+        self._await_dashboard(self._head)
+
+    def _await_dashboard(self, head: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers(APPLICATIONS):
-            if self._head.poll() is not None or time.monotonic() > deadline:
-                raise ClusterFailed(f"Ray did not start:\n{tail(log)}")
+        while not isinstance(answer := self._answer(APPLICATIONS), int) or answer >= 300:
+            if isinstance(answer, int) and (why := refusal(self.dashboard_url, answer)):
+                raise ClusterFailed(why)
+            if head.poll() is not None:
+                raise ClusterFailed(report("Ray did not start", self.temp_dir))
+            if time.monotonic() > deadline:
+                what = f"after {START_SECONDS:.0f} s Ray's dashboard says: {answer}"
+                raise ClusterFailed(report(what, self.temp_dir))
             time.sleep(0.2)
 
     def _node_options(self) -> list[str]:
@@ -203,11 +214,22 @@ class LocalCluster:
         if (short := shortage(self._reserved, self.serve.nodes())) is not None:
             raise ClusterFailed(short)
 
-    def _answers(self, path: str) -> bool:
+    def _answer(self, path: str) -> int | str:
+        """The status that a GET gets, or why there was no answer."""
         try:
-            return httpx.get(f"{self.dashboard_url}{path}", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
+            url = f"{self.dashboard_url}{path}"
+            return httpx.get(url, timeout=2, trust_env=False).status_code
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__
+
+
+def new_temp_dir() -> Path:
+    """A folder of its own for Ray's sessions, whose unix sockets fit below it. ClusterFailed."""
+    try:
+        usual = tempfile.gettempdir()
+        return Path(tempfile.mkdtemp(prefix="mp-", dir=usual if sockets_fit(usual) else "/tmp"))
+    except OSError as error:
+        raise ClusterFailed(f"no temporary folder can be made, see TMPDIR: {error}") from None
 
 
 def end_with_parent() -> None:
@@ -219,25 +241,32 @@ def end_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port that is free, and that nobody gets by chance before it is used: it is none of those
-    that systems take for outgoing connections, nor of those that Ray's workers take."""
+    """One of `free_ports`."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free, and that no process gets by chance before they are used: they are none
+    of those that systems take for outgoing connections. ClusterFailed."""
+    found: list[int] = []
     for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
         with socket.socket() as probe, suppress(OSError):
             probe.bind((LOOPBACK, port))
-            return port
-    raise ClusterFailed(f"no port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free")
+            found.append(port)
+        if len(found) == count:
+            return found
+    wanted = f"{count} ports from {FREE_PORTS.start} to {FREE_PORTS.stop - 1}"
+    raise ClusterFailed(f"there are not {wanted} that are free")
 
 
 def require_free(port: int) -> None:
     """ClusterFailed naming the port when somebody listens there already."""
     with socket.socket() as probe:
         if probe.connect_ex((LOOPBACK, port)) == 0:
-            raise ClusterFailed(f"port {port} on {LOOPBACK} is in use by another program")
-
-
-def tail(log: Path, lines: int = 20) -> str:
-    """The end of a log file."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+            raise ClusterFailed(
+                f"port {port} on {LOOPBACK} is in use by another program: end it, or take another "
+                "port (http_options.port of the config file, --dashboard-port of Ray's dashboard)"
+            )
 
 
 def descendants(pid: int) -> list[int]:
@@ -270,14 +299,19 @@ def alive(pid: int) -> bool:
 
 def run_forever(
     config: dict[str, Any],
+    environment: Mapping[str, str],
     say: Say,
     dashboard_port: int = 8265,
     reserved: Sequence[Reservation] = (),
 ) -> int:
     """Start, say where everything is, stay up until Ctrl-C or a SIGTERM, stop. The exit code."""
-    cluster = LocalCluster(config, dashboard_port, reserved)
     for ending in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in background shells
         signal.signal(ending, signal.default_int_handler)
+    try:
+        cluster = LocalCluster(config, environment, dashboard_port, reserved)
+    except ClusterFailed as error:
+        say(str(error))
+        return 1
     try:
         cluster.start(say)
         for url in cluster.application_urls:

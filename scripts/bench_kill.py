@@ -31,6 +31,7 @@ from jobs.job import SETTLED, JobState
 from jobs.sql_ledger import SqlLedger
 from scripts.bench.sides import KEY, args_of, own_config
 from scripts.bench.workload import body
+from serve_app.config import environment
 from serve_app.serve_file import load_serve_config
 
 REPLICAS = 2
@@ -119,8 +120,7 @@ class Killer:
 
     def _running(self) -> set[int]:
         """Pids of decoder replicas that Serve calls running and that are below this process."""
-        answer = httpx.get(f"{self.cluster.dashboard_url}/api/serve/applications/", timeout=60)
-        applications = answer.json()["applications"].values()
+        applications = self.cluster.serve.status()["applications"].values()
         replicas = [
             replica
             for application in applications
@@ -190,7 +190,7 @@ def run(config: dict[str, Any], kills: int, clients: int, minutes: float) -> dic
         config = own_config(config, Path(folder))
         args_of(config)["decoder"]["replicas"] = REPLICAS
         ledger = Path(folder) / "ledger.db"
-        cluster = LocalCluster(config, dashboard_port=0)
+        cluster = LocalCluster(config, environment(), dashboard_port=0)
         try:
             cluster.start()
             install_audit(ledger)

@@ -6,6 +6,8 @@ paths count from the working directory.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
@@ -36,6 +38,11 @@ from serve_app.sections import (
 )
 
 T = TypeVar("T", bound=Section)
+
+
+def environment() -> Mapping[str, str]:
+    """The variables of this process; no other code reads them."""
+    return os.environ
 
 
 class ClusterConfig(Section):

@@ -34,6 +34,7 @@ from jobs.job import Job, JobState
 from scripts.autoscaling.lane import Decoders, LiveLane
 from scripts.autoscaling.shapes import SHAPES, Shape
 from scripts.load import percentile
+from serve_app.config import environment
 from serve_app.serve_file import load_serve_config, parse_serve_config
 from serve_app.simulated import Assumptions, simulated
 
@@ -72,7 +73,7 @@ def main() -> int:
     scale = QUICK if options.quick else 1.0
     with tempfile.TemporaryDirectory(prefix="mp-scale-") as folder:
         config = own_config(Path(folder))
-        cluster = LocalCluster(config, 0)
+        cluster = LocalCluster(config, environment(), dashboard_port=0)
         cluster.start(lambda line: print(line, flush=True))
         try:
             application = config["applications"][0]

@@ -62,7 +62,9 @@ class LiveLane:
         began = time.monotonic()
         headers = {"authorization": f"Bearer {self.key}", "prefer": "respond-async"}
         async with (
-            httpx.AsyncClient(base_url=self.api, headers=headers, timeout=60) as client,
+            httpx.AsyncClient(
+                base_url=self.api, headers=headers, timeout=60, trust_env=False
+            ) as client,
             asyncio.TaskGroup() as group,
         ):
             for number, at in enumerate(due):

@@ -20,6 +20,7 @@ import httpx
 
 from deployments.local import LocalCluster, descendants, end_leftovers, free_port
 from scripts.bench.recipe import Recipe
+from serve_app.config import environment
 
 KEY = "sk-local"
 START_SECONDS = 120.0
@@ -92,7 +93,7 @@ def serve_batch(base: Recipe, layout: Layout) -> Iterator[str]:
 
 @contextmanager
 def _cluster(config: Config) -> Iterator[str]:
-    cluster = LocalCluster(config, dashboard_port=0)
+    cluster = LocalCluster(config, environment(), dashboard_port=0)
     try:
         cluster.start()
         yield cluster.api_url

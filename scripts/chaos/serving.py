@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from deployments.local import LocalCluster, descendants
+from deployments.serve_api import ClusterFailed
 from jobs.sql_ledger import SqlLedger
 from scripts.bench.sides import args_of, own_config
 from scripts.chaos import auditor
 from scripts.chaos.collecting import collect
 from scripts.chaos.http_clients import HttpClients
 from scripts.chaos.world import LANE, World
+from serve_app.config import environment
 from serve_app.serve_file import load_serve_config
 
 USERS = 9
@@ -62,9 +62,8 @@ class Killer:
     def _running(self, kind: str) -> set[int]:
         """Pids below this process that Serve calls running."""
         try:
-            answer = httpx.get(f"{self.cluster.dashboard_url}/api/serve/applications/", timeout=20)
-            applications = answer.json()["applications"].values()
-        except (httpx.HTTPError, ValueError, KeyError):
+            applications = self.cluster.serve.status()["applications"].values()
+        except (ClusterFailed, ValueError, KeyError):
             return set()  # the controller is being started again
         replicas = [
             replica
@@ -98,7 +97,7 @@ def serving(kills: int, seconds: float, config_path: Path) -> dict[str, Any]:
         args_of(config)["lane"] = LANE
         SqlLedger(world.url).close()
         auditor.install(world.url)
-        cluster = LocalCluster(config, dashboard_port=0)
+        cluster = LocalCluster(config, environment(), dashboard_port=0)
         killer = Killer(cluster)
         try:
             cluster.start()

@@ -18,6 +18,9 @@ from typing import Any, Protocol, Self
 import httpx
 import openai
 
+from deployments.proxies import no_proxy
+from serve_app.config import environment
+
 NODE = Path(__file__).parent / "node"
 SECONDS = 120.0
 
@@ -75,7 +78,10 @@ class PythonSdk:
     name = "python"
 
     def __init__(self, base_url: str, key: str) -> None:
-        self._client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=SECONDS)
+        http = openai.DefaultHttpxClient(trust_env=False)  # the service is on this machine
+        self._client = openai.OpenAI(
+            base_url=base_url, api_key=key, max_retries=0, timeout=SECONDS, http_client=http
+        )
 
     def call(
         self,
@@ -139,6 +145,7 @@ class NodeSdk:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**environment(), **no_proxy(environment())},
         )
 
     def call(
@@ -212,7 +219,10 @@ class PlainHttp:
 
     def __init__(self, base_url: str, key: str) -> None:
         self._client = httpx.Client(
-            base_url=base_url, headers={"authorization": f"Bearer {key}"}, timeout=SECONDS
+            base_url=base_url,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=SECONDS,
+            trust_env=False,
         )
 
     def call(

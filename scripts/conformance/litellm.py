@@ -3,7 +3,6 @@ do not fit together. What passes, and what it drops, on each of its two ways to 
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 import sys
@@ -15,9 +14,11 @@ from pathlib import Path
 import httpx
 
 from deployments.local import free_port
+from deployments.proxies import no_proxy
 from scripts.conformance.clients import Answer, Client, PythonSdk
 from scripts.conformance.edit_rows import EDIT, hole, keeps_the_right_half
 from scripts.conformance.row import Ask, Check, Does, Row, both, expect, good, honours, pictures
+from serve_app.config import environment
 
 VERSION = "1.106.2"
 VENV = Path(".cache/litellm")
@@ -51,8 +52,9 @@ def proxy(upstream: str, folder: Path, model: str) -> Iterator[dict[str, Client]
     config = folder / "litellm.yaml"
     config.write_text(text.replace("meltproof-emoji", model), encoding="utf-8")
     log = folder / "litellm.log"
-    environment = {
-        **os.environ,
+    variables = {
+        **environment(),
+        **no_proxy(environment()),
         "LITELLM_MASTER_KEY": key,
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "OPENAI_API_BASE": upstream.removesuffix("v1"),
@@ -64,7 +66,7 @@ def proxy(upstream: str, folder: Path, model: str) -> Iterator[dict[str, Client]
             [*command, "--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"],
             stdout=sink,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=variables,
             cwd=folder,
         )
     url = f"http://127.0.0.1:{port}"
@@ -85,7 +87,7 @@ def _await(url: str, child: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and child.poll() is None:
         with suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health/liveliness").is_success:
+            if httpx.get(f"{url}/health/liveliness", trust_env=False).is_success:
                 return
         time.sleep(0.25)
     raise RuntimeError(f"LiteLLM did not start:\n{log.read_text(errors='replace')[-3000:]}")

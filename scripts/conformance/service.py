@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.local import LocalCluster, free_port
+from serve_app.config import environment
 
 KEY = "sk-local"
 TENANTS: dict[str, Any] = {
@@ -38,7 +39,7 @@ EMBEDDED: dict[str, Any] = {
 def service() -> Iterator[dict[str, str]]:
     """Base URLs for clients by lane. Raises ClusterFailed."""
     with tempfile.TemporaryDirectory(prefix="meltproof-conformance-") as folder:
-        cluster = LocalCluster(settings(Path(folder)), dashboard_port=0)
+        cluster = LocalCluster(settings(Path(folder)), environment(), dashboard_port=0)
         cluster.start(lambda said: print(said, flush=True))
         try:
             lanes = zip(("paced", "embedded"), cluster.application_urls, strict=True)

@@ -28,6 +28,7 @@ from scripts.chaos import auditor
 from scripts.chaos.world import LANE, World
 from scripts.load import percentile
 from scripts.overload.crowd import KEYS, Crowd
+from serve_app.config import environment
 from serve_app.serve_file import load_serve_config
 
 OVERLOAD = 10
@@ -136,7 +137,7 @@ def run(phases: Phases) -> dict[str, Any]:
         world.prepare()
         SqlLedger(world.url).close()
         auditor.install(world.url)
-        cluster = LocalCluster(settings(folder), dashboard_port=0)
+        cluster = LocalCluster(settings(folder), environment(), dashboard_port=0)
         try:
             cluster.start()
             crowd = Crowd(cluster.api_url, world.log("told"))

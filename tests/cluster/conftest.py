@@ -24,6 +24,8 @@ from jobs.sql_ledger import SqlLedger
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, PAID_KEY = "sk-local", "sk-paid"
+CANARY = "canary-in-every-secret-that-the-config-holds"
+"""Nothing may write it down."""
 PATIENCE_SECONDS = 120
 """How long a condition may take on a slow machine that also does something else."""
 AGES = "xhigh"
@@ -157,6 +159,26 @@ def own_application(cluster: Running) -> dict[str, Any]:
     return found
 
 
+def unfriendly(folder: Path) -> dict[str, str]:
+    """What users have around them: the token that any `ray.init()` leaves in the home, proxies that
+    nobody answers at, another cluster's address, a folder too deep for unix sockets."""
+    home, deep = folder / "home", folder / ("deep" * 20)
+    (home / ".ray").mkdir(parents=True)
+    deep.mkdir()
+    (home / ".ray/auth_token").write_text("a-token-of-another-cluster")
+    proxies = dict.fromkeys(
+        ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9"
+    )
+    return {
+        **os.environ,
+        **proxies,
+        "ALL_PROXY": "socks5://127.0.0.1:9",
+        "HOME": str(home),
+        "RAY_ADDRESS": "127.0.0.1:9",
+        "TMPDIR": str(deep),
+    }
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("cluster")
@@ -170,6 +192,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     args["dispatcher"] = {"lease_seconds": LEASE_SECONDS}
     args["tiers"]["pro"] = {"weight": 9}
     args["keys"].append({"key": PAID_KEY, "tenant": "paid", "tier": "pro"})
+    args["keys"].append({"key": CANARY, "tenant": "canary"})
+    args["signing"] = [{"id": "canary", "secret": CANARY}]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     log = folder / "run.log"
     with log.open("wb") as out:
@@ -181,6 +205,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             cwd=ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,
+            env=unfriendly(folder),
         )
     try:
         wait_until(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.local import HEAD_ID
+from deployments.head_environment import HEAD_ID
 
 EMPTY = (
     "cluster_synced_files",

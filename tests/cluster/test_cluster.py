@@ -27,7 +27,7 @@ from PIL import Image
 from autoscaling.heat_metrics import OF_LANE
 from deployments.local import descendants
 from serve_app.sections import HEADROOM
-from tests.cluster.conftest import AGES, KEY, Running, cancel_all, count_jobs, wait_until
+from tests.cluster.conftest import AGES, CANARY, KEY, Running, cancel_all, count_jobs, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 
@@ -206,6 +206,17 @@ def test_slots_reserved_by_a_killed_dispatcher_come_back(cluster: Running) -> No
     cancel_all(cluster)
 
 
+def test_no_log_holds_a_secret_of_the_config(cluster: Running) -> None:
+    bearer = {"authorization": f"Bearer {CANARY}"}
+    assert httpx.get(f"{cluster.api}/v1/models", headers=bearer, timeout=60).is_success
+    logs = [file for file in cluster.ray_folder.rglob("*") if file.is_file()]
+    assert len(logs) > 20
+    assert [str(log) for log in (*logs, cluster.log) if CANARY.encode() in log.read_bytes()] == []
+
+
+RAYS_FIXED_PORTS = frozenset({6379, 8265, 10_001, 44_217, 44_227, 52_365})
+
+
 def test_everything_listens_on_loopback_only(cluster: Running) -> None:
     ours = {cluster.pid, *descendants(cluster.pid)}
     listening = {
@@ -216,6 +227,7 @@ def test_everything_listens_on_loopback_only(cluster: Running) -> None:
     known = (cluster.api, cluster.dashboard, cluster.ray)
     assert {int(url.rpartition(":")[2]) for url in known} <= {port for _, port in listening}
     assert {ip for ip, _ in listening} <= {"127.0.0.1", "::1"}
+    assert not RAYS_FIXED_PORTS & {port for _, port in listening}, "two clusters would share these"
 
 
 def test_the_dashboard_shows_readable_deployments(cluster: Running) -> None:

@@ -15,6 +15,7 @@ from deployments.local import LocalCluster, free_port
 from jobs.job import JobState
 from jobs.sql_ledger import SqlLedger
 from scripts.autoscaling.lane import LiveLane
+from serve_app.config import environment
 from serve_app.serve_file import load_serve_config
 from tests.cluster.conftest import MOST_PASSES, ROOT, controller_lines, wait_until
 from tests.cluster.logical_nodes import logical_gpus
@@ -47,7 +48,7 @@ def cluster(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[LocalClu
     application["deployments"][0]["autoscaling_config"].update(min_replicas=0, max_replicas=MOST)
     with postgres.database() as dsn:
         args["ledger"] = {"dsn": dsn}
-        cluster = LocalCluster(config, dashboard_port=0, nodes=logical_gpus(NODES))
+        cluster = LocalCluster(config, environment(), dashboard_port=0, nodes=logical_gpus(NODES))
         cluster.start()
         try:
             yield cluster, LiveLane(cluster.serve, "meltproof", cluster.api_url, dsn)

@@ -99,5 +99,5 @@ def test_lanes_of_one_ledger_agree_where_they_must(section: str, field: str, oth
 
 
 def test_every_lane_has_its_own_address() -> None:
-    cluster = LocalCluster(load_serve_config(ROOT / "configs/two-lanes.yaml"))
+    cluster = LocalCluster(load_serve_config(ROOT / "configs/two-lanes.yaml"), {})
     assert cluster.application_urls == ["http://127.0.0.1:8000/chat", "http://127.0.0.1:8000/api"]
