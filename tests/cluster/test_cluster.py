@@ -186,7 +186,8 @@ def test_slots_reserved_by_a_killed_dispatcher_come_back(cluster: Running) -> No
     """Of all that Serve lets be reserved."""
     leaker = subprocess.Popen(
         [
-            *("env", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0", sys.executable),
+            *("env", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0", "RAY_AUTH_MODE=disabled"),
+            sys.executable,
             *(Path(__file__).with_name("leak_slot.py"), cluster.ray, str(SLOTS + 2 * HEADROOM)),
         ],
         stdin=subprocess.PIPE,
