@@ -63,14 +63,15 @@ LONGEST_BELOW_TEMP = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/da
 
 
 def head_environment(
-    given: Mapping[str, str], ports: Sequence[int], *, logical_nodes: bool
+    given: Mapping[str, str], ports: Sequence[int], temporary: str, *, logical_nodes: bool
 ) -> dict[str, str]:
     """Of the head, which hands it on to every process below it. given: that of this process.
-    ports: for PORT_VARIABLES."""
+    ports: for PORT_VARIABLES. temporary: a folder in which unix sockets have short paths, since
+    Python's own processes make some there, too."""
     kept = {name: value for name, value in given.items() if name not in OF_OTHER_CLUSTERS}
     taken = {name: str(port) for name, port in zip(PORT_VARIABLES, ports, strict=True)}
     nodes = LOGICAL_NODES if logical_nodes else {}
-    return {**kept, **no_proxy(kept), **ALWAYS, **taken, **nodes}
+    return {**kept, **no_proxy(kept), **ALWAYS, **taken, **nodes, "TMPDIR": temporary}
 
 
 def sockets_fit(folder: str) -> bool:

@@ -71,9 +71,11 @@ class LocalCluster:
         picked, self._gcs_port, *ports = free_ports(2 + more + len(PORT_OPTIONS))
         self._dashboard_port = dashboard_port or picked
         self._ports = ports[more:]
-        logical = nodes is not None
-        self._environment = head_environment(environment, ports[:more], logical_nodes=logical)
         self.temp_dir = new_temp_dir()
+        folder, logical = str(self.temp_dir.parent), nodes is not None
+        self._environment = head_environment(
+            environment, ports[:more], folder, logical_nodes=logical
+        )
         self._failed = False
         self._head: subprocess.Popen[bytes] | None = None
 

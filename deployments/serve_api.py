@@ -120,10 +120,16 @@ def progress(applications: dict[str, Any]) -> str:
 
 def explain(application: dict[str, Any]) -> str:
     """Why an application failed, as far as Serve knows."""
-    lines = [f"application {application['name']}: {application['message']}"]
+    lines = [f"application {application['name']}: {reason(application['message'])}"]
     lines += [
-        f"  {name}: {d['message']}"
+        f"  {name}: {reason(d['message'])}"
         for name, d in application["deployments"].items()
         if d["status"] != "HEALTHY" and d["message"]
     ]
     return "\n".join(lines)
+
+
+def reason(message: str) -> str:
+    """What a message says; of a traceback that ends in a config that cannot be used, that alone."""
+    _, found, sentence = message.strip().rpartition(".ConfigError: ")
+    return sentence if found and "\n" not in sentence else message

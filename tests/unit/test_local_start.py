@@ -17,7 +17,7 @@ import pytest
 from deployments import local
 from deployments.head_environment import PORT_VARIABLES, head_environment, sockets_fit
 from deployments.local import LocalCluster, free_ports, new_temp_dir
-from deployments.serve_api import ClusterFailed, NoCluster, ServeApi
+from deployments.serve_api import ClusterFailed, NoCluster, ServeApi, reason
 from deployments.start_failure import cause, refusal, report
 from serve_app.ray_token import ray_token
 
@@ -34,7 +34,8 @@ def test_the_head_decides_its_own_authentication_and_belongs_to_no_other_cluster
         "RAY_TMPDIR": "/somewhere",
         "HTTP_PROXY": "http://proxy:3128",
     }
-    made = head_environment(given, range(20_000, 20_000 + len(PORT_VARIABLES)), logical_nodes=False)
+    ports = range(20_000, 20_000 + len(PORT_VARIABLES))
+    made = head_environment(given, ports, "/tmp", logical_nodes=False)
     assert made["RAY_AUTH_MODE"] == "disabled"
     assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR"} & made.keys()
     assert (made["HOME"], made["HTTP_PROXY"]) == ("/home/u", "http://proxy:3128")
@@ -150,6 +151,13 @@ def test_a_cluster_that_asks_for_a_token_gets_it() -> None:
     with pytest.raises(NoCluster, match=r"answers at http://127\.0\.0\.1:1 ") as away:
         ServeApi("http://u:sesame@127.0.0.1:1").status()
     assert "sesame" not in str(away.value)
+
+
+def test_a_config_that_cannot_be_used_is_one_line() -> None:
+    trace = "Deploying failed:\nTraceback (most recent call last):\n  File x\n"
+    ours = f"{trace}serve_app.config_errors.ConfigError: ledger.dsn: unable to open database file\n"
+    assert reason(ours) == "ledger.dsn: unable to open database file"
+    assert reason(f"{trace}OSError: no\n") == f"{trace}OSError: no\n"
 
 
 def test_the_token_is_looked_for_where_ray_looks(tmp_path: Path) -> None:
