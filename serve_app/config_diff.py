@@ -182,6 +182,24 @@ def _branches(value: Any, other: Any) -> dict[str, Any] | None:
     return {} if value is None and other and isinstance(other, dict | list) else None
 
 
+INSTEAD = {
+    "dsn": "leave the password to PGPASSWORD or ~/.pgpass on the nodes",
+    "key": "make keys with `meltproof keys create`, which keeps their hashes in the ledger",
+    "secret": "name a `file` that holds it",
+}
+
+
+def logged_secrets(config: dict[str, Any]) -> list[str]:
+    """Of secrets in args, which Ray Serve writes into its log on the node that starts an
+    application: a sentence for each, with what to do instead."""
+    args = [path for path, _ in secrets_in(ServeFile, config) if path[2:3] == ("args",)]
+    return [
+        f"{'.'.join(path)}: is a secret, and Ray Serve writes args into its log: "
+        + INSTEAD.get(path[-1], "take it out of args")
+        for path in args
+    ]
+
+
 def inline_secrets(config: dict[str, Any]) -> list[str]:
     """Paths of secrets that stand in the file itself."""
     return [".".join(path) for path, _ in secrets_in(ServeFile, config)]

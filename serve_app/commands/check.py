@@ -12,10 +12,12 @@ from autoscaling.room import Reservation, Room, needed, shortage
 from deployments.serve_api import ClusterFailed
 from serve_app.checking import advice, check_file
 from serve_app.commands.operating import a_number, add_address, add_file, serve_at, speaker
+from serve_app.config_diff import logged_secrets
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
 from serve_app.serve_file import ServeFile
 
+LOOPBACK = "127.0.0.1"
 MOST_NODES = 100_000
 EPILOG = """\
 Keys that nobody reads are errors, though Ray Serve accepts them. A file for loopback is compared
@@ -34,11 +36,14 @@ def main(arguments: Sequence[str]) -> int:
     wrong = 0
     for path in options.file:
         try:
-            _, file = check_file(path)
+            document, file = check_file(path)
             lines = verdict(file, _room(file, options))
             console.print(f"{path}: ok", style="green")
             for line in [*lines, *advice(file)]:
                 console.print(f"  {line}")
+            if file.http_options.host != LOOPBACK:  # there, logs are as private as the file
+                for line in logged_secrets(document):
+                    console.print(f"  {line}", style="yellow")
         except (ConfigError, ClusterFailed, DoesNotFit) as error:
             wrong += 1
             for line in error.problems if isinstance(error, ConfigError) else [f"{path}: {error}"]:
@@ -81,7 +86,7 @@ def _room(file: ServeFile, options: argparse.Namespace) -> Sequence[Room] | None
         return serve_at(options.address).nodes()
     if options.cpus is not None:
         return [Room(options.cpus, options.gpus)] * int(options.nodes or 1)
-    if file.http_options.host == "127.0.0.1":
+    if file.http_options.host == LOOPBACK:
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
         return [Room(psutil.cpu_count() or 1, gpus)]
     return None

@@ -195,13 +195,20 @@ def test_a_reader_that_has_read_enough_ends_it_quietly() -> None:
     assert b"Exception ignored" not in told
 
 
+def hears_sigint() -> None:
+    """In the child: shells start background jobs, these tests perhaps, with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_no_traceback(tmp_path: Path) -> None:
     fifo = tmp_path / "never-written"
     os.mkfifo(fifo)
-    with meltproof("check", str(fifo)) as child:
+    with meltproof("check", str(fifo), preexec_fn=hears_sigint) as child:
         writer = os.open(fifo, os.O_WRONLY)  # returns once the command has opened it
         child.send_signal(signal.SIGINT)
-        _, told = child.communicate(timeout=60)
-        os.close(writer)
+        try:
+            _, told = child.communicate(timeout=60)
+        finally:
+            os.close(writer)  # ends it in any case
     assert child.returncode == 130
     assert b"Traceback" not in told

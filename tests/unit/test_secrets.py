@@ -83,6 +83,18 @@ def test_every_secret_is_known_by_its_type() -> None:
     assert sorted(inline_secrets(document)) == sorted(paths)
 
 
+def test_check_names_what_ray_would_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = planted()
+    file = tmp_path / "config.yaml"
+    for host, told in (("127.0.0.1", 0), ("0.0.0.0", 4)):
+        document["http_options"]["host"] = host
+        file.write_text(yaml.safe_dump(document))
+        assert main(("check", str(file))) == 0
+        assert capsys.readouterr().out.count("Ray Serve writes args into its log") == told
+    assert main(("check", "configs/cluster.yaml")) == 0
+    assert "is a secret" not in capsys.readouterr().out
+
+
 @contextmanager
 def ray(running: dict[str, Any]) -> Iterator[str]:
     """The dashboard of a cluster that runs this and refuses everything by repeating it."""
