@@ -27,8 +27,8 @@ TOLD = (
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,255})(:[0-9]{1,5})?")
 
 
-def guard(app: Starlette, section: GatewaySection) -> None:
-    """Add what the config asks for around the app; what is added first is inside."""
+def let_pages_ask(app: Starlette, section: GatewaySection) -> None:
+    """Answer the scripts of listed origins in the way that their browsers want."""
     if section.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -38,7 +38,6 @@ def guard(app: Starlette, section: GatewaySection) -> None:
             expose_headers=TOLD,
             max_age=PREFLIGHT_SECONDS,
         )
-    app.add_middleware(OwnHosts, hosts=section.hosts)
 
 
 class OwnHosts:

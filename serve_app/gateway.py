@@ -26,7 +26,7 @@ from jobs.ledger import LedgerError
 from serve_app.auth import Keyring, UrlSigner
 from serve_app.config import ClusterConfig
 from serve_app.config_errors import ConfigError
-from serve_app.edge import guard
+from serve_app.edge import OwnHosts, let_pages_ask
 from serve_app.errors import ApiError, from_domain, from_status
 from serve_app.inputs import Inputs
 from serve_app.links import root_path
@@ -87,8 +87,9 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     app.add_exception_handler(ApiError, _on_error)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(HTTPException, _on_refusal)
+    app.add_middleware(OwnHosts, hosts=config.gateway.hosts)  # what is added later is around it
     app.add_middleware(Envelope)
-    guard(app, config.gateway)
+    let_pages_ask(app, config.gateway)
     app.state.outbox = Outbox()
     app.add_middleware(CutOff, outbox=app.state.outbox)
     return app

@@ -164,7 +164,7 @@ def _address(request: Request) -> str:
     return client_address(peer, forwarded_for, trusted)
 
 
-@lru_cache(maxsize=16)  # once for each peer
+@lru_cache(maxsize=1024)  # once for each peer
 def _say_untrusted(peer: str | None) -> None:
     log.warning(
         "X-Forwarded-For from %s is not believed. If that is your proxy, name it in "

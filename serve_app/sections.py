@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
-from pydantic.functional_validators import AfterValidator, BeforeValidator
+from pydantic.functional_validators import BeforeValidator
 
 from autoscaling.limits import marks_of
 from autoscaling.policies import PolicyNumbers
-from jobs.dsn import secrets_of
 from jobs.quota_days import QuotaDays
 from jobs.tiers import rollout_percent
 from serve_app.config_errors import ConfigError
 from serve_app.secret_fields import Secret
-from serve_app.sizes import MAX_PIXELS, parse_size
+from serve_app.sizes import MAX_PIXELS
+from serve_app.spellings import Dsn, Host, Network, Origin, Size, Zone
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SECRET_BYTES = 32
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _a_size(text: str) -> str:
-    parse_size(text)
-    return text
-
-
-def _a_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"unknown time zone {name!r}, wanted one such as Europe/Berlin") from None
-    return name
-
-
-def _a_network(text: str) -> str:
-    ip_network(text)
-    return text
-
-
-def _a_host(text: str) -> str:
-    if not re.fullmatch(r"\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*", text.lower()):
-        raise ValueError(f"{text!r} is no host name: wanted one such as localhost, without a port")
-    return text.lower()
-
-
-def _an_origin(text: str) -> str:
-    if "*" in text:
-        raise ValueError("name each origin: * would let every page use the keys that it is given")
-    if not re.fullmatch(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(:[0-9]{1,5})?", text.lower()):
-        raise ValueError(f"{text!r} is no origin: wanted one such as https://app.example.com")
-    return text.lower()
 
 
 class Section(BaseModel):
@@ -79,7 +45,7 @@ class ModelSection(Section):
     family: Literal["masked", "paced"] = "masked"
     options: dict[str, JsonValue] = {}
     guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
-    size: Annotated[str, AfterValidator(_a_size)] = "512x512"
+    size: Size = "512x512"
     pass_seconds: Seconds = 0.024
 
 
@@ -168,27 +134,9 @@ class GatewaySection(Section):
     keepalive_seconds: Seconds = 3.0
     url_seconds: Count = 3600
     public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
-    trusted_proxies: Annotated[
-        tuple[Annotated[str, AfterValidator(_a_network)], ...], Field(strict=False)
-    ] = ()
-    hosts: (
-        Annotated[
-            tuple[Annotated[str, AfterValidator(_a_host)], ...], Field(strict=False, min_length=1)
-        ]
-        | None
-    ) = None
-    cors_origins: Annotated[
-        tuple[Annotated[str, AfterValidator(_an_origin)], ...], Field(strict=False)
-    ] = ()
-
-
-def _dsn(dsn: str) -> str:
-    if not dsn.startswith(("sqlite:///", "postgresql://")) or dsn.endswith("//"):
-        raise ValueError("must begin with sqlite:/// or postgresql://, and name a database")
-    return dsn
-
-
-Dsn = Annotated[str, AfterValidator(_dsn), Field(repr=False), Secret(secrets_of)]
+    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+    hosts: Annotated[tuple[Host, ...], Field(strict=False, min_length=1)] | None = None
+    cors_origins: Annotated[tuple[Origin, ...], Field(strict=False)] = ()
 
 
 class LedgerSection(Section):
@@ -328,7 +276,7 @@ class SigningSection(Section):
 class QuotaSection(Section):
     """time_zone: an IANA name; where it is midnight, the day of `images_per_day` begins."""
 
-    time_zone: Annotated[str, AfterValidator(_a_zone)] = "UTC"
+    time_zone: Zone = "UTC"
 
     def days(self) -> QuotaDays:
         """As the ledger takes it."""

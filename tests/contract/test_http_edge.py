@@ -60,6 +60,8 @@ def test_other_names_get_nothing(http: httpx.Client, host: str, path: str) -> No
     answer = http.get(path, headers={"host": host, **more})
     assert (answer.status_code, answer.json()["error"]["code"]) == (421, "wrong_host")
     assert "gateway.hosts" in answer.json()["error"]["message"]
+    assert answer.headers["x-request-id"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
