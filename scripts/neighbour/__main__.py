@@ -27,6 +27,7 @@ from deployments.local import LocalCluster
 from scripts.bench.sides import args_of, own_config
 from scripts.load import percentile
 from scripts.neighbour.abuses import ABUSES, ASYNC, GENERATIONS, KEYS, SPENT
+from scripts.neighbour.victim import KEYS as VICTIMS
 from scripts.neighbour.victim import Latencies, Victim
 from scripts.overload.wire import Client
 from serve_app.serve_file import load_serve_config
@@ -61,7 +62,7 @@ def settings(folder: Path) -> dict[str, Any]:
             "tenant": key.removeprefix("sk-"),
             "tier": "little" if key == KEYS[SPENT] else "free",
         }
-        for key in ("sk-victim", "sk-busy", *KEYS.values())
+        for key in (*VICTIMS, "sk-busy", *KEYS.values())
     ]
     return config
 
@@ -107,7 +108,7 @@ async def take_turns(
     url: str, abuses: Sequence[str], calm_seconds: float, seconds: float
 ) -> tuple[Victim, Latencies, list[Turn], int]:
     """Calm and abuse in turn; then every kept order is waited for."""
-    victim, calm, turns = Victim(Client(url, "sk-victim")), Latencies(), []
+    victim, calm, turns = Victim(Client(url, VICTIMS[0]), Client(url, VICTIMS[1])), Latencies(), []
     busy = asyncio.create_task(background(Client(url, "sk-busy")))
     await victim.measure(3.0)  # warm
     for abuse in abuses:
@@ -118,7 +119,7 @@ async def take_turns(
         print(f"{abuse}: answered {dict(turns[-1].statuses)}", flush=True)
     busy.cancel()
     unanswered = await victim.unanswered(PATIENCE_SECONDS)
-    victim.client.close()
+    victim.close()
     return victim, calm, turns, unanswered
 
 

@@ -1,5 +1,6 @@
 """A quiet tenant: asks for its own job and orders pictures at an even pace, whatever the service
-does to others. Most orders are cancelled at once, a few are kept to see that they are drawn."""
+does to others. A few orders are kept to see that they are drawn. Those that only measure are
+another quiet tenant's and cancelled at once: a tenant's orders wait for its earlier ones."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from scripts.overload.wire import Client
 
 GETS_PER_SECOND, ORDERS_PER_SECOND = 20.0, 4.0
 KEEP_EVERY = 12
+KEYS = ("sk-victim", "sk-probe")
+"""Of the tenant whose orders are drawn, and of the one whose are cancelled."""
 ENDED = frozenset({"succeeded", "failed", "blocked", "cancelled", "expired"})
 
 
@@ -27,9 +30,11 @@ class Latencies:
 
 @dataclass(slots=True)
 class Victim:
-    """kept: ids of orders that must be drawn. wrong: answers other than 200 and 202, by kind."""
+    """client, probe: of the two tenants. kept: ids of orders that must be drawn. wrong: answers
+    other than 200 and 202, by kind."""
 
     client: Client
+    probe: Client
     kept: list[str] = field(default_factory=list)
     wrong: Counter[tuple[str, int]] = field(default_factory=Counter)
     _number: int = 0
@@ -37,7 +42,7 @@ class Victim:
     async def measure(self, seconds: float) -> Latencies:
         """Ask and order for so long; every answer is waited for."""
         found = Latencies()
-        mine = await self._order()
+        mine = await self._order(self.client)
         begin = time.perf_counter()
 
         async def get(i: int) -> None:
@@ -47,13 +52,14 @@ class Victim:
             self._note("get", reply.status, 200)
 
         async def order(i: int) -> None:
-            due = begin + i / ORDERS_PER_SECOND
-            job = await self._order()
+            due, kept = begin + i / ORDERS_PER_SECOND, i % KEEP_EVERY == 0
+            client = self.client if kept else self.probe
+            job = await self._order(client)
             found.order.append(time.perf_counter() - due)
-            if i % KEEP_EVERY == 0:
+            if kept:
                 self.kept.append(job)
             elif job:
-                await self.client.ask("DELETE", f"/v1/jobs/{job}")
+                await client.ask("DELETE", f"/v1/jobs/{job}")
 
         await asyncio.gather(
             at_rate(GETS_PER_SECOND, seconds, get, finish=True),
@@ -78,10 +84,15 @@ class Victim:
         reply = await self.client.ask("GET", f"/v1/jobs/{job}")
         return str(json.loads(reply.body)["state"]) if reply.status == 200 else ""
 
-    async def _order(self) -> str:
+    def close(self) -> None:
+        """Drop idle connections."""
+        self.client.close()
+        self.probe.close()
+
+    async def _order(self, client: Client) -> str:
         self._number += 1
         wish = {"prompt": "a red fox", "size": "256x256", "quality": "low", "seed": self._number}
-        reply = await self.client.ask("POST", GENERATIONS, json.dumps(wish).encode(), ASYNC)
+        reply = await client.ask("POST", GENERATIONS, json.dumps(wish).encode(), ASYNC)
         self._note("order", reply.status, 202)
         return reply.header("x-job-id")
 
