@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serve_app.config import with_live
+from serve_app.config_diff import logged_secrets
 from serve_app.config_errors import ConfigError, unknown
 from serve_app.reserved import SECTIONS
 from serve_app.serve_file import Application, ServeFile, parse_serve_config, read_text, read_yaml
@@ -53,6 +54,8 @@ def advice(file: ServeFile) -> list[str]:
                 f"{path}.hosts: is missing: a page whose name points at this machine could ask; "
                 'write [localhost, 127.0.0.1, "[::1]"]'
             )
+    if file.http_options.host not in LOOPBACKS:  # there, logs are as private as the file
+        said += logged_secrets(file.model_dump())
     return said
 
 

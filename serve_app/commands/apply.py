@@ -11,16 +11,15 @@ from typing import Any
 
 from autoscaling.room import shortage
 from deployments.serve_api import ClusterFailed, NoCluster, ServeApi
-from serve_app.checking import check_file
+from serve_app.checking import advice, check_file
 from serve_app.commands.diff import explain
 from serve_app.commands.operating import add_address, add_file, serve_at, speaker
-from serve_app.config_diff import changes, inline_secrets, logged_secrets
+from serve_app.config_diff import changes, inline_secrets
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
 from serve_app.secret_fields import hidden
 from serve_app.serve_file import ServeFile
 
-LOOPBACK = "127.0.0.1"
 EPILOG = """\
 The file is the whole truth: applications that it does not name are removed. On KubeRay the operator
 puts its own serveConfigV2 back, so --kuberay NAME prints the patch of the RayService instead:
@@ -58,8 +57,8 @@ def _deploy(api: ServeApi, config: dict[str, Any], file: ServeFile, *, yes: bool
     if found:
         if (short := shortage(reservations(file), api.nodes())) is not None:
             console.print(f"not now, but perhaps when nodes are added: {short}", style="yellow")
-        for warning in logged_secrets(config) if file.http_options.host != LOOPBACK else ():
-            console.print(warning, style="yellow")
+        for line in advice(file):
+            console.print(line, style="yellow")
         if not yes and not _agreed():
             return 4
         api.put(config)

@@ -12,7 +12,6 @@ from autoscaling.room import Reservation, Room, needed, shortage
 from deployments.serve_api import ClusterFailed
 from serve_app.checking import advice, check_file
 from serve_app.commands.operating import a_number, add_address, add_file, serve_at, speaker
-from serve_app.config_diff import logged_secrets
 from serve_app.config_errors import ConfigError
 from serve_app.reserved import reservations
 from serve_app.serve_file import ServeFile
@@ -36,14 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     wrong = 0
     for path in options.file:
         try:
-            document, file = check_file(path)
+            _, file = check_file(path)
             lines = verdict(file, _room(file, options))
             console.print(f"{path}: ok", style="green")
             for line in [*lines, *advice(file)]:
                 console.print(f"  {line}")
-            if file.http_options.host != LOOPBACK:  # there, logs are as private as the file
-                for line in logged_secrets(document):
-                    console.print(f"  {line}", style="yellow")
         except (ConfigError, ClusterFailed, DoesNotFit) as error:
             wrong += 1
             for line in error.problems if isinstance(error, ConfigError) else [f"{path}: {error}"]:
