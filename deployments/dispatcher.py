@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -28,6 +29,7 @@ from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
 from jobs.retention import Retention
 from jobs.sql_ledger import SqlLedger
+from jobs.store_marker import check_store
 from jobs.tiers import Tier
 
 loopback.install()
@@ -74,6 +76,7 @@ class DispatcherReplica:
             least_share=options.least_share,
             attempts_max=settings.attempts,
         )
+        await asyncio.to_thread(check_store, ledger, Path(options.blobs_directory))
         self._options = options
         self._ledger = AsyncLedger(ledger)
         blobs = DirectoryBlobs(options.blobs_directory)

@@ -395,6 +395,10 @@ class Ledger(Protocol):
     def forget(self, job_ids: Sequence[str]) -> None:
         """Delete the rows of these jobs, which have ended and whose blobs are gone."""
 
+    def store_id(self, found: str | None = None) -> str | None:
+        """What marks the directory of this ledger's pictures; None as long as none is known. With
+        `found`, that one, where none was known before. Durable on return."""
+
     def forget_tenant(self, tenant: str) -> None:
         """Delete all that names a tenant beside its jobs: keys, quota, its place in the queue."""
 

@@ -89,6 +89,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # 10: how far a ledger has come is told apart from who may read it
         "create table meltproof_migrations (version integer not null primary key)",
     ),
+    (  # 11: which directory the pictures are in
+        "create table stores (name text not null primary key, id text not null)",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""

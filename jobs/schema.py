@@ -220,6 +220,14 @@ costs = Table(
     sqlite_with_rowid=False,
 )
 
+# What the marker of the blobs' directory says; see store_marker.py.
+stores = Table(
+    "stores",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+)
+
 # Pictures that came from outside; their bytes are blobs. See files.py.
 files = Table(
     "files",

@@ -554,6 +554,17 @@ class SqlLedger:
         with self._write() as connection:
             drop_jobs(connection, list(job_ids))
 
+    @again_if_overtaken
+    def store_id(self, found: str | None = None) -> str | None:
+        """See Ledger."""
+        with self._read() as connection:
+            known: str | None = connection.execute(sql.STORE_ID).scalar()
+        if known is not None or found is None:
+            return known
+        with self._write() as connection:
+            connection.execute(sql.NEW_STORE_ID, {"id": found})
+            return str(connection.execute(sql.STORE_ID).scalar_one())
+
     def forget_tenant(self, tenant: str) -> None:
         """See Ledger."""
         with self._write() as connection:

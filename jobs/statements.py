@@ -288,6 +288,11 @@ STALE_FILES = text(f"""select {FILE_COLUMNS} from files where expires_at <= :now
 FILES_OF_TENANT = text(f"select {FILE_COLUMNS} from files where tenant = :tenant limit :limit")
 FORGET_FILES = _many("delete from files where id in :ids")
 
+# -- the blobs' directory
+STORE_ID = text("select id from stores where name = 'blobs'")
+NEW_STORE_ID = text("""insert into stores (name, id) values ('blobs', :id)
+    on conflict (name) do nothing""")
+
 # -- retention
 RETENTION_AT = text("select seq, until from retention where lane = :lane and step = :step")
 TAKE_RETENTION = text("""insert into retention (lane, step, seq, until)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs.blobs import BlobMissing
 from jobs.files import file_of
 from jobs.flight import preview_passes
 from jobs.job import Job, Render, RenderState
@@ -37,7 +39,7 @@ from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
 from serve_app.parts import Parts, error_response, json_response, parts_of
-from serve_app.pictures import finished, picture_b64, preview_b64, urls
+from serve_app.pictures import finished, picture_b64, preview_b64, urls, without
 from serve_app.sse import EventStream, disconnected, frame
 
 CLIENT_CLOSED = 499
@@ -140,16 +142,16 @@ async def _wait(parts: Parts, request: Request, submission: Submission) -> Job |
 async def _answer(
     parts: Parts, request: Request, job: Job, *, as_url: bool, headers: dict[str, str]
 ) -> Response:
-    renders = finished(job)
-    if not renders and (problem := job_problem(job)) is not None:
-        return error_response(problem, headers)
     if as_url:
-        links = urls(request, job)
-        pictures = {render.index: {"url": links[render.index]} for render in renders}
+        pictures = {index: {"url": link} for index, link in urls(request, job).items()}
     else:
-        pictures = {
-            render.index: {"b64_json": await picture_b64(parts, render)} for render in renders
-        }
+        pictures = {}
+        for render in finished(job):
+            with suppress(BlobMissing):
+                pictures[render.index] = {"b64_json": await picture_b64(parts, render)}
+        job = without(job, {render.index for render in job.renders} - pictures.keys())
+    if not pictures and (problem := job_problem(job)) is not None:
+        return error_response(problem, headers)
     body = answer_wire.images_response(job, pictures, parts.can.cells)
     return json_response(body, headers=headers)
 
@@ -163,6 +165,8 @@ class Progress:
         self._newest: dict[int, int] = {}
         self._settled: set[int] = set()
         self._completed = 0
+        self.missing: set[int] = set()
+        """Images whose picture is not in the store."""
 
     async def news(self, job: Job) -> AsyncGenerator[dict[str, Any]]:
         """Events that this state adds to what was sent before."""
@@ -174,7 +178,12 @@ class Progress:
                     yield event
             if render.state is RenderState.SUCCEEDED and render.blob is not None:
                 self._settled.add(render.index)
-                yield await self._completed_event(job, render)
+                try:
+                    yield await self._completed_event(job, render)
+                except BlobMissing:
+                    self.missing.add(render.index)
+                    if job.request.n > 1:
+                        yield answer_wire.failed_event(job, replace(render, blob=None))
             elif render_problem(render) is not None and job.request.n > 1:
                 self._settled.add(render.index)
                 yield answer_wire.failed_event(job, render)
@@ -208,6 +217,7 @@ async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[bytes]
             async with aclosing(progress.news(job)) as news:
                 async for event in news:
                     yield frame(event, event["type"])
+    job = without(job, progress.missing)
     if not finished(job) and (problem := job_problem(job)) is not None:
         yield frame(problem.envelope(), "error")
     await parts.watch.answered(job.id)

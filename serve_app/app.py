@@ -4,6 +4,7 @@ The only entry for a laptop, `serve deploy` and KubeRay. Without `from __future_
 annotations`, because Ray reads the parameter's class to validate `args`.
 """
 
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,6 +24,7 @@ from jobs.dispatch import DispatchSettings
 from jobs.group_commit import AsyncLedger
 from jobs.retention import Retention
 from jobs.sql_ledger import SqlLedger
+from jobs.store_marker import check_store
 from serve_app.config import ClusterConfig, with_live
 from serve_app.gateway import adopt, create_app
 from serve_app.ledger_check import check_ledger
@@ -72,6 +74,7 @@ class GatewayReplica:
             watch_grace_seconds=args.gateway.watch_grace_seconds,
             days=args.quota.days(),
         )
+        check_store(ledger, Path(args.blobs.directory))
         self._gateway = create_app(AsyncLedger(ledger), DirectoryBlobs(args.blobs.directory), args)
         self._dispatcher = dispatcher
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Collection
+from dataclasses import replace
 
 from starlette.requests import Request
 
@@ -24,6 +26,13 @@ def finished(job: Job) -> list[Render]:
         for render in job.renders
         if render.state is RenderState.SUCCEEDED and render.blob is not None
     ]
+
+
+def without(job: Job, missing: Collection[int]) -> Job:
+    """The job as it is once these pictures are forgotten: what is not in the store, be it lost or
+    forgotten at this moment."""
+    renders = (replace(r, blob=None) if r.index in missing else r for r in job.renders)
+    return replace(job, renders=tuple(renders))
 
 
 async def picture(parts: Parts, render: Render) -> bytes:

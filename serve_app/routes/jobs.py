@@ -95,7 +95,7 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     try:
         data = await picture(parts_of(request), render)
     except BlobMissing:
-        raise NotFound("That image is gone.", code="image_not_found") from None
+        raise ImageExpired from None
     headers = {
         "cache-control": "private, max-age=31536000, immutable",
         "content-disposition": f'inline; filename="{job.id}-{number}.{job.request.output_format}"',

@@ -578,3 +578,35 @@ def test_an_image_that_is_kept_no_longer_is_gone(tmp_path: Path) -> None:
         image = shown["images"][0]
         assert (shown["state"], image["state"], image["url"]) == ("succeeded", "succeeded", None)
         assert image["error"]["code"] == "image_expired"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_picture_that_is_not_in_the_store_is_gone_in_every_answer(tmp_path: Path, n: int) -> None:
+    """Another node's directory, or forgotten and erased at this moment."""
+    body = {"prompt": "a red fox", "n": n}
+    with (
+        stage(tmp_path, config()) as own,
+        httpx.Client(base_url=own.url, headers=own.headers, timeout=60) as http,
+    ):
+
+        def ask(**more: Any) -> httpx.Response:
+            once = {"idempotency-key": f"gone-{len(own.jobs())}"}
+            assert http.post("/v1/images/generations", json=body | more, headers=once).is_success
+            blobs = [render.blob for render in own.jobs()[0].renders]
+            assert blobs[0] is not None
+            own.blobs.delete(blobs[0])
+            return http.post("/v1/images/generations", json=body | more, headers=once)
+
+        answer, streamed, link = ask(), ask(stream=True), ask(response_format="url")
+        events = [json.loads(event["data"]) for event in sse(streamed.text)]
+        gone = http.get(link.json()["data"][0]["url"])
+        assert (gone.status_code, gone.json()["error"]["code"]) == (410, "image_expired")
+        if n == 1:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (410, "image_expired")
+            assert [event["error"]["code"] for event in events] == ["image_expired"]
+        else:
+            assert [image["image_index"] for image in answer.json()["data"]] == [1]
+            assert answer.json()["errors"][0]["image_error"]["code"] == "image_expired"
+            assert {event["type"].rpartition(".")[2] for event in events} == {"failed", "completed"}
+            failed = next(event for event in events if event["type"].endswith("failed"))
+            assert (failed["image_index"], failed["image_error"]["code"]) == (0, "image_expired")
