@@ -1,4 +1,5 @@
-"""`make fuzz`: schemathesis over our OpenAPI document, then every hostile file through every door.
+"""`make fuzz`: schemathesis over our OpenAPI document, then every hostile file through every door
+and prompts that are built to take time.
 
 The service is real: HTTP, SQLite, and the paced family through the whole pipeline. The last line is
 one JSON object. `--quick` is a small, seeded run.
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from engine.intake import Budget
 from scripts.fuzz.hostile import hostile_files
+from scripts.fuzz.prompts import ADVERSARIAL
 from scripts.fuzz.properties import FULL, QUICK, schemathesis
 from scripts.fuzz.running import service
-from scripts.fuzz.strangers import send
+from scripts.fuzz.strangers import order, send
 
 MIB = 2**20
 SERVER_BYTES = 768 * MIB
@@ -36,8 +38,9 @@ def main() -> None:
         tried = schemathesis(running.url, Path(name), QUICK if quick else FULL)
         print(tried.said)
         refused = send(running.url, islice(hostile_files(), 0, None, QUICK_STEP if quick else 1))
+        ordered = order(running.url, ADVERSARIAL)
         log = (Path(name) / "server.log").read_text()
-    wrong = list(refused.wrong)
+    wrong = [*refused.wrong, *ordered.wrong]
     for what, peak, limit in (
         ("the server", running.server_peak_bytes, SERVER_BYTES),
         ("its child that decodes", running.child_peak_bytes, Budget().memory_bytes),
@@ -48,12 +51,14 @@ def main() -> None:
     wrong += [line for line in log.splitlines() if "Traceback" in line]
     print(f"{refused.files} hostile files refused, {refused.pictures} odd ones are pictures")
     print(f"{refused.requests} requests: {refused.codes}")
+    print(f"{ordered.requests} prompts that are built to take time: {ordered.codes}")
     print("\n".join(wrong))
     print(f"{time.monotonic() - start:.0f} s")
     result = {
         "schemathesis_cases": tried.cases,
         "schemathesis_failures": tried.failures,
         "hostile_files": refused.files,
+        "hostile_prompts": ordered.requests,
         "crashes": len(wrong),
     }
     print(json.dumps(result))

@@ -14,4 +14,5 @@ def test_the_surface_holds_a_small_run() -> None:
     found = json.loads(ran.stdout.splitlines()[-1])
     assert found["schemathesis_cases"] > 50
     assert found["hostile_files"] > 3
+    assert found["hostile_prompts"] > 20
     assert (found["schemathesis_failures"], found["crashes"]) == (0, 0)
