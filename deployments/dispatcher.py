@@ -19,7 +19,7 @@ from deployments import loopback
 from deployments.heat_gauges import HeatGauges
 from deployments.nodes import alive_nodes
 from deployments.ports import RemoteClassifier, RemoteEncoder
-from deployments.press import LocalPress
+from deployments.press import InProcesses, LocalPress
 from deployments.slots import DecoderSlots
 from engine.capabilities import capabilities
 from jobs.blobs import DirectoryBlobs
@@ -81,13 +81,14 @@ class DispatcherReplica:
         self._ledger = AsyncLedger(ledger)
         blobs = DirectoryBlobs(options.blobs_directory)
         cells = capabilities(options.family, options.family_options).cells
+        self._work = await InProcesses.start(options.finishing_threads, cells)
         self._dispatcher = Dispatcher(
             self._ledger,
             Stages(
                 encoder=RemoteEncoder(stages["encoder"]),
                 classifier=RemoteClassifier(stages["classifier"]),
                 decoders=DecoderSlots(stages["decoder"], options.pass_timeout_seconds),
-                press=LocalPress(blobs, options.finishing_threads, cells),
+                press=LocalPress(blobs, self._work),
             ),
             settings,
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
@@ -111,7 +112,9 @@ class DispatcherReplica:
         )
 
     async def check_health(self) -> None:
-        """Raises when the dispatcher's loops have ended, so that Serve replaces this replica."""
+        """Raises when the dispatcher's loops have ended, or no process for pixels starts, so
+        that Serve replaces this replica."""
+        self._work.check()
         if self._task.done():
             raise RuntimeError("the dispatcher's loops have ended")
 
@@ -124,3 +127,4 @@ class DispatcherReplica:
         self._task.cancel()
         tasks = (self._task, self._collecting, self._deciding, self._showing)
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._work.close)

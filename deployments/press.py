@@ -1,82 +1,143 @@
-"""From pixels to files and back, in a small thread pool of the dispatcher's process: Pillow and
-fsync both release the interpreter lock."""
+"""From pixels to files and back. Blobs are read and written in threads, as fsync releases the
+interpreter lock; pixels are worked on in processes that can be killed, so that a picture that ends
+or hangs one does not take the dispatcher with it."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.picture import blend, encode, read_png, resize
-from engine.region import from_hex
+from deployments.worker import StageWorker
+from engine.postprocessing import Postprocessing, Unusable
 from engine.render import Pixels, Source
 from jobs.blobs import BlobMissing, BlobStore
 from jobs.ports import SourceGone, StageUnavailable
 from jobs.request import ImageRequest, SourceImage
 
 T = TypeVar("T")
+STORE_THREADS = 4
+STORE_SECONDS = 30.0
+"""A store that is silent for so long is away."""
+
+
+class Work(Protocol):
+    """Runs methods of a Postprocessing."""
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Its answer. Raises what it raises, StageUnavailable, CallFailed."""
+
+
+class InThreads:
+    """In this process: nothing can be killed. For tests and tools."""
+
+    def __init__(self, threads: int, cells: int) -> None:
+        self._work = Postprocessing(cells)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="postprocess")
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """See Work."""
+        work = partial(getattr(self._work, method), *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+class InProcesses:
+    """In processes of their own, one picture each at a time."""
+
+    def __init__(self, workers: Sequence[StageWorker]) -> None:
+        self._workers = tuple(workers)
+        self._free: asyncio.Queue[StageWorker] = asyncio.Queue()
+        for worker in workers:
+            self._free.put_nowait(worker)
+
+    @classmethod
+    async def start(cls, processes: int, cells: int) -> InProcesses:
+        """WorkerBroken when they do not start."""
+        build = "engine.postprocessing:Postprocessing"
+        starts = (StageWorker.start(build, {"cells": cells}) for _ in range(processes))
+        return cls(await asyncio.gather(*starts))
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """See Work."""
+        worker = await self._free.get()
+        try:
+            return await worker.call(method, *arguments)
+        finally:
+            self._free.put_nowait(worker)
+
+    def check(self) -> None:
+        """WorkerBroken when one cannot be started any more."""
+        for worker in self._workers:
+            worker.check()
+
+    def close(self) -> None:
+        """End them."""
+        for worker in self._workers:
+            worker.close()
 
 
 class LocalPress:
-    """See jobs.ports.Press. threads: so many pictures at once. cells: of the family's grid."""
+    """See jobs.ports.Press."""
 
-    def __init__(self, blobs: BlobStore, threads: int, cells: int) -> None:
+    def __init__(self, blobs: BlobStore, work: Work, store_seconds: float = STORE_SECONDS) -> None:
         self._blobs = blobs
-        self._cells = cells
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="press")
+        self._work = work
+        self._store_seconds = store_seconds
+        self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="blobs")
 
     async def source(self, request: ImageRequest) -> Source:
         """See Press."""
-        return await self._run(partial(self._source, _source_of(request)))
+        source = _source_of(request)
+        tokens = None if source.tokens is None else base64.b64decode(source.tokens)
+        png = await self._picture(source.small)
+        found: Source | Unusable = await self._work.call("source", png, source.redraw, tokens)
+        return _usable(found)
 
     async def blend(self, pixels: object, request: ImageRequest) -> Pixels:
         """See Press."""
-        return await self._run(partial(self._blend, pixels, request))
+        canvas = await self._picture(_source_of(request).canvas)
+        size = request.width, request.height
+        made: Pixels | Unusable = await self._work.call("blend", _pixels(pixels), *size, canvas)
+        return _usable(made)
 
     async def encode(self, pixels: object, request: ImageRequest) -> bytes:
         """See Press."""
-        return await self._run(partial(_file_of, pixels, request))
+        how = request.width, request.height, request.output_format, request.output_compression
+        file: bytes = await self._work.call("encode", _pixels(pixels), *how)
+        return file
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
         """See Press."""
         try:
-            await self._run(partial(self._blobs.put, key, data, durable=durable))
+            await self._stored(partial(self._blobs.put, key, data, durable=durable))
         except OSError as error:
             raise StageUnavailable(f"the blob store cannot write {key}: {error}") from error
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def _source(self, source: SourceImage) -> Source:
-        pixels = self._picture(source.small)
+    async def _picture(self, key: str) -> bytes:
         try:
-            tokens = None if source.tokens is None else base64.b64decode(source.tokens)
-            return Source(pixels, from_hex(source.redraw, self._cells), tokens)
-        except ValueError as error:
-            raise SourceGone(f"this edit does not fit the model any more: {error}") from error
-
-    def _blend(self, pixels: object, request: ImageRequest) -> Pixels:
-        return blend(_sized(pixels, request), self._picture(_source_of(request).canvas))
-
-    def _picture(self, key: str) -> NDArray[np.uint8]:
-        try:
-            data = self._blobs.get(key)
+            return await self._stored(partial(self._blobs.get, key))
         except BlobMissing as error:
             raise SourceGone("the picture to be changed is not kept any more: send it again") from (
                 error
             )
         except OSError as error:
             raise StageUnavailable(f"the blob store cannot read {key}: {error}") from error
-        try:
-            return read_png(data)
-        except (OSError, ValueError) as error:
-            raise SourceGone(f"the picture to be changed cannot be read: {error}") from error
+
+    def _stored(self, work: Callable[[], T]) -> Awaitable[T]:
+        """TimeoutError, an OSError, when the store is silent."""
+        answer = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return asyncio.wait_for(answer, self._store_seconds)
+
+
+def _usable(found: T | Unusable) -> T:
+    if isinstance(found, Unusable):
+        raise SourceGone(found.reason)
+    return found
 
 
 def _source_of(request: ImageRequest) -> SourceImage:
@@ -85,10 +146,5 @@ def _source_of(request: ImageRequest) -> SourceImage:
     return request.source
 
 
-def _sized(pixels: object, request: ImageRequest) -> Pixels:
-    return resize(np.asarray(pixels, dtype=np.uint8), request.width, request.height)
-
-
-def _file_of(pixels: object, request: ImageRequest) -> bytes:
-    picture = _sized(pixels, request)
-    return encode(picture, request.output_format, request.output_compression)  # type: ignore[arg-type]
+def _pixels(pixels: object) -> Pixels:
+    return np.asarray(pixels, dtype=np.uint8)

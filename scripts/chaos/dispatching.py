@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from deployments.press import LocalPress
+from deployments.press import InThreads, LocalPress
 from engine.decoders.paced import CELLS
 from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
@@ -26,7 +26,7 @@ async def _run(world: World, worker: str) -> None:
         encoder=Prompts(),
         classifier=Verdicts(),
         decoders=SocketDecoders(world.sockets, world.slots),
-        press=LocalPress(DirectoryBlobs(world.blobs), 2, CELLS),
+        press=LocalPress(DirectoryBlobs(world.blobs), InThreads(2, CELLS)),
     )
     settings = DispatchSettings(
         LANE,

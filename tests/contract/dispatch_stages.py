@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deployments.press import LocalPress
+from deployments.press import InThreads, LocalPress
 from engine.decoder import Decoder, Render
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.engine import DecoderEngine
@@ -298,7 +298,7 @@ class Files(LocalPress):
     `asked`: for a source."""
 
     def __init__(self, blobs: DirectoryBlobs, cells: int = CELLS) -> None:
-        super().__init__(blobs, threads=2, cells=cells)
+        super().__init__(blobs, InThreads(2, cells))
         self.away = False
         self.stored = 0
         self.asked = 0

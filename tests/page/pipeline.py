@@ -17,7 +17,7 @@ import numpy as np
 import uvicorn
 
 from deployments.local import free_port
-from deployments.press import LocalPress
+from deployments.press import InThreads, LocalPress
 from engine.capabilities import capabilities
 from engine.decoder import Decoder
 from engine.engine import DecoderEngine
@@ -213,7 +213,8 @@ class Pipeline:
         family = self._config.model.family
         options = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
         self._slots = EngineSlots(await asyncio.to_thread(create_decoder, family, **options))
-        press = LocalPress(self._blobs, 2, capabilities(family, {}).cells)
+        work = InThreads(2, capabilities(family, {}).cells)
+        press = LocalPress(self._blobs, work)
         stages = Stages(WordEncoder(), WordScreen(), self._slots, press)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
