@@ -51,7 +51,7 @@ def main() -> None:
         report["ray"] = serving(options.kills, options.ray_minutes * 60, options.config)
         say(f"ray: {json.dumps(report['ray'])}")
     parts = list(report.values())
-    for key in ("faults", "lost", "doubled", "miscounted"):
+    for key in ("faults", "lost", "doubled", "miscounted", "poison_left"):
         report[key] = sum(part[key] for part in parts)
     report["seconds"] = round(time.monotonic() - began, 1)
     say(json.dumps(report))

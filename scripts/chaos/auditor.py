@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from jobs.job import SETTLED, TERMINAL
 from jobs.rows import request_from_json
+from scripts.chaos.poison import is_poison
 from scripts.chaos.stages import file_of
 from scripts.chaos.world import POISON, World
 from scripts.postgres import side_door
@@ -65,8 +66,8 @@ class Findings:
 
     def summary(self) -> dict[str, Any]:
         """Counts for JSON; a few complaints of each kind word for word."""
-        kinds = ("lost", "doubled", "miscounted", "orphans", "wrong_pictures", "wrong_answers",
-                 "unjust", "crashes")  # fmt: skip
+        kinds = ("lost", "poison_left", "doubled", "miscounted", "orphans", "wrong_pictures",
+                 "wrong_answers", "unjust", "crashes")  # fmt: skip
         counts = {kind: len(self.complaints[kind]) for kind in kinds}
         some = {kind: found[:3] for kind, found in self.complaints.items() if found}
         whole = {"accepted": self.accepted, "jobs": self.jobs, "images": self.images}
@@ -133,7 +134,12 @@ def _everything_ended(found: Findings, jobs: Rows, renders: Renders) -> None:
         found.ended.update([f"{job['state']} edits"] if request.source is not None else [])
         if len(states) != request.n:
             found.say("lost", f"{job['id']} has {len(states)} images")
-        poisoned = any(request.image_seed(i) % POISON == 0 for i in range(request.n))
+        broken = any(request.image_seed(i) % POISON == 0 for i in range(request.n))
+        poisoned = broken or is_poison(request.prompt)
+        if is_poison(request.prompt):
+            found.ended.update([f"{job['state']} poison"])
+            if job["state"] not in TERMINAL or "succeeded" in states:
+                found.say("poison_left", f"{request.prompt}: {job['id']} is {job['state']}")
         if job["state"] == "failed" and not poisoned:
             found.say("unjust", f"{job['id']} failed: {job['errors']}")
 

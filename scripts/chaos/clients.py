@@ -14,10 +14,12 @@ from jobs.job import Job
 from jobs.ledger import LedgerError, LedgerUnavailable, QuotaExceeded
 from jobs.request import ImageRequest
 from scripts.chaos.edits import bring
+from scripts.chaos.poison import prompt_of
 from scripts.chaos.world import WATCH_GRACE_SECONDS, Log, World, wish
 
 TENANTS = 40
 PATIENCE_SECONDS = 60.0
+POISONOUS = 0.04
 EDITS = 4
 """One wish of so many changes a picture."""
 
@@ -36,6 +38,10 @@ class _Plan:
     request: ImageRequest
     edit: bool
     cancel_after_seconds: float | None
+
+
+def _prompt(draw: random.Random) -> str:
+    return "a bomb" if draw.random() < 0.05 else f"a red fox {draw.randrange(50)}"
 
 
 class _Gateway:
@@ -70,20 +76,22 @@ class _Gateway:
         tier = draw.choice(("free", "free", "pro"))
         tenant = f"{tier}-{draw.randrange(TENANTS)}"
         impatient = draw.random() < 0.15
+        edit = self._count % EDITS == 0
+        poison = prompt_of(draw, edit=edit) if draw.random() < POISONOUS else None
         request = wish(
             tenant,
             tier,
-            prompt="a bomb" if draw.random() < 0.05 else f"a red fox {draw.randrange(50)}",
+            prompt=poison or _prompt(draw),
             n=draw.choice((1, 1, 1, 2, 4)),
             passes=draw.choice((4, 8, 12)),
             seed=draw.randrange(1_000_000),
             partial_images=draw.choice((0, 0, 2)),
-            watched=draw.random() < 0.5,
+            watched=draw.random() < 0.5 and poison is None,
             deadline_seconds=0.2 if draw.random() < 0.03 else 86_400.0,
             idempotency_key=f"{self._name}-{self._count}",
             body_hash=f"{draw.getrandbits(64):x}",
         )
-        edit = self._count % EDITS == 0
+        impatient &= poison is None
         return _Plan(request, edit, draw.uniform(0, 1.5) if impatient else None)
 
     async def _submit(self, plan: _Plan) -> Job | None:

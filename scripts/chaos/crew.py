@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from scripts.chaos import clients, decoding, dispatching
+from scripts.chaos.poison import EXIT_CODE
 from scripts.chaos.world import World
 
 _forks = multiprocessing.get_context("forkserver")
@@ -95,7 +96,7 @@ class Crew:
             code = member.process.exitcode
             if code is None or not restart:
                 continue
-            if not member.killed:
+            if not member.killed and code != EXIT_CODE:
                 self.crashes.append(f"{member.role} ended with {code}")
             member.killed = False
             member.process = member.start()

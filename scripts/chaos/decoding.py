@@ -4,6 +4,7 @@ socket, one connection a render; closing it is the abort. And the port that disp
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import struct
 import time
@@ -16,8 +17,9 @@ from typing import Any
 from engine.decoder import Render
 from engine.decoders.paced import PacedDecoder
 from engine.engine import DecoderEngine
-from engine.render import RenderSpec, RenderUpdate, UpdateKind
+from engine.render import Pixels, RenderSpec, RenderUpdate, UpdateKind
 from jobs.ports import RenderOrder, StageUnavailable
+from scripts.chaos.poison import EXIT_CODE, kind_of, marked, read_prompt
 from scripts.chaos.world import POISON, Log, World
 
 LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED})
@@ -26,7 +28,8 @@ _SPEC = [field.name for field in fields(RenderSpec)]
 
 
 class CountedDecoder(PacedDecoder):
-    """Writes down every pass that it has made, and cannot draw a poisonous seed."""
+    """Writes down every pass that it has made, and cannot draw a poisonous seed. Prompts that are
+    poison to it end or hang it."""
 
     def __init__(self, pass_ms: float, log: Log) -> None:
         super().__init__(pass_ms=pass_ms, per_row_ms=0.0)
@@ -36,9 +39,26 @@ class CountedDecoder(PacedDecoder):
         """See Decoder."""
         if any(render.spec.seed % POISON == 0 for render in batch):
             raise ArithmeticError("the pass broke")
+        for render in batch:
+            _suffer(kind_of(read_prompt(render.spec.conditioning), "decoder"))
         super().step(batch)
         now = time.time()
         self._log.write("".join(f"{now} {r.spec.render_id} {r.pass_no}\n" for r in batch))
+
+    def finish(self, render: Render) -> Pixels:
+        """See Decoder."""
+        pixels = super().finish(render)
+        return marked(pixels, kind_of(read_prompt(render.spec.conditioning), "after"))
+
+
+def _suffer(kind: str | None) -> None:
+    match kind:
+        case "raises" | "fails":
+            raise ArithmeticError("it broke")
+        case "dies":
+            os._exit(EXIT_CODE)
+        case "hangs":
+            time.sleep(3600.0)
 
 
 def serve(world: World, number: int) -> None:
@@ -59,8 +79,17 @@ class _Decoding:
     async def run(self, path: Path) -> None:
         self._loop = asyncio.get_running_loop()
         self._engine.start()
+        watch = asyncio.create_task(self._watch())
         async with await asyncio.start_unix_server(self._render, path) as server:
             await server.serve_forever()
+        watch.cancel()
+
+    async def _watch(self) -> None:
+        """As a health check: a decoder that hangs is replaced."""
+        while True:
+            await asyncio.sleep(0.2)
+            if self._engine.stuck_seconds > 2 * SILENT_SECONDS:
+                os._exit(EXIT_CODE)
 
     def _emit(self, update: RenderUpdate) -> None:
         self._loop.call_soon_threadsafe(self._deliver, update)

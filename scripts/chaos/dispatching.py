@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from deployments.press import InThreads, LocalPress
-from engine.decoders.paced import CELLS
 from jobs.blobs import DirectoryBlobs
 from jobs.dispatch import Dispatcher, DispatchSettings, Stages
 from jobs.group_commit import AsyncLedger
 from scripts.chaos.decoding import SocketDecoders
-from scripts.chaos.stages import Prompts, Verdicts
-from scripts.chaos.world import ATTEMPTS, LANE, World
+from scripts.chaos.stages import Press, Prompts, Verdicts
+from scripts.chaos.world import ATTEMPTS, CALL_SECONDS, LANE, World
 
 
 def dispatch(world: World, worker: str) -> None:
@@ -26,7 +24,7 @@ async def _run(world: World, worker: str) -> None:
         encoder=Prompts(),
         classifier=Verdicts(),
         decoders=SocketDecoders(world.sockets, world.slots),
-        press=LocalPress(DirectoryBlobs(world.blobs), InThreads(2, CELLS)),
+        press=Press(DirectoryBlobs(world.blobs)),
     )
     settings = DispatchSettings(
         LANE,
@@ -35,5 +33,7 @@ async def _run(world: World, worker: str) -> None:
         shelf=4,
         attempts=ATTEMPTS,
         retry_seconds=0.2,
+        call_timeout_seconds=CALL_SECONDS,
+        slow_seconds=0.2,
     )
     await Dispatcher(ledger, stages, settings, worker).run()

@@ -16,6 +16,7 @@ from jobs.blobs import DirectoryBlobs
 from jobs.files import INPUT, StoredFile, input_key, new_file_id
 from jobs.group_commit import AsyncLedger
 from jobs.request import ImageRequest, SourceImage
+from scripts.chaos.poison import kind_of, marked
 
 LIFE_SECONDS = 86_400.0
 
@@ -42,7 +43,8 @@ async def bring(ledger: AsyncLedger, blobs: DirectoryBlobs, request: ImageReques
             height=height, blobs=keys, created_at=0.0, expires_at=LIFE_SECONDS,
         )
     )  # fmt: skip
-    for key, pixels in zip(keys, (canvas, source.pixels), strict=True):
+    small = marked(source.pixels, kind_of(request.prompt, "before"))
+    for key, pixels in zip(keys, (canvas, small), strict=True):
         await asyncio.to_thread(blobs.put, key, encode(pixels, "png"))
     named = SourceImage(canvas=keys[0], small=keys[1], redraw=to_hex(source.redraw))
     passes = edit_passes(request.passes, int(source.redraw.sum()), CELLS)

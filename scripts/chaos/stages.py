@@ -1,5 +1,5 @@
-"""The stages beside the decoders, in the dispatcher's own process: an encoder, and screens whose
-verdicts follow from what they see."""
+"""The stages beside the decoders, in the dispatcher's own process: an encoder, screens whose
+verdicts follow from what they see, and postprocessing. Poison breaks them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.decoders.paced import PacedDecoder
+from deployments.press import InThreads, LocalPress
+from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import blend, encode, resize
-from engine.render import Conditioning, RenderSpec
+from engine.render import Conditioning, Pixels, RenderSpec, Source
+from jobs.blobs import DirectoryBlobs
 from jobs.ports import Screening
 from jobs.request import ImageRequest
 from scripts.chaos.edits import brought
+from scripts.chaos.poison import Process, kind_of, mark_of
 
 OF_PICTURES = 29
 """One picture of so many is found bad, always the same ones."""
@@ -54,19 +57,51 @@ def file_of(request: ImageRequest, index: int) -> bytes:
 class Prompts:
     """See jobs.ports.Encoder."""
 
+    def __init__(self) -> None:
+        self._process = Process()
+
     async def encode(self, prompt: str) -> object:
         """See Encoder."""
+        await self._process.work(prompt, kind_of(prompt, "encoder"))
         return conditioning_of(prompt)
 
 
 class Verdicts:
     """See jobs.ports.Classifier: prompts with a bomb and one picture of so many are bad."""
 
+    def __init__(self) -> None:
+        self._process = Process()
+
     async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
         """See Classifier."""
+        await self._process.work(prompt, kind_of(prompt, "prompt"))
         return Screening("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
 
     async def screen_image(self, pixels: object, moderation: str) -> Screening:
         """See Classifier."""
+        await self._process.work("", mark_of(pixels))
         bad = is_bad(pixels)
         return Screening(bad, ("weapons",) if bad else ())
+
+
+class Press(LocalPress):
+    """See jobs.ports.Press."""
+
+    def __init__(self, blobs: DirectoryBlobs) -> None:
+        super().__init__(blobs, InThreads(2, CELLS))
+        self._process = Process()
+
+    async def source(self, request: ImageRequest) -> Source:
+        """See Press."""
+        await self._process.work(request.prompt, kind_of(request.prompt, "source"))
+        return await super().source(request)
+
+    async def blend(self, pixels: object, request: ImageRequest) -> Pixels:
+        """See Press."""
+        await self._process.work(request.prompt, kind_of(request.prompt, "blend"))
+        return await super().blend(pixels, request)
+
+    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
+        """See Press."""
+        await self._process.work(request.prompt, kind_of(request.prompt, "file"))
+        return await super().encode(pixels, request)

@@ -24,6 +24,8 @@ from jobs.tiers import Tier
 LANE = "chat"
 TIERS = {"free": Tier(weight=1.0, images_per_day=60), "pro": Tier(weight=4.0)}
 ATTEMPTS = 5
+CALL_SECONDS = 2.0
+"""Of a call of a stage that is no decoder."""
 WATCH_GRACE_SECONDS = 8.0
 POISON = 53
 """Every so many seeds a picture that no decoder can draw."""

@@ -21,15 +21,14 @@ from engine.render import Pixels, RenderUpdate, Source
 from jobs.blobs import DirectoryBlobs
 from jobs.files import INPUT, input_key
 from jobs.job import Job
-from jobs.ports import CallFailed, CallLost, RenderOrder, Screening, StageUnavailable
+from jobs.ports import RenderOrder, Screening
 from jobs.request import ImageRequest, SourceImage
+from scripts.chaos.poison import Process, kind_of
 from tests.contract.dispatch_kit import World
 from tests.contract.dispatch_stages import Files, Prompts, Replica, Verdicts, drawn
 from tests.contract.ledger_kit import upload
 
 SIZE = 64
-COMPANY_SECONDS = 0.003
-"""What a call takes, so that others are under way when the stage dies."""
 SILENT_SECONDS = 0.5
 STAGES = {
     "encoder": "prompt encoder", "prompt": "prompt screen", "source": "source:",
@@ -38,7 +37,6 @@ STAGES = {
 }  # fmt: skip
 """By the word in the prompt: how the error of a failed job names it."""
 EDITS = frozenset({"source", "before", "blend"})
-KINDS = ("raises", "fails", "dies", "hangs")
 
 
 @dataclass(frozen=True)
@@ -51,47 +49,6 @@ class Poison:
     @property
     def prompt(self) -> str:
         return f"poison {self.stage} {self.kind}"
-
-
-def kind_of(prompt: str, stage: str) -> str | None:
-    """What this prompt does to that stage."""
-    words = prompt.split(maxsplit=2)
-    return words[2] if words[:2] == ["poison", stage] else None
-
-
-class Process:
-    """Calls go through it; it dies with all of them. `tried`: poison calls, by their prompts."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.tried: Counter[str] = Counter()
-        self._calls: set[asyncio.Future[None]] = set()
-
-    async def work(self, prompt: str, kind: str | None) -> None:
-        """One call."""
-        if self.away:
-            raise StageUnavailable("nobody is there")
-        self.tried[prompt] += kind is not None
-        if kind == "raises":
-            raise ArithmeticError("it broke")
-        if kind == "fails":
-            raise CallFailed("this call is at fault")
-        death = asyncio.get_running_loop().create_future()
-        self._calls.add(death)
-        try:
-            if kind == "dies":
-                self.die()
-            await asyncio.wait({death}, timeout=None if kind == "hangs" else COMPANY_SECONDS)
-            if death.done():
-                raise CallLost("the process died")
-        finally:
-            self._calls.discard(death)
-
-    def die(self) -> None:
-        """With everything that it has in hand."""
-        for death in self._calls:
-            if not death.done():
-                death.set_result(None)
 
 
 class FragilePrompts(Prompts):

@@ -17,7 +17,8 @@ from scripts.chaos.stages import file_of
 from scripts.chaos.storm import weather
 from scripts.chaos.world import LANE, World, wish
 
-KINDS = ("lost", "doubled", "miscounted", "orphans", "wrong_pictures", "wrong_answers", "crashes")
+KINDS = ("lost", "poison_left", "doubled", "miscounted", "orphans", "wrong_pictures",
+         "wrong_answers", "unjust", "crashes")  # fmt: skip
 
 
 def test_a_storm_on_sqlite_loses_nothing() -> None:
@@ -26,6 +27,7 @@ def test_a_storm_on_sqlite_loses_nothing() -> None:
     assert found["faults"] > 8
     assert found["accepted"] > 20
     assert found["ended"]["succeeded edits"] > 0
+    assert found["ended"]["failed poison"] > 0
 
 
 @pytest.fixture
@@ -83,6 +85,17 @@ DAMAGE: dict[str, tuple[Callable[[World], None], str]] = {
     "no refund": (sql("update quota set used = used + 1"), "miscounted"),
     "a lost picture": (lambda w: (w.blobs / "images/a.png").unlink(), "lost"),
     "another picture": (lambda w: (w.blobs / "images/a.png").write_bytes(b"x"), "wrong_pictures"),
+    "poison stays": (
+        sql(
+            "update jobs set state = 'queued'",
+            "update jobs set request = replace(request, 'a red fox', 'poison file dies')",
+        ),
+        "poison_left",
+    ),
+    "poison becomes a picture": (
+        sql("update jobs set request = replace(request, 'a red fox', 'poison file dies')"),
+        "poison_left",
+    ),
     "an orphan": (lambda w: (w.blobs / "images/b.png").write_bytes(b"x") and None, "orphans"),
     "an orphan of an edit": (
         lambda w: w.blobs.joinpath("inputs").mkdir()

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
 from jobs.job import Job, JobState
+from scripts.chaos.poison import KINDS
 from tests.contract.dispatch_stages import until
-from tests.contract.poison import KINDS, STAGES, Poison, PoisonedWorld
+from tests.contract.poison import STAGES, Poison, PoisonedWorld
 
 QUICK: dict[str, Any] = {
     "attempts": 3, "call_timeout_seconds": 0.4, "slow_seconds": 0.03, "patience_seconds": 0.5,

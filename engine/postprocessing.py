@@ -1,0 +1,57 @@
+"""What is done to pixels before and after the decoders: sources read, edits blended, files made.
+Pure functions of what they are given; deployments/press.py runs them where they can be killed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.picture import OutputFormat, blend, encode, read_png, resize
+from engine.region import from_hex
+from engine.render import Pixels, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """The stored picture that an edit goes on from cannot be used; no other try will help."""
+
+    reason: str
+
+
+class Postprocessing:
+    """cells: of the family's grid."""
+
+    def __init__(self, cells: int) -> None:
+        self._cells = cells
+
+    def source(self, png: bytes, redraw: str, tokens: bytes | None) -> Source | Unusable:
+        """What an edit goes on from. redraw: hex, see region.py."""
+        picture = _read(png)
+        if isinstance(picture, Unusable):
+            return picture
+        try:
+            return Source(picture, from_hex(redraw, self._cells), tokens)
+        except ValueError as error:
+            return Unusable(f"this edit does not fit the model any more: {error}")
+
+    def blend(self, pixels: Pixels, width: int, height: int, canvas: bytes) -> Pixels | Unusable:
+        """What was drawn, at that size, under the canvas, a PNG."""
+        picture = _read(canvas)
+        if isinstance(picture, Unusable):
+            return picture
+        return blend(resize(pixels, width, height), picture)
+
+    def encode(
+        self, pixels: Pixels, width: int, height: int, output_format: OutputFormat, quality: int
+    ) -> bytes:
+        """A file of that size."""
+        return encode(resize(pixels, width, height), output_format, quality)
+
+
+def _read(png: bytes) -> NDArray[np.uint8] | Unusable:
+    try:
+        return read_png(png)
+    except (OSError, ValueError) as error:
+        return Unusable(f"the picture to be changed cannot be read: {error}")

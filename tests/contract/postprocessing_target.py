@@ -1,0 +1,27 @@
+"""Postprocessing that some pictures end or hang; runs in the process of a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from engine.picture import OutputFormat
+from engine.postprocessing import Postprocessing
+from engine.render import Pixels
+
+KILLS, HANGS = 13, 14
+
+
+class Brittle(Postprocessing):
+    """By the first value of the first pixel."""
+
+    def encode(
+        self, pixels: Pixels, width: int, height: int, output_format: OutputFormat, quality: int
+    ) -> bytes:
+        """See Postprocessing."""
+        first = int(pixels[0, 0, 0])
+        if first == KILLS:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        while first == HANGS:
+            pass
+        return super().encode(pixels, width, height, output_format, quality)
