@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, TextClause, bindparam, select, text
+from sqlalchemy import Connection, String, TextClause, bindparam, select, text
 
 from jobs.accounts_schema import accounts, api_keys
 from jobs.ledger import LedgerError
@@ -33,7 +33,9 @@ _ROTATE = text("""update api_keys set hash = :hash, prefix = :prefix, rotated_at
 _REVOKE = text("""update api_keys set revoked_at = :now
     where prefix = :prefix and revoked_at is null""")
 _OWNERS = text("""select hash, tenant, tier from api_keys
-    where hash in :hashes and revoked_at is null""").bindparams(bindparam("hashes", expanding=True))
+    where hash in :hashes and revoked_at is null""").bindparams(
+    bindparam("hashes", type_=String, expanding=True)
+)
 _OWNER = text("""select tenant, tier from api_keys
     where hash = :hash and revoked_at is null""")
 

@@ -66,8 +66,12 @@ def test_a_key_opens_until_it_is_rotated_or_revoked(database: Database, clock: C
     assert (accounts.owner(key_hash(first))[0], accounts.owner(key_hash(second))[0]) == (None, ADA)
     seen.append(accounts.revision())
     clock.now += 60
+    hashes = [key_hash(first), key_hash(second), key_hash("none")]
+    assert accounts.owners(hashes) == ({key_hash(second): ADA}, accounts.revision())
     accounts.revoke(accounts.keys()[0].prefix)
     assert accounts.owner(key_hash(second))[0] is None
+    assert accounts.owners(hashes) == ({}, accounts.revision())
+    assert accounts.owners([]) == ({}, accounts.revision())
     seen.append(accounts.revision())
     assert seen == sorted(set(seen)), "every change is seen by others"
     (key,) = accounts.keys("ada")

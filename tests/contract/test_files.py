@@ -81,6 +81,15 @@ def test_a_tenant_keeps_as_many_as_it_may(ledger: Ledger, clock: Clock) -> None:
     ledger.add_file(upload(size_bytes=250), room)
 
 
+def test_a_newcomer_keeps_less(ledger: Ledger) -> None:
+    room = FileRoom(bytes=250, newcomer_bytes=120)
+    ledger.add_file(upload(), room)
+    with pytest.raises(FilesFull, match="of 120 bytes together"):
+        ledger.add_file(upload(size_bytes=21), room)
+    ledger.submit(wish())
+    ledger.add_file(upload(size_bytes=150), room)
+
+
 def test_uploads_at_the_same_time_are_counted_one_after_the_other(database: Database) -> None:
     ledgers = [database.open() for _ in range(6)]
     refused: list[FilesFull] = []
