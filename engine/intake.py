@@ -22,9 +22,9 @@ import numpy.typing as npt
 from engine.fork_server import ForkServer
 from engine.untrusted.budget import Budget, Field, Refused
 from engine.untrusted.frames import Head, Message, receive, send
-from engine.untrusted.kinds import Size
+from engine.untrusted.kinds import Size, kind_of
 
-__all__ = ["Budget", "Canvas", "Intake", "Normalised", "Refused"]
+__all__ = ["Budget", "Canvas", "Intake", "Kept", "Normalised", "Refused", "kind_of"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,17 @@ class Normalised:
     """A picture without a past: an upright sRGB PNG (RGB or RGBA, 8 bits) without metadata."""
 
     png: bytes = field(repr=False)
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An upright sRGB picture without metadata, of the kind it came in and about as large; of a
+    photo of very many pixels a half, a quarter or an eighth of its size. kind: PNG, JPEG, WEBP."""
+
+    data: bytes = field(repr=False)
+    kind: str
     width: int
     height: int
 
@@ -73,6 +84,10 @@ class Intake:
         """One picture, upright and plain, whatever it was. Refused."""
         png, width, height = self._ask({"verb": "normalise"}, {field: data}, _read_normalised)
         return Normalised(png, width, height)
+
+    def keep(self, data: bytes, field: Field = "image") -> Kept:
+        """One picture in a compact form. Refused."""
+        return self._ask({"verb": "keep"}, {field: data}, partial(_read_kept, self._budget))
 
     def canvas(
         self,
@@ -164,6 +179,16 @@ class _Server(ForkServer):
 def _read_normalised(answer: Message) -> tuple[bytes, int, int]:
     _, (png,) = _unless_refused(answer)
     return png, *_png_size(png)
+
+
+def _read_kept(budget: Budget, answer: Message) -> Kept:
+    head, (data,) = _unless_refused(answer)
+    match head:
+        case {"size": [int(width), int(height)]} if min(width, height) >= 1:
+            if width * height > budget.pixels or max(width, height) > budget.edge_pixels:
+                raise ValueError("more pixels than are allowed")
+            return Kept(data, kind_of(data, "image"), width, height)
+    raise ValueError("a picture without its size")
 
 
 def _read_canvas(size: Size, small_size: Size, cells: int | None, answer: Message) -> Canvas:

@@ -16,9 +16,9 @@ INPUT = "input"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """One file. purpose: VISION or INPUT. bytes: as uploaded. width, height: pixels. blobs: keys,
-    all below `input_prefix` of its id. Times are seconds since the epoch on the ledger's clock; at
-    expires_at it is gone for everybody."""
+    """One file. purpose: VISION or INPUT. bytes: as uploaded, or as kept where that is more.
+    width, height: pixels. blobs: keys, all below `input_prefix` of its id. Times are seconds since
+    the epoch on the ledger's clock; at expires_at it is gone for all."""
 
     id: str
     tenant: str
@@ -57,7 +57,7 @@ def input_prefix(file_id: str) -> str:
 
 
 def input_key(file_id: str, name: str) -> str:
-    """Key of one of a file's blobs, a PNG."""
+    """Key of one of a file's blobs, whatever kind of picture it is."""
     return f"{input_prefix(file_id)}/{name}.png"
 
 

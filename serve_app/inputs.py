@@ -11,10 +11,11 @@ import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from engine.intake import Canvas, Intake, Normalised, Refused
+from engine.intake import Canvas, Intake, Kept, Normalised, Refused
 from jobs.blobs import BlobStore
 from jobs.files import INPUT, UNLIMITED, VISION, FileRoom, StoredFile, input_key, new_file_id
 from jobs.group_commit import AsyncLedger
@@ -34,6 +35,16 @@ MOST_SMALL_ARRIVING = 128
 MOST_ARRIVING = 32
 """Large bodies of one tenant at a time; beyond, the disk would be its alone. Fewer when there
 is not as much room left for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a tenant keeps. sent_bytes: count for it, unless what is kept is more. room: for all of
+    its files."""
+
+    filename: str
+    sent_bytes: int
+    room: FileRoom
 
 
 class _Always(Vegas):
@@ -83,6 +94,10 @@ class Inputs:
         """One picture, plain. Raises InvalidRequest that names `param`."""
         return await _unless_refused(lambda: self._running().normalise(data), {"image": param})
 
+    async def keep(self, data: bytes, param: str) -> Kept:
+        """One picture in a compact form. Raises InvalidRequest that names `param`."""
+        return await _unless_refused(lambda: self._running().keep(data), {"image": param})
+
     async def canvas(
         self,
         files: Mapping[str, bytes],
@@ -112,26 +127,25 @@ class Inputs:
         size: tuple[int, int],
         life_seconds: float,
         *,
-        filename: str | None = None,
-        room: FileRoom = UNLIMITED,
+        upload: Upload | None = None,
     ) -> StoredFile:
-        """The row, then its blobs; pictures: PNGs by name. With a filename the tenant sees it.
-        Raises FilesFull, LedgerUnavailable, and Unavailable when the disk is full."""
+        """The row, then its blobs; pictures: by name. An upload is seen by the tenant. Raises
+        FilesFull, LedgerUnavailable, and Unavailable when the disk is full."""
         file_id = new_file_id()
         keys = {input_key(file_id, name): data for name, data in pictures.items()}
         file = StoredFile(
             id=file_id,
             tenant=tenant,
-            purpose=INPUT if filename is None else VISION,
-            filename=filename or "",
-            bytes=sum(map(len, pictures.values())),
+            purpose=VISION if upload else INPUT,
+            filename=upload.filename if upload else "",
+            bytes=max(upload.sent_bytes if upload else 0, sum(map(len, pictures.values()))),
             width=size[0],
             height=size[1],
             blobs=tuple(keys),
             created_at=0.0,
             expires_at=life_seconds,
         )
-        stored = await self._ledger.add_file(file, room)
+        stored = await self._ledger.add_file(file, upload.room if upload else UNLIMITED)
         try:
             for key, data in keys.items():
                 await asyncio.to_thread(self._blobs.put, key, data)

@@ -251,7 +251,7 @@ def _files(config: ClusterConfig) -> dict[str, Any]:
             "get": operation(
                 "getFileContent",
                 "The picture as it is kept",
-                {"200": file("It", "image/png")},
+                {"200": file("It", "image/png", "image/jpeg", "image/webp")},
                 (*ASKING, 404),
                 **one,
             )

@@ -22,6 +22,7 @@ from io import BytesIO
 from PIL import ExifTags, Image, ImageCms
 
 from engine.untrusted.budget import Budget, Refused
+from engine.untrusted.compact import compact
 from engine.untrusted.decode import SRGB, decode
 from engine.untrusted.frames import Head, Message, receive, send
 from engine.untrusted.place import place
@@ -89,6 +90,12 @@ def _normalise(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
     return {}, [_png(picture)]
 
 
+def _keep(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
+    ((field, data),) = files.items()
+    picture = decode(data, field, budget)
+    return {"size": picture.size}, [compact(picture, data, field)]
+
+
 def _canvas(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
     placed = place(files, head["size"], head["small_size"], head["grid"], budget)
     redraw = b"" if placed.redraw is None else placed.redraw
@@ -109,6 +116,7 @@ def _rehearsed(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
 VERBS: dict[str, Callable[..., Message]] = {
     "rehearse": _rehearsed,
     "normalise": _normalise,
+    "keep": _keep,
     "canvas": _canvas,
 }
 
@@ -122,7 +130,8 @@ def _rehearse(budget: Budget) -> None:
         for past in ({}, {"exif": exif, "icc_profile": profile}):
             file = BytesIO()
             Image.new(mode, (8, 4)).save(file, kind, **past)
-            _normalise({}, {"image": file.getvalue()}, budget)
+            for verb in (_normalise, _keep):
+                verb({}, {"image": file.getvalue()}, budget)
             _canvas(head, {"image": file.getvalue()}, budget)
     for broken in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF    WEBP"):
         answer({"verb": "normalise", "fields": ["image"]}, [broken], budget)

@@ -72,6 +72,8 @@ def _open(data: bytes, field: str, budget: Budget) -> Image.Image:
     if claimed is not None:  # libwebp makes room for the whole canvas when it opens a file
         _afford(claimed, field, budget)
     picture = Image.open(BytesIO(data), formats=[kind])
+    if kind == "JPEG":
+        _shrink(picture, budget)
     _afford(picture.size, field, budget)
     frames = 1 if kind == "JPEG" else getattr(picture, "n_frames", 1)
     if frames > budget.frames:  # a JPEG's further pictures are previews and depth maps
@@ -80,13 +82,25 @@ def _open(data: bytes, field: str, budget: Budget) -> Image.Image:
     return picture
 
 
+def _shrink(photo: Image.Image, budget: Budget) -> None:
+    """A JPEG can be decoded at a part of its size, for a part of the memory."""
+    width, height = photo.size
+    if not budget.pixels < width * height <= budget.photo_pixels:
+        return
+    if max(width, height) <= budget.edge_pixels:
+        part = next(n for n in (2, 4, 8) if -(-width // n) * -(-height // n) <= budget.pixels)
+        photo.draft(None, (width // part, height // part))
+
+
 def _afford(size: Size, field: str, budget: Budget) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise Refused(field, "broken_image", f"the {field} has no pixels ({width}x{height})")
     if max(size) > budget.edge_pixels or width * height > budget.pixels:
-        limit = f"{budget.edge_pixels} an edge and {budget.pixels:,} together"
-        reason = f"the {field} has {width}x{height} pixels; at most {limit}: make it smaller"
+        reason = (
+            f"the {field} has {width}x{height} pixels; at most {budget.edge_pixels} an edge and "
+            f"{budget.pixels:,} together, {budget.photo_pixels:,} of a JPEG: make it smaller"
+        )
         raise Refused(field, "image_too_large", reason)
 
 

@@ -53,9 +53,7 @@ def _content(client: Client) -> None:
     for kind in ("PNG", "JPEG", "WEBP"):
         with kept(client, file=flat(kind)) as file:
             data = good(client.call("files.content", file["id"])).data
-            expect(
-                (opened(data).format, opened(data).size), ("PNG", (64, 64)), f"content of {kind}"
-            )
+            expect((opened(data).format, opened(data).size), (kind, (64, 64)), f"content of {kind}")
 
 
 def _forgotten(client: Client) -> None:
@@ -112,7 +110,7 @@ FILES = [
         "file",
         ("png", "jpeg", "webp"),
         HONOURED,
-        "kept as PNG, upright, without metadata; downloading it gives that",
+        "kept upright, without metadata, of its own kind; downloading it gives that",
         _content,
     ),
     _row(
@@ -164,7 +162,9 @@ FILES = [
     ),
     _row("response", "id", (), HONOURED, "", _has("id", str)),
     _row("response", "object", (), HONOURED, "", _keeps(lambda f: bool(f["object"] == "file"))),
-    _row("response", "bytes", (), HONOURED, "of the PNG that is kept", _has("bytes", int)),
+    _row(
+        "response", "bytes", (), HONOURED, "as sent, or kept where that is more", _has("bytes", int)
+    ),
     _row("response", "created_at", (), HONOURED, "", _has("created_at", int)),
     _row("response", "expires_at", (), HONOURED, "always", _has("expires_at", int)),
     _row("response", "filename", (), HONOURED, "for people", _has("filename", str)),

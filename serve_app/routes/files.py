@@ -10,11 +10,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from engine.intake import kind_of
 from jobs.blobs import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
 from serve_app.admission import check_upload
+from serve_app.config import ClusterConfig
 from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, read_form
+from serve_app.inputs import Upload
 from serve_app.parts import charge_rows, json_response, parts_of, poller_of
 from serve_app.sources import FILE_ID, no_file
 
@@ -27,7 +30,7 @@ FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"
 
 @router.post("/v1/files")
 async def create(request: Request) -> Response:
-    """Keep a picture: upright, as PNG, without metadata."""
+    """Keep a picture: upright, of its kind, without metadata."""
     tenant = await poller_of(request)
     parts = parts_of(request)
     config = parts.config
@@ -45,18 +48,13 @@ async def create(request: Request) -> Response:
         (upload,) = form.files["file"]
         async with parts.inputs.turn(tenant.id, config.tiers[tenant.tier].weight):
             data = await content(upload, "file", config.limits)
-            picture = await parts.inputs.normalise(data, "file")
+            picture = await parts.inputs.keep(data, "file")
             stored = await parts.inputs.store(
                 tenant.id,
-                {"picture": picture.png},
+                {"picture": picture.data},
                 (picture.width, picture.height),
                 life_seconds,
-                filename=_filename(upload.filename),
-                room=FileRoom(
-                    config.limits.files,
-                    config.limits.files_bytes,
-                    config.tiers[tenant.tier].newcomer_files_bytes,
-                ),
+                upload=Upload(_filename(upload.filename), len(data), _room(config, tenant.tier)),
             )
     return json_response(_file(stored))
 
@@ -92,14 +90,15 @@ async def show(request: Request, file_id: str) -> Response:
 
 @router.get("/v1/files/{file_id}/content")
 async def download(request: Request, file_id: str) -> Response:
-    """The picture as it is kept: a PNG."""
+    """The picture as it is kept: a PNG, JPEG or WebP."""
     file = await _own_file(request, file_id)
     try:
         data = await asyncio.to_thread(parts_of(request).blobs.get, file.blobs[0])
     except BlobMissing:
         raise no_file() from None
-    headers = {"content-disposition": f'attachment; filename="{file.id}.png"'}
-    return Response(data, headers=headers, media_type="image/png")
+    kind = kind_of(data, "file").lower()
+    headers = {"content-disposition": f'attachment; filename="{file.id}.{kind}"'}
+    return Response(data, headers=headers, media_type=f"image/{kind}")
 
 
 @router.delete("/v1/files/{file_id}")
@@ -142,6 +141,11 @@ def _life_seconds(form: Form, most_seconds: float) -> float:
         message = f"Invalid value for 'expires_after[seconds]': {LEAST_SECONDS} to {most}."
         raise InvalidRequest(message, param="expires_after[seconds]")
     return float(text)
+
+
+def _room(config: ClusterConfig, tier: str) -> FileRoom:
+    limits = config.limits
+    return FileRoom(limits.files, limits.files_bytes, config.tiers[tier].newcomer_files_bytes)
 
 
 def _filename(given: str | None) -> str:

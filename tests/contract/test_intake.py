@@ -347,3 +347,53 @@ def test_the_child_dies_with_a_process_that_is_killed() -> None:
     readable, _, _ = select.select([gone], [], [], 30)
     os.close(gone)
     assert readable, "the child outlives its parent"
+
+
+def _photo(width: int, height: int, **options: object) -> bytes:
+    """Soft shapes and some noise, as a camera's."""
+    rough = _noise(max(2, width // 16), max(2, height // 16))
+    return _file(rough.resize((width, height), Image.Resampling.BICUBIC), "JPEG", **options)
+
+
+EXIF = Image.Exif()
+EXIF[0x0112], EXIF[0x010E] = 6, "where I live"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (_photo(640, 480, quality=95, exif=EXIF), "JPEG"),
+        (_photo(640, 480, quality=30, progressive=True, exif=EXIF), "JPEG"),
+        (_file(_noise(64, 48).convert("L"), "JPEG", exif=EXIF), "JPEG"),
+        (_file(_noise(2, 2).resize((64, 48)).convert("CMYK"), "JPEG", exif=EXIF), "JPEG"),
+        (_file(_noise(64, 48), "WEBP", quality=60, exif=EXIF), "WEBP"),
+        (_file(_noise(64, 48), "WEBP", lossless=True, exif=EXIF), "WEBP"),
+        (_file(_noise(64, 48), exif=EXIF), "PNG"),
+        (_file(_noise(64, 48, "RGBA"), exif=EXIF), "PNG"),
+        (_file(_noise(64, 48).convert("P"), optimize=True, exif=EXIF), "WEBP"),
+    ],
+    ids=["jpeg", "progressive", "grey", "cmyk", "webp", "lossless", "png", "alpha", "palette"],
+)
+def test_what_is_kept_is_upright_and_no_larger(intake: Intake, data: bytes, kind: str) -> None:
+    kept = intake.keep(data)
+    picture = Image.open(BytesIO(kept.data))
+    given = Image.open(BytesIO(data))
+    assert (kept.kind, picture.format) == (kind, kind)
+    assert (kept.width, kept.height) == picture.size == given.size[::-1]
+    assert len(kept.data) <= len(data) + 200
+    assert not picture.getexif()
+    assert b"where I live" not in kept.data
+    want = _pixels(intake.normalise(data).png)[..., :3].astype(int)
+    assert abs(np.asarray(picture.convert("RGB")).astype(int) - want).mean() < 12
+    if given.format == "PNG":
+        assert np.array_equal(np.asarray(picture.convert("RGB")), want)
+
+
+def test_a_photo_of_many_pixels_is_decoded_at_a_part_of_its_size(intake: Intake) -> None:
+    photo = _photo(8160, 6120, quality=80, exif=EXIF)
+    kept = intake.keep(photo)
+    assert (kept.width, kept.height) == (3060, 4080)
+    assert len(kept.data) < len(photo)
+    assert _canvas(intake, photo).redraw is None
+    for width, height in ((8161, 6200), (10_001, 100)):
+        assert _refusal(intake, _photo(width, height)).code == "image_too_large"
