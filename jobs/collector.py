@@ -7,14 +7,15 @@ import logging
 from collections.abc import Sequence
 
 from jobs.blobs import BlobStore, job_prefixes
-from jobs.files import StoredFile, input_prefix
+from jobs.files import LEFTOVER, StoredFile, input_prefix, leftover
 from jobs.group_commit import AsyncLedger
 from jobs.ledger import LedgerUnavailable
-from jobs.retention import Batch, Retention, Step
+from jobs.retention import Retention, Step
 
 _FILES = 200
 log = logging.getLogger(__name__)
 _IDLE_SECONDS = 30.0
+_RETRY_SECONDS = 3_600.0
 _BUSY_SECONDS = 0.2  # between batches: claims and finishes come first
 
 
@@ -35,7 +36,7 @@ class Collector:
             more = False
             try:
                 more = await self.turn()
-            except (LedgerUnavailable, OSError) as error:
+            except LedgerUnavailable as error:
                 log.warning("forgetting waits: %s", error)
             except Exception:
                 log.exception("forgetting failed, trying again")
@@ -43,26 +44,44 @@ class Collector:
 
     async def turn(self) -> bool:
         """One batch of every step, and one of expired files; whether there was anything to do.
-        Raises LedgerUnavailable, and OSError when the blob store is away: then the same batch comes
-        again."""
+        What cannot be deleted now is tried again later, and keeps nothing else from being
+        forgotten. Raises LedgerUnavailable: then the same batch comes again."""
         more = False
         for step in Step:
             batch = await self._ledger.retire(self._lane, step, self._retention)
             if batch is not None:
-                await asyncio.to_thread(self._clear, batch)
+                await self._clear([leftover(job, keep) for job, keep in batch.blobs.items()])
                 await self._ledger.retired(self._lane, batch)
                 more = True
         if files := await self._ledger.stale_files(_FILES):
-            await asyncio.to_thread(self._clear_files, files)
-            await self._ledger.forget_files(files)
+            await self._ledger.forget_files(await self._clear(files))
             more = True
         return more
 
-    def _clear(self, batch: Batch) -> None:
-        for job_id, keep in batch.blobs.items():
-            for prefix in job_prefixes(job_id):
-                self._blobs.clear(prefix, keep)
+    async def _clear(self, files: Sequence[StoredFile]) -> list[StoredFile]:
+        """Those whose blobs are gone; the others are postponed."""
+        errors = await asyncio.to_thread(self._delete, files)
+        left = [file for file in files if file.id in errors]
+        if left:
+            name, error = next(iter(errors.items()))
+            log.warning("%s of %s stay for now: %s: %s", len(left), len(files), name, error)
+            await self._ledger.postpone(left, _RETRY_SECONDS)
+        return [file for file in files if file.id not in errors]
 
-    def _clear_files(self, files: Sequence[StoredFile]) -> None:
+    def _delete(self, files: Sequence[StoredFile]) -> dict[str, OSError]:
+        """What could not be deleted, by id."""
+        errors: dict[str, OSError] = {}
         for file in files:
-            self._blobs.clear(input_prefix(file.id))
+            for prefix, keep in _blobs_of(file):
+                try:
+                    self._blobs.clear(prefix, keep)
+                except OSError as error:
+                    errors[file.id] = error
+        return errors
+
+
+def _blobs_of(file: StoredFile) -> list[tuple[str, tuple[str, ...]]]:
+    """Prefixes to be cleared, and what has to stay below them."""
+    if file.purpose == LEFTOVER:
+        return [(prefix, file.blobs) for prefix in job_prefixes(file.id)]
+    return [(input_prefix(file.id), ())]

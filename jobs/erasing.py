@@ -14,7 +14,8 @@ from jobs.ledger import Ledger, LedgerError
 _BATCH = 200
 _PAUSE_SECONDS = 0.2
 _LAST_WRITES_SECONDS = 1.0
-"""A dispatcher that hears of an end may be storing a picture at that moment."""
+"""A dispatcher that hears of an end may be storing a picture at that moment. What one stores later,
+because it was stopped, a collector deletes: see SqlLedger.forget."""
 
 
 class StillHeld(LedgerError):

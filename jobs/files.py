@@ -12,13 +12,16 @@ from dataclasses import dataclass
 VISION = "vision"
 INPUT = "input"
 """Of files that no verb shows: the prepared pictures of an edit."""
+LEFTOVER = "leftover"
+"""No file: blobs of a job that are deleted once this expires. `id` is the job's, `blobs` those that
+stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """One file. purpose: VISION or INPUT. bytes: as uploaded, or as kept where that is more.
-    width, height: pixels. blobs: keys, all below `input_prefix` of its id. Times are seconds since
-    the epoch on the ledger's clock; at expires_at it is gone for all."""
+    """One file. purpose: VISION, INPUT or LEFTOVER. bytes: as uploaded, or as kept where that is
+    more. width, height: pixels. blobs: keys, all below `input_prefix` of its id. Times are seconds
+    since the epoch on the ledger's clock; at expires_at it is gone for all."""
 
     id: str
     tenant: str
@@ -43,6 +46,14 @@ class FileRoom:
 
 
 UNLIMITED = FileRoom()
+
+
+def leftover(job_id: str, keep: tuple[str, ...] = ()) -> StoredFile:
+    """Blobs of a job that nobody may ask for any more, to be deleted when the ledger says."""
+    return StoredFile(
+        id=job_id, tenant="", purpose=LEFTOVER, filename="", bytes=0, width=0, height=0,
+        blobs=keep, created_at=0.0, expires_at=0.0,
+    )  # fmt: skip
 
 
 def new_file_id() -> str:

@@ -43,6 +43,16 @@ def _check_room(connection: Connection, file: StoredFile, room: FileRoom, now: f
         raise FilesFull(room, int(row.files), int(row.bytes))
 
 
+def postpone(
+    connection: Connection, files: Sequence[StoredFile], now: float, seconds: float
+) -> None:
+    """Let these expire so much later, with a row where they have none."""
+    times = {"created_at": now, "expires_at": now + seconds}
+    rows = [{**asdict(file), "blobs": dump(file.blobs), **times} for file in files]
+    if rows:
+        connection.execute(sql.POSTPONE_FILE, rows)
+
+
 def load_file(connection: Connection, tenant: str, file_id: str, now: float) -> StoredFile | None:
     """One that its tenant may see."""
     where = {"tenant": tenant, "id": file_id, "now": now}

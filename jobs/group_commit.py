@@ -152,6 +152,10 @@ class AsyncLedger:
         result: StoredFile = await self._writes.ask(run, rows=rows)
         return result
 
+    async def postpone(self, files: Sequence[StoredFile], seconds: float) -> None:
+        """See Ledger."""
+        await self._writes.ask(partial(self._ledger.postpone, files, seconds))
+
     async def file(self, tenant: str, file_id: str) -> StoredFile | None:
         """See Ledger."""
         run = partial(self._ledger.file, tenant, file_id)

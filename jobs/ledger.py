@@ -352,6 +352,10 @@ class Ledger(Protocol):
         """Durable on return; write its blobs after that. As stored: created now, on this clock, to
         live as long as it said. Raises FilesFull when that is more than `room` for VISION files."""
 
+    def postpone(self, files: Sequence[StoredFile], seconds: float) -> None:
+        """Let these expire so much later: their blobs could not be deleted. Also of a LEFTOVER,
+        which may be new."""
+
     def file(self, tenant: str, file_id: str) -> StoredFile | None:
         """A VISION file of that tenant; None when it is another's, has expired or was dropped."""
 

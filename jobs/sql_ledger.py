@@ -22,8 +22,8 @@ from jobs.database import open_database
 from jobs.depth import lane_depth
 from jobs.errors import again_if_overtaken
 from jobs.fair_queue import LEAST_SHARE, FairQueue
-from jobs.files import UNLIMITED, FileRoom, StoredFile
-from jobs.filing import insert_file, load_file, load_files, load_stale
+from jobs.files import UNLIMITED, FileRoom, StoredFile, leftover
+from jobs.filing import insert_file, load_file, load_files, load_stale, postpone
 from jobs.forgetting import (
     Forgetting,
     anything_aged,
@@ -68,6 +68,8 @@ T = TypeVar("T")
 
 UTC_DAYS = QuotaDays()
 _EXPIRE_AT_ONCE = 500
+_LATE_WRITES_SECONDS = 86_400.0
+"""So long a dispatcher that was stopped may store a picture of a job that is erased."""
 _COUNTED = 10_000  # of a tenant's waiting jobs: it may ask often, and have very many
 
 
@@ -438,6 +440,12 @@ class SqlLedger:
         with self._write() as connection:
             return insert_file(connection, file, room, self._now(connection))
 
+    @again_if_overtaken
+    def postpone(self, files: Sequence[StoredFile], seconds: float) -> None:
+        """See Ledger."""
+        with self._write() as connection:
+            postpone(connection, files, self._now(connection), seconds)
+
     def file(self, tenant: str, file_id: str) -> StoredFile | None:
         """See Ledger."""
         with self._read() as connection:
@@ -552,6 +560,9 @@ class SqlLedger:
     def forget(self, job_ids: Sequence[str]) -> None:
         """See Ledger."""
         with self._write() as connection:
+            late = connection.execute(sql.LATE_WRITERS, {"ids": list(job_ids)}).scalars()
+            left = [leftover(job_id) for job_id in late]
+            postpone(connection, left, self._now(connection), _LATE_WRITES_SECONDS)
             drop_jobs(connection, list(job_ids))
 
     @again_if_overtaken

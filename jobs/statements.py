@@ -285,6 +285,9 @@ EXPIRE_FILES = _many("""update files set expires_at = :now
     where id in :ids and expires_at > :now""")
 STALE_FILES = text(f"""select {FILE_COLUMNS} from files where expires_at <= :now
     order by expires_at limit :limit""")
+POSTPONE_FILE = text(f"""insert into files ({FILE_COLUMNS}) values (:id, :tenant, :purpose,
+        :filename, :bytes, :width, :height, :blobs, :created_at, :expires_at)
+    on conflict (id) do update set expires_at = excluded.expires_at""")
 FILES_OF_TENANT = text(f"select {FILE_COLUMNS} from files where tenant = :tenant limit :limit")
 FORGET_FILES = _many("delete from files where id in :ids")
 
@@ -316,6 +319,9 @@ DROP_KEYS = _many("""update jobs set idempotency_key = null
 # Counts of days that nobody asks about any more; one that may be today's stays.
 DROP_QUOTA = _many("""delete from quota where (tenant, day) in
     (select tenant, day from jobs where id in :ids and created_at < :before)""")
+# Those of which a dispatcher that has lost its lease may be storing a picture yet.
+LATE_WRITERS = _many("""select id from jobs j where id in :ids and fence > 0 and (fence > 1
+    or exists (select 1 from renders where job_id = j.id and blob is null))""")
 DROP_RENDERS = _many("delete from renders where job_id in :ids")
 DROP_JOBS = _many("delete from jobs where id in :ids")
 DROP_TENANT = (

@@ -10,9 +10,12 @@ import pytest
 import yaml
 
 from jobs.blobs import BlobMissing, DirectoryBlobs, image_key, preview_key
+from jobs.collector import Collector
 from jobs.erasing import Erased, StillHeld, erase_tenant
 from jobs.files import INPUT, VISION, StoredFile
+from jobs.group_commit import AsyncLedger
 from jobs.ledger import Beat, LeaseLost, Ledger
+from jobs.retention import Retention
 from jobs.sql_ledger import SqlLedger
 from serve_app.__main__ import main
 from tests.contract.ledger_kit import (
@@ -147,6 +150,31 @@ def test_a_picture_that_was_being_stored_goes_too(ledger: SqlLedger, blobs: Dire
     assert held == [True, False, False], "the store was given a moment"
     with pytest.raises(BlobMissing):
         blobs.get(key)
+
+
+async def test_what_a_stopped_dispatcher_stores_after_the_erasure_goes_too(
+    ledger: SqlLedger, database: Database, clock: Clock, blobs: DirectoryBlobs, tmp_path: Path
+) -> None:
+    """It was stopped between its last heartbeat and the store, and goes on hours later."""
+    drawn(ledger, blobs, "ada", "a red fox")
+    ledger.submit(wish(tenant="ada"))
+    job = claim_one(ledger)
+
+    def later(_: float) -> None:
+        clock.now += 1
+
+    assert erase_tenant(ledger, [blobs], "ada", sleep=later) == Erased(jobs=2, images=1)
+    clock.now += 40_000
+    blobs.put(image_key(job.id, 0, job.fence, "png"), b"late")
+    blobs.put(preview_key(job.id, 0, 6, "png"), b"late")
+    front = AsyncLedger(database.open(clock=clock))
+    collector = Collector(front, blobs, "chat", Retention())
+    assert not await collector.turn()
+    clock.now += 50_000
+    assert await collector.turn()
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+    assert not await collector.turn()
+    front.close()
 
 
 def test_the_command(

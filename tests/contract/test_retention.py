@@ -263,3 +263,70 @@ async def test_the_key_of_a_live_job_is_never_forgotten(
     ledger.finish_render(held.id, held.fence, 0, picture())
     await collector.turn()
     assert not ledger.submit(once).reattached
+
+
+def undeletable(directory: Path, key: str) -> Path:
+    """A blob that no unlink removes, not even root's."""
+    path = directory / "blobs" / key
+    path.mkdir(parents=True)
+    (path / "in it").touch()
+    return path
+
+
+async def test_a_blob_that_cannot_be_deleted_stops_no_other(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector, tmp_path: Path
+) -> None:
+    stuck, other = drawn(ledger, blobs), drawn(ledger, blobs)
+    preview = undeletable(tmp_path, preview_key(stuck.id, 0, 9, "png"))
+    image = undeletable(tmp_path, image_key(stuck.id, 0, 9, "png"))
+    for seconds in (11, 100, 1000):
+        clock.now += seconds
+        assert await collector.turn(), "it goes on to the next batch"
+    assert ledger.get(other.id) is None
+    with pytest.raises(BlobMissing):
+        blobs.get(image_key(other.id, 0, other.fence, "png"))
+    assert not await collector.turn()
+
+    for path in (preview, image):
+        (path / "in it").unlink()
+        path.rmdir()
+    clock.now += 3601
+    assert await collector.turn()
+    assert files(tmp_path / "blobs") == []
+    assert not await collector.turn()
+
+
+async def test_what_has_to_stay_stays_when_it_is_tried_again(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, database: Database, tmp_path: Path
+) -> None:
+    job = drawn(ledger, blobs)
+    stuck = undeletable(tmp_path, preview_key(job.id, 0, 9, "png"))
+    front = AsyncLedger(database.open(clock=clock))
+    collector = Collector(front, blobs, "chat", Retention())
+    clock.now += 3601
+    assert await collector.turn()
+    (stuck / "in it").unlink()
+    stuck.rmdir()
+    clock.now += 3601
+    assert await collector.turn()
+    assert files(tmp_path / "blobs") == [b"picture"]
+    front.close()
+
+
+async def test_a_file_that_cannot_be_deleted_is_tried_again(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, collector: Collector, tmp_path: Path
+) -> None:
+    stored = [ledger.add_file(upload()) for _ in range(2)]
+    stuck = undeletable(tmp_path, stored[0].blobs[0])
+    blobs.put(stored[1].blobs[0], b"upload")
+    clock.now += 101
+    assert await collector.turn()
+    with pytest.raises(BlobMissing):
+        blobs.get(stored[1].blobs[0])
+    assert not await collector.turn()
+    (stuck / "in it").unlink()
+    stuck.rmdir()
+    clock.now += 3601
+    assert await collector.turn()
+    assert not await collector.turn()
+    assert ledger.stale_files(9, "ada") == []
