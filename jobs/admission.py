@@ -54,4 +54,4 @@ def _may_rejoin(connection: Connection, enquiry: Enquiry, now: float) -> bool:
     """As far as is known. A retry without a key is known by its body."""
     if enquiry.key is None and (not enquiry.retry or enquiry.body_hash is None):
         return enquiry.retry
-    return finds_a_job(connection, enquiry.tenant.id, enquiry.key, enquiry.body_hash, now)
+    return finds_a_job(connection, enquiry, now)

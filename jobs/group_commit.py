@@ -89,9 +89,21 @@ class AsyncLedger:
         result: Job | None = await self._writes.ask(run, rows=f"job {job_id}")
         return result
 
-    async def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
+    async def withdraw(self, job_id: str) -> Job | None:
         """See Ledger."""
-        run = partial(self._ledger.watch, job_ids, grace_seconds)
+        run = partial(self._ledger.withdraw, job_id)
+        result: Job | None = await self._writes.ask(run, rows=f"job {job_id}")
+        return result
+
+    async def watch(self, job_ids: Sequence[str], seconds: float) -> float:
+        """See Ledger."""
+        run = partial(self._ledger.watch, job_ids, seconds)
+        result: float = await self._writes.ask(run, durable=False)
+        return result
+
+    async def left(self, seen: Mapping[str, float], grace_seconds: float) -> None:
+        """See Ledger."""
+        run = partial(self._ledger.left, seen, grace_seconds)
         await self._writes.ask(run, durable=False)
 
     async def answered(self, job_ids: Sequence[str]) -> None:

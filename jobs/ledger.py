@@ -289,7 +289,10 @@ class Ledger(Protocol):
 
         Re-attaches instead of inserting: same tenant and idempotency key, or retry_count > 0 with
         the same tenant and body hash within 15 minutes of a job that is unanswered, or was answered
-        less than 10 seconds ago. Equal retries at the same time find a job each.
+        less than 10 seconds ago; of the same lane and model. Equal retries at the same time find a
+        job each, and one that another connection waits for is found last. What the order would be
+        promised as a new job holds for the one that it finds: an asynchronous order's lives without
+        a watch from then on, and any lives to the later of both deadlines.
         A tenant that asks for the first time is created by it. Raises NotYetOpen, QuotaExceeded,
         QueueFull, IdempotencyMismatch, LedgerUnavailable.
         """
@@ -327,6 +330,9 @@ class Ledger(Protocol):
     def cancel(self, job_id: str) -> Job | None:
         """Cancel in any state; a queued job at once, a held one by its next renewal. None: unknown.
         Cancelling an ended job changes nothing and returns it. Raises JobUnreadable."""
+
+    def withdraw(self, job_id: str) -> Job | None:
+        """As `cancel`, for one of the orders that may share the job: the last of them cancels."""
 
     def get(self, job_id: str) -> Job | None:
         """One job with its renders, or None. Raises JobUnreadable."""
@@ -372,8 +378,12 @@ class Ledger(Protocol):
     def forget_files(self, files: Sequence[StoredFile]) -> None:
         """Delete the rows of these, whose blobs are gone."""
 
-    def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
-        """Somebody still waits for these: watched_until = now + grace."""
+    def watch(self, job_ids: Sequence[str], seconds: float) -> float:
+        """A client still waits for these: watched_until = now + seconds, if it was less; that."""
+
+    def left(self, seen: Mapping[str, float], grace_seconds: float) -> None:
+        """The clients of these jobs have left: watched_until = now + grace, if it was more. Not
+        for those that were renewed beyond `seen`, this watcher's last renewal, by another."""
 
     def answered(self, job_ids: Sequence[str]) -> None:
         """The watcher was sent its answer: 10 seconds from now the same body again is a new wish,

@@ -92,6 +92,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # 11: which directory the pictures are in
         "create table stores (name text not null primary key, id text not null)",
     ),
+    (  # 12: orders that share a job; a key belongs to its lane; a limit on refunded passes
+        "alter table jobs add column orders integer not null default 1",
+        "alter table quota add column refunded_passes integer not null default 0",
+        "drop index jobs_of_key",
+        """create unique index jobs_of_key on jobs (tenant, idempotency_key, lane)
+            where idempotency_key is not null""",
+    ),
 )
 """What turns version 1 into 2, 2 into 3, and so on: statements that both databases understand.
 schema.py is what comes out in the end; a test compares the two."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ class ImageRequest:
     cost_seconds: predicted GPU-seconds of all images together, the fair queue's currency.
     watched: True when somebody waits on the connection; the job is cancelled when nobody renews
     its watch. deadline_seconds: after that long in the queue it expires.
-    body_hash: hex digest of the request body, for re-attaching a client's retry.
+    body_hash: hex digest of what the request body says, for re-attaching a client's retry.
+    raw_hash: of a retry that of its bytes, which is what older versions stored; itself not stored.
     source: what an edit goes on from; its passes are as many as that needs. revised: the prompt is
     not the client's own words.
     """
@@ -76,6 +77,7 @@ class ImageRequest:
     retry_count: int = 0
     source: SourceImage | None = None
     revised: bool = False
+    raw_hash: str = field(default="", compare=False)
 
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""
@@ -86,7 +88,7 @@ class ImageRequest:
 class Enquiry:
     """What is known of an order that is not submitted yet. lane: whose queue it would join; None:
     none, it is no order. key: its Idempotency-Key. retry: it says that it is one. images: at least
-    so many. body_hash: None before the body was read."""
+    so many. body_hash, raw_hash: as of ImageRequest, None and empty before the body was read."""
 
     tenant: Tenant
     lane: str | None
@@ -94,3 +96,4 @@ class Enquiry:
     retry: bool = False
     images: int = 1
     body_hash: str | None = None
+    raw_hash: str = ""

@@ -62,6 +62,11 @@ def _known(values: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
+def model_of(stored: str) -> str:
+    """The model of a stored request, whichever version wrote it."""
+    return str(json.loads(stored).get("model"))
+
+
 def storable(reason: str) -> str:
     """Somebody else's words, whatever is in them, as text that every database takes."""
     return reason.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

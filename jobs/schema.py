@@ -57,6 +57,8 @@ jobs = Table(
     # somebody else's slots were cleared for it, which happens once
     Column("way_made", Boolean, nullable=False, server_default=text("false")),
     Column("parent", Text),  # id of the job whose image it goes on from
+    # that may share it: a retry takes a job that another connection still waits for
+    Column("orders", Integer, nullable=False, server_default=text("1")),
 )
 _queued = text("state = 'queued'")
 IN_SAMPLE = "substr(id, 31) in ('00', '40', '80', 'c0')"
@@ -87,7 +89,7 @@ Index("jobs_watched", jobs.c.watched_until, sqlite_where=_unended, postgresql_wh
 Index("jobs_of_tenant", jobs.c.tenant, jobs.c.seq)
 Index("jobs_of_body", jobs.c.tenant, jobs.c.body_hash, jobs.c.seq,
       sqlite_where=_hashed, postgresql_where=_hashed)  # fmt: skip
-Index("jobs_of_key", jobs.c.tenant, jobs.c.idempotency_key, unique=True,
+Index("jobs_of_key", jobs.c.tenant, jobs.c.idempotency_key, jobs.c.lane, unique=True,
       sqlite_where=_keyed, postgresql_where=_keyed)  # fmt: skip
 Index("jobs_of_parent", jobs.c.tenant, jobs.c.parent, jobs.c.seq,
       sqlite_where=_with_parent, postgresql_where=_with_parent)  # fmt: skip
@@ -166,6 +168,7 @@ quota = Table(
     Column("used", Integer, nullable=False),
     # given back although the prompt was refused; see tiers.REFUNDED_BLOCKS_PER_DAY
     Column("refunded_blocks", Integer, nullable=False, server_default="0"),
+    Column("refunded_passes", Integer, nullable=False, server_default="0"),  # likewise, see Refunds
     sqlite_with_rowid=False,
 )
 

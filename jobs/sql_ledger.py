@@ -53,6 +53,7 @@ from jobs.migrations import prepare, stored_version
 from jobs.outlook import Outlooks
 from jobs.parking import stray_tenants, unpark
 from jobs.passed_over import PassedOver
+from jobs.prepared import send
 from jobs.queue_length import Queues
 from jobs.quota_days import QuotaDays
 from jobs.records import load_job, load_jobs, lock_jobs, store_job, store_jobs
@@ -78,7 +79,8 @@ class SqlLedger:
 
     tiers: what each tier promises; an unknown one has no limit and weight 1. May be replaced at any
     time. least_share: of the lane, for every tier with work. attempts_max: tries without progress
-    before a job fails. watch_grace_seconds: how long a watched job lives before its first `watch`.
+    before a job fails. watch_grace_seconds: how long a synchronous job lives when its client has
+    left; five times that when nothing is heard of it (watching.py).
     days: by which images are counted. clock: instead of the database's, for tests. Raises
     LedgerUnavailable, SchemaTooNew, ValueError.
     """
@@ -157,7 +159,7 @@ class SqlLedger:
             return accept(connection, orders, terms)
 
     def _order(self, request: ImageRequest) -> Order:
-        stored = request_to_json(request)
+        stored = request_to_json(replace(request, raw_hash=""))
         tier = self.tiers.get(request.tier, DEFAULT_TIER)
         tenant = Tenant(request.tenant, request.tier)
         if not tier.open_to(tenant.id):
@@ -173,6 +175,16 @@ class SqlLedger:
             job = load_job(connection, job_id, to_move=True)
             return None if job is None else self._cancel(connection, job)
 
+    @again_if_overtaken
+    def withdraw(self, job_id: str) -> Job | None:
+        """See Ledger."""
+        with self._write() as connection:
+            job = load_job(connection, job_id, to_move=True)
+            if job is None or job.ended:
+                return job
+            others = connection.execute(sql.WITHDRAW, {"id": job_id}).rowcount > 0
+            return job if others else self._cancel(connection, job)
+
     def _cancel(self, connection: Connection, job: Job) -> Job:
         if job.ended or job.cancel_requested:
             return job
@@ -183,16 +195,24 @@ class SqlLedger:
         return self._store(connection, job, after)
 
     @again_if_overtaken
-    def watch(self, job_ids: Sequence[str], grace_seconds: float) -> None:
+    def watch(self, job_ids: Sequence[str], seconds: float) -> float:
         """See Ledger. Not fsynced, and not for a job that somebody is moving right now: a lost
         renewal is renewed, long before the grace is over."""
-        if job_ids:
-            with self._write(self._database.relaxed) as connection:
-                ids = lock_jobs(connection, job_ids, skip=True)
-                self._watch(connection, ids, self._now(connection) + grace_seconds)
+        with self._write(self._database.relaxed) as connection:
+            until = self._now(connection) + seconds
+            ids = lock_jobs(connection, job_ids, skip=True)
+            connection.execute(sql.WATCH, {"ids": ids, "until": until})
+            return until
 
-    def _watch(self, connection: Connection, locked: Sequence[str], until: float) -> None:
-        connection.execute(sql.WATCH, {"ids": list(locked), "until": until})
+    @again_if_overtaken
+    def left(self, seen: Mapping[str, float], grace_seconds: float) -> None:
+        """See Ledger. Not fsynced: at worst the job lives a little longer."""
+        with self._write(self._database.relaxed) as connection:
+            until = self._now(connection) + grace_seconds
+            ids = lock_jobs(connection, list(seen), skip=True)
+            rows = [{"id": job_id, "until": until, "seen": seen[job_id]} for job_id in ids]
+            if rows:
+                send(connection, (sql.LEFT, rows))
 
     @again_if_overtaken
     def answered(self, job_ids: Sequence[str]) -> None:

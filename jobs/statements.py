@@ -46,16 +46,17 @@ _TENANT = """insert into tenants (id, tier, created_at) values (:tenant, :tier, 
     on conflict (id) do update set tier = excluded.tier where tenants.tier <> excluded.tier"""
 TENANT = text(_TENANT)
 KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
-BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at from jobs
-    where tenant = :tenant and idempotency_key = :key""")
-# The job with each of the keys. Of a join, PostgreSQL may think that it should read all there are.
-KEYS = _pairs("""select first, second, (select id from jobs
+BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at, request from jobs
+    where tenant = :tenant and idempotency_key = :key and lane = :lane""")
+# A job with each of the keys, in whichever lane. Of a join, PostgreSQL may think that it should
+# read all there are.
+KEYS = _pairs("""select first, second, (select min(id) from jobs
         where tenant = first and idempotency_key = second) as id from :pairs asked""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")
 # A job that ended without a picture of ours is no answer to a retry; a cancelled one is dying; one
 # with a key is found by that alone.
-BY_BODY = text("""select id, answered_at, watched_until from jobs
-    where tenant = :tenant and body_hash = :body_hash and body_hash <> ''
+BY_BODY = text("""select id, answered_at, watched_until, request from jobs
+    where tenant = :tenant and body_hash = :body_hash and body_hash <> '' and lane = :lane
       and created_at > :since and not cancel_requested and idempotency_key is null
       and state not in ('cancelled', 'expired', 'failed')
     order by seq desc limit :limit""")
@@ -202,11 +203,21 @@ LEASE_PROGRESS = text("select progress from leases where job_id = :job_id")
 CANCEL_LEASE = text("update leases set cancel_requested = :yes where job_id = :job_id")
 
 # -- watching
-# Whoever rejoins a job counts, also when it has ended: the next one that looks takes another.
-REJOIN = text("""update jobs set watched_until = :until
-    where id = :id and watched_until is not null""")
+# An order that rejoins a job counts, also when it has ended: the next one that looks takes another.
+# A job that was promised to an asynchronous order is watched no more, whoever waits for it besides.
+REJOIN = text("""update jobs set
+        watched_until = case when watched_until is null then null
+            when :watched or finished_at is not null then :until end,
+        answered_at = case when :watched then answered_at else :now end,
+        deadline_at = case when deadline_at < :deadline_at then :deadline_at else deadline_at end,
+        orders = orders + :more
+    where id = :id""")
 WATCH = _many("""update jobs set watched_until = :until
-    where id in :ids and finished_at is null and watched_until is not null""")
+    where id in :ids and finished_at is null and watched_until < :until""")
+# Not where it was renewed for another connection since, beyond what this one has seen.
+LEFT = text("""update jobs set watched_until = :until
+    where id = :id and finished_at is null and watched_until > :until and watched_until <= :seen""")
+WITHDRAW = text("update jobs set orders = orders - 1 where id = :id and orders > 1")
 ANSWERED = _many("update jobs set answered_at = :now where id in :ids and answered_at is null")
 
 # -- expire

@@ -25,10 +25,11 @@ from jobs.ledger import (
 )
 from jobs.prepared import run, send
 from jobs.quota_days import QuotaDays
-from jobs.reattaching import job_to_reattach, may_reattach
+from jobs.reattaching import Found, job_to_reattach, may_reattach
 from jobs.records import load_job, lock_jobs
 from jobs.request import ImageRequest, Tenant
 from jobs.tiers import Tier
+from jobs.watching import term_seconds
 
 _NO_LIMIT = 2**62
 _Key = tuple[str, str]
@@ -75,6 +76,11 @@ class Terms:
     days: QuotaDays
     watch_grace_seconds: float
 
+    @property
+    def watched_until(self) -> float:
+        """Of a job for which a connection waits from now on."""
+        return self.now + term_seconds(self.watch_grace_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -107,7 +113,7 @@ def accept(connection: Connection, orders: Sequence[Order], terms: Terms) -> lis
     accepted = _insert(connection, {place: orders[place] for place in fresh}, terms, entered)
     for place, order in enumerate(orders):
         if place not in accepted:
-            found = _retried(connection, order.request, terms.now)
+            found = _retried(connection, order.request, terms)
             accepted[place] = (
                 _insert(connection, {0: order}, terms, entered)[0]
                 if found is None
@@ -129,22 +135,35 @@ def _fresh(orders: Sequence[Order], known: set[_Key]) -> list[int]:
     return fresh
 
 
-def _retried(connection: Connection, request: ImageRequest, now: float) -> str | None:
+def _retried(connection: Connection, request: ImageRequest, terms: Terms) -> Found | None:
     """The job that this is a retry of, locked; not one that ended before we had its lock."""
-    while (found := job_to_reattach(connection, request, now)) is not None:
-        lock_jobs(connection, [found])
-        if job_to_reattach(connection, request, now) == found:
+
+    def look() -> Found | None:
+        return job_to_reattach(connection, request, terms.now, terms.watch_grace_seconds)
+
+    while (found := look()) is not None:
+        lock_jobs(connection, [found.job_id])
+        if look() == found:
             break
     return found
 
 
-def _rejoined(connection: Connection, order: Order, job_id: str, terms: Terms) -> Submission:
-    """The job's answer is this order's too; who waits for it is waited for as if it were new."""
-    until = terms.now + terms.watch_grace_seconds
-    connection.execute(sql.REJOIN, {"id": job_id, "until": until})
-    tenant = Tenant(order.request.tenant, order.request.tier)
+def _rejoined(connection: Connection, order: Order, found: Found, terms: Terms) -> Submission:
+    """The job's answer is this order's too; what a new job would be promised holds for it: that it
+    waits for its connection, or for none, and until which deadline."""
+    request = order.request
+    renewed = {
+        "id": found.job_id,
+        "watched": request.watched,
+        "until": terms.watched_until,
+        "deadline_at": terms.now + request.deadline_seconds,
+        "now": terms.now,
+        "more": int(found.shared),
+    }
+    connection.execute(sql.REJOIN, renewed)
+    tenant = Tenant(request.tenant, request.tier)
     usage = usage_of(connection, tenant, order.tier, terms.days, terms.now)
-    job = load_job(connection, job_id)
+    job = load_job(connection, found.job_id)
     assert job is not None  # we have its lock
     return Submission(job, True, usage)
 
@@ -204,7 +223,7 @@ def _admit_all(
     resets_at = terms.days.end_of(terms.now)
     behind = zip(_after_each(images), _after_each(costs), strict=True)
     for request, (later_images, later_cost) in zip(requests, behind, strict=True):
-        until = terms.now + terms.watch_grace_seconds if request.watched else None
+        until = terms.watched_until if request.watched else None
         job = Job.queued(new_job_id(), request, terms.now, until)
         used = got.used - int(later_images)
         usage = Usage(used, tier.images_per_day, terms.now, resets_at)

@@ -4,7 +4,8 @@ again, exactly, by `submit`."""
 from __future__ import annotations
 
 from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
-from jobs.request import Enquiry, Tenant
+from jobs.reattaching import may_reattach
+from jobs.request import Enquiry, ImageRequest, Tenant
 from serve_app.errors import queue_is_full
 from serve_app.parts import Parts
 from serve_app.temporary_refusal import temporary_refusal
@@ -14,29 +15,28 @@ REFUSALS = (QuotaExceeded, QueueFull, NotYetOpen)
 
 
 async def check_order(
-    parts: Parts, tenant: Tenant, wishes: Wishes, body_hash: str | None = None, images: int = 1
+    parts: Parts, tenant: Tenant, wishes: Wishes, read: ImageRequest | None = None
 ) -> None:
-    """Raises what `submit` would raise for an order, unless it may be a retry. body_hash: None
-    before the body was read."""
+    """Raises what `submit` would raise for an order, unless it may be a retry. read: None before
+    the body was."""
     await _check(
         parts,
         Enquiry(
             tenant=tenant,
-            images=images,
+            images=1 if read is None else read.n,
             lane=parts.config.lane,
             key=wishes.idempotency_key,
             retry=wishes.retry_count > 0,
-            body_hash=body_hash,
+            body_hash=None if read is None else read.body_hash,
+            raw_hash="" if read is None else read.raw_hash,
         ),
     )
 
 
-async def check_read(
-    parts: Parts, tenant: Tenant, wishes: Wishes, body_hash: str, images: int
-) -> None:
+async def check_read(parts: Parts, tenant: Tenant, wishes: Wishes, read: ImageRequest) -> None:
     """The same once the body was read, if that tells more: of several images, and of a retry."""
-    if images > 1 or wishes.idempotency_key is not None or wishes.retry_count > 0:
-        await check_order(parts, tenant, wishes, body_hash, images)
+    if read.n > 1 or may_reattach(read):
+        await check_order(parts, tenant, wishes, read)
 
 
 async def check_upload(parts: Parts, tenant: Tenant) -> None:

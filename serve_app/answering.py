@@ -117,10 +117,10 @@ def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str])
 async def _wait(parts: Parts, request: Request, submission: Submission) -> Job | None:
     """The ended job; None when the client left first. Raises StillQueued.
 
-    Leaving only stops the renewals: the job goes on until its watch lapses, for a retry to find.
+    Leaving shortens the watch: the job goes on until that lapses, for a retry to find.
     """
     job = submission.job
-    ended = asyncio.create_task(parts.watch.ended(job, renew_now=submission.reattached))
+    ended = asyncio.create_task(parts.watch.ended(job))
     gone = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait(
@@ -212,7 +212,7 @@ async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[bytes]
     """The stream of one request, from any state to the end."""
     progress = Progress(parts)
     job = submission.job
-    async with aclosing(parts.watch.snapshots(job, renew_now=submission.reattached)) as states:
+    async with aclosing(parts.watch.snapshots(job)) as states:
         async for job in states:
             async with aclosing(progress.news(job)) as news:
                 async for event in news:

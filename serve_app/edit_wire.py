@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from engine.capabilities import Capabilities
 from engine.region import Region, edit_passes, to_hex
 from jobs.request import ImageRequest, SourceImage
+from serve_app.body_hash import bytes_hash
 from serve_app.config import ClusterConfig
 from serve_app.errors import InvalidRequest
 from serve_app.wire import (
@@ -203,14 +204,7 @@ def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
 def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> str:
     """Of what a form says, whatever its boundary: a retry says the same."""
     digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in files]
-    return json_hash("edits", json.dumps([sorted(fields.items()), digests]).encode())
-
-
-def json_hash(path: str, raw: bytes) -> str:
-    """Of a JSON body: the same one elsewhere is another request."""
-    digest = hashlib.sha256(path.encode() + b"\n")
-    digest.update(raw)
-    return digest.hexdigest()
+    return bytes_hash(json.dumps([sorted(fields.items()), digests]).encode(), "edits")
 
 
 def _typed(name: str, text: str) -> object:

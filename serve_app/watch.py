@@ -1,7 +1,7 @@
 """Waiting for jobs: one loop a process reads all watched jobs in one query and tells who waits.
 
 Level-triggered: a watcher sees the newest state, never a list of events, so nothing can be missed.
-It also renews `watched_until` of synchronous jobs; when the watcher leaves, that simply stops.
+It also renews `watched_until` of synchronous jobs, and tells the ledger when a client has left.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import LedgerError
+from jobs.watching import renewal_seconds, term_seconds
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,19 @@ second."""
 
 
 class _Watcher:
-    """One open request. `latest` is the newest state; `fresh` says that it was not seen yet."""
+    """One open request. `latest` is the newest state; `fresh` says that it was not seen yet.
+    renewed_at: on this process's clock; None: nothing is to be renewed. until: what its own last
+    renewal made of `watched_until`; None: it has not renewed the watch yet."""
 
-    def __init__(self, job: Job, renewed_at: float | None) -> None:
+    def __init__(self, job: Job, renewed_at: float | None, until: float | None) -> None:
         self.latest = job
         self.fresh = asyncio.Event()
-        self.renewed_at = renewed_at  # None: somebody else's business
+        self.renewed_at = renewed_at
+        self.until = until
+
+    @property
+    def keeps_alive(self) -> bool:
+        return self.renewed_at is not None and not self.latest.ended
 
     def tell(self, job: Job) -> None:
         if job != self.latest:
@@ -51,6 +59,8 @@ class JobWatch:
         self._grace_seconds = grace_seconds
         self._watchers: set[_Watcher] = set()
         self._answered: set[str] = set()
+        self._left: dict[str, float] = {}
+        self._closed = False
         self._answers_written_at = float("-inf")
         self._loop: asyncio.Task[None] | None = None
 
@@ -59,10 +69,12 @@ class JobWatch:
     ) -> AsyncGenerator[Job]:
         """The job as it is, then after every change, until it has ended.
 
-        Keeps the job watched if it is a synchronous one; `renew_now` when it is not a new one,
-        whose watch may be about to lapse. With `tick_seconds` it also yields when nothing changed.
+        Keeps the job watched if it is a synchronous one; `renew_now` when it was not submitted just
+        now, and its watch may be about to lapse. With `tick_seconds` it also yields when nothing
+        changed.
         """
-        watcher = _Watcher(job, self._first_renewal(job, renew_now))
+        until = None if renew_now else job.watched_until
+        watcher = _Watcher(job, self._first_renewal(job, renew_now), until)
         self._watchers.add(watcher)
         self._start()
         try:
@@ -78,10 +90,11 @@ class JobWatch:
                 yield job
         finally:
             self._watchers.discard(watcher)
+            self._leave(watcher)
 
-    async def ended(self, job: Job, *, renew_now: bool = False) -> Job:
+    async def ended(self, job: Job) -> Job:
         """The job once it has ended."""
-        snapshots = self.snapshots(job, renew_now=renew_now)
+        snapshots = self.snapshots(job)
         try:
             async for state in snapshots:
                 job = state
@@ -97,26 +110,33 @@ class JobWatch:
 
     async def close(self) -> None:
         """Stop the loop; watchers see nothing new."""
+        self._closed = True
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait({self._loop})
 
     def _first_renewal(self, job: Job, renew_now: bool) -> float | None:
-        if not job.request.watched or job.ended:
+        if job.watched_until is None or job.ended:
             return None
         return float("-inf") if renew_now else time.monotonic()
 
+    def _leave(self, watcher: _Watcher) -> None:
+        if watcher.keeps_alive and watcher.until is not None:
+            self._left[watcher.latest.id] = watcher.until
+            self._start()
+
     def _start(self) -> None:
-        if self._loop is None or self._loop.done():
+        if not self._closed and (self._loop is None or self._loop.done()):
             self._loop = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         """Ends by itself when nobody waits; the next watcher starts it again."""
-        while self._watchers or self._answered:
+        while self._watchers or self._answered or self._left:
             try:
                 seen = await self._ledger.version()
                 seconds = await self._look()
                 await self._renew()
+                await self._write_left()
                 await self._write_answers()
                 await asyncio.sleep(self._pause_seconds(seconds))
                 await self._ledger.changed(seen, POLL_SECONDS)
@@ -146,16 +166,27 @@ class JobWatch:
         due = [
             watcher
             for watcher in self._watchers
-            if watcher.renewed_at is not None
-            and not watcher.latest.ended
-            and now - watcher.renewed_at > self._grace_seconds / 4
+            if watcher.keeps_alive
+            and watcher.renewed_at is not None
+            and now - watcher.renewed_at > renewal_seconds(self._grace_seconds)
         ]
         if due:
-            await self._ledger.watch(
-                sorted({watcher.latest.id for watcher in due}), self._grace_seconds
-            )
+            ids = sorted({watcher.latest.id for watcher in due})
+            until = await self._ledger.watch(ids, term_seconds(self._grace_seconds))
             for watcher in due:
-                watcher.renewed_at = now
+                watcher.renewed_at, watcher.until = now, until
+
+    async def _write_left(self) -> None:
+        """Of clients that have left, while no other one waits here for the same job. Kept until it
+        is written."""
+        told = dict(self._left)
+        waited_for = {watcher.latest.id for watcher in self._watchers if watcher.keeps_alive}
+        left = {job_id: until for job_id, until in told.items() if job_id not in waited_for}
+        if left:
+            await self._ledger.left(left, self._grace_seconds)
+        for job_id, until in told.items():
+            if self._left.get(job_id) == until:
+                del self._left[job_id]
 
     async def _write_answers(self) -> None:
         now = time.monotonic()

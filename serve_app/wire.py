@@ -8,7 +8,6 @@ alpha) are refused by name. docs/openai-compatibility.md has every one of them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.capabilities import Capabilities
 from jobs.request import ImageRequest, Tenant
+from serve_app.body_hash import with_hash
 from serve_app.config import ClusterConfig
 from serve_app.errors import BodyTooLarge, InvalidRequest, NotFound
 from serve_app.long_strings import shorten
@@ -157,14 +157,11 @@ def parse_generation(
     """
     asked = Asked(wishes, tenant, config, can, seed)
     body = parse_body(GenerationBody, read_json(raw, config.limits.body_bytes))
-    body_hash = hashlib.sha256(raw).hexdigest()
-    return order_of(body, picture_request(body, body.prompt, asked, body_hash))
+    return order_of(body, with_hash(picture_request(body, body.prompt, asked), body, raw))
 
 
-def picture_request(
-    body: PictureBody, prompt: str, asked: Asked, body_hash: str = ""
-) -> ImageRequest:
-    """The request. Raises as `parse_generation` does."""
+def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageRequest:
+    """The request but for the hash of its body. Raises as `parse_generation` does."""
     wishes, tenant, config = asked.wishes, asked.tenant, asked.config
     _check_prompt(prompt, config.limits.prompt_characters)
     if body.model not in (None, config.model.name, *config.model.aliases):
@@ -204,7 +201,6 @@ def picture_request(
         watched=not wishes.respond_async,
         deadline_seconds=config.limits.deadline_seconds,
         idempotency_key=wishes.idempotency_key,
-        body_hash=body_hash,
         retry_count=wishes.retry_count,
     )
 

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs.request import ImageRequest
 from serve_app import edit_wire, wire
 from serve_app.admission import check_order, check_read
 from serve_app.answering import respond
+from serve_app.body_hash import with_hash
 from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, on_disk, read_form
 from serve_app.parts import Parts, fresh_seed, orderer_of, parts_of
@@ -26,13 +29,13 @@ COMPANIONS = ("mask", "markup")
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
-    """pictures: by role, with the names that the client knows them by. body_hash: the same for a
-    retry."""
+    """pictures: by role, with the names that the client knows them by. known: gives a request the
+    hash that is the same for a retry."""
 
     body: edit_wire.EditBody
     pictures: Mapping[str, Given]
     params: Mapping[str, str]
-    body_hash: str
+    known: Callable[[ImageRequest], ImageRequest]
 
 
 _Read = Callable[[], Awaitable[_Edit]]
@@ -61,10 +64,11 @@ async def _order(
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant, edit = asked.tenant, await read()
     accepted = edit_wire.edit_request(edit.body, edit.body.prompt, asked)
-    await check_read(parts, tenant, asked.wishes, edit.body_hash, accepted.n)
+    accepted = await asyncio.to_thread(edit.known, accepted)
+    await check_read(parts, tenant, asked.wishes, accepted)
     found = await find_all(parts, tenant.id, edit.pictures, edit.params, fetched)
     accepted = await with_canvas(parts, accepted, edit.body, found, edit.params)
-    return wire.order_of(edit.body, replace(accepted, body_hash=edit.body_hash))
+    return wire.order_of(edit.body, accepted)
 
 
 @asynccontextmanager
@@ -86,7 +90,7 @@ async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
                 await given[0].seek(0)
             params = {role: role for role in pictures}
             body_hash = await asyncio.to_thread(edit_wire.form_hash, form.fields, files)
-            return _Edit(body, pictures, params, body_hash)
+            return _Edit(body, pictures, params, partial(replace, body_hash=body_hash))
 
         yield read
 
@@ -124,8 +128,8 @@ async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
             named = {role: ref for role, ref in given.items() if ref is not None}
             _check_companions(named)
             params = {"image": "images", "mask": "mask", "markup": "markup"}
-            body_hash = await asyncio.to_thread(edit_wire.json_hash, "edits", raw)
-            return _Edit(body, named, params, body_hash)
+            known = partial(with_hash, body=body, raw=raw, path="edits")
+            return _Edit(body, named, params, known)
 
         yield read
 

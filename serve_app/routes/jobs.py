@@ -47,16 +47,16 @@ async def show(request: Request, job_id: str) -> Response:
     """One job. Asking keeps a synchronous job alive, as waiting for it does."""
     job = await _own_job(request, job_id)
     parts = parts_of(request)
-    if job.request.watched and not job.ended:
+    if job.watched_until is not None and not job.ended:
         await parts.ledger.watch([job.id], parts.config.gateway.watch_grace_seconds)
     return json_response(_body(request, job, await _outlook(parts, job)))
 
 
 @router.delete("/v1/jobs/{job_id}")
 async def cancel(request: Request, job_id: str) -> Response:
-    """Cancel; an ended job stays as it is."""
+    """Cancel; an ended job stays as it is, and so does one that another order shares."""
     job = await _own_job(request, job_id)
-    cancelled = await parts_of(request).ledger.cancel(job.id) or job
+    cancelled = await parts_of(request).ledger.withdraw(job.id) or job
     return json_response(job_body(cancelled, None, urls(request, cancelled)))
 
 

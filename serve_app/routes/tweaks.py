@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -18,6 +17,7 @@ from jobs.job_ids import parse_image_id
 from serve_app import edit_wire, wire
 from serve_app.admission import check_order, check_read
 from serve_app.answering import respond
+from serve_app.body_hash import with_hash
 from serve_app.forms import is_large, on_disk
 from serve_app.job_wire import image_body, listed
 from serve_app.parts import (
@@ -78,14 +78,14 @@ async def _order(
     most_bytes = parts.config.limits.body_bytes
     body, prompt = await asyncio.to_thread(edit_wire.parse_tweak, raw, job.request, most_bytes)
     accepted = edit_wire.edit_request(body, prompt, asked)
-    body_hash = await asyncio.to_thread(edit_wire.json_hash, f"tweaks {image_id}", raw)
-    await check_read(parts, tenant, asked.wishes, body_hash, accepted.n)
+    accepted = await asyncio.to_thread(with_hash, accepted, body, raw, f"tweaks {image_id}")
+    await check_read(parts, tenant, asked.wishes, accepted)
     params = {"image": "id", "mask": "mask"}
     masks = {} if body.mask is None else {"mask": body.mask}
     found = await find_all(parts, tenant.id, masks, params, fetched)
     found["image"] = await drawn(parts, job, render, image_id)
     accepted = await with_canvas(parts, accepted, body, found, params)
-    return wire.order_of(body, replace(accepted, body_hash=body_hash))
+    return wire.order_of(body, accepted)
 
 
 @router.get("/v1/images/{image_id:image}")

@@ -247,7 +247,7 @@ def test_equal_requests_that_are_cut_off_together_find_a_job_each(
         ledger.finish_render(job.id, job.fence, 0, picture())
     assert {tick(retry) for _ in range(3)} == jobs
     assert tick(wish(body_hash="aa", idempotency_key="k", retry_count=1)) == keyed
-    clock.now += 121  # nobody came back for these
+    clock.now += 601  # nobody came back for these
     latest = tick(wish(body_hash="aa"))
     assert {tick(retry) for _ in range(3)} == {latest}
 
@@ -285,7 +285,7 @@ def test_reattaching_costs_no_quota_and_renews_the_watch(database: Database, clo
     clock.now += 100
     again = ledger.submit(wish(body_hash="aa", retry_count=1)).job
     assert again.id == first.id
-    assert again.watched_until == clock.now + 120
+    assert again.watched_until == clock.now + 600
 
 
 # -- time
@@ -463,13 +463,47 @@ def test_a_held_job_is_not_overdue(ledger: Ledger, clock: Clock) -> None:
 def test_nobody_waits_any_more(ledger: Ledger, clock: Clock) -> None:
     queued = ledger.submit(wish()).job
     unwatched = ledger.submit(wish(watched=False)).job
-    wait_while_rescuing(ledger, clock, 119)
+    wait_while_rescuing(ledger, clock, 300, every=100)
+    ledger.left({job.id: job.watched_until or 0.0 for job in (queued, unwatched)}, 120.0)
+    wait_while_rescuing(ledger, clock, 119, every=17)
     assert not stored(ledger, queued).ended
     clock.now += 1
     assert [j.id for j in ledger.claim("chat", "w", 2, LEASE_SECONDS)] == [unwatched.id]
     assert ledger.expire() == 1
     assert stored(ledger, queued).state is JobState.CANCELLED
     assert stored(ledger, unwatched).watched_until is None
+
+
+def test_a_gateway_that_is_cut_off_keeps_its_jobs(database: Database, clock: Clock) -> None:
+    """Its clients wait on, and all others reach the ledger. It has ten minutes to come back."""
+    gateway, others = (database.open(clock=clock) for _ in range(2))
+    job = gateway.submit(wish()).job
+    wait_while_rescuing(others, clock, 599, every=100)
+    assert not stored(others, job).ended
+    gateway.watch([job.id], 600.0)
+    wait_while_rescuing(others, clock, 599, every=100)
+    assert [one.id for one in others.claim("chat", "w", 1, LEASE_SECONDS)] == [job.id]
+    others.release(job.id, 1)
+    assert wait_while_rescuing(others, clock, 1) == 1, "nothing was heard of it for so long"
+    assert stored(others, job).state is JobState.CANCELLED
+
+
+def test_a_poll_shortens_no_watch(ledger: Ledger, clock: Clock) -> None:
+    job = ledger.submit(wish()).job
+    ledger.watch([job.id], 120.0)
+    assert stored(ledger, job).watched_until == clock.now + 600
+    ledger.left({job.id: clock.now + 600}, 120.0)
+    clock.now += 100
+    assert ledger.watch([job.id], 120.0) == clock.now + 120 == stored(ledger, job).watched_until
+
+
+def test_leaving_leaves_another_connection_its_watch(ledger: Ledger, clock: Clock) -> None:
+    """Its retry was quicker than the news that the first connection is gone."""
+    first = ledger.submit(wish(body_hash="aa")).job
+    clock.now += 1
+    ledger.submit(wish(body_hash="aa", retry_count=1))
+    ledger.left({first.id: first.watched_until or 0.0}, 120.0)
+    assert stored(ledger, first).watched_until == clock.now + 600
 
 
 def test_watching_keeps_it_alive(ledger: Ledger, clock: Clock) -> None:
@@ -487,8 +521,10 @@ def test_watching_an_async_job_does_not_tie_its_life_to_the_watcher(ledger: Ledg
 
 
 def test_nobody_waits_for_a_running_job(ledger: Ledger, clock: Clock) -> None:
-    ledger.submit(wish())
+    until = ledger.submit(wish()).job.watched_until
+    assert until is not None
     job = claim_one(ledger)
+    ledger.left({job.id: until}, 120.0)
     for pass_no in range(1, 121):
         ledger.renew([beat(job, pass_no)], LEASE_SECONDS)
         clock.now += 1

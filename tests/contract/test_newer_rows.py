@@ -152,7 +152,7 @@ def test_it_does_not_keep_others_from_expiring(
     bad += [unreadable(ledger, newer) for _ in range(3)]
     late = ledger.submit(wish(**overdue)).job.id
     left_alone = ledger.submit(wish()).job.id
-    wait_while_rescuing(ledger, clock, 130)
+    wait_while_rescuing(ledger, clock, 610, every=10)
     assert state(newer, late)["state"] == "expired"
     assert state(newer, left_alone)["state"] == "cancelled"
     assert [state(newer, job_id)["state"] for job_id in bad] == ["queued"] * 6

@@ -57,6 +57,10 @@ async def submitted(ledger: AsyncLedger, number: int, *, watched: bool = True) -
     return (await ledger.submit(request(number, watched=watched))).job
 
 
+async def last_of(states: AsyncIterator[Job]) -> Job:
+    return [state async for state in states][-1]
+
+
 async def end_all(ledger: AsyncLedger) -> int:
     jobs = await ledger.claim("l", "w", 100, 60)
     for job in jobs:
@@ -118,7 +122,8 @@ async def test_a_ledger_that_is_away_is_waited_for(
     assert "watchers go on waiting" in caplog.text
 
 
-async def test_a_watch_is_renewed_while_somebody_waits(ledger: CountedLedger) -> None:
+async def test_a_watch_is_renewed_while_somebody_waits(database: Database) -> None:
+    ledger = AsyncLedger(database.open(watch_grace_seconds=0.2))
     watch = JobWatch(ledger, grace_seconds=0.2)
     job = await submitted(ledger, 1)
     waiting = asyncio.create_task(watch.ended(job))
@@ -131,6 +136,7 @@ async def test_a_watch_is_renewed_while_somebody_waits(ledger: CountedLedger) ->
         await ledger.changed(await ledger.version(), 0.05)
     waiting.cancel()
     await watch.close()
+    await asyncio.to_thread(ledger.close)
 
 
 async def test_a_reattached_watch_is_renewed_at_once_and_an_async_job_never(
@@ -138,7 +144,8 @@ async def test_a_reattached_watch_is_renewed_at_once_and_an_async_job_never(
 ) -> None:
     old = await submitted(ledger, 1)
     unwatched = await submitted(ledger, 2, watched=False)
-    waiting = [asyncio.create_task(watch.ended(job, renew_now=True)) for job in (old, unwatched)]
+    views = [watch.snapshots(job, renew_now=True) for job in (old, unwatched)]
+    waiting = [asyncio.create_task(last_of(view)) for view in views]
     found: Job | None = old
     while found is not None and found.watched_until == old.watched_until:
         await ledger.changed(await ledger.version(), 0.05)
@@ -148,3 +155,46 @@ async def test_a_reattached_watch_is_renewed_at_once_and_an_async_job_never(
     assert still.watched_until is None
     for task in waiting:
         task.cancel()
+
+
+async def watched_until(ledger: AsyncLedger, job: Job) -> float:
+    found = await ledger.get(job.id)
+    assert found is not None
+    assert found.watched_until is not None
+    return found.watched_until
+
+
+async def test_a_client_that_leaves_is_told_of(ledger: CountedLedger, watch: JobWatch) -> None:
+    job = await submitted(ledger, 1)
+    first, second = (asyncio.create_task(watch.ended(job)) for _ in range(2))
+    await asyncio.sleep(0)
+    await cancelled(first)
+    other = await submitted(ledger, 2)
+    await cancelled(asyncio.create_task(watch.ended(other)))
+    await until_told(ledger, other)
+    assert await watched_until(ledger, job) == job.watched_until, "the second one waits on"
+    await cancelled(second)
+    await until_told(ledger, job)
+
+
+async def cancelled(waiting: asyncio.Task[Job]) -> None:
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+
+async def until_told(ledger: AsyncLedger, job: Job) -> None:
+    """Of a grace of 120 s out of 600, and what this took."""
+    assert job.watched_until is not None
+    while job.watched_until - await watched_until(ledger, job) < 400:
+        await ledger.changed(await ledger.version(), 0.05)
+
+
+async def test_what_is_left_is_told_after_an_outage(ledger: CountedLedger, watch: JobWatch) -> None:
+    job, staying = await submitted(ledger, 1), await submitted(ledger, 2)
+    ledger.failures = 2
+    waiting = asyncio.create_task(watch.ended(staying))
+    await asyncio.sleep(0)
+    await cancelled(asyncio.create_task(watch.ended(job)))
+    await until_told(ledger, job)
+    await cancelled(waiting)

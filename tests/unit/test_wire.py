@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -15,7 +16,9 @@ from engine.capabilities import Capabilities
 from jobs.job import Job, JobState, Render, RenderState
 from jobs.request import Tenant
 from serve_app import answer_wire, wire
+from serve_app.body_hash import body_hash
 from serve_app.config import parse_cluster_config
+from serve_app.edit_wire import JsonEditBody
 from serve_app.errors import ApiError, InvalidRequest
 from serve_app.job_wire import job_body
 from serve_app.sizes import parse_size
@@ -185,6 +188,42 @@ def test_async_jobs_are_not_watched_and_may_ask_for_previews() -> None:
 def test_the_same_body_has_the_same_hash() -> None:
     assert _order().request.body_hash == _order().request.body_hash
     assert _order().request.body_hash != _order(n=2).request.body_hash
+
+
+def _parsed(body: str, wishes: Wishes = SYNC) -> Order:
+    return parse_generation(body.encode(), wishes, TENANT, CONFIG, STILL, seed=77)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{ "seed":1,"n":2,\n"prompt":"a red fox" }',
+        '{"prompt": "a \\u0072ed fox", "n": 2.0, "seed": 1}',
+        '{"prompt": "a red fox", "n": 2, "seed": 1, "user": null}',
+    ],
+)
+def test_neither_the_order_of_fields_nor_spelling_makes_another_body(body: str) -> None:
+    same = _parsed('{"prompt": "a red fox", "n": 2, "seed": 1}')
+    assert _parsed(body).request.body_hash == same.request.body_hash
+    other = _parsed(body.replace(" fox", " dog"))
+    assert other.request.body_hash != same.request.body_hash
+
+
+def test_a_long_text_tells_as_a_short_one() -> None:
+    bodies = [
+        JsonEditBody.model_validate({"prompt": text, "images": [{"file_id": "file-1"}]})
+        for text in ("x" * 2000, "x" * 1999 + "y")
+    ]
+    assert len({body_hash(body) for body in bodies}) == 2
+    assert len({body_hash(bodies[0], path) for path in ("edits", "tweaks 1")}) == 2
+
+
+def test_only_a_retry_is_known_by_its_bytes_as_well() -> None:
+    """By which the jobs of older versions are found."""
+    raw = '{"prompt": "a red fox"}'
+    assert _parsed(raw).request.raw_hash == ""
+    for retry in (Wishes(retry_count=1), Wishes(idempotency_key="k")):
+        assert _parsed(raw, retry).request.raw_hash == hashlib.sha256(raw.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("field", sorted(wire.UNSUPPORTED))
