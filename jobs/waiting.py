@@ -15,6 +15,8 @@ from jobs.holds import Holds
 
 OF_ONE_TENANT = 3
 """So many of them, overtaken by others, and a dispatcher takes no more of their tenant's."""
+ALL = 4
+"""So many times as many may wait, with those that were overtaken."""
 _DOUBLINGS = 3
 
 
@@ -48,19 +50,23 @@ class WaitingRoom:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another one that might have to wait."""
-        return len(self._holds.waiting) >= self._patience.most
+        """Whether there is no room for another one that might have to wait. Those that have been
+        overtaken wait for their own sake, and say little about others."""
+        waiting, overtaken = len(self._holds.waiting), len(self._overtaken)
+        return waiting - overtaken >= self._patience.most or waiting >= ALL * self._patience.most
 
     @property
     def crowded(self) -> frozenset[str]:
-        """Tenants that have their share of it. An outage of a stage, in which nobody overtakes
-        anybody, says nothing about a tenant."""
-        overtaken = Counter(
-            hold.job.request.tenant
-            for hold in self._holds.waiting
-            if hold.waiting_since is not None and hold.waiting_since < self._done_at
-        )
-        return frozenset(tenant for tenant, jobs in overtaken.items() if jobs >= OF_ONE_TENANT)
+        """Tenants that have their share of it. In an outage of a stage no job overtakes another,
+        and that says nothing about a tenant."""
+        jobs_of = Counter(hold.job.request.tenant for hold in self._overtaken)
+        return frozenset(tenant for tenant, jobs in jobs_of.items() if jobs >= OF_ONE_TENANT)
+
+    @property
+    def _overtaken(self) -> list[Hold]:
+        """Those that wait although the stages have done with another job since."""
+        waiting = ((hold, hold.waiting_since) for hold in self._holds.waiting)
+        return [hold for hold, since in waiting if since is not None and since < self._done_at]
 
     @contextmanager
     def timed(self, hold: Hold) -> Iterator[None]:

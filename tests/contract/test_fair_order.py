@@ -117,3 +117,22 @@ def test_slots_are_cleared_once_for_each_job(tiered: SqlLedger) -> None:
     assert paid.request.tier == "pro"
     (back,) = tiered.claim("chat", "w", 1, LEASE_SECONDS)
     assert (back.id, back.attempts, back.renders[0].pass_no) == (free[0].id, 0, 8)
+
+
+def test_spared_tenants_are_passed_over_until_one_of_their_jobs_is_let_go(
+    tiered: SqlLedger,
+) -> None:
+    for seed in range(100):
+        tiered.submit(wish(tenant="eve", seed=seed, watched=False))
+    for seed in range(3):
+        tiered.submit(wish(tenant="ada", seed=seed, watched=False))
+    (held,) = tiered.claim("chat", "w", 1, LEASE_SECONDS)
+    assert held.request.tenant == "eve"
+    spared = frozenset({"eve"})
+    claimed = [job for _ in range(4) for job in tiered.claim("chat", "w", 2, 1e6, spared)]
+    assert [job.request.tenant for job in claimed] == ["ada"] * 3
+    assert tiered.claim("chat", "w", 2, LEASE_SECONDS, spared) == []
+    tiered.release(held.id, held.fence)
+    again = tiered.claim("chat", "w", 2, LEASE_SECONDS)
+    assert [job.request.tenant for job in again] == ["eve", "eve"]
+    assert again[0].id == held.id

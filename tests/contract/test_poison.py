@@ -25,7 +25,7 @@ from tests.contract.poison import STAGES, Poison, PoisonedWorld
 
 QUICK: dict[str, Any] = {
     "attempts": 3, "call_timeout_seconds": 0.4, "slow_seconds": 0.03, "patience_seconds": 0.5,
-    "waiting": 12,
+    "waiting": 4, "retry_seconds": 0.01,
 }  # fmt: skip
 LONG = settings.default is not None and settings.default.max_examples > 100
 
@@ -65,7 +65,8 @@ async def test_poison_fails_after_its_attempts_and_others_do_not_notice(
 ) -> None:
     """At every stage at once, on the smallest ready queue there is."""
     async with poisoned(tmp_path) as it:
-        poison = [Poison(stage, kind) for stage in STAGES]
+        stages = ("encoder", "before", "decoder", "file") if kind == "hangs" else tuple(STAGES)
+        poison = [Poison(stage, kind) for stage in stages]
         bad = [it.order(each, f"eve {each.stage}") for each in poison]
         good = [it.order(None, "ada") for _ in range(6)]
         attempts = 2 if kind == "hangs" else 3
@@ -120,7 +121,7 @@ async def test_a_flood_of_one_tenants_poison_leaves_room_for_others(tmp_path: Pa
         await until(lambda: not it.dispatchers[0].dispatcher.held_jobs, "all is let go")
 
 
-@pytest.mark.parametrize("stage", ["encoder", "classifier", "files"])
+@pytest.mark.parametrize("stage", ["classifier", "files"])
 async def test_a_stage_that_is_away_for_all_costs_nothing_and_deadlines_hold(
     tmp_path: Path, stage: str
 ) -> None:
