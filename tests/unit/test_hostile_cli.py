@@ -53,10 +53,7 @@ URLS = (
 )
 OF_URLS = (
     ("status", "--base-url", "{}"),
-    ("generate", "x", "-o", "@/x.png", "--base-url", "{}"),
-    ("check", "@/good", "--address={}"),
     ("diff", "@/good", "--address={}"),
-    ("apply", "@/good", "--address={}"),
 )
 KEYS = ("", "ключ", "sk\r", "sk-local\n", "a b", f"{SECRET}\r\nX: y", "\x1b", "é" * 10)
 OF_KEYS = (
@@ -86,7 +83,6 @@ OF_WORDS = (
     ("keys", "revoke", "{}", "--config", "@/good"),
     ("keys", "token", "{}", "--config", "@/good"),
     ("simulate", "@/good", "--scenario", "{}"),
-    ("simulate", "@/good", "--scenario", "steady", "--lane", "{}"),
     ("simulate", "@/good", "--trace", "{}"),
     ("generate", "x", "-o", "{}", "--base-url", NOWHERE),
     ("generate", "{}", "--base-url", NOWHERE),
