@@ -76,8 +76,11 @@ class Service:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """ServiceError in place of what follows from an answer that Meltproof never gives."""
         self._http.close()
+        if kind is not None and issubclass(kind, KeyError | TypeError | ValueError):
+            raise self._another()
 
     def get(self, path: str) -> Body:
         """The JSON under a path. Raises ServiceError."""
@@ -141,8 +144,13 @@ class Service:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise ServiceError(f"What answers at {self._shown} is not Meltproof.")
+            raise self._another()
         return body
+
+    def _another(self) -> ServiceError:
+        return ServiceError(
+            f"What answers at {self._shown} is not Meltproof, or another version of it."
+        )
 
     def _no_address(self) -> Unreachable:
         return Unreachable(f"{self._shown!r} is not an address (--base-url)")

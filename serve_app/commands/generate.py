@@ -31,6 +31,10 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"[red]{type(error).__name__}:[/red] ", end="")
         console.print(str(error), markup=False, soft_wrap=True)
         return error.exit_code
+    except OSError as error:
+        wrong = f"{error.filename or options.output}: cannot be written: {error.strerror}"
+        console.print(wrong, style="red", markup=False, soft_wrap=True)
+        return 1
 
 
 def _draw(service: Service, job: Body, output: Path, console: Console) -> int:
@@ -145,6 +149,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         )
     if not options.output.parent.is_dir():
         parser.error(f"there is no folder {options.output.parent}")
+    if options.output.is_dir():
+        parser.error(f"{options.output} is a folder")
     return options
 
 

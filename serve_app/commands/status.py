@@ -26,16 +26,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     add_service_arguments(parser)
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
     try:
         with Service(options.base_url, options.key) as service:
-            service.get("/readyz")
-            models = service.get("/v1/models")["data"]
-            status = service.get("/v1/status")
-            jobs = service.get(f"/v1/jobs?limit={RECENT}")["data"]
+            _report(service, Console(highlight=False))
     except ServiceError as error:
         Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
         return error.exit_code
+    return 0
+
+
+def _report(service: Service, console: Console) -> None:
+    service.get("/readyz")
+    models = service.get("/v1/models")["data"]
+    status = service.get("/v1/status")
+    jobs = service.get(f"/v1/jobs?limit={RECENT}")["data"]
     console.print(f"[green]ready[/green] at {without_password(service.base_url)}")
     console.print("draws with " + ", ".join(model["id"] for model in models))
     for line in _heat(status):
@@ -43,7 +47,6 @@ def main(arguments: Sequence[str]) -> int:
     console.print(_tiers(status["waiting"]) if status["waiting"] else "nobody waits")
     console.print()
     console.print(_table(jobs) if jobs else "no jobs yet")
-    return 0
 
 
 def _heat(status: Body) -> list[str]:

@@ -64,6 +64,15 @@ def test_generate_names_the_field_that_is_wrong(
     assert "'size'" in capsys.readouterr().err
 
 
+def test_a_picture_that_cannot_be_written_is_said(
+    service: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        (tmp_path / f"fox-{number + 1}.png").mkdir()
+    assert generate(service, "a fox", "-n", "2", "-o", f"{tmp_path}/fox.png") == 1
+    assert "fox-1.png: cannot be written" in capsys.readouterr().err.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -7,8 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,36 @@ def test_a_key_that_no_header_carries_is_named_and_not_printed(
     told = capsys.readouterr().err
     assert "--key" in told
     assert not {SECRET, "ключ", "sk-local"} & set(re.split(r"[\s'\"]", told))
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server that is another program's."""
+
+    answer = b"{}"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b"<html>", b'{"data": 1}', b"\xff"])
+def test_another_server_is_not_taken_for_ours(
+    answer: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Stranger.answer = answer
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = ("--base-url", f"http://127.0.0.1:{server.server_port}")
+        assert main(["status", *url]) == 1
+        assert main(["generate", "x", "-o", f"{tmp_path}/x.png", *url]) == 1
+        server.shutdown()
+    assert capsys.readouterr().err.replace("\n", " ").count("is not Meltproof") == 2
 
 
 def meltproof(*arguments: str | bytes, **options: object) -> subprocess.Popen[bytes]:
