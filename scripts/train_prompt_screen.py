@@ -1,6 +1,6 @@
 """Train the prompt screen's heads on scripts/training/prompts.tsv and print what they reach.
 
-Deterministic, about half a minute on one core. `--check` measures and writes nothing.
+Deterministic, about three minutes on one core. `--check` measures and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from engine.text import SHA256, TextEncoder
 
 PROMPTS = Path(__file__).parent / "training" / "prompts.tsv"
 HELD_OUT = PROMPTS.with_name("prompts_held_out.tsv")
+HARMLESS = PROMPTS.with_name("harmless_words.txt")
 STYLES = ("{} on a white background", "a picture of {}", "{}, digital art, detailed")
 CATEGORIES = ("sexual", "minors", "hate", "violence", "self-harm")
 FOLDS = 5
@@ -27,7 +28,7 @@ PENALTY = 0.1
 OTHER_UNSAFE_WEIGHT = 0.1
 """How much an unsafe prompt of another category counts as a negative: to block matters more than
 to name the right category."""
-ALLOWED_FPR = 0.015
+ALLOWED_FPR = 0.02
 """Share of the safe prompts (most of them hard on purpose) that all heads together may block."""
 FLOOR = 0.5
 """No limit below this, however well the few prompts here separate."""
@@ -64,17 +65,28 @@ def embed(encoder: TextEncoder, prompts: list[str]) -> Floats:
     return unit(np.stack([one.pooled for chunk in chunks for one in chunk])).astype(np.float64)
 
 
-def captions() -> list[str]:
-    """Harmless captions of the shape the picture model knows, from Unicode's own emoji names."""
+def emoji_names() -> list[str]:
+    """Unicode's own, in lower case."""
     spans = ((0x1F300, 0x1F650), (0x1F680, 0x1F700), (0x1F900, 0x1FA00), (0x1FA70, 0x1FB00))
     names = [unicodedata.name(chr(c), "") for span in spans for c in range(*span)]
     skipped = ("MODIFIER", "NO ONE UNDER", "INPUT SYMBOL", "SQUARED")
-    things = [name.lower() for name in names if name and not any(s in name for s in skipped)]
+    return [name.lower() for name in names if name and not any(s in name for s in skipped)]
+
+
+def captions() -> list[str]:
+    """Harmless captions of the shape the picture model knows, of the names of emoji."""
     colours = ("white", "yellow", "blue", "green", "red", "grey", "black", "pink")
     return [
-        thing if i % 3 == 0 else f"a {thing} on a {colours[i % len(colours)]} background"
-        for i, thing in enumerate(things)
+        name if i % 3 == 0 else f"a {name} on a {colours[i % len(colours)]} background"
+        for i, name in enumerate(emoji_names())
     ]
+
+
+def harmless_words() -> tuple[list[str], list[str]]:
+    """Ordinary nouns to train on, and every sixth, which is never trained on."""
+    lines = HARMLESS.read_text(encoding="utf-8").splitlines()
+    words = [line for line in lines if line[:1] != "#"]
+    return [word for i, word in enumerate(words) if i % 6], words[::6]
 
 
 def fit(x: Floats, y: NDArray[np.bool_], weight: Floats) -> Floats:
@@ -83,11 +95,14 @@ def fit(x: Floats, y: NDArray[np.bool_], weight: Floats) -> Floats:
     weight = weight * len(x) / np.where(y, 2 * weight[y].sum(), 2 * weight[~y].sum())
     ridge = np.diag(np.append(np.full(x.shape[1], PENALTY), 1e-6))
     beta = np.zeros(design.shape[1])
-    for _ in range(12):
+    for _ in range(20):
         p = 1 / (1 + np.exp(-design @ beta))
         gradient = design.T @ (weight * (p - y)) + ridge @ beta
-        hessian = (design.T * (weight * p * (1 - p))) @ design + ridge
-        beta -= np.linalg.solve(hessian, gradient)
+        scaled = design * np.sqrt(weight * p * (1 - p))[:, None]
+        step = np.linalg.solve(scaled.T @ scaled + ridge, gradient)
+        beta -= step
+        if np.abs(step).max() < 1e-9:
+            break
     return beta
 
 
@@ -150,12 +165,12 @@ def folds(examples: Examples) -> NDArray[np.int64]:
     return fold
 
 
-def cross_validate(examples: Examples, train_captions: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def cross_validate(examples: Examples, negatives: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Out-of-fold scores [N, C], and which are over a limit that the other folds chose [N, C]."""
     fold = folds(examples)
     scores = np.zeros(examples.labels.shape)
     for k in range(FOLDS):
-        betas = fit_all(*with_captions(examples, fold != k, train_captions))
+        betas = fit_all(*with_negatives(examples, fold != k, negatives))
         scores[fold == k] = score(betas, examples.embeddings[fold == k])
     over = np.zeros_like(scores, dtype=bool)
     for k in range(FOLDS):
@@ -164,16 +179,16 @@ def cross_validate(examples: Examples, train_captions: Floats) -> tuple[Floats, 
     return scores, over
 
 
-def with_captions(
-    examples: Examples, chosen: NDArray[np.bool_], captions_: Floats
+def with_negatives(
+    examples: Examples, chosen: NDArray[np.bool_], negatives: Floats
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Rows to train on: the chosen prompts, plain and dressed, and captions as negatives."""
-    negatives = np.zeros((len(captions_), len(CATEGORIES)), dtype=bool)
+    """Rows to train on: the chosen prompts, plain and dressed, and harmless captions and words."""
+    none = np.zeros((len(negatives), len(CATEGORIES)), dtype=bool)
     dressed = examples.dressed[:, chosen]
     labels = examples.labels[chosen]
     return (
-        np.vstack([examples.embeddings[chosen], *dressed, captions_]),
-        np.vstack([labels, *([labels] * len(dressed)), negatives]),
+        np.vstack([examples.embeddings[chosen], *dressed, negatives]),
+        np.vstack([labels, *([labels] * len(dressed)), none]),
     )
 
 
@@ -210,20 +225,23 @@ def main() -> None:
     arguments = parser.parse_args()
     encoder, words = TextEncoder(threads=1), WordList.load(WORDS)
     examples, held_out = read_examples(encoder, PROMPTS), read_examples(encoder, HELD_OUT)
-    texts = captions()
-    vectors, train = embed(encoder, texts), np.arange(len(texts)) % 4 == 0
+    texts, (train_words, unseen_words) = captions(), harmless_words()
+    train_texts = [text for i, text in enumerate(texts) if i % 4 == 0]
+    unseen_texts = [text for i, text in enumerate(texts) if i % 4]
+    negatives = np.vstack([embed(encoder, train_texts), embed(encoder, train_words)])
 
-    scores, over = cross_validate(examples, vectors[train])
+    scores, over = cross_validate(examples, negatives)
     report(f"{PROMPTS.name}: {FOLDS}-fold cross-validation", examples, scores, over, words)
 
-    betas = fit_all(*with_captions(examples, np.ones(len(scores), dtype=bool), vectors[train]))
+    betas = fit_all(*with_negatives(examples, np.ones(len(scores), dtype=bool), negatives))
     limits = thresholds(scores, examples.labels)
     unseen = score(betas, held_out.embeddings)
     report(f"{HELD_OUT.name}: never trained on", held_out, unseen, unseen >= limits, words)
-    blocked = (score(betas, vectors[~train]) >= limits).any(1)
-    benign = np.array(texts)[~train]
-    share("held-out captions", blocked, np.array([bool(words.find(text)) for text in benign]))
-    print("wrongly blocked:", "; ".join(benign[blocked]))
+    for name, harmless in (("captions", unseen_texts), ("words", unseen_words)):
+        blocked = (score(betas, embed(encoder, harmless)) >= limits).any(1)
+        listed = np.array([bool(words.find(text)) for text in harmless])
+        share(f"held-out {name}", blocked, listed)
+        print("wrongly blocked:", "; ".join(np.array(harmless)[blocked | listed]))
 
     shown = ", ".join(f"{c} {t:.3f}" for c, t in zip(CATEGORIES, limits, strict=True))
     print(f"\nlimits: {shown}")
