@@ -38,7 +38,7 @@ def main() -> None:
         tried = schemathesis(running.url, Path(name), QUICK if quick else FULL)
         print(tried.said)
         refused = send(running.url, islice(hostile_files(), 0, None, QUICK_STEP if quick else 1))
-        ordered = order(running.url, ADVERSARIAL)
+        ordered = order(running.url, ADVERSARIAL, quick=quick)
         log = (Path(name) / "server.log").read_text()
     wrong = [*refused.wrong, *ordered.wrong]
     for what, peak, limit in (
@@ -51,7 +51,7 @@ def main() -> None:
     wrong += [line for line in log.splitlines() if "Traceback" in line]
     print(f"{refused.files} hostile files refused, {refused.pictures} odd ones are pictures")
     print(f"{refused.requests} requests: {refused.codes}")
-    print(f"{ordered.requests} prompts that are built to take time: {ordered.codes}")
+    print(f"{ordered.requests} texts that are built to take time: {ordered.codes}")
     print("\n".join(wrong))
     print(f"{time.monotonic() - start:.0f} s")
     result = {

@@ -20,6 +20,7 @@ FUZZED = {
         "max_pixels": 256 * 256,
         "files": 100_000,
         "polls_per_second": UNLIMITED,
+        "refused_per_second": UNLIMITED,
         "unauthenticated_per_second": UNLIMITED,
     },
 }
