@@ -14,6 +14,8 @@ from serve_app.reserved import reservations
 from serve_app.secret_fields import hidden
 from serve_app.serve_file import ServeFile, load_serve_config, parse_serve_config
 
+MOST_PORT = 65_535
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run one config file; the exit code: 2 when the file is refused."""
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--dashboard-port",
-        type=int,
+        type=_port,
         default=8265,
         help="where the Ray dashboard listens (default 8265, 0 picks a free port)",
     )
@@ -48,6 +50,13 @@ def main(arguments: Sequence[str]) -> int:
         say(hidden(line, ServeFile, config))
 
     return run_forever(config, environment(), speak, options.dashboard_port, reserved)
+
+
+def _port(text: str) -> int:
+    """An argument's type."""
+    if text.isascii() and text.isdecimal() and int(text) <= MOST_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a port from 0 to {MOST_PORT}, not {text!r}")
 
 
 def say(line: str) -> None:

@@ -198,6 +198,16 @@ def meltproof(*arguments: str | bytes, **options: object) -> subprocess.Popen[by
     return subprocess.Popen(command, **streams)  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.mark.parametrize("port", ["-1", "70000", "9" * 30, "x", "", "1.5", "٣"])
+def test_a_port_that_is_none_is_refused(
+    port: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["run", f"{folder}/good", f"--dashboard-port={port}"])
+    assert refused.value.code == 2
+    assert "--dashboard-port: must be a port" in capsys.readouterr().err
+
+
 def test_arguments_that_are_not_text_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         main(["generate", os.fsdecode(b"f\xfcchsin")])

@@ -75,6 +75,16 @@ def test_a_head_that_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     shutil.rmtree(cluster.temp_dir)
 
 
+def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
+        port = other.server_port
+        options = {"http_options": {"host": "127.0.0.1", "port": port}}
+        cluster = LocalCluster({**CONFIG, **options}, {}, 0)
+        with pytest.raises(ClusterFailed, match=rf"port {port} .* in use .*http_options\.port"):
+            cluster.start()
+    shutil.rmtree(cluster.temp_dir)
+
+
 LOGS = {
     "dashboard.log": "OSError: [Errno 28] No space left on device",
     "raylet.err": "check failed: Address already in use",
