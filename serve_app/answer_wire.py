@@ -9,7 +9,7 @@ from typing import Any
 from jobs.job import Job, Render
 from jobs.job_ids import image_id
 from jobs.request import ImageRequest
-from serve_app.errors import render_problem
+from serve_app.job_problems import render_problem
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 

@@ -32,9 +32,8 @@ from serve_app.errors import (
     ApiError,
     LineIsFull,
     StillQueued,
-    job_problem,
-    render_problem,
 )
+from serve_app.job_problems import job_problem, render_problem
 from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path

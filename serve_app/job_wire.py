@@ -8,7 +8,7 @@ from typing import Any
 from jobs.job import Job, Render, RenderState
 from jobs.job_ids import image_id
 from serve_app.answer_wire import looks
-from serve_app.errors import render_problem
+from serve_app.job_problems import render_problem
 
 LISTED_CHARACTERS = 1_000
 """Of a prompt in a list."""

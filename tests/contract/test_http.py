@@ -475,7 +475,7 @@ def test_the_same_key_is_the_same_job(shared: Stage, http: httpx.Client) -> None
     assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_mismatch")
     shared.blobs.delete(newest(shared).renders[0].blob or "")
     lost = http.post("/v1/images/generations", json=body, headers=headers)
-    assert (lost.status_code, lost.json()["error"]["type"]) == (500, "server_error")
+    assert (lost.status_code, lost.json()["error"]["code"]) == (410, "image_expired")
 
 
 def test_a_client_that_leaves_does_not_take_its_job_along(shared: Stage) -> None:
