@@ -200,6 +200,12 @@ class AsyncLedger:
         result: Outlook = await self._reads.ask(_merged, outlook_of=job_id)
         return result
 
+    async def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
+        """See Ledger."""
+        run = partial(self._ledger.outlooks, job_ids)
+        result: dict[str, Outlook] = await self._reads.ask(run)
+        return result
+
     async def key_owner(self, hashed: str) -> tuple[Tenant | None, int]:
         """See Keys.owner."""
         run = partial(self._ledger.accounts.owner, hashed)

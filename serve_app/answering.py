@@ -37,7 +37,7 @@ from serve_app.job_problems import job_problem, render_problem
 from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
-from serve_app.parts import Parts, error_response, json_response, parts_of
+from serve_app.parts import Parts, error_response, json_response, parts_of, stay_open
 from serve_app.pictures import finished, picture_b64, preview_b64, urls, without
 from serve_app.sse import EventStream, disconnected, frame
 
@@ -45,10 +45,12 @@ CLIENT_CLOSED = 499
 
 
 async def respond(request: Request, order: wire.Order) -> Response:
-    """Submit, and answer as asked. Raises what `submit` does, and StillQueued. The stored source of
-    an edit goes again where no new job needs it."""
+    """Submit, and answer as asked. Raises what `submit` does, TooManyOpen before
+    that, and StillQueued. The stored source of an edit goes again where no new job needs it."""
     parts, asked = parts_of(request), order.request
     try:
+        if asked.watched:
+            stay_open(request, asked.tenant)
         submission = await submit(parts, asked)
     except LedgerUnavailable:
         raise  # nobody knows whether it was accepted; what is not needed expires

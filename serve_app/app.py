@@ -28,10 +28,8 @@ from jobs.store_marker import check_store
 from serve_app.config import ClusterConfig, with_live
 from serve_app.gateway import adopt, create_app
 from serve_app.ledger_check import check_ledger
+from serve_app.open_requests import PER_GATEWAY
 from serve_app.sections import HEADROOM
-
-WATCHERS_PER_GATEWAY = 20_000
-"""Open requests of one gateway: they only wait, so this is a guard against leaks, not a limit."""
 
 HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}
 
@@ -51,7 +49,7 @@ def build(args: ClusterConfig) -> Application:
         serve.deployment(serve.ingress()(GatewayReplica), name="Gateway")
         .options(
             num_replicas=args.gateway.replicas,
-            max_ongoing_requests=WATCHERS_PER_GATEWAY,
+            max_ongoing_requests=PER_GATEWAY,
             ray_actor_options={"num_cpus": args.gateway.num_cpus},
             user_config={},  # what a config file's `deployments` section overrides
             **HEALTH,

@@ -22,6 +22,7 @@
     ├── TemporaryLimit          429 rate_limit_exceeded: only temporary limits refuse it, see
     │                           temporary_refusal.py
     ├── LineIsFull              429 too_many_waiting: the gateway has no memory for one more
+    ├── TooManyOpen             429 too_many_open: requests of this account that wait or stream
     ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
     ├── RenderFailed            500 render_failed; the client must not retry
     ├── Unavailable             503 ledger_unavailable; nothing was half accepted
@@ -257,6 +258,15 @@ class LineIsFull(ApiError):
     type = "requests"
     code = "too_many_waiting"
     headers = {"retry-after": "2", "x-should-retry": "true"}
+
+
+class TooManyOpen(ApiError):
+    """Too many requests of your account are waiting or streaming. Nothing was accepted."""
+
+    status = 429
+    type = "requests"
+    code = "too_many_open"
+    headers = {"retry-after": "5", "x-should-retry": "true"}
 
 
 class StillQueued(ApiError):

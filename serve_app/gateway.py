@@ -30,6 +30,7 @@ from serve_app.edge import OwnHosts, let_pages_ask
 from serve_app.errors import ApiError, from_domain, from_status
 from serve_app.inputs import Inputs
 from serve_app.links import root_path
+from serve_app.open_requests import ending
 from serve_app.outbox import CutOff, Outbox
 from serve_app.parts import Parts, charge_refusal, error_response
 from serve_app.prices import Prices
@@ -178,7 +179,8 @@ class Envelope:
             await send(message)
 
         try:
-            await self._app(scope, receive, stamped)
+            with ending(scope):
+                await self._app(scope, receive, stamped)
         except ClientDisconnect:
             log.info("request %s: its client left before it had said all", request_id)
         except Exception:

@@ -38,6 +38,7 @@ from serve_app.errors import (
     too_many,
 )
 from serve_app.inputs import Inputs
+from serve_app.open_requests import ENDING, OpenRequests
 from serve_app.prices import Prices
 from serve_app.readiness import Readiness
 from serve_app.refused import Refused
@@ -86,6 +87,7 @@ class Parts:
     line: AcceptLine = field(default_factory=AcceptLine)
     refused: Refused = field(default_factory=Refused)
     remote_images: RemoteImages = field(default_factory=RemoteImages)
+    open_requests: OpenRequests = field(default_factory=OpenRequests)
 
 
 def parts_of(request: Request) -> Parts:
@@ -146,6 +148,14 @@ def charge_refusal(request: Request, problem: ApiError) -> None:
         read_bytes = getattr(request.state, "read_bytes", 0)
         tokens = min(1 + read_bytes / REFUSED_BYTES, MOST_PER_REFUSAL)
         parts.refusals.charge(tenant, per_second, time.monotonic(), tokens)
+
+
+def stay_open(request: Request, tenant: str) -> None:
+    """Count the request as one that waits or streams, until it has been answered or its client
+    has gone. Raises TooManyOpen."""
+    parts = parts_of(request)
+    parts.open_requests.enter(tenant, parts.config.limits.watchers)
+    request.scope[ENDING].callback(parts.open_requests.leave, tenant)
 
 
 def stranger(request: Request) -> None:

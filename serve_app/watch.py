@@ -1,7 +1,9 @@
-"""Waiting for jobs: one loop a process reads all watched jobs in one query and tells who waits.
+"""Waiting for jobs: one loop a process reads all watched jobs in one query and tells watchers.
 
 Level-triggered: a watcher sees the newest state, never a list of events, so nothing can be missed.
-It also renews `watched_until` of synchronous jobs, and tells the ledger when a client has left.
+The same loop reads how the jobs stand, once a second in one call; a watcher hears of it only when
+that is news. It also renews `watched_until` of synchronous jobs, and tells the ledger when a client
+has left.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job
-from jobs.ledger import LedgerError
+from jobs.ledger import LedgerError, LedgerUnavailable, Outlook
 from jobs.watching import renewal_seconds, term_seconds
+from serve_app.sight import UNKNOWN, Sight
 
 log = logging.getLogger(__name__)
 
@@ -25,29 +29,41 @@ ANSWERS_SECONDS = 0.25
 PAUSE_PER_QUERY = 2.0
 """After each query the loop rests this many times as long: watching costs a third of one thread."""
 PAUSE_PER_WATCHER_SECONDS = 0.002
+OUTLOOK_SECONDS = 1.0
+"""How often place and ETA of the jobs are looked up while they stay in their states."""
 LONGEST_PAUSE_SECONDS = 0.1
 """And at least so long for each watcher: one sees every pass at once, thousands look ten times a
 second."""
 
 
 class _Watcher:
-    """One open request. `latest` is the newest state; `fresh` says that it was not seen yet.
-    renewed_at: on this process's clock; None: nothing is to be renewed. until: what its own last
-    renewal made of `watched_until`; None: it has not renewed the watch yet."""
+    """One open request. `sight` is the newest; `fresh` says that it was not seen yet. ahead:
+    whether it wants to hear of the outlook, too. renewed_at: on this process's clock; None: nothing
+    is to be renewed. until: what its own last renewal made of `watched_until`; None: it has not
+    renewed the watch yet."""
 
-    def __init__(self, job: Job, renewed_at: float | None, until: float | None) -> None:
-        self.latest = job
+    def __init__(
+        self, sight: Sight, renewed_at: float | None, until: float | None, *, ahead: bool
+    ) -> None:
+        self.sight = sight
         self.fresh = asyncio.Event()
         self.renewed_at = renewed_at
         self.until = until
+        self.ahead = ahead
 
     @property
     def keeps_alive(self) -> bool:
-        return self.renewed_at is not None and not self.latest.ended
+        return self.renewed_at is not None and not self.job.ended
 
-    def tell(self, job: Job) -> None:
-        if job != self.latest:
-            self.latest = job
+    @property
+    def job(self) -> Job:
+        """As it is known here."""
+        return self.sight.job
+
+    def tell(self, sight: Sight) -> None:
+        """Wakes the watcher only for what is news to it."""
+        before, self.sight = self.sight, sight
+        if sight is not before and sight.is_news(before, ahead=self.ahead):
             self.fresh.set()
 
 
@@ -58,36 +74,51 @@ class JobWatch:
         self._ledger = ledger
         self._grace_seconds = grace_seconds
         self._watchers: set[_Watcher] = set()
+        self._sights: dict[str, Sight] = {}
+        self._looked_ahead_at = float("-inf")
         self._answered: set[str] = set()
         self._left: dict[str, float] = {}
         self._closed = False
         self._answers_written_at = float("-inf")
         self._loop: asyncio.Task[None] | None = None
 
-    async def snapshots(
-        self, job: Job, *, renew_now: bool = False, tick_seconds: float | None = None
-    ) -> AsyncGenerator[Job]:
+    async def snapshots(self, job: Job, *, renew_now: bool = False) -> AsyncGenerator[Job]:
         """The job as it is, then after every change, until it has ended.
 
         Keeps the job watched if it is a synchronous one; `renew_now` when it was not submitted just
-        now, and its watch may be about to lapse. With `tick_seconds` it also yields when nothing
-        changed.
+        now, and its watch may be about to lapse.
         """
-        until = None if renew_now else job.watched_until
-        watcher = _Watcher(job, self._first_renewal(job, renew_now), until)
+        sights = self._told(Sight(job, UNKNOWN, time.monotonic()), renew_now, ahead=False)
+        async with aclosing(sights):
+            async for sight in sights:
+                yield sight.job
+
+    async def sights(self, job: Job, *, renew_now: bool = False) -> AsyncGenerator[Sight]:
+        """As `snapshots`, with how the job stands; also when that is news. All watchers of a job
+        are given the same object."""
+        sight = self._sights.get(job.id)
+        if sight is None or sight.job != job:
+            outlooks = await self._outlooks([job])
+            sight = Sight(job, outlooks.get(job.id, UNKNOWN), time.monotonic())
+        async with aclosing(self._told(sight, renew_now, ahead=True)) as sights:
+            async for sight in sights:
+                yield sight
+
+    async def _told(self, sight: Sight, renew_now: bool, *, ahead: bool) -> AsyncGenerator[Sight]:
+        until = None if renew_now else sight.job.watched_until
+        renewed_at = self._first_renewal(sight.job, renew_now)
+        watcher = _Watcher(sight, renewed_at, until, ahead=ahead)
         self._watchers.add(watcher)
+        if ahead:
+            self._sights.setdefault(sight.job.id, sight)
         self._start()
         try:
-            yield job
-            while not job.ended:
-                try:
-                    async with asyncio.timeout(tick_seconds):
-                        await watcher.fresh.wait()
-                except TimeoutError:
-                    pass
+            yield sight
+            while not sight.job.ended:
+                await watcher.fresh.wait()
                 watcher.fresh.clear()
-                job = watcher.latest
-                yield job
+                sight = watcher.sight
+                yield sight
         finally:
             self._watchers.discard(watcher)
             self._leave(watcher)
@@ -122,7 +153,7 @@ class JobWatch:
 
     def _leave(self, watcher: _Watcher) -> None:
         if watcher.keeps_alive and watcher.until is not None:
-            self._left[watcher.latest.id] = watcher.until
+            self._left[watcher.job.id] = watcher.until
             self._start()
 
     def _start(self) -> None:
@@ -154,12 +185,43 @@ class JobWatch:
     async def _look(self) -> float:
         """Read every watched job at once; how long that took in seconds."""
         start = time.monotonic()
-        ids = {watcher.latest.id for watcher in self._watchers if not watcher.latest.ended}
-        jobs = {job.id: job for job in await self._ledger.get_many(sorted(ids))} if ids else {}
-        for watcher in list(self._watchers):
-            if (job := jobs.get(watcher.latest.id)) is not None:
-                watcher.tell(job)
+        asked = [watcher for watcher in self._watchers if not watcher.job.ended]
+        ids = {watcher.job.id for watcher in asked}
+        jobs = await self._ledger.get_many(sorted(ids)) if ids else []
+        await self._see(jobs, {watcher.job.id for watcher in asked if watcher.ahead})
+        for watcher in asked:  # not those who came meanwhile: they may know better
+            if (sight := self._sights.get(watcher.job.id)) is not None:
+                watcher.tell(sight)
+        live = {watcher.job.id for watcher in self._watchers}
+        self._sights = {job_id: self._sights[job_id] for job_id in live & self._sights.keys()}
         return time.monotonic() - start
+
+    async def _see(self, jobs: Sequence[Job], ahead: set[str]) -> None:
+        """Make new sights of the jobs that changed, or of which those in `ahead` stand otherwise
+        than was told."""
+        now = time.monotonic()
+        due = now - self._looked_ahead_at >= OUTLOOK_SECONDS
+        if due:
+            self._looked_ahead_at = now
+        outlooks = await self._outlooks(
+            [job for job in jobs if job.id in ahead and (due or self._is_new_state(job))]
+        )
+        for job in jobs:
+            before = self._sights.get(job.id)
+            self._sights[job.id] = Sight.after(before, job, outlooks.get(job.id), now)
+
+    def _is_new_state(self, job: Job) -> bool:
+        sight = self._sights.get(job.id)
+        return sight is None or sight.job.state is not job.state
+
+    async def _outlooks(self, jobs: Sequence[Job]) -> dict[str, Outlook]:
+        """Of each of them; none while nobody can say."""
+        ids = [job.id for job in jobs if not job.ended]
+        try:
+            found = await self._ledger.outlooks(ids) if ids else {}
+        except LedgerUnavailable:
+            return {}
+        return {job_id: found.get(job_id, UNKNOWN) for job_id in ids}
 
     async def _renew(self) -> None:
         now = time.monotonic()
@@ -171,7 +233,7 @@ class JobWatch:
             and now - watcher.renewed_at > renewal_seconds(self._grace_seconds)
         ]
         if due:
-            ids = sorted({watcher.latest.id for watcher in due})
+            ids = sorted({watcher.job.id for watcher in due})
             until = await self._ledger.watch(ids, term_seconds(self._grace_seconds))
             for watcher in due:
                 watcher.renewed_at, watcher.until = now, until
@@ -180,7 +242,7 @@ class JobWatch:
         """Of clients that have left, while no other one waits here for the same job. Kept until it
         is written."""
         told = dict(self._left)
-        waited_for = {watcher.latest.id for watcher in self._watchers if watcher.keeps_alive}
+        waited_for = {watcher.job.id for watcher in self._watchers if watcher.keeps_alive}
         left = {job_id: until for job_id, until in told.items() if job_id not in waited_for}
         if left:
             await self._ledger.left(left, self._grace_seconds)

@@ -17,15 +17,25 @@ from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outlook
 from serve_app.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
 from serve_app.job_wire import job_body, listed, preview_event
-from serve_app.parts import Parts, charge_rows, json_response, parts_of, poller_of, stranger
+from serve_app.links import root_url
+from serve_app.parts import (
+    Parts,
+    charge_rows,
+    json_response,
+    parts_of,
+    poller_of,
+    stay_open,
+    stranger,
+)
 from serve_app.pictures import MEDIA_TYPES, is_signed, picture, preview_b64, urls
+from serve_app.sight import Sight
 from serve_app.sse import EventStream, frame
 
 router = APIRouter()
 
 MOST_LISTED = 100
-OUTLOOK_SECONDS = 1.0
-"""How often a job's place and ETA are looked up while it stays in its state."""
+FRAME_SECONDS = 10
+MOST_FRAMES = 16
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -68,6 +78,7 @@ async def events(request: Request, job_id: str) -> Response:
     comes back with it as Last-Event-ID gets the state as it is now, and the previews after it.
     """
     job = await _own_job(request, job_id)
+    stay_open(request, job.request.tenant)
     parts = parts_of(request)
     sent = _parse_event_id(request.headers.get("last-event-id", ""))
     stream = _events(parts, request, job, sent)
@@ -136,20 +147,26 @@ def _body(request: Request, job: Job, outlook: Outlook) -> dict[str, Any]:
 async def _events(
     parts: Parts, request: Request, job: Job, sent: dict[int, int]
 ) -> AsyncGenerator[bytes]:
-    shown: tuple[Job, Outlook] | None = None
-    outlook, of_state, looked_at = Outlook(), None, 0.0
-    snapshots = parts.watch.snapshots(job, renew_now=True, tick_seconds=OUTLOOK_SECONDS)
-    async with aclosing(snapshots) as states:
-        async for job in states:
-            async with aclosing(_previews(parts, job, sent)) as previews:
+    shown = b""
+    async with aclosing(parts.watch.sights(job, renew_now=True)) as sights:
+        async for sight in sights:
+            async with aclosing(_previews(parts, sight.job, sent)) as previews:
                 async for preview in previews:
                     yield preview
-            if job.state is not of_state or time.monotonic() - looked_at >= OUTLOOK_SECONDS:
-                outlook = await _outlook(parts, job)
-                of_state, looked_at = job.state, time.monotonic()
-            if (job, outlook) != shown:
-                shown = (job, outlook)
-                yield frame(_body(request, job, outlook), "job")
+            told = _job_frame(request, sight)
+            if told != shown:  # a job also changes in what is not shown
+                shown = told
+                yield told
+
+
+def _job_frame(request: Request, sight: Sight) -> bytes:
+    """Encoded once for all streams of a job; not for long, since the links in it expire."""
+    which = (root_url(request), int(time.time() // FRAME_SECONDS))
+    if which not in sight.frames:
+        if len(sight.frames) >= MOST_FRAMES:
+            sight.frames.clear()
+        sight.frames[which] = frame(_body(request, sight.job, sight.outlook), "job")
+    return sight.frames[which]
 
 
 async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenerator[bytes]:

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.group_commit import AsyncLedger
 from jobs.job import Job, JobState, RenderState
-from jobs.ledger import LedgerUnavailable, Outcome
+from jobs.ledger import LedgerUnavailable, Outcome, Outlook
 from jobs.request import ImageRequest
 from serve_app.watch import LONGEST_PAUSE_SECONDS, JobWatch
 from tests.contract.ledger_kit import Database
@@ -30,6 +30,8 @@ class CountedLedger(AsyncLedger):
 
     looks = 0
     failures = 0
+    outlook_reads = 0
+    outlook_failures = 0
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         self.looks += 1
@@ -37,6 +39,13 @@ class CountedLedger(AsyncLedger):
             self.failures -= 1
             raise LedgerUnavailable("away")
         return await super().get_many(job_ids)
+
+    async def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
+        self.outlook_reads += 1
+        if self.outlook_failures > 0:
+            self.outlook_failures -= 1
+            raise LedgerUnavailable("away")
+        return await super().outlooks(job_ids)
 
 
 @pytest.fixture
@@ -104,11 +113,45 @@ async def test_an_ended_job_needs_no_waiting(ledger: CountedLedger, watch: JobWa
     assert [state async for state in watch.snapshots(ended)] == [ended]
 
 
-async def test_ticks_come_without_a_change(ledger: CountedLedger, watch: JobWatch) -> None:
+async def test_how_a_job_stands_is_told_to_all_of_its_watchers_when_it_is_news(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    first, job = [await submitted(ledger, number) for number in range(2)]
+    streams = [watch.sights(job) for _ in range(50)]
+    sights = [await anext(stream) for stream in streams]
+    assert {sight.outlook.position for sight in sights} == {1}
+    assert all(sight is sights[0] for sight in sights), "encoded once for all"
+    await ledger.cancel(first.id)
+    sights = [await anext(stream) for stream in streams]
+    assert {(sight.job.state, sight.outlook.position) for sight in sights} == {(JobState.QUEUED, 0)}
+    assert ledger.outlook_reads < 50, "one for each stream would be more"
+    await ledger.cancel(job.id)
+    for stream in streams:
+        states = [sight.job.state async for sight in stream]
+        assert states[-1] is JobState.CANCELLED
+
+
+async def test_who_waits_for_the_end_asks_for_no_outlook(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
     job = await submitted(ledger, 1)
-    states = watch.snapshots(job, tick_seconds=0.001)
-    assert [(await anext(states)).state for _ in range(3)] == [JobState.QUEUED] * 3
-    await states.aclose()
+    waiting = asyncio.create_task(watch.ended(job))
+    await asyncio.sleep(0)
+    await end_all(ledger)
+    assert (await waiting).state is JobState.FAILED
+    assert ledger.outlook_reads == 0
+
+
+async def test_a_stream_goes_on_while_nobody_can_say_how_its_job_stands(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    ledger.outlook_failures = 10**6
+    job = await submitted(ledger, 1)
+    stream = watch.sights(job)
+    assert (await anext(stream)).outlook == Outlook()
+    await end_all(ledger)
+    states = [sight.job.state async for sight in stream]
+    assert states[-1] is JobState.FAILED
 
 
 async def test_a_ledger_that_is_away_is_waited_for(
