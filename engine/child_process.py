@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -29,22 +29,17 @@ def command(module: str, argument: str, *, isolated: bool) -> list[str]:
 
 
 class ChildProcess:
-    """Runs `main(argument)` of a module; one thread uses it at a time.
+    """Runs `main("")` of a module, in this process's environment; one thread uses it at a time.
 
-    isolated: without the environment, the site packages' start-up code and a standard error.
     The child says itself that it wants to die with its parent (PR_SET_PDEATHSIG): then it dies
     with the thread that started it.
     """
 
-    def __init__(self, module: str, argument: str = "", *, isolated: bool) -> None:
-        environment: Mapping[str, str] | None = {} if isolated else None
+    def __init__(self, module: str) -> None:
         self._process = subprocess.Popen(
-            command(module, argument, isolated=isolated),
+            command(module, "", isolated=False),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if isolated else None,
-            env=environment,
-            cwd="/" if isolated else None,
             start_new_session=True,  # Ctrl-C is for the parent
         )
         assert self._process.stdin is not None

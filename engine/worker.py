@@ -113,7 +113,7 @@ class Worker:
         return answer
 
     def _start(self) -> ChildProcess:
-        child = ChildProcess(MODULE, isolated=False)
+        child = ChildProcess(MODULE)
         try:
             with child.within(self._limits.start_seconds):
                 _send(child, (self._build, self._arguments))
