@@ -233,22 +233,23 @@ def test_a_mask_that_marks_nothing_is_refused(intake: Intake) -> None:
 
 
 def _child(intake: Intake, *seen: int) -> int:
-    """A child that is locked in: the one that waits, or for a moment the one that has answered."""
+    """The child that waits for the next call, locked in: one that has answered never sleeps."""
     (server,) = intake.pids()
     confined = "Seccomp:\t2" if platform.machine() in ARCHITECTURES else ""
     found = list[int]()
 
+    def waits(pid: str) -> bool:
+        with suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            return "State:\tS" in status and confined in status
+        return False
+
     def look() -> list[int]:
         children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-        with suppress(OSError):
-            found[:] = [
-                int(pid)
-                for pid in children
-                if int(pid) not in seen and confined in Path(f"/proc/{pid}/status").read_text()
-            ]
+        found[:] = [int(pid) for pid in children if int(pid) not in seen and waits(pid)]
         return found
 
-    wait_until(look, "a child is locked in")
+    wait_until(look, "a child waits")
     return found[0]
 
 
@@ -290,19 +291,21 @@ def test_no_child_sees_two_pictures() -> None:
         intake.close()
 
 
-def test_a_killed_child_is_a_refusal_and_the_next_caller_goes_on() -> None:
+@pytest.mark.parametrize("signal_sent", [signal.SIGKILL, signal.SIGSTOP])  # dies; hangs
+def test_a_child_that_fails_costs_its_own_picture_alone(signal_sent: signal.Signals) -> None:
     intake = Intake(budget=Budget(wall_seconds=2.0))
     try:
-        (pid,) = intake.pids()
-        os.kill(pid, signal.SIGSTOP)  # hangs: the parent's patience ends
-        assert _refusal(intake, _file(_noise(8, 8))).code == "broken_image"
+        child = _child(intake)
+        os.kill(child, signal_sent)
+        refused = _refusal(intake, _file(_noise(8, 8)))
+        assert (refused.field, refused.code) == ("image", "broken_image")
         assert intake.normalise(_file(_noise(8, 8))).width == 8
-        assert pid not in intake.pids()
+        wait_until(lambda: not Path(f"/proc/{child}").exists(), "the child is gone")
     finally:
         intake.close()
 
 
-def test_a_child_that_died_between_two_pictures_costs_none() -> None:
+def test_a_server_that_died_between_two_pictures_costs_none() -> None:
     intake = Intake()
     try:
         (pid,) = intake.pids()
@@ -314,7 +317,7 @@ def test_a_child_that_died_between_two_pictures_costs_none() -> None:
         intake.close()
 
 
-def test_many_threads_share_few_children() -> None:
+def test_many_threads_share_few_servers() -> None:
     intake = Intake(workers=2)
     sizes: list[int] = []
 
