@@ -1,0 +1,94 @@
+"""How clients spell the fields of an edit: in forms everything is text, in JSON it has its type."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from serve_app.edit_wire import parse_edit, parse_form
+from serve_app.errors import InvalidRequest
+
+MOST_BYTES = 10_000
+SAID = {"prompt": "a fox"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("n", "2", 2),
+        ("n", "2.0", 2),
+        ("n", "", 1),
+        ("stream", "true", True),
+        ("stream", "True", True),  # Python's str()
+        ("stream", "1", True),  # PHP's
+        ("stream", "FALSE", False),
+        ("stream", "0", False),
+        ("stream", "", False),
+        ("seed", "7", 7),
+        ("strength", ".5", 0.5),
+        ("strength", "1e-1", 0.1),
+        ("response_format", "", "b64_json"),
+        ("response_format", "url", "url"),
+        ("size", "", "auto"),
+        ("user", "", None),
+        ("user", "123", "123"),
+        ("prompt", "1", "1"),
+        ("model", "", None),
+        ("mask", "", None),
+        ("image", "", None),
+    ],
+)
+def test_a_text_of_a_form(name: str, text: str, value: object) -> None:
+    assert getattr(parse_form({**SAID, name: text}), name, None) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "param"),
+    [
+        ("n", "two", "n"),
+        ("n", "null", "n"),
+        ("n", "1.5", "n"),
+        ("stream", "yes", "stream"),
+        ("stream", "undefined", "stream"),
+        ("response_format", "URL", "response_format"),
+        ("prompt", "a\0", "prompt"),
+        ("image", "https://example.com/a.png", "image"),
+        ("nothing", "", "nothing"),
+    ],
+)
+def test_a_text_that_is_refused_is_named(name: str, text: str, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_form({**SAID, name: text})
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    "optional", ["n", "size", "stream", "response_format", "user", "mask", "quality", "seed"]
+)
+def test_null_in_json_is_left_out(optional: str) -> None:
+    said = {**SAID, "image": "file-1"}
+    assert parse_edit(json.dumps({**said, optional: None}).encode(), MOST_BYTES) == parse_edit(
+        json.dumps(said).encode(), MOST_BYTES
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "param"),
+    [
+        ("n", "2", "n"),
+        ("stream", "true", "stream"),
+        ("stream", 1, "stream"),
+        ("seed", "1", "seed"),
+        ("quality", "", "quality"),
+        ("image", {}, "images[0]"),
+        ("image", 3, "images[0]"),
+        ("image", [], "images"),
+        ("images", "file-2", "image"),
+    ],
+)
+def test_another_type_in_json_is_refused_by_name(name: str, value: object, param: str) -> None:
+    body = {**SAID, "image": "file-1", name: value}
+    with pytest.raises(InvalidRequest) as caught:
+        parse_edit(json.dumps(body).encode(), MOST_BYTES)
+    assert caught.value.param == param
