@@ -232,7 +232,7 @@ class ClientConnection(HttpToolsProtocol):
         self.transport.close()
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Say so, behind the answers that are still on their way, and end the connection."""
+        """End the connection after the answers that are on their way; say why if there are none."""
         self._stop_awaiting()
         self._deaf = True
         answering = self.cycle is not None and not self.cycle.response_complete
