@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from jobs.job import Job, JobEvent
 
 _REASONS_KEPT = 20
+ALSO_ALONE = ", also alone"
+"""How the reason of a try ends that was lost with a stage, and nothing beside it; see trials.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,12 @@ class LetGo:
     reason: str | None
     lapsed: bool
     progressed: bool
+
+
+def is_suspect(job: Job) -> bool:
+    """Whether its last try ended so, and the next one should be alone, too. A lapse is no such
+    reason: dispatchers die for reasons of their own."""
+    return bool(job.errors) and job.errors[-1].endswith(ALSO_ALONE)
 
 
 def give_back(job: Job, how: LetGo, attempts_max: int) -> Job:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from jobs.attempts import is_suspect
 from jobs.job import SETTLED, Job, Render, RenderState
 from jobs.ledger import Beat, RenderBeat
 from jobs.ports import RenderOrder
@@ -140,7 +141,7 @@ class Hold:
     @classmethod
     def of(cls, job: Job) -> Hold:
         """Every image that is not settled becomes a flight, from its checkpoint."""
-        hold = cls(job, suspect=job.attempts > 0)
+        hold = cls(job, suspect=is_suspect(job))
         for render in job.renders:
             if render.state not in SETTLED:
                 hold.flights[render.index] = _flight(hold, render)
@@ -189,7 +190,6 @@ def _flight(hold: Hold, render: Render) -> Flight:
         checkpoint=render.checkpoint,
         previews=set(render.previews),
         attempts=render.attempts,
-        suspect=render.attempts > 0,
         furthest=render.pass_no,
         told=set(render.previews),
     )

@@ -1,9 +1,10 @@
 """Whose fault it is that a stage failed: the stage's, this call's, or that of another call.
 
-A stage that is away (StageUnavailable) is nobody's fault: the work waits. A call that the stage
-itself names (CallFailed) is at fault. One that was lost with others (CallLost) may be innocent: it
-makes its job a suspect, and suspects call one at a time. One that is lost again, and no other with
-it, is at fault if the stage answers a call that is known to be good. See docs/decisions/0047.
+A stage that is away (StageUnavailable) is the fault of no call: the work waits. A call that the
+stage itself names (CallFailed) is at fault. One that was lost with others (CallLost) may be
+innocent: it makes its job a suspect, and suspects call one at a time. One that is lost again, and
+no other with it, is at fault if the stage answers a call that is known to be good. See
+docs/decisions/0047.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
+from jobs.attempts import ALSO_ALONE
 from jobs.flight import Flight
 from jobs.ports import CallFailed, CallLost, SourceGone, StageUnavailable, leaving_is_away
 
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 ALONE_SECONDS = 1.0
 """So long nothing else begins beside a suspect: what dies of a call mostly does so soon."""
+_TOGETHER_SECONDS = 0.05  # within which a caller hears of all calls that were lost together
+_SAID = 500  # characters of what a stage says: it is kept with the job
 UNHEARD = 5
 """Decoders that were lost in a row before they accepted a render."""
 
@@ -38,10 +42,10 @@ async def call(stage: str, answer: Awaitable[T], limit_seconds: float) -> T:
     except TimeoutError:
         raise CallLost(f"{stage}: no answer within {limit_seconds:g} s") from None
     except (StageUnavailable, CallFailed) as error:
-        raise type(error)(f"{stage}: {error}") from None
+        raise type(error)(f"{stage}: {str(error)[:_SAID]}") from None
     except Exception as error:
         log.exception("%s failed", stage)
-        raise CallFailed(f"{stage}: {error!r}") from None
+        raise CallFailed(f"{stage}: {repr(error)[:_SAID]}") from None
 
 
 class Trials:
@@ -83,10 +87,11 @@ class Trials:
                     return await work()
                 except CallLost as error:
                     lost = error
+            await asyncio.sleep(_TOGETHER_SECONDS)
             await self._must_be_well(lost)
             if self._lost > lost_before:
                 raise StageUnavailable(f"{lost}, and others with it")
-            raise CallFailed(f"{lost}, also alone")
+            raise CallFailed(f"{lost}{ALSO_ALONE}")
 
     @contextmanager
     def _closed(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ def read_prompt(conditioning: Conditioning) -> str:
 
 
 def marked(pixels: Pixels, kind: str | None) -> Pixels:
-    """A picture that does that to whoever screens it."""
+    """A picture that does that to the stage that screens it."""
     if kind is None:
         return pixels
     pixels = pixels.copy()
@@ -56,14 +56,14 @@ def marked(pixels: Pixels, kind: str | None) -> Pixels:
 
 
 def mark_of(pixels: Any) -> str | None:
-    """What a picture does to whoever screens it."""
+    """What a picture does to the stage that screens it."""
     red, green, blue = (int(value) for value in np.asarray(pixels)[0, 0, :3])
     return KINDS[blue] if (red, green) == _MARK and blue < len(KINDS) else None
 
 
 class Process:
     """Calls go through it; it dies with all of them. `tried`: poison calls, by their prompts.
-    `away`: nobody is there."""
+    `away`: there is none."""
 
     def __init__(self) -> None:
         self.away = False
@@ -73,7 +73,7 @@ class Process:
     async def work(self, prompt: str, kind: str | None) -> None:
         """One call."""
         if self.away:
-            raise StageUnavailable("nobody is there")
+            raise StageUnavailable("it is away")
         self.tried[prompt] += kind is not None
         if kind == "raises":
             raise ArithmeticError("it broke")

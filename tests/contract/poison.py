@@ -29,7 +29,7 @@ from tests.contract.dispatch_stages import Files, Prompts, Replica, Verdicts, dr
 from tests.contract.ledger_kit import upload
 
 SIZE = 64
-SILENT_SECONDS = 0.5
+SILENT_SECONDS = 0.8
 STAGES = {
     "encoder": "prompt encoder", "prompt": "prompt screen", "source": "source:",
     "before": "source screen", "decoder": "decoder", "blend": "blend", "after": "image screen",

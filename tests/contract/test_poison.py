@@ -24,7 +24,7 @@ from tests.contract.dispatch_stages import until
 from tests.contract.poison import STAGES, Poison, PoisonedWorld
 
 QUICK: dict[str, Any] = {
-    "attempts": 3, "call_timeout_seconds": 0.4, "slow_seconds": 0.03, "patience_seconds": 0.5,
+    "attempts": 3, "call_timeout_seconds": 0.5, "slow_seconds": 0.03, "patience_seconds": 0.5,
     "waiting": 4, "retry_seconds": 0.01,
 }  # fmt: skip
 LONG = settings.default is not None and settings.default.max_examples > 100
@@ -194,4 +194,17 @@ async def _throw(directory: Path, thrown: Sequence[Order], dispatchers: int) -> 
             else:
                 await fails(it, poison, job)
                 assert it.tries(poison, job) >= (2 if dispatchers == 1 else 1)
+        await nothing_left(it)
+
+
+async def test_renders_beside_one_that_kills_decoders_lose_no_attempt(tmp_path: Path) -> None:
+    """One attempt is all they have; the poison is tried while they are in the same decoder."""
+    async with poisoned(tmp_path, replicas=1, slots=6) as it:
+        poison = Poison("decoder", "dies")
+        good = [it.order(None, f"tenant {i}", passes=8) for i in range(5)]
+        bad = it.order(poison, "eve")
+        it.start(shelf=6, **QUICK | {"attempts": 1})
+        await fails(it, poison, bad)
+        for job in good:
+            assert (await it.ended(job)).errors == ()
         await nothing_left(it)
