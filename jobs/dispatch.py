@@ -200,6 +200,7 @@ class Dispatcher:
         request = hold.job.request
         if hold.suspect:  # not at once again, and not together with those it was lost with
             self._waiting.enter(hold)
+            hold.tries = hold.job.attempts
             await asyncio.sleep(self._waiting.pause(hold))
         while True:
             try:

@@ -175,7 +175,7 @@ def test_whatever_is_thrown_at_a_lane_a_quiet_tenant_is_served(
 async def _throw(directory: Path, thrown: Sequence[Order], dispatchers: int) -> None:
     async with poisoned(directory) as it:
         for _ in range(dispatchers):
-            it.start(shelf=1, **QUICK | {"attempts": 2})
+            it.start(shelf=1, **QUICK | {"attempts": 1 + dispatchers, "retry_seconds": 0.05})
         sent: list[tuple[Poison | None, Job]] = []
         quiet: list[Job] = []
         for order in thrown:
