@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 
 from jobs.blobs import image_key, preview_key
 from jobs.flight import Flight
@@ -103,6 +104,8 @@ async def settle(
     """Write the outcome, however long the ledger is away; nothing once the job was dropped.
     Raises LeaseLost when it is not ours."""
     pause = RETRY_FIRST_SECONDS
+    if outcome.state is RenderState.FAILED:  # its tries may have been shorter than a heartbeat
+        outcome = replace(outcome, pass_no=flight.furthest, attempts=flight.attempts)
     while not flight.hold.dropped:
         try:
             if flight.previews > flight.told:  # since the last heartbeat; a settled image has none

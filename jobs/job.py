@@ -119,6 +119,9 @@ TERMINAL = frozenset(
 )
 HELD = frozenset({JobState.LEASED, JobState.RUNNING, JobState.FINISHING})
 LIVE = HELD | {JobState.QUEUED}
+STARTED_KEPT_SECONDS = 86_400.0
+"""A job with progress goes on after its deadline, so long at most while it waits to be held again.
+While it is held, attempts without progress end it."""
 
 
 class JobEvent(StrEnum):
@@ -260,6 +263,11 @@ class Job:
         return replace(
             self, renders=renders, state=job_state((r.state for r in renders), leased=True)
         )
+
+    @property
+    def expires_at(self) -> float:
+        """When it ends, if it is queued then: at its deadline, unless something of it is done."""
+        return self.deadline_at + (STARTED_KEPT_SECONDS if self.progress else 0.0)
 
     @property
     def progress(self) -> int:

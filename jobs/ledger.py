@@ -175,7 +175,8 @@ class Outcome:
     """How one image ended: SUCCEEDED with a blob, BLOCKED with categories, or FAILED with an error.
 
     blob: key in the blob store. checkpoint: the final one, kept as long as the picture is. stage:
-    "input" or "output" for BLOCKED.
+    "input" or "output" for BLOCKED. pass_no, attempts: of FAILED, how far it came and in how many
+    tries, if no heartbeat has told.
     """
 
     state: RenderState
@@ -184,6 +185,8 @@ class Outcome:
     stage: str | None = None
     error: str | None = None
     checkpoint: bytes | None = None
+    pass_no: int = 0
+    attempts: int = 0
 
 
 ARRIVAL_WINDOW_SECONDS = 6.0
@@ -397,7 +400,8 @@ class Ledger(Protocol):
 
     def expire(self) -> int:
         """Lapsed leases go back to the queue with fence + 1 at their original place, overdue jobs
-        end as EXPIRED, unwatched ones as CANCELLED. How many rows moved."""
+        without progress (and others a day later) end as EXPIRED, unwatched ones as CANCELLED. How
+        many rows moved."""
 
     def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
         """Write the tombstones of the lane's next jobs that are too old for `step`; None when there

@@ -4,7 +4,7 @@ with its expected state and fence, and with the refunds that the move brings."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,12 +12,12 @@ from sqlalchemy import ClauseElement, Connection
 
 from jobs import statements as sql
 from jobs.files import file_of
-from jobs.job import HELD, Job, Render, RenderState
+from jobs.job import HELD, Job, Render
 from jobs.ledger import JobUnreadable, LeaseLost
 from jobs.parking import unpark
 from jobs.prepared import Values, run, send
 from jobs.rows import Unreadable, dump, job_from_rows, storable, stored_state
-from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, refunded
+from jobs.tiers import DEFAULT_TIER, Refunds, Tier, refunded, refunded_passes_per_day
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +76,16 @@ def load_job(connection: Connection, job_id: str, *, to_move: bool = False) -> J
     return job
 
 
-def store_job(connection: Connection, before: Job, after: Job) -> None:
+def store_job(connection: Connection, before: Job, after: Job, tiers: Mapping[str, Tier]) -> None:
     """Write `after` over `before`. LeaseLost when the stored job is no longer `before`."""
-    store_jobs(connection, [(before, after)])
+    store_jobs(connection, [(before, after)], tiers)
 
 
-def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None:
-    """Each job over what it was, in a statement per table. LeaseLost when one has moved on."""
+def store_jobs(
+    connection: Connection, moves: Sequence[tuple[Job, Job]], tiers: Mapping[str, Tier]
+) -> None:
+    """Each job over what it was, in a statement per table. tiers: what they promise, for what is
+    given back. LeaseLost when one has moved on."""
     asked: list[tuple[ClauseElement, Values]] = [
         (sql.STORE_JOB, [_job_row(b, a) for b, a in moves])
     ]
@@ -101,7 +104,7 @@ def store_jobs(connection: Connection, moves: Sequence[tuple[Job, Job]]) -> None
         unpark(connection, [row[0] for row in others[-1].rows])
     _let_sources_go(connection, [a for b, a in moves if a.ended and not b.ended])
     for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
-        _refund(connection, before, after)  # in an order that is the same for everybody
+        _refund(connection, before, after, tiers)  # in an order that is the same for everybody
 
 
 def _job_row(before: Job, after: Job) -> dict[str, object]:
@@ -127,16 +130,26 @@ def _let_sources_go(connection: Connection, ended: Sequence[Job]) -> None:
         connection.execute(sql.EXPIRE_FILES, {"ids": done, "now": now})
 
 
-def _refund(connection: Connection, before: Job, job: Job) -> None:
-    """To the day that was charged, in the transaction that settles, so exactly once."""
+def _refund(connection: Connection, before: Job, job: Job, tiers: Mapping[str, Tier]) -> None:
+    """To the day that was charged, in the transaction that settles, so exactly once; others that
+    give back images of that tenant and day wait for it."""
     passes = job.request.passes
     moved = zip(before.renders, job.renders, strict=True)
-    given = [a for b, a in moved if not b.settled and a.settled and refunded(a, passes)]
-    if given:
-        blocks = sum(render.state is RenderState.BLOCKED for render in given)
-        how_many = {"n": len(given) - blocks, "blocks": blocks, "most": REFUNDED_BLOCKS_PER_DAY}
-        whose = {"tenant": job.request.tenant, "id": job.id}
-        connection.execute(sql.GIVE_QUOTA, {**how_many, **whose})
+    settled = [(b, a) for b, a in moved if not b.settled and a.settled and refunded(a, passes)]
+    if not settled:
+        return
+    tenant = job.request.tenant
+    row = connection.execute(sql.REFUNDS, {"tenant": tenant, "id": job.id}).first()
+    if row is None:  # of a day that is forgotten
+        return
+    tier = tiers.get(job.request.tier, DEFAULT_TIER)
+    most = refunded_passes_per_day(tier.images_per_day)
+    given = Refunds(blocks=row.refunded_blocks, passes=row.refunded_passes)
+    for was, render in settled:
+        given = given.with_image(was, render, passes, most)
+    if given.images:
+        values = {"images": given.images, "blocks": given.blocks, "passes": given.passes}
+        connection.execute(sql.GIVE_QUOTA, {"tenant": tenant, "day": row.day, **values})
 
 
 def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]:

@@ -44,7 +44,8 @@ class ImageRequest:
     passes: per image. guidance: 1.0 switches it off. seed: image i is drawn with seed + i.
     cost_seconds: predicted GPU-seconds of all images together, the fair queue's currency.
     watched: True when somebody waits on the connection; the job is cancelled when nobody renews
-    its watch. deadline_seconds: after that long in the queue it expires.
+    its watch. deadline_seconds: after that long in the queue it expires, unless
+    something of it is done.
     body_hash: hex digest of what the request body says, for re-attaching a client's retry.
     raw_hash: of a retry that of its bytes, which is what older versions stored; itself not stored.
     source: what an edit goes on from; its passes are as many as that needs. revised: the prompt is

@@ -44,6 +44,8 @@ class Finish:
             stage=self.outcome.stage,
             error=self.outcome.error,
             checkpoint=self.outcome.checkpoint,
+            pass_no=max(job.renders[self.index].pass_no, self.outcome.pass_no),
+            attempts=max(job.renders[self.index].attempts, self.outcome.attempts),
         )
         return job.with_render(render)
 

@@ -302,7 +302,7 @@ class SqlLedger:
                     results.append(job)
             moves = [(job, after[job.id]) for job in before.values() if after[job.id] is not job]
             if moves:
-                store_jobs(connection, moves)
+                store_jobs(connection, moves, self.tiers)
             return results
 
     @again_if_overtaken
@@ -325,7 +325,7 @@ class SqlLedger:
 
     def _store(self, connection: Connection, before: Job, after: Job) -> Job:
         after = self._at_rest(connection, after)
-        store_job(connection, before, after)
+        store_job(connection, before, after, self.tiers)
         return after
 
     def _at_rest(self, connection: Connection, job: Job) -> Job:
@@ -536,7 +536,7 @@ class SqlLedger:
     def _expire_overdue(self, connection: Connection, now: float) -> int:
         rows = connection.execute(sql.OVERDUE, self._at_once(now))
         found = self._load_free(connection, list(rows.scalars()))
-        overdue = [job for job in found if job.state is JobState.QUEUED]
+        overdue = [j for j in found if j.state is JobState.QUEUED and j.expires_at <= now]
         for job in overdue:
             self._store(connection, job, job.on(JobEvent.EXPIRE))
         return len(overdue)

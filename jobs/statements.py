@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from jobs.job import STARTED_KEPT_SECONDS
 from jobs.lists import locking as _locking
 from jobs.lists import of_ids as _many
 from jobs.lists import of_leases as _held
@@ -64,11 +65,11 @@ _ADD_QUOTA = """on conflict (tenant, day) do update set used = quota.used + excl
     where quota.used + excluded.used <= :limit
     returning used"""
 TAKE_QUOTA = text(f"insert into quota (tenant, day, used) values (:tenant, :day, :n) {_ADD_QUOTA}")
-_REFUNDABLE_BLOCKS = """case when refunded_blocks >= :most then 0
-    when refunded_blocks + :blocks > :most then :most - refunded_blocks else :blocks end"""
-GIVE_QUOTA = text(f"""update quota set used = used - :n - {_REFUNDABLE_BLOCKS},
-        refunded_blocks = refunded_blocks + {_REFUNDABLE_BLOCKS}
-    where tenant = :tenant and day = (select day from jobs where id = :id)""")
+REFUNDS = _locking("""select day, refunded_blocks, refunded_passes from quota
+    where tenant = :tenant and day = (select day from jobs where id = :id) for update""")
+GIVE_QUOTA = text("""update quota set used = used - :images, refunded_blocks = :blocks,
+        refunded_passes = :passes
+    where tenant = :tenant and day = :day""")
 USED_QUOTA = text("select used from quota where tenant = :tenant and day = :day")
 LAST_ALLOWED = text("""select seq from jobs
     where tenant = :tenant and lane = :lane and state = 'queued'
@@ -114,11 +115,16 @@ _TIERS_OF_LANE = "select tier, vtime, vtime_at, began, ended from lanes where la
 TIERS_OF_LANE = text(_TIERS_OF_LANE)
 # Claims of one lane come one after the other: what one has served decides whom the next one serves.
 LOCK_TIERS_OF_LANE = _locking(f"{_TIERS_OF_LANE} order by tier for update")
+# Of a queued job, `Job.progress > 0`. Counted: PostgreSQL would read all images for `exists`.
+_STARTED = """(select count(*) from renders s where s.job_id = {}
+    and (s.state <> 'waiting' or s.pass_no > 0 and s.checkpoint is not null)) > 0"""
+_KEPT = f":now - {STARTED_KEPT_SECONDS}"
 HEADS = _passing(f"""select id, vft, cost_seconds, tenant,
         (select count(*) from renders where job_id = jobs.id) as images
     from jobs
     where lane = :lane and tier = :tier and state = 'queued' and vft < {PARKED_FROM}
-      and deadline_at > :now and (watched_until is null or watched_until > :now)
+      and (deadline_at > :now or deadline_at > {_KEPT} and {_STARTED.format("jobs.id")})
+      and (watched_until is null or watched_until > :now)
       and id not in :passed
     order by vft, seq limit :limit for update skip locked""")
 RENDERS_OF = text("""select cast(coalesce(sum(images), 0) as integer) from leases
@@ -164,7 +170,8 @@ NEXT_WITHOUT_WAY = text(f"""select j.id, j.created_at,
         (select count(*) from renders r where r.job_id = j.id) as images
     from jobs j
     where j.lane = :lane and j.tier = :tier and j.state = 'queued' and not j.way_made
-      and j.deadline_at > :now and (j.watched_until is null or j.watched_until > :now)
+      and (j.deadline_at > :now or j.deadline_at > {_KEPT} and {_STARTED.format("j.id")})
+      and (j.watched_until is null or j.watched_until > :now)
       and j.vft < {PARKED_FROM}
     order by j.vft, j.seq limit :limit""")
 ASK_TO_LEAVE = text("update leases set yield_to = :tier where job_id = :job_id")
@@ -226,8 +233,9 @@ LAPSED_LEASES = text("""select job_id, lease_until, lease_seconds, progress from
 # Those that the clock went back before: their holders, if they live, renew them within a lease.
 SHORTEN_LEASES = _many("""update leases set lease_until = :now + lease_seconds
     where job_id in :ids""")
-OVERDUE = _passing("""select id from jobs
+OVERDUE = _passing(f"""select id from jobs
     where state = 'queued' and deadline_at <= :now and id not in :passed
+      and (deadline_at <= {_KEPT} or not {_STARTED.format("jobs.id")})
     order by deadline_at limit :limit""")
 UNWATCHED = _passing("""select id, watched_until from jobs
     where watched_until is not null and finished_at is null and watched_until <= :now

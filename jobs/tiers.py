@@ -87,14 +87,25 @@ REFUNDED_BLOCKS_PER_DAY = 20
 """So many images of a tenant, of those charged to one day, are given back although their prompt
 was refused; further ones count. Enough for honest mistakes, too few to search for a way around the
 screen for nothing."""
+REFUNDED_PASSES_AT_LEAST = 96
+REFUNDED_PASSES_PER_IMAGE = 8
+"""Images of which something was drawn are given back while the passes of all of them, of those
+charged to one day, are no more than this for each image of the daily limit, and than the other at
+least. So a tenant draws no more in a day than its images and a share of them."""
+
+
+def refunded_passes_per_day(images_per_day: int | None) -> int | None:
+    """How many passes are given back with images of a day; None: no limit, as of the images."""
+    if images_per_day is None:
+        return None
+    return max(REFUNDED_PASSES_AT_LEAST, REFUNDED_PASSES_PER_IMAGE * images_per_day)
 
 
 def refunded(render: Render, passes: int) -> bool:
-    """Whether a settled image goes back to the quota.
+    """Whether a settled image may go back to the quota.
 
-    Our own failures do. A prompt that was refused cost no slot (see REFUNDED_BLOCKS_PER_DAY). A
-    cancelled image does only while it was worth nothing to the one who cancelled: no preview seen,
-    at most a quarter drawn.
+    Our own failures do. A prompt that was refused cost no slot. A cancelled image does only while
+    it was worth nothing to the one who cancelled: no preview seen, at most a quarter drawn.
     """
     match render.state:
         case RenderState.FAILED | RenderState.EXPIRED:
@@ -105,3 +116,34 @@ def refunded(render: Render, passes: int) -> bool:
             return not render.previews and render.pass_no * 4 <= passes
         case _:
             return False
+
+
+def drawn_passes(before: Render, after: Render) -> int:
+    """How many passes an image that was settled has cost, as far as the ledger knows. The one in
+    flight counts, and of a failed image what each of its tries may have done."""
+    in_flight = before.state is RenderState.RENDERING
+    tries = max(1, after.attempts) if after.state is RenderState.FAILED else 1
+    return (after.pass_no + in_flight) * tries
+
+
+@dataclass(frozen=True, slots=True)
+class Refunds:
+    """What was given back of the images that were charged to one day. images: all. blocks: those
+    whose prompt was refused. passes: that had been drawn of them."""
+
+    images: int = 0
+    blocks: int = 0
+    passes: int = 0
+
+    def with_image(self, before: Render, after: Render, passes: int, most: int | None) -> Refunds:
+        """And this one, which has been settled, if it goes back. passes: of the whole image. most:
+        passes to be given back."""
+        drawn = drawn_passes(before, after)
+        block = after.state is RenderState.BLOCKED
+        if (
+            not refunded(after, passes)
+            or (block and self.blocks >= REFUNDED_BLOCKS_PER_DAY)
+            or (drawn and most is not None and self.passes + drawn > most)
+        ):
+            return self
+        return Refunds(self.images + 1, self.blocks + block, self.passes + drawn)

@@ -20,6 +20,7 @@ from tests.contract.ledger_kit import (
     Database,
     beat,
     claim_one,
+    final_beat,
     picture,
     refusal,
     wait_while_rescuing,
@@ -451,6 +452,46 @@ def test_deadline(ledger: SqlLedger, clock: Clock) -> None:
     assert ledger.expire() == 1
     assert stored(ledger, job).state is JobState.EXPIRED
     assert left(ledger, per_day=2) == 2, "refunded"
+
+
+@pytest.mark.parametrize("all_passes", [False, True])
+def test_work_that_has_begun_goes_on_after_its_deadline(
+    ledger: SqlLedger, clock: Clock, all_passes: bool
+) -> None:
+    """Its holder gives it back for a restart, as often as that may be; but not for ever."""
+    ledger.submit(wish(deadline_seconds=16.0, watched=False, n=1))
+    job = claim_one(ledger)
+    ledger.renew([final_beat(job) if all_passes else beat(job, 3)], LEASE_SECONDS)
+    clock.now += 16
+    ledger.release(job.id, job.fence)
+    assert ledger.expire() == 0
+    again = claim_one(ledger)
+    assert again.renders[0].checkpoint is not None
+    ledger.release(again.id, again.fence)
+    wait_while_rescuing(ledger, clock, 86_399, every=4000)
+    assert stored(ledger, job).state is JobState.QUEUED
+    wait_while_rescuing(ledger, clock, 1)
+    assert stored(ledger, job).state is JobState.EXPIRED
+
+
+def test_images_that_are_done_keep_the_others(ledger: SqlLedger, clock: Clock) -> None:
+    ledger.submit(wish(deadline_seconds=16.0, watched=False, n=2))
+    job = claim_one(ledger)
+    ledger.finish_render(job.id, job.fence, 0, picture())
+    clock.now += 16
+    ledger.release(job.id, job.fence)
+    assert ledger.expire() == 0
+    assert claim_one(ledger).id == job.id
+
+
+def test_a_job_that_was_only_held_expires(ledger: SqlLedger, clock: Clock) -> None:
+    ledger.submit(wish(deadline_seconds=16.0, watched=False))
+    job = claim_one(ledger)
+    clock.now += 16
+    ledger.release(job.id, job.fence)
+    assert ledger.claim("chat", "w", 1, LEASE_SECONDS) == []
+    assert ledger.expire() == 1
+    assert stored(ledger, job).state is JobState.EXPIRED
 
 
 def test_a_held_job_is_not_overdue(ledger: Ledger, clock: Clock) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobs.fair_queue import AGEING, FairQueue, Head, Served, aged, stamp
 from jobs.job import Render, RenderState
 from jobs.outage import Outage
-from jobs.tiers import Tier, refunded
+from jobs.tiers import Refunds, Tier, drawn_passes, refunded, refunded_passes_per_day
 
 PAID_FIRST = FairQueue({"pro": Tier(weight=6), "plus": Tier(weight=3), "free": Tier(weight=1)})
 weights = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0.01, 1000), min_size=1)
@@ -99,6 +99,29 @@ def test_only_some_ends_are_refunded() -> None:
         for state in RenderState
     }
     assert {state for state, given_back in ends.items() if given_back} == {"failed", "expired"}
+
+
+def test_what_is_given_back_is_bounded_by_what_was_drawn() -> None:
+    drawing, waiting = (
+        Render(0, s, pass_no=3) for s in (RenderState.RENDERING, RenderState.WAITING)
+    )
+    cancelled = Render(0, RenderState.CANCELLED, pass_no=3)
+    failed = Render(0, RenderState.FAILED, pass_no=3, attempts=3)
+    assert drawn_passes(drawing, cancelled) == 4, "the pass in flight"
+    assert drawn_passes(waiting, cancelled) == 3
+    assert drawn_passes(waiting, failed) == 9
+    given = Refunds()
+    for _ in range(50):
+        given = given.with_image(drawing, cancelled, passes=32, most=96)
+    assert (given.images, given.passes) == (24, 96)
+    unbegun = Render(0, RenderState.WAITING), Render(0, RenderState.CANCELLED)
+    assert given.with_image(*unbegun, passes=32, most=96).images == 25, "of these, always"
+    assert Refunds(passes=10**6).with_image(drawing, cancelled, 32, None).images == 1
+
+
+@pytest.mark.parametrize(("a_day", "most"), [(None, None), (0, 96), (12, 96), (13, 104)])
+def test_passes_given_back_are_a_share_of_the_day(a_day: int | None, most: int | None) -> None:
+    assert refunded_passes_per_day(a_day) == most
 
 
 def test_a_lapse_counts_a_whole_term_after_an_outage() -> None:
