@@ -13,6 +13,8 @@ from engine.untrusted.kinds import kind_of
 QUALITIES = (90, 75, 50)
 """Tried in turn, where the file's own tables give more bytes than it had."""
 
+SMALL_BYTES = 65_536
+"""Not worth another encoding, nor another kind of file."""
 LOSSLESS = {"lossless": True, "exact": True, "quality": 0, "method": 1}
 
 Way = tuple[str, Mapping[str, Any]]
@@ -20,7 +22,8 @@ Way = tuple[str, Mapping[str, Any]]
 
 def compact(pixels: Image.Image, data: bytes, field: str) -> bytes:
     """pixels: what `data` was decoded to, RGB or RGBA. The first of some encodings that is no
-    larger than `data`, or the smallest. PNG stays lossless; one without alpha may become a WebP."""
+    larger than `data`, or small, or else the smallest. PNG stays lossless; one without alpha may
+    become a WebP."""
     smallest: bytes | None = None
     for kind, options in _ways(pixels, data, kind_of(data, field)):
         file = BytesIO()
@@ -30,7 +33,7 @@ def compact(pixels: Image.Image, data: bytes, field: str) -> bytes:
             continue
         if smallest is None or file.tell() < len(smallest):
             smallest = file.getvalue()
-        if len(smallest) <= len(data):
+        if len(smallest) <= max(len(data), SMALL_BYTES):
             break
     assert smallest is not None
     return smallest
