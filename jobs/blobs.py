@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,12 @@ class BlobStore(Protocol):
 
     def get(self, key: str) -> bytes:
         """The bytes; BlobMissing when there are none."""
+
+    def size(self, key: str) -> int:
+        """How many bytes there are; BlobMissing when there is no blob."""
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` on, fewer only at the end; BlobMissing."""
 
     def delete(self, key: str) -> None:
         """Forget; no error when absent."""
@@ -64,6 +71,25 @@ class DirectoryBlobs:
         """See BlobStore."""
         try:
             return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise BlobMissing(key) from None
+
+    def size(self, key: str) -> int:
+        """See BlobStore."""
+        try:
+            found = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise BlobMissing(key) from None
+        if not stat.S_ISREG(found.st_mode):
+            raise BlobMissing(key)
+        return found.st_size
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """See BlobStore."""
+        try:
+            with self._path(key).open("rb", buffering=0) as file:
+                file.seek(offset)
+                return file.read(length)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise BlobMissing(key) from None
 

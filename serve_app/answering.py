@@ -6,11 +6,12 @@ Everything is decided by then: this file only submits, watches and answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +29,7 @@ from jobs.request import ImageRequest, Tenant
 from serve_app import answer_wire, wire
 from serve_app.accept_line import LineFull
 from serve_app.admission import REFUSALS, refusal
+from serve_app.disconnects import disconnected
 from serve_app.errors import (
     ApiError,
     LineIsFull,
@@ -38,8 +40,9 @@ from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
 from serve_app.parts import Parts, error_response, json_response, parts_of, stay_open
-from serve_app.pictures import finished, picture_b64, preview_b64, urls, without
-from serve_app.sse import EventStream, disconnected, frame
+from serve_app.pictures import finished, picture_part, preview_part, urls, without
+from serve_app.pieces import HOLE, Part, Pieces, filled, pieces_response
+from serve_app.sse import Event, EventStream, frame
 
 CLIENT_CLOSED = 499
 
@@ -143,18 +146,25 @@ async def _wait(parts: Parts, request: Request, submission: Submission) -> Job |
 async def _answer(
     parts: Parts, request: Request, job: Job, *, as_url: bool, headers: dict[str, str]
 ) -> Response:
+    found: dict[int, Part] = {}
     if as_url:
         pictures = {index: {"url": link} for index, link in urls(request, job).items()}
     else:
-        pictures = {}
         for render in finished(job):
             with suppress(BlobMissing):
-                pictures[render.index] = {"b64_json": await picture_b64(parts, render)}
+                found[render.index] = await picture_part(parts, render)
+        pictures = {index: {"b64_json": HOLE} for index in found}
         job = without(job, {render.index for render in job.renders} - pictures.keys())
     if not pictures and (problem := job_problem(job)) is not None:
         return error_response(problem, headers)
-    body = answer_wire.images_response(job, pictures, parts.can.cells)
-    return json_response(body, headers=headers)
+    body = to_json(answer_wire.images_response(job, pictures, parts.can.cells))
+    pieces = Pieces(parts.blobs, filled(body, [found[index] for index in sorted(found)]))
+    turn = parts.large.turn(job.request.tenant, pieces.size)
+    return pieces_response(pieces, turn, headers, "application/json")
+
+
+News = tuple[dict[str, Any], Sequence[Part]]
+"""An event, and the pictures for the holes in it."""
 
 
 class Progress:
@@ -169,7 +179,7 @@ class Progress:
         self.missing: set[int] = set()
         """Images whose picture is not in the store."""
 
-    async def news(self, job: Job) -> AsyncGenerator[dict[str, Any]]:
+    async def news(self, job: Job) -> AsyncGenerator[News]:
         """Events that this state adds to what was sent before."""
         for render in job.renders:
             if render.index in self._settled:
@@ -184,40 +194,42 @@ class Progress:
                 except BlobMissing:
                     self.missing.add(render.index)
                     if job.request.n > 1:
-                        yield answer_wire.failed_event(job, replace(render, blob=None))
+                        yield answer_wire.failed_event(job, replace(render, blob=None)), ()
             elif render_problem(render) is not None and job.request.n > 1:
                 self._settled.add(render.index)
-                yield answer_wire.failed_event(job, render)
+                yield answer_wire.failed_event(job, render), ()
 
-    async def _partials(self, job: Job, render: Render) -> AsyncGenerator[dict[str, Any]]:
+    async def _partials(self, job: Job, render: Render) -> AsyncGenerator[News]:
         planned = preview_passes(job.request.passes, job.request.partial_images)
         for pass_no in sorted(render.previews):
             if pass_no <= self._newest.get(render.index, 0):
                 continue
             self._newest[render.index] = pass_no
-            b64 = await preview_b64(self._parts, job, render.index, pass_no)
-            if b64 is not None:
+            part = await preview_part(self._parts, job, render.index, pass_no)
+            if part is not None:
                 number = sum(one < pass_no for one in planned)
-                yield answer_wire.partial_event(job, render.index, number, b64)
+                yield answer_wire.partial_event(job, render.index, number, HOLE), (part,)
 
-    async def _completed_event(self, job: Job, render: Render) -> dict[str, Any]:
-        b64 = await picture_b64(self._parts, render)
+    async def _completed_event(self, job: Job, render: Render) -> News:
+        part = await picture_part(self._parts, render)
         used = answer_wire.usage(job.request, 1, self._parts.can.cells)
         if self._completed:  # what came in is counted once, with the first image
             used = answer_wire.without_input(used)
         self._completed += 1
-        return answer_wire.completed_event(job, render.index, b64, used)
+        return answer_wire.completed_event(job, render.index, HOLE, used), (part,)
 
 
-async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[bytes]:
+async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[Event]:
     """The stream of one request, from any state to the end."""
     progress = Progress(parts)
     job = submission.job
     async with aclosing(parts.watch.snapshots(job)) as states:
         async for job in states:
             async with aclosing(progress.news(job)) as news:
-                async for event in news:
-                    yield frame(event, event["type"])
+                async for event, pictures in news:
+                    pieces = Pieces(parts.blobs, filled(frame(event, event["type"]), pictures))
+                    async with parts.large.turn(job.request.tenant, pieces.size):
+                        yield pieces
     job = without(job, progress.missing)
     if not finished(job) and (problem := job_problem(job)) is not None:
         yield frame(problem.envelope(), "error")

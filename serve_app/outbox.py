@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 256 * 2**20
+SHARES = 8
+"""What is larger than such a share of them gives way first, be it the one that has just come."""
 STALL_SECONDS = 30.0
 PIECE_BYTES = 64 * 2**10
 """As much as the web server buffers for a connection before `send` waits for the client."""
@@ -26,7 +28,8 @@ class ClientStalled(ConnectionError):
 
 
 class Outbox:
-    """One process's unread answers. Over `most_bytes` the one that moved longest ago is cut off."""
+    """One process's unread answers, as far as they were given to be sent. Over `most_bytes` the
+    largest is cut off if it has more than a share, else the one that moved longest ago."""
 
     def __init__(self, most_bytes: int = MOST_BYTES, stall_seconds: float = STALL_SECONDS) -> None:
         self.most_bytes = most_bytes
@@ -53,13 +56,19 @@ class Outbox:
             raise ClientStalled from None
 
     def _enter(self, patience: asyncio.Timeout, size_bytes: int) -> None:
-        while self._unread and self.bytes + size_bytes > self.most_bytes:
-            slowest = next(iter(self._unread))
-            self._drop(slowest)
-            if not slowest.expired():
-                slowest.reschedule(asyncio.get_running_loop().time())
         self._unread[patience] = size_bytes
         self.bytes += size_bytes
+        while self.bytes > self.most_bytes and len(self._unread) > 1:
+            cut = self._to_cut()
+            self._drop(cut)
+            if not cut.expired():
+                cut.reschedule(asyncio.get_running_loop().time())
+
+    def _to_cut(self) -> asyncio.Timeout:
+        largest = max(self._unread, key=self._unread.__getitem__)
+        if self._unread[largest] > self.most_bytes / SHARES:
+            return largest
+        return next(iter(self._unread))
 
     def _drop(self, patience: asyncio.Timeout) -> None:
         self.bytes -= self._unread.pop(patience, 0)

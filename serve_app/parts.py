@@ -39,6 +39,7 @@ from serve_app.errors import (
 )
 from serve_app.inputs import Inputs
 from serve_app.open_requests import ENDING, OpenRequests
+from serve_app.pieces import LargeAnswers
 from serve_app.prices import Prices
 from serve_app.readiness import Readiness
 from serve_app.refused import Refused
@@ -88,6 +89,7 @@ class Parts:
     refused: Refused = field(default_factory=Refused)
     remote_images: RemoteImages = field(default_factory=RemoteImages)
     open_requests: OpenRequests = field(default_factory=OpenRequests)
+    large: LargeAnswers = field(default_factory=LargeAnswers)
 
 
 def parts_of(request: Request) -> Parts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -15,6 +14,7 @@ from jobs.job import Job, Render, RenderState
 from serve_app.errors import BadSignature
 from serve_app.links import root_url
 from serve_app.parts import Parts, parts_of
+from serve_app.pieces import Part, stored
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
@@ -42,18 +42,18 @@ async def picture(parts: Parts, render: Render) -> bytes:
     return await asyncio.to_thread(parts.blobs.get, render.blob)
 
 
-async def picture_b64(parts: Parts, render: Render) -> str:
-    """A finished image in base64. Raises BlobMissing."""
+async def picture_part(parts: Parts, render: Render, *, base64: bool = True) -> Part:
+    """A finished image as a part of an answer. Raises BlobMissing."""
     if render.blob is None:
         raise BlobMissing(f"image {render.index} has no blob")
-    return await asyncio.to_thread(_b64, parts, render.blob)
+    return await asyncio.to_thread(stored, parts.blobs, render.blob, base64=base64)
 
 
-async def preview_b64(parts: Parts, job: Job, index: int, pass_no: int) -> str | None:
+async def preview_part(parts: Parts, job: Job, index: int, pass_no: int) -> Part | None:
     """A preview in base64; None when it has been forgotten since."""
     key = preview_key(job.id, index, pass_no, job.request.output_format)
     try:
-        return await asyncio.to_thread(_b64, parts, key)
+        return await asyncio.to_thread(stored, parts.blobs, key, base64=True)
     except BlobMissing:
         return None
 
@@ -88,7 +88,3 @@ def is_signed(request: Request, job_id: str, index: int) -> bool:
 
 def _message(job_id: str, index: int, expires: int) -> str:
     return f"{job_id}/{index}/{expires}"
-
-
-def _b64(parts: Parts, key: str) -> str:
-    return base64.b64encode(parts.blobs.get(key)).decode("ascii")

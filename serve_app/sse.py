@@ -12,10 +12,15 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from jobs.blobs import BlobMissing
+from serve_app.disconnects import cancel, unless_gone
 from serve_app.errors import from_domain
+from serve_app.pieces import Pieces
 
 log = logging.getLogger(__name__)
 
+Event = bytes | Pieces
+"""Encoded; one with a picture is written in pieces, and nothing comes between them."""
 KEEPALIVE = b": keep-alive\n\n"
 
 
@@ -27,9 +32,9 @@ def frame(data: Mapping[str, Any], name: str | None = None, event_id: str | None
     return f"{head}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
-async def with_keepalive(events: AsyncGenerator[bytes], seconds: float) -> AsyncGenerator[bytes]:
+async def with_keepalive(events: AsyncGenerator[Event], seconds: float) -> AsyncGenerator[Event]:
     """The events, and a comment whenever none came for `seconds`, so that proxies stay awake."""
-    pending: asyncio.Task[bytes | None] | None = None
+    pending: asyncio.Task[Event | None] | None = None
     try:
         while True:
             if pending is None:
@@ -44,14 +49,8 @@ async def with_keepalive(events: AsyncGenerator[bytes], seconds: float) -> Async
             yield chunk
     finally:
         if pending is not None:
-            await _cancel(pending)
+            await cancel(pending)
         await events.aclose()
-
-
-async def disconnected(receive: Receive) -> None:
-    """Returns once the client has gone. The request body must have been read before."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class EventStream(Response):
@@ -61,7 +60,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: AsyncGenerator[bytes],
+        events: AsyncGenerator[Event],
         keepalive_seconds: float,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -74,23 +73,17 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream beside listening for the client to go."""
-        sending = asyncio.ensure_future(self._send(send))
-        gone = asyncio.ensure_future(disconnected(receive))
-        try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
-        finally:
-            await _cancel(gone)
-            await _cancel(sending)
+        await unless_gone(self._send(send), receive)
 
     async def _send(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        async with aclosing(with_keepalive(self._events, self._keepalive_seconds)) as chunks:
+        async with aclosing(with_keepalive(self._events, self._keepalive_seconds)) as events:
             await send(start)
             try:
-                async for chunk in chunks:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                async for event in events:
+                    await _send_event(send, event)
+            except TornEvent:
+                raise  # inside an event nothing else can be said: the connection ends
             except Exception as error:
                 log.exception("an event stream failed")
                 last = frame(from_domain(error).envelope(), "error")
@@ -98,13 +91,22 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _next(events: AsyncGenerator[bytes]) -> bytes | None:
+class TornEvent(Exception):
+    """An event could not be written to its end."""
+
+
+async def _send_event(send: Send, event: Event) -> None:
+    """Raises TornEvent."""
+    if isinstance(event, bytes):
+        await send({"type": "http.response.body", "body": event, "more_body": True})
+        return
+    try:
+        async with aclosing(event.chunks()) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except BlobMissing as error:
+        raise TornEvent from error
+
+
+async def _next(events: AsyncGenerator[Event]) -> Event | None:
     return await anext(events, None)
-
-
-async def _cancel(task: asyncio.Task[Any]) -> None:
-    """Cancel and wait, keeping our own cancellation apart from the task's."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # seen: it was reported where the task was awaited, or no longer matters

@@ -27,9 +27,10 @@ from serve_app.parts import (
     stay_open,
     stranger,
 )
-from serve_app.pictures import MEDIA_TYPES, is_signed, picture, preview_b64, urls
+from serve_app.pictures import MEDIA_TYPES, is_signed, picture_part, preview_part, urls
+from serve_app.pieces import HOLE, Pieces, filled, pieces_response
 from serve_app.sight import Sight
-from serve_app.sse import EventStream, frame
+from serve_app.sse import Event, EventStream, frame
 
 router = APIRouter()
 
@@ -88,6 +89,7 @@ async def events(request: Request, job_id: str) -> Response:
 @router.api_route("/v1/jobs/{job_id}/images/{index}", methods=["GET", "HEAD"])
 async def image(request: Request, job_id: str, index: str) -> Response:
     """A finished picture's bytes, with the API key or with a signed URL."""
+    parts = parts_of(request)
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
     if "signature" in request.query_params:
         if not is_signed(request, job_id, number):  # before the ledger hears of it
@@ -104,14 +106,16 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     if render.blob is None:
         raise ImageExpired
     try:
-        data = await picture(parts_of(request), render)
+        part = await picture_part(parts, render, base64=False)
     except BlobMissing:
         raise ImageExpired from None
     headers = {
         "cache-control": "private, max-age=31536000, immutable",
         "content-disposition": f'inline; filename="{job.id}-{number}.{job.request.output_format}"',
     }
-    return Response(data, headers=headers, media_type=MEDIA_TYPES[job.request.output_format])
+    pieces = Pieces(parts.blobs, [part])
+    turn = parts.large.turn(job.request.tenant, pieces.size)
+    return pieces_response(pieces, turn, headers, MEDIA_TYPES[job.request.output_format])
 
 
 async def _any_job(request: Request, job_id: str) -> Job | None:
@@ -146,7 +150,7 @@ def _body(request: Request, job: Job, outlook: Outlook) -> dict[str, Any]:
 
 async def _events(
     parts: Parts, request: Request, job: Job, sent: dict[int, int]
-) -> AsyncGenerator[bytes]:
+) -> AsyncGenerator[Event]:
     shown = b""
     async with aclosing(parts.watch.sights(job, renew_now=True)) as sights:
         async for sight in sights:
@@ -169,7 +173,7 @@ def _job_frame(request: Request, sight: Sight) -> bytes:
     return sight.frames[which]
 
 
-async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenerator[bytes]:
+async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenerator[Event]:
     """Stored previews after those in `sent`, which is brought up to date."""
     for render in job.renders:
         if render.state is RenderState.BLOCKED:
@@ -178,10 +182,13 @@ async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenera
             if pass_no <= sent.get(render.index, 0):
                 continue
             sent[render.index] = pass_no
-            b64 = await preview_b64(parts, job, render.index, pass_no)
-            if b64 is not None:
-                event = preview_event(job, render.index, pass_no, b64)
-                yield frame(event, "preview", _event_id(sent))
+            part = await preview_part(parts, job, render.index, pass_no)
+            if part is not None:
+                event = preview_event(job, render.index, pass_no, HOLE)
+                text = frame(event, "preview", _event_id(sent))
+                pieces = Pieces(parts.blobs, filled(text, [part]))
+                async with parts.large.turn(job.request.tenant, pieces.size):
+                    yield pieces
 
 
 def _event_id(sent: dict[int, int]) -> str:

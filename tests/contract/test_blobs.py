@@ -29,6 +29,19 @@ def test_a_blob_comes_back_and_goes(blobs: BlobStore, durable: bool) -> None:
         blobs.get(key)
 
 
+def test_a_blob_is_read_in_parts(blobs: BlobStore) -> None:
+    blobs.put("a/b", b"0123456789")
+    assert blobs.size("a/b") == 10
+    assert [blobs.read("a/b", at, 4) for at in (0, 4, 8, 10, 12)] == [
+        b"0123", b"4567", b"89", b"", b"",
+    ]  # fmt: skip
+    for missing in ("a", "a/c", "a/b/c"):
+        with pytest.raises(BlobMissing):
+            blobs.size(missing)
+        with pytest.raises(BlobMissing):
+            blobs.read(missing, 0, 1)
+
+
 def test_keys_do_not_meet() -> None:
     job = new_job_id()
     keys = {image_key(job, i, fence, "png") for i in range(3) for fence in range(3)}
@@ -45,7 +58,13 @@ def test_keys_do_not_meet() -> None:
     ],
 )  # fmt: skip
 def test_a_key_that_we_would_never_make(blobs: BlobStore, key: str) -> None:
-    for verb in (lambda: blobs.put(key, b"x"), lambda: blobs.get(key), lambda: blobs.delete(key)):
+    for verb in (
+        lambda: blobs.put(key, b"x"),
+        lambda: blobs.get(key),
+        lambda: blobs.size(key),
+        lambda: blobs.read(key, 0, 1),
+        lambda: blobs.delete(key),
+    ):
         with pytest.raises(ValueError, match="not a blob key"):
             verb()
 

@@ -135,7 +135,7 @@ async def test_a_preview_that_comes_late_changes_no_other_ones_number(shared: St
     for previews in ((6,), (3, 6), (3, 6, 9)):
         render = replace(job.renders[0], state=RenderState.RENDERING, previews=previews)
         news = progress.news(replace(job, renders=(render,)))
-        numbers += [event["partial_image_index"] async for event in news]
+        numbers += [event["partial_image_index"] async for event, _ in news]
     assert numbers == [1, 2]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -19,13 +21,14 @@ from jobs.blobs import preview_key
 from jobs.flight import preview_passes
 from jobs.job import Job
 from serve_app.outbox import MOST_BYTES, PIECE_BYTES, ClientStalled, CutOff, Outbox
+from serve_app.pieces import READ_BYTES
 from tests.contract.http_stage import Stage, config, stage
 from tests.contract.ledger_kit import PATIENCE_SECONDS, wait_until
 
 PICTURE_BYTES = 8 * 2**20
 """More than the kernel keeps for a client on this machine."""
 READERS = 6
-BUDGET_BYTES = 20 * 2**20
+BUDGET_BYTES = 5 * READ_BYTES // 2
 SECONDS = PATIENCE_SECONDS
 
 
@@ -69,31 +72,30 @@ def cut_off(reader: socket.socket, whole_bytes: int) -> bool:
     return 0 < size < whole_bytes
 
 
+class CutOffs:
+    """What the log says of clients that were cut off."""
+
+    def __init__(self, outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "serve_app.outbox")
+        self._outbox = outbox
+        self._caplog = caplog
+
+    def wait_for(self, times: int) -> int:
+        """Until there were so many; the most bytes that were unread until then."""
+        most = 0
+
+        def gone() -> bool:
+            nonlocal most
+            most = max(most, self._outbox.bytes)
+            return self._caplog.text.count("and is cut off") >= times
+
+        wait_until(gone, "clients that do not read are cut off")
+        return most
+
+
 @pytest.fixture
-def sent(running: Stage, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How large what was given to the outbox is, in order, however short it stayed there."""
-    outbox, sizes = running.app.state.outbox, list[int]()
-    send = outbox.send
-
-    async def noted(to: Send, message: Message) -> None:
-        sizes.append(len(message.get("body", b"")))
-        await send(to, message)
-
-    monkeypatch.setattr(outbox, "send", noted)
-    return sizes
-
-
-def until_given_up(outbox: Outbox, sent: list[int], least_bytes: int, times: int) -> int:
-    """The most bytes that were in it until so many bodies of such a size had come and gone."""
-    most = 0
-
-    def gone() -> bool:
-        nonlocal most
-        most = max(most, outbox.bytes)
-        return sum(size >= least_bytes for size in sent) >= times and not outbox.bytes
-
-    wait_until(gone, "nobody is waited for any more")
-    return most
+def cut_offs(running: Stage, caplog: pytest.LogCaptureFixture) -> CutOffs:
+    return CutOffs(running.app.state.outbox, caplog)
 
 
 def large_picture(running: Stage) -> str:
@@ -104,48 +106,71 @@ def large_picture(running: Stage) -> str:
     return f"/v1/jobs/{job.id}/images/0"
 
 
-def test_pictures_that_nobody_reads_are_given_up(running: Stage, sent: list[int]) -> None:
+def test_pictures_that_nobody_reads_are_given_up(running: Stage, cut_offs: CutOffs) -> None:
     outbox = outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
-        until_given_up(outbox, sent, PICTURE_BYTES, READERS)
+        assert cut_offs.wait_for(READERS) <= READERS * READ_BYTES, "and a piece of each was held"
         assert [cut_off(reader, PICTURE_BYTES) for reader in readers] == [True] * READERS
     with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:
         assert len(http.get(path).content) == PICTURE_BYTES
     assert outbox.bytes == 0
 
 
-def test_more_unread_pictures_than_fit_are_cut_off_at_once(running: Stage, sent: list[int]) -> None:
-    outbox = outbox_of(running, most_bytes=BUDGET_BYTES, stall_seconds=3600)
+def test_more_unread_pictures_than_fit_are_cut_off_at_once(
+    running: Stage, cut_offs: CutOffs
+) -> None:
+    outbox_of(running, most_bytes=BUDGET_BYTES, stall_seconds=3600)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
-
-        def all_came() -> bool:
-            assert outbox.bytes <= BUDGET_BYTES
-            return sent.count(PICTURE_BYTES) == READERS
-
-        wait_until(all_came, "all are sent their picture")
+        assert cut_offs.wait_for(READERS - 2) <= BUDGET_BYTES
         cut = sorted(cut_off(reader, PICTURE_BYTES) for reader in readers)
     assert cut == [False] * 2 + [True] * (READERS - 2)
 
 
-def test_a_stream_that_nobody_reads_holds_one_event(running: Stage, sent: list[int]) -> None:
-    outbox = outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
+def test_a_stream_that_nobody_reads_holds_a_piece_of_one_event(
+    running: Stage, cut_offs: CutOffs
+) -> None:
+    outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     job = finished_job(running, stream=True, partial_images=3)
     for pass_no in preview_passes(job.request.passes, 3):
         key = preview_key(job.id, 0, pass_no, job.request.output_format)
         running.blobs.put(key, os.urandom(PICTURE_BYTES), durable=False)
     event_bytes = PICTURE_BYTES * 4 / 3 + 1000
     with stalled_reader(running, f"/v1/jobs/{job.id}/events") as reader:
-        assert until_given_up(outbox, sent, PICTURE_BYTES, 1) < event_bytes
+        assert cut_offs.wait_for(1) <= READ_BYTES * 4 / 3
         assert cut_off(reader, int(3 * event_bytes))
     assert running.ledger.get(job.id) == job  # its job does not care
     with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:
         events = http.get(f"/v1/jobs/{job.id}/events").text.strip().split("\n\n")
     assert len(events) == 4
     assert json.loads(events[-1].split("data: ")[1])["state"] == "succeeded"
+
+
+def test_an_answer_larger_than_the_bound_is_read_to_its_end(running: Stage) -> None:
+    """By all who read it, and those who were reading before go on."""
+    outbox_of(running, most_bytes=BUDGET_BYTES, stall_seconds=SECONDS)
+    headers = {**running.headers, "idempotency-key": "large"}
+    order = {"prompt": "fox", "n": 3}
+    with httpx.Client(base_url=running.url, headers=headers, timeout=SECONDS) as http:
+        first = http.post("/v1/images/generations", json=order)
+        job = running.ledger.get(first.headers["x-job-id"])
+        assert job is not None
+        pictures = [os.urandom(PICTURE_BYTES + index) for index in range(3)]
+        for render, data in zip(job.renders, pictures, strict=True):
+            assert render.blob is not None
+            running.blobs.put(render.blob, data, durable=False)
+        path = f"/v1/jobs/{job.id}/images/0"
+        with http.stream("GET", path) as reading:
+            chunks = reading.iter_raw()
+            begun = next(chunks)
+            answer = http.post("/v1/images/generations", json=order)
+            assert begun + b"".join(chunks) == pictures[0]
+        assert int(answer.headers["content-length"]) == len(answer.content) > BUDGET_BYTES
+        data = [base64.b64decode(one["b64_json"]) for one in answer.json()["data"]]
+        assert data == pictures
 
 
 class Client:
@@ -192,6 +217,21 @@ async def test_who_moved_longest_ago_makes_room() -> None:
         task.cancel()
     await asyncio.wait(sending[1:])
     assert outbox.bytes == 0
+
+
+async def test_one_that_is_too_large_cuts_off_no_others() -> None:
+    outbox = Outbox(most_bytes=32 * PIECE_BYTES)
+    slow = asyncio.create_task(outbox.send(Client(reads=1).send, body(4 * PIECE_BYTES)))
+    await asyncio.sleep(0)
+    with pytest.raises(ClientStalled):
+        await outbox.send(Client(reads=1).send, body(40 * PIECE_BYTES))
+    assert outbox.bytes == 4 * PIECE_BYTES
+    assert not slow.done()
+    slow.cancel()
+    await asyncio.wait({slow})
+    alone = Client()
+    await outbox.send(alone.send, body(40 * PIECE_BYTES))
+    assert sum(len(message["body"]) for message in alone.got) == 40 * PIECE_BYTES
 
 
 async def test_our_own_cancellation_is_not_a_stalled_client() -> None:
