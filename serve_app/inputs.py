@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from engine.intake import Canvas, Intake, Kept, Normalised, Refused
 from jobs.blobs import BlobStore
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 INSIDE = 2
-"""One is decoded while another is read or stored."""
+"""Requests whose pictures are decoded or stored, never two of one tenant: a picture may take the
+decoder seconds, and then the other tenants have a decoder left."""
 MOST_WAITING = 200
 MOST_SMALL_ARRIVING = 128
 """Small bodies of one tenant at a time. They are held in memory, and mostly arrive at once."""
@@ -63,6 +65,7 @@ class Inputs:
         self._line = AcceptLine(_Always(INSIDE), MOST_WAITING)
         self._arriving: Counter[str] = Counter()
         self._small: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = threading.Lock()
         self._intake: Intake | None = None
 
@@ -84,8 +87,9 @@ class Inputs:
     @asynccontextmanager
     async def turn(self, tenant: str, weight: float) -> AsyncGenerator[None]:
         """Inside, when it is the tenant's turn to have its pictures read. Raises LineIsFull."""
+        first = self._turns.setdefault(tenant, asyncio.Lock())
         try:
-            async with self._line.place(tenant, weight, 0):
+            async with first, self._line.place(tenant, weight, 0):
                 yield
         except LineFull:
             raise LineIsFull from None
@@ -164,7 +168,7 @@ class Inputs:
     def _running(self) -> Intake:
         with self._starting:
             if self._intake is None:
-                self._intake = Intake()
+                self._intake = Intake(workers=INSIDE)
             return self._intake
 
 
