@@ -33,7 +33,9 @@ LEASE_SECONDS = 600.0
 
 
 def config(**sections: Any) -> ClusterConfig:
-    """Two tenants without limits and a poor one with two images a day."""
+    """Two tenants without limits, of whose invalid orders none is too many, and a poor one with two
+    images a day."""
+    limits = {"refused_per_second": 1e6, **sections.pop("limits", {"body_bytes": 50_000})}
     return parse_cluster_config(
         {
             "model": {"name": "test-model", "size": "64x64"},
@@ -43,7 +45,7 @@ def config(**sections: Any) -> ClusterConfig:
                 {"key": "sk-other", "tenant": "other"},
                 {"key": "sk-poor", "tenant": "poor", "tier": "poor"},
             ],
-            "limits": {"body_bytes": 50_000},
+            "limits": limits,
             **sections,
         }
     )
