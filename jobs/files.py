@@ -49,7 +49,7 @@ UNLIMITED = FileRoom()
 
 
 def leftover(job_id: str, keep: tuple[str, ...] = ()) -> StoredFile:
-    """Blobs of a job that nobody may ask for any more, to be deleted when the ledger says."""
+    """Blobs of a job that no caller may ask for any more, to be deleted when the ledger says."""
     return StoredFile(
         id=job_id, tenant="", purpose=LEFTOVER, filename="", bytes=0, width=0, height=0,
         blobs=keep, created_at=0.0, expires_at=0.0,

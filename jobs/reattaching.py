@@ -86,7 +86,7 @@ def _is_remembered(row: Any, now: float) -> bool:
 
 
 def _still_answers(row: Any) -> bool:
-    """One that nobody waited for was cancelled unanswered: the retry still wants its picture."""
+    """One without a waiting client was cancelled unanswered: the retry still wants its picture."""
     return row.state not in ("cancelled", "expired") and not row.cancel_requested
 
 

@@ -104,7 +104,7 @@ def store_jobs(
         unpark(connection, [row[0] for row in others[-1].rows])
     _let_sources_go(connection, [a for b, a in moves if a.ended and not b.ended])
     for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
-        _refund(connection, before, after, tiers)  # in an order that is the same for everybody
+        _refund(connection, before, after, tiers)  # in one order for all transactions
 
 
 def _job_row(before: Job, after: Job) -> dict[str, object]:

@@ -211,7 +211,7 @@ CANCEL_LEASE = text("update leases set cancel_requested = :yes where job_id = :j
 
 # -- watching
 # An order that rejoins a job counts, also when it has ended: the next one that looks takes another.
-# A job that was promised to an asynchronous order is watched no more, whoever waits for it besides.
+# A job that was promised to an asynchronous order is watched no more, whatever else waits for it.
 REJOIN = text("""update jobs set
         watched_until = case when watched_until is null then null
             when :watched or finished_at is not null then :until end,

@@ -113,7 +113,7 @@ class _Together:
         except LedgerError as error:
             for future in asked.values():
                 future.set_exception(error)
-                future.exception()  # whoever asked may have left
+                future.exception()  # the caller may have left
             return
         for hashed, future in asked.items():
             future.set_result((owners.get(hashed), revision))

@@ -66,7 +66,7 @@ class Parts:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
     a request will cost. heat: of the lane. limits: what heat does to the tiers. can: what the
     family that draws is able to. polls: of each tenant. refusals: orders of each tenant that were
-    not valid. strangers: requests of each address that nobody vouched for. line: before the
+    not valid. strangers: requests of each address without a valid key. line: before the
     ledger. inputs: pictures that clients send. readiness: of the ledger. refused: whose orders
     were, by their limits, lately. remote_images: those behind URLs."""
 

@@ -1,5 +1,5 @@
 """Pictures of edits that are behind URLs: fetched before their edit's turn comes, so that a slow
-server keeps nobody's picture from being decoded; so many at a time, and few of one tenant."""
+server keeps no picture from being decoded; so many at a time, and few of one tenant."""
 
 from __future__ import annotations
 

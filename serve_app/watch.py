@@ -215,7 +215,7 @@ class JobWatch:
         return sight is None or sight.job.state is not job.state
 
     async def _outlooks(self, jobs: Sequence[Job]) -> dict[str, Outlook]:
-        """Of each of them; none while nobody can say."""
+        """Of each of them; none while it cannot be known."""
         ids = [job.id for job in jobs if not job.ended]
         try:
             found = await self._ledger.outlooks(ids) if ids else {}

@@ -25,7 +25,7 @@ POISON_PROMPTS = (
 
 
 def many_fields(count: int) -> bytes:
-    """A JSON order with that many fields that nobody knows."""
+    """A JSON order with that many unknown fields."""
     return json.dumps({"prompt": "a fox", **{f"f{i}": i for i in range(count)}}).encode()
 
 

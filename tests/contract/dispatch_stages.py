@@ -121,7 +121,7 @@ class BrittleDecoder(PacedDecoder):
 class Replica:
     """One engine. `told`: how often each (seed, pass) was reported. `close_after`: the (seed, pass)
     whose report closes the gate, before another pass can end. `pictures_alive`: final pictures
-    that somebody holds. `silent_seconds`: between two updates, after which it is given up."""
+    that a dispatcher holds. `silent_seconds`: between two updates, after which it is given up."""
 
     def __init__(
         self, slots: int, reservations: int | None = None, family: Decoder | None = None

@@ -248,7 +248,7 @@ def test_equal_requests_that_are_cut_off_together_find_a_job_each(
         ledger.finish_render(job.id, job.fence, 0, picture())
     assert {tick(retry) for _ in range(3)} == jobs
     assert tick(wish(body_hash="aa", idempotency_key="k", retry_count=1)) == keyed
-    clock.now += 601  # nobody came back for these
+    clock.now += 601  # no client came back for these
     latest = tick(wish(body_hash="aa"))
     assert {tick(retry) for _ in range(3)} == {latest}
 

@@ -1,5 +1,5 @@
 """Which job a retry finds, and what its answer promises of that job: whatever the first order was,
-and whoever else uses the same API key."""
+and other users of the same API key."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_retry_is_of_its_own_kind(ledger: SqlLedger, clock: Clock) -> None:
 
 
 def test_an_order_leaves_the_job_that_it_shares(ledger: SqlLedger, clock: Clock) -> None:
-    """A retry may be another user's, whose first try never arrived: nobody can know."""
+    """A retry may be another user's, whose first try never arrived: it cannot be known."""
     job = ledger.submit(wish(body_hash="aa")).job
     clock.now += 10
     assert ledger.submit(RETRY).job.id == job.id

@@ -147,7 +147,7 @@ async def test_the_classifier_screens_in_its_own_process() -> None:
 
 
 def test_stages_import_no_tensor_library() -> None:
-    """Whoever wires the stages imports these files; the models are in the workers alone."""
+    """What wires the stages imports these files; the models are in the workers alone."""
     code = "import deployments.safety, deployments.encoder, sys; print(*sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
