@@ -19,12 +19,15 @@ from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, read_form
 from serve_app.inputs import Upload
 from serve_app.parts import charge_rows, json_response, parts_of, poller_of
+from serve_app.pieces import Pieces, pieces_response, stored
 from serve_app.sources import FILE_ID, no_file
 
 router = APIRouter()
 
 MOST_LISTED = 1000
 LEAST_SECONDS = 3600
+HEAD_BYTES = 64
+"""They say what kind of picture it is."""
 FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"})
 
 
@@ -91,14 +94,18 @@ async def show(request: Request, file_id: str) -> Response:
 @router.get("/v1/files/{file_id}/content")
 async def download(request: Request, file_id: str) -> Response:
     """The picture as it is kept: a PNG, JPEG or WebP."""
-    file = await _own_file(request, file_id)
+    parts, file = parts_of(request), await _own_file(request, file_id)
+    key = file.blobs[0]
     try:
-        data = await asyncio.to_thread(parts_of(request).blobs.get, file.blobs[0])
+        head = await asyncio.to_thread(parts.blobs.read, key, 0, HEAD_BYTES)
+        part = await asyncio.to_thread(stored, parts.blobs, key, base64=False)
     except BlobMissing:
         raise no_file() from None
-    kind = kind_of(data, "file").lower()
+    kind = kind_of(head, "file").lower()
     headers = {"content-disposition": f'attachment; filename="{file.id}.{kind}"'}
-    return Response(data, headers=headers, media_type=f"image/{kind}")
+    pieces = Pieces(parts.blobs, [part])
+    turn = parts.large.turn(file.tenant, pieces.size)
+    return pieces_response(pieces, turn, headers, f"image/{kind}")
 
 
 @router.delete("/v1/files/{file_id}")

@@ -127,12 +127,13 @@ async def test_a_stage_that_is_away_for_all_costs_nothing_and_deadlines_hold(
 ) -> None:
     async with poisoned(tmp_path) as it:
         it.processes[stage].away = True
-        jobs = [it.order(None, f"tenant {i}") for i in range(15)]
+        jobs = [it.order(None, f"tenant {i}") for i in range(30)]
         late = it.order(None, "late", deadline_seconds=5.0)
         it.start(**QUICK | {"waiting": 3, "patience_seconds": 0.05})
         it.clock.now += 6.0
         await it.ended(late, JobState.EXPIRED)
-        assert it.dispatchers[0].dispatcher.held_jobs <= 8
+        held = it.dispatchers[0].dispatcher.held_jobs
+        assert held < 20, "those that wait, and what was in slots or ready when they were full"
         it.processes[stage].away = False
         for job in jobs:
             ended = await it.ended(job)
