@@ -144,6 +144,11 @@ class Replica:
         self._streams: dict[str, asyncio.Queue[RenderUpdate | None]] = {}
         self.engine.start()
 
+    @property
+    def streams(self) -> int:
+        """Renders whose updates a dispatcher takes; the engine has been told of the others."""
+        return len(self._streams)
+
     def lose(self, how: BaseException | None = None) -> None:
         """The process is gone: every stream breaks, nothing starts here any more."""
         self.lost = how or StageUnavailable("the replica is gone")
