@@ -40,8 +40,8 @@ from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
 from serve_app.parts import Parts, error_response, json_response, parts_of, stay_open
-from serve_app.pictures import finished, picture_part, preview_part, urls, without
-from serve_app.pieces import HOLE, Part, Pieces, filled, pieces_response
+from serve_app.pictures import finished, paced, picture_part, preview_part, urls, without
+from serve_app.pieces import HOLE, Part, filled, pieces_response
 from serve_app.sse import Event, EventStream, frame
 
 CLIENT_CLOSED = 499
@@ -158,7 +158,7 @@ async def _answer(
     if not pictures and (problem := job_problem(job)) is not None:
         return error_response(problem, headers)
     body = to_json(answer_wire.images_response(job, pictures, parts.can.cells))
-    pieces = Pieces(parts.blobs, filled(body, [found[index] for index in sorted(found)]))
+    pieces = paced(parts, job, filled(body, [found[index] for index in sorted(found)]))
     turn = parts.large.turn(job.request.tenant, pieces.size)
     return pieces_response(pieces, turn, headers, "application/json")
 
@@ -227,7 +227,7 @@ async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[Event]
         async for job in states:
             async with aclosing(progress.news(job)) as news:
                 async for event, pictures in news:
-                    pieces = Pieces(parts.blobs, filled(frame(event, event["type"]), pictures))
+                    pieces = paced(parts, job, filled(frame(event, event["type"]), pictures))
                     async with parts.large.turn(job.request.tenant, pieces.size):
                         yield pieces
     job = without(job, progress.missing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from jobs.job import Job, Render, RenderState
 from serve_app.errors import BadSignature
 from serve_app.links import root_url
 from serve_app.parts import Parts, parts_of
-from serve_app.pieces import Part, stored
+from serve_app.pieces import Pace, Part, Pieces, stored
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
@@ -88,3 +88,13 @@ def is_signed(request: Request, job_id: str, index: int) -> bool:
 
 def _message(job_id: str, index: int, expires: int) -> str:
     return f"{job_id}/{index}/{expires}"
+
+
+def pace_of(parts: Parts, tenant: str) -> Pace:
+    """How fast pictures are written to that tenant."""
+    return parts.large.pace(tenant, parts.config.limits.answer_bytes_per_second)
+
+
+def paced(parts: Parts, job: Job, content: Sequence[Part]) -> Pieces:
+    """An answer, or an event of one, of that job."""
+    return Pieces(parts.blobs, content, pace_of(parts, job.request.tenant))

@@ -67,12 +67,30 @@ def filled(text: bytes, parts: Sequence[Part]) -> list[Part]:
     return whole
 
 
-class Pieces:
-    """An answer, or an event of one. `size`: in bytes, known beforehand."""
+class Pace:
+    """How fast the pictures of one tenant are written, over all of its answers: what it asks for
+    at once takes longer, and the gateway's time stays there for others. For one event loop."""
 
-    def __init__(self, blobs: BlobStore, parts: Sequence[Part]) -> None:
+    def __init__(self, bytes_per_second: float) -> None:
+        self.bytes_per_second = bytes_per_second
+        self._due_at = float("-inf")
+
+    async def keep(self, size_bytes: int) -> None:
+        """Before so much more is written; the first LARGE_BYTES do not wait."""
+        now = asyncio.get_running_loop().time()
+        burst_seconds = LARGE_BYTES / self.bytes_per_second
+        due_at = max(self._due_at, now - burst_seconds) + size_bytes / self.bytes_per_second
+        self._due_at = due_at
+        await asyncio.sleep(max(0.0, due_at - now))
+
+
+class Pieces:
+    """An answer, or an event of one, at its tenant's pace. `size`: in bytes, known beforehand."""
+
+    def __init__(self, blobs: BlobStore, parts: Sequence[Part], pace: Pace) -> None:
         self._blobs = blobs
         self._parts = parts
+        self._pace = pace
         self.size = sum(part.size if isinstance(part, Stored) else len(part) for part in parts)
 
     @property
@@ -88,7 +106,9 @@ class Pieces:
         for part in self._parts:
             if isinstance(part, Stored):
                 for offset in range(0, part.blob_bytes, READ_BYTES):
-                    yield await asyncio.to_thread(self._read, part, offset)
+                    data = await asyncio.to_thread(self._read, part, offset)
+                    await self._pace.keep(len(data))
+                    yield data
             elif part:
                 yield part
 
@@ -107,6 +127,13 @@ class LargeAnswers:
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._at_once = at_once
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._paces: WeakValueDictionary[str, Pace] = WeakValueDictionary()
+
+    def pace(self, tenant: str, bytes_per_second: float) -> Pace:
+        """Shared by all answers to the tenant that are being written."""
+        pace = self._paces.setdefault(tenant, Pace(bytes_per_second))
+        pace.bytes_per_second = bytes_per_second
+        return pace
 
     @asynccontextmanager
     async def turn(self, tenant: str, size_bytes: int) -> AsyncGenerator[None]:

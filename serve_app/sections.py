@@ -321,8 +321,9 @@ class LimitsSection(Section):
     arrived. polls_per_second: of one tenant, a list counting as the rows that it reads;
     refused_per_second: invalid orders of one tenant; unauthenticated_per_second: of one address
     without a valid key. All for each gateway, four seconds' worth at once. watchers: requests of
-    one tenant that wait for a picture, or stream, at one gateway. image_bytes: of one picture that
-    is sent. files and files_bytes: that a tenant keeps at once.
+    one tenant that wait for a picture, or stream, at one gateway. answer_bytes_per_second: of the
+    pictures that one gateway writes to one tenant, after the first 8 MiB. image_bytes: of one
+    picture that is sent. files and files_bytes: that a tenant keeps at once.
     """
 
     prompt_characters: Annotated[int, Field(ge=1, le=32_000)] = 32_000
@@ -337,6 +338,7 @@ class LimitsSection(Section):
     polls_per_second: Seconds = 50.0
     refused_per_second: Seconds = 10.0
     watchers: Count = 1_000
+    answer_bytes_per_second: Count = 16 * 2**20
     unauthenticated_per_second: Seconds = 10.0
     remote_images: RemoteImagesSection = RemoteImagesSection()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -28,6 +29,9 @@ RETRY_SECONDS = 0.5
 ANSWERS_SECONDS = 0.25
 PAUSE_PER_QUERY = 2.0
 """After each query the loop rests this many times as long: watching costs a third of one thread."""
+MOST_TOLD = 25
+"""Watchers of one tenant that are woken at a time: a thousand of one job write no thousand answers
+in one turn of the event loop."""
 PAUSE_PER_WATCHER_SECONDS = 0.002
 OUTLOOK_SECONDS = 1.0
 """How often place and ETA of the jobs are looked up while they stay in their states."""
@@ -60,11 +64,13 @@ class _Watcher:
         """As it is known here."""
         return self.sight.job
 
-    def tell(self, sight: Sight) -> None:
-        """Wakes the watcher only for what is news to it."""
+    def tell(self, sight: Sight) -> bool:
+        """Wakes the watcher only for what is news to it; says whether it did."""
         before, self.sight = self.sight, sight
-        if sight is not before and sight.is_news(before, ahead=self.ahead):
+        news = sight is not before and sight.is_news(before, ahead=self.ahead)
+        if news:
             self.fresh.set()
+        return news
 
 
 class JobWatch:
@@ -73,7 +79,8 @@ class JobWatch:
     def __init__(self, ledger: AsyncLedger, grace_seconds: float) -> None:
         self._ledger = ledger
         self._grace_seconds = grace_seconds
-        self._watchers: set[_Watcher] = set()
+        self._watchers: dict[_Watcher, None] = {}  # those that were told longest ago first
+        self._behind = False
         self._sights: dict[str, Sight] = {}
         self._looked_ahead_at = float("-inf")
         self._answered: set[str] = set()
@@ -108,7 +115,7 @@ class JobWatch:
         until = None if renew_now else sight.job.watched_until
         renewed_at = self._first_renewal(sight.job, renew_now)
         watcher = _Watcher(sight, renewed_at, until, ahead=ahead)
-        self._watchers.add(watcher)
+        self._watchers[watcher] = None
         if ahead:
             self._sights.setdefault(sight.job.id, sight)
         self._start()
@@ -120,7 +127,7 @@ class JobWatch:
                 sight = watcher.sight
                 yield sight
         finally:
-            self._watchers.discard(watcher)
+            self._watchers.pop(watcher, None)
             self._leave(watcher)
 
     async def ended(self, job: Job) -> Job:
@@ -170,7 +177,8 @@ class JobWatch:
                 await self._write_left()
                 await self._write_answers()
                 await asyncio.sleep(self._pause_seconds(seconds))
-                await self._ledger.changed(seen, POLL_SECONDS)
+                if not self._behind:
+                    await self._ledger.changed(seen, POLL_SECONDS)
             except LedgerError as error:
                 log.warning("the ledger is away, watchers go on waiting: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -189,12 +197,27 @@ class JobWatch:
         ids = {watcher.job.id for watcher in asked}
         jobs = await self._ledger.get_many(sorted(ids)) if ids else []
         await self._see(jobs, {watcher.job.id for watcher in asked if watcher.ahead})
-        for watcher in asked:  # not those who came meanwhile: they may know better
-            if (sight := self._sights.get(watcher.job.id)) is not None:
-                watcher.tell(sight)
+        self._tell(asked)  # not those who came meanwhile: they may know better
         live = {watcher.job.id for watcher in self._watchers}
         self._sights = {job_id: self._sights[job_id] for job_id in live & self._sights.keys()}
         return time.monotonic() - start
+
+    def _tell(self, asked: Sequence[_Watcher]) -> None:
+        """A few of each tenant at a time: they are told the newest state when their turn comes, and
+        a crowd's writing does not hold the loop against others."""
+        told: Counter[str] = Counter()
+        self._behind = False
+        for watcher in asked:
+            sight = self._sights.get(watcher.job.id)
+            if sight is None:
+                continue
+            tenant = watcher.job.request.tenant
+            if told[tenant] >= MOST_TOLD:
+                self._behind = True
+            elif watcher.tell(sight):
+                told[tenant] += 1
+                if watcher in self._watchers:  # behind the others from now on
+                    self._watchers[watcher] = self._watchers.pop(watcher)
 
     async def _see(self, jobs: Sequence[Job], ahead: set[str]) -> None:
         """Make new sights of the jobs that changed, or of which those in `ahead` stand otherwise

@@ -19,6 +19,7 @@ from serve_app.errors import InvalidRequest
 from serve_app.forms import Form, content, is_form, is_large, read_form
 from serve_app.inputs import Upload
 from serve_app.parts import charge_rows, json_response, parts_of, poller_of
+from serve_app.pictures import pace_of
 from serve_app.pieces import Pieces, pieces_response, stored
 from serve_app.sources import FILE_ID, no_file
 
@@ -103,7 +104,7 @@ async def download(request: Request, file_id: str) -> Response:
         raise no_file() from None
     kind = kind_of(head, "file").lower()
     headers = {"content-disposition": f'attachment; filename="{file.id}.{kind}"'}
-    pieces = Pieces(parts.blobs, [part])
+    pieces = Pieces(parts.blobs, [part], pace_of(parts, file.tenant))
     turn = parts.large.turn(file.tenant, pieces.size)
     return pieces_response(pieces, turn, headers, f"image/{kind}")
 

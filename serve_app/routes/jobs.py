@@ -27,8 +27,8 @@ from serve_app.parts import (
     stay_open,
     stranger,
 )
-from serve_app.pictures import MEDIA_TYPES, is_signed, picture_part, preview_part, urls
-from serve_app.pieces import HOLE, Pieces, filled, pieces_response
+from serve_app.pictures import MEDIA_TYPES, is_signed, paced, picture_part, preview_part, urls
+from serve_app.pieces import HOLE, filled, pieces_response
 from serve_app.sight import Sight
 from serve_app.sse import Event, EventStream, frame
 
@@ -113,7 +113,7 @@ async def image(request: Request, job_id: str, index: str) -> Response:
         "cache-control": "private, max-age=31536000, immutable",
         "content-disposition": f'inline; filename="{job.id}-{number}.{job.request.output_format}"',
     }
-    pieces = Pieces(parts.blobs, [part])
+    pieces = paced(parts, job, [part])
     turn = parts.large.turn(job.request.tenant, pieces.size)
     return pieces_response(pieces, turn, headers, MEDIA_TYPES[job.request.output_format])
 
@@ -186,7 +186,7 @@ async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenera
             if part is not None:
                 event = preview_event(job, render.index, pass_no, HOLE)
                 text = frame(event, "preview", _event_id(sent))
-                pieces = Pieces(parts.blobs, filled(text, [part]))
+                pieces = paced(parts, job, filled(text, [part]))
                 async with parts.large.turn(job.request.tenant, pieces.size):
                     yield pieces
 

@@ -4,7 +4,9 @@ waits and only then."""
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +14,7 @@ from jobs.group_commit import AsyncLedger
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outcome, Outlook
 from jobs.request import ImageRequest
+from serve_app import watch as module
 from serve_app.watch import LONGEST_PAUSE_SECONDS, JobWatch
 from tests.contract.ledger_kit import Database
 
@@ -241,3 +244,29 @@ async def test_what_is_left_is_told_after_an_outage(ledger: CountedLedger, watch
     await cancelled(asyncio.create_task(watch.ended(job)))
     await until_told(ledger, job)
     await cancelled(waiting)
+
+
+async def test_a_crowd_of_one_tenant_is_told_a_few_at_a_time(
+    ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them in the end, and another tenant's client does not wait for them."""
+    monkeypatch.setattr(module, "MOST_TOLD", 3)
+    crowd = (await ledger.submit(request(1))).job
+    other = (await ledger.submit(replace(request(2), tenant="other"))).job
+    told: list[tuple[str, int]] = []
+
+    async def wait_for(job: Job) -> None:
+        await watch.ended(job)
+        told.append((job.request.tenant, ledger.looks))
+
+    waiting = [asyncio.create_task(wait_for(job)) for job in (*[crowd] * 10, other)]
+    await asyncio.sleep(0)
+    for job in await ledger.claim("l", "w", 2, 60):
+        await ledger.finish_render(job.id, job.fence, 0, FAILED)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*waiting)
+    looks = Counter(look for tenant, look in told if tenant == "t")
+    assert max(looks.values()) <= 3
+    assert looks.total() == 10
+    (others,) = [look for tenant, look in told if tenant == "other"]
+    assert others <= min(looks) + 1 < max(looks)

@@ -21,6 +21,7 @@ from serve_app.pieces import (
     LARGE_BYTES,
     READ_BYTES,
     LargeAnswers,
+    Pace,
     Pieces,
     filled,
     pieces_response,
@@ -28,6 +29,7 @@ from serve_app.pieces import (
 )
 from serve_app.sse import Event, EventStream, TornEvent, frame
 
+QUICK = Pace(1e15)
 SIZES = (0, 1, INLINE_BYTES, INLINE_BYTES + 1, READ_BYTES, READ_BYTES + 1, 2 * READ_BYTES + 2)
 
 
@@ -36,12 +38,28 @@ def blobs(tmp_path: Path) -> DirectoryBlobs:
     return DirectoryBlobs(tmp_path)
 
 
+async def test_a_tenants_answers_share_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    large = LargeAnswers()
+    pace = large.pace("a", LARGE_BYTES)
+    assert large.pace("a", LARGE_BYTES) is pace
+    await pace.keep(LARGE_BYTES)
+    await large.pace("a", LARGE_BYTES).keep(3 * LARGE_BYTES)
+    await large.pace("b", LARGE_BYTES).keep(LARGE_BYTES)
+    assert slept == pytest.approx([0.0, 3.0, 0.0], abs=0.5)
+
+
 async def test_the_pieces_are_the_whole_and_small(blobs: DirectoryBlobs) -> None:
     pictures = [os.urandom(size) for size in SIZES]
     for number, data in enumerate(pictures):
         blobs.put(f"p/{number}", data, durable=False)
     parts = [stored(blobs, f"p/{number}", base64=True) for number in range(len(SIZES))]
-    pieces = Pieces(blobs, filled(json.dumps([HOLE] * len(SIZES)).encode(), parts))
+    pieces = Pieces(blobs, filled(json.dumps([HOLE] * len(SIZES)).encode(), parts), QUICK)
     chunks = [chunk async for chunk in pieces.chunks()]
     assert max(map(len, chunks)) <= READ_BYTES * 4 // 3
     whole = b"".join(chunks)
@@ -53,7 +71,7 @@ async def test_the_pieces_are_the_whole_and_small(blobs: DirectoryBlobs) -> None
 async def test_a_picture_itself_is_written_as_it_is(blobs: DirectoryBlobs, size: int) -> None:
     data = os.urandom(size)
     blobs.put("a", data, durable=False)
-    pieces = Pieces(blobs, [stored(blobs, "a", base64=False)])
+    pieces = Pieces(blobs, [stored(blobs, "a", base64=False)], QUICK)
     assert b"".join([chunk async for chunk in pieces.chunks()]) == data
     assert pieces.size == size
     assert pieces.text == (data if size <= INLINE_BYTES else None)
@@ -90,7 +108,7 @@ async def never() -> Message:
 
 async def test_a_client_that_goes_is_read_no_more_for(blobs: DirectoryBlobs) -> None:
     blobs.put("a", os.urandom(8 * READ_BYTES), durable=False)
-    pieces = Pieces(blobs, [stored(blobs, "a", base64=False)])
+    pieces = Pieces(blobs, [stored(blobs, "a", base64=False)], QUICK)
     gone, sent = asyncio.Event(), list[Message]()
 
     async def receive() -> Message:
@@ -111,7 +129,7 @@ async def test_a_client_that_goes_is_read_no_more_for(blobs: DirectoryBlobs) -> 
 
 async def test_a_head_has_the_length_and_no_body(blobs: DirectoryBlobs) -> None:
     blobs.put("a", os.urandom(READ_BYTES), durable=False)
-    pieces = Pieces(blobs, [stored(blobs, "a", base64=False)])
+    pieces = Pieces(blobs, [stored(blobs, "a", base64=False)], QUICK)
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -144,7 +162,7 @@ async def streamed(blobs: DirectoryBlobs) -> list[Message]:
 
     async def events() -> AsyncGenerator[Event]:
         text = frame({"b64_json": HOLE}, "completed")
-        yield Pieces(blobs, filled(text, [stored(blobs, "a", base64=True)]))
+        yield Pieces(blobs, filled(text, [stored(blobs, "a", base64=True)]), QUICK)
 
     sent: list[Message] = []
 
