@@ -30,6 +30,7 @@ from scripts.neighbour.abuses import ABUSES, ASYNC, GENERATIONS, KEYS, SPENT
 from scripts.neighbour.victim import KEYS as VICTIMS
 from scripts.neighbour.victim import Latencies, Victim
 from scripts.overload.wire import Client
+from serve_app.config import environment
 from serve_app.serve_file import load_serve_config
 
 SLOTS, REPLICAS, PASS_MS = 2, 1, 250.0
@@ -150,7 +151,7 @@ def show(calm: Latencies, turns: Sequence[Turn], ratios: dict[str, float]) -> No
 def run(abuses: Sequence[str], calm_seconds: float, seconds: float) -> dict[str, Any]:
     """Start, take turns, stop, judge."""
     with tempfile.TemporaryDirectory(prefix="mp-neighbour-") as name:
-        cluster = LocalCluster(settings(Path(name)), dashboard_port=0)
+        cluster = LocalCluster(settings(Path(name)), environment(), dashboard_port=0)
         try:
             cluster.start()
             victim, calm, turns, unanswered = asyncio.run(

@@ -23,6 +23,8 @@ ASYNC = f"prefer: respond-async\r\n{JSON}"
 LIST_JOBS, LIST_IMAGES, LIST_PROMPT = 100, 10, "a red apple on a table " * 340
 POLLS_PER_SECOND = 45.0
 STREAMS = 4_000
+WAITS_BEHIND = 30
+"""Jobs of ten images each of the same tenant: the one that is watched waits all the while."""
 MOST_REFUSED = 300
 LARGE = {"prompt": "a corner", "size": "3840x2160", "n": "10", "quality": "low"}
 LARGE_SOURCE = (1920, 1080)
@@ -139,7 +141,10 @@ async def _lists(attack: Attack, seconds: float) -> None:
 async def _open_streams(attack: Attack) -> None:
     """As many streams on one waiting job as the service admits; gives up once it refuses."""
     refused = 0
-    job = json.loads((await attack.order("a job that waits")).body)["id"]
+    for _ in range(WAITS_BEHIND):
+        await attack.order("a job before it", n=LIST_IMAGES)
+    await attack.order("a job that waits")
+    job = attack.orders[-1]
     begin = time.perf_counter()
     for number in range(STREAMS):
         await asyncio.sleep(begin + number / POLLS_PER_SECOND - time.perf_counter())
@@ -151,8 +156,8 @@ async def _open_streams(attack: Attack) -> None:
 
 async def _hold_streams(attack: Attack, seconds: float) -> None:
     """Held open, and more asked for all the while."""
-    job = json.loads((await attack.order("a job that waits")).body)["id"]
-    await at_rate(20, seconds, lambda i: open_stream(attack, f"/v1/jobs/{job}/events"))
+    path = f"/v1/jobs/{attack.orders[-1]}/events"
+    await at_rate(20, seconds, lambda i: open_stream(attack, path))
 
 
 async def open_stream(attack: Attack, path: str) -> int:
