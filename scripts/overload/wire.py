@@ -137,11 +137,11 @@ class _Connection(asyncio.Protocol):
             self._length = -1 if at < 0 else int(head[at + 17 :].split(b"\r\n", 1)[0])
         if not self._body_from:
             return
-        body = self._received[self._body_from :]
-        whole = len(body) >= self._length if self._length >= 0 else body.endswith(b"0\r\n\r\n")
-        if whole:
+        come = len(self._received) - self._body_from
+        # Not before it is whole is it looked at: a large answer comes in thousands of pieces.
+        if come >= self._length if self._length >= 0 else self._received.endswith(b"0\r\n\r\n"):
             head = bytes(self._received[: self._body_from])
-            self._end(Reply(int(head[9:12]), head, bytes(body)))
+            self._end(Reply(int(head[9:12]), head, bytes(self._received[self._body_from :])))
 
     def _end(self, reply: Reply) -> None:
         answer, self._answer = self._answer, None
