@@ -39,7 +39,7 @@ from serve_app.job_problems import job_problem, render_problem
 from serve_app.job_wire import job_body
 from serve_app.limits import ratelimit_headers, temporary_headers
 from serve_app.links import root_path
-from serve_app.parts import Parts, error_response, json_response, parts_of, stay_open
+from serve_app.parts import Parts, error_response, json_response, keepalive_of, parts_of, stay_open
 from serve_app.pictures import finished, paced, picture_part, preview_part, urls, without
 from serve_app.pieces import HOLE, Part, filled, pieces_response
 from serve_app.sse import Event, EventStream, frame
@@ -83,7 +83,7 @@ async def answer(request: Request, order: wire.Order, submission: Submission) ->
         return _accepted(parts, request, submission.job, headers)
     if order.stream:
         events = _events(parts, submission)
-        return EventStream(events, parts.config.gateway.keepalive_seconds, headers)
+        return EventStream(events, keepalive_of(parts, order.request.tenant), headers)
     job = await _wait(parts, request, submission)
     if job is None:
         return Response(status_code=CLIENT_CLOSED)

@@ -14,6 +14,10 @@ PER_GATEWAY = 20_000
 KEPT_FREE = 2_000
 """Of them for requests that are answered at once."""
 
+FEW_OPEN = 50
+MOST_PATIENT = 10.0
+"""Times as silent, at most, is a stream of a tenant that has many."""
+
 ENDING = "meltproof.ending"
 """Where a request's scope has what is to be done once its answer has been sent."""
 
@@ -39,6 +43,12 @@ class OpenRequests:
                 "job now and then."
             )
         self._open[tenant] += 1
+
+    def keepalive_seconds(self, tenant: str, shortest: float) -> float:
+        """How long a stream of the tenant that opens now may be silent: longer the more it has
+        open, since a thousand of them that say nothing would keep a gateway busy otherwise."""
+        factor = min(MOST_PATIENT, self._open[tenant] / FEW_OPEN)
+        return shortest * max(1.0, factor)
 
     def leave(self, tenant: str) -> None:
         """One of them has been answered, or its client has gone."""

@@ -191,6 +191,12 @@ def _take(buckets: Buckets, who: str, whose: str, per_second: float) -> None:
         raise too_many(whose, per_second, wait)
 
 
+def keepalive_of(parts: Parts, tenant: str) -> float:
+    """Seconds that an event stream of the tenant is silent at most."""
+    shortest = parts.config.gateway.keepalive_seconds
+    return parts.open_requests.keepalive_seconds(tenant, shortest)
+
+
 def fresh_seed() -> int:
     """A seed for a request that names none."""
     return secrets.randbits(SEED_BITS)

@@ -337,7 +337,7 @@ class LimitsSection(Section):
     body_seconds: Seconds = 30.0
     polls_per_second: Seconds = 50.0
     refused_per_second: Seconds = 10.0
-    watchers: Count = 1_000
+    watchers: Count = 500
     answer_bytes_per_second: Count = 16 * 2**20
     unauthenticated_per_second: Seconds = 10.0
     remote_images: RemoteImagesSection = RemoteImagesSection()

@@ -29,7 +29,7 @@ RETRY_SECONDS = 0.5
 ANSWERS_SECONDS = 0.25
 PAUSE_PER_QUERY = 2.0
 """After each query the loop rests this many times as long: watching costs a third of one thread."""
-MOST_TOLD = 25
+MOST_TOLD = 12
 """Watchers of one tenant that are woken at a time: a thousand of one job write no thousand answers
 in one turn of the event loop."""
 PAUSE_PER_WATCHER_SECONDS = 0.002

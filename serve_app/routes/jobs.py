@@ -22,6 +22,7 @@ from serve_app.parts import (
     Parts,
     charge_rows,
     json_response,
+    keepalive_of,
     parts_of,
     poller_of,
     stay_open,
@@ -83,7 +84,7 @@ async def events(request: Request, job_id: str) -> Response:
     parts = parts_of(request)
     sent = _parse_event_id(request.headers.get("last-event-id", ""))
     stream = _events(parts, request, job, sent)
-    return EventStream(stream, parts.config.gateway.keepalive_seconds)
+    return EventStream(stream, keepalive_of(parts, job.request.tenant))
 
 
 @router.api_route("/v1/jobs/{job_id}/images/{index}", methods=["GET", "HEAD"])

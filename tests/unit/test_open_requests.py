@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serve_app.errors import TooManyOpen
-from serve_app.open_requests import OpenRequests, ending
+from serve_app.open_requests import FEW_OPEN, OpenRequests, ending
 
 
 def enter(requests: OpenRequests, tenant: str, most: int, times: int) -> int:
@@ -55,3 +55,15 @@ def test_a_place_is_given_back_however_the_request_ends() -> None:
     with pytest.raises(RuntimeError, match="lost"):
         lose()
     assert len(requests) == 0
+
+
+def test_a_tenant_with_many_streams_hears_of_them_less_often() -> None:
+    requests = OpenRequests()
+    assert requests.keepalive_seconds("a", 3.0) == 3.0
+    for _ in range(FEW_OPEN * 4):
+        requests.enter("a", 10_000)
+    assert requests.keepalive_seconds("a", 3.0) == 12.0
+    assert requests.keepalive_seconds("b", 3.0) == 3.0
+    for _ in range(FEW_OPEN * 100):
+        requests.enter("a", 10_000)
+    assert requests.keepalive_seconds("a", 3.0) == 30.0
