@@ -121,12 +121,12 @@ class GatewaySection(Section):
     """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
     watch_grace_seconds: how long a synchronous job lives once its client has left; five times that
     while nothing is heard of its gateway. keepalive_seconds: how long an event stream is silent at
-    most, ten times that of a tenant with hundreds; below the read timeouts of proxies. url_seconds: how long a signed picture
-    URL opens. public_url: where clients reach this lane, when a load balancer maps that to the
-    route prefix; links in answers begin with it. trusted_proxies: addresses or
-    networks whose X-Forwarded-For is believed. hosts: names that requests may be for
-    (their Host without a port); null serves every name. cors_origins: pages whose scripts may ask,
-    each such as https://app.example.com."""
+    most, ten times that of a tenant with hundreds; below the read timeouts of proxies.
+    url_seconds: how long a signed picture URL opens. public_url: where clients reach this lane,
+    when a load balancer maps that to the route prefix; links in answers begin with it.
+    trusted_proxies: addresses or networks whose X-Forwarded-For is believed. hosts: names that
+    requests may be for (their Host without a port); null serves every name. cors_origins: pages
+    whose scripts may ask, each such as https://app.example.com."""
 
     replicas: Count = 1
     num_cpus: Share = 0.1
