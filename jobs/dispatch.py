@@ -173,7 +173,7 @@ class Dispatcher:
         self._room.set()
 
     async def _prepare(self, hold: Hold) -> None:
-        """Encode and screen what was asked, then put every image on the shelf. A call at fault is
+        """Encode and screen what was asked, then make every image ready. A call at fault is
         an attempt: the job goes back with it."""
         try:
             prepared = await self._prepared(hold)

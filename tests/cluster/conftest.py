@@ -161,7 +161,7 @@ def own_application(cluster: Running) -> dict[str, Any]:
 
 def unfriendly(folder: Path) -> dict[str, str]:
     """What users have around them: the token that any `ray.init()` leaves in the home, proxies that
-    nobody answers at, another cluster's address, a folder too deep for unix sockets."""
+    do not answer, another cluster's address, a folder too deep for unix sockets."""
     home, deep = folder / "home", folder / ("deep" * 20)
     (home / ".ray").mkdir(parents=True)
     deep.mkdir()
