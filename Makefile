@@ -12,7 +12,7 @@ STAMP := $(VENV)/.meltproof-ready
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
-CODE := serve_app deployments autoscaling engine jobs scripts examples tests
+CODE := serve_app deployments dispatch autoscaling engine jobs scripts examples tests
 
 export PROMPT
 

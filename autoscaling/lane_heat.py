@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from autoscaling.heat import Heat, HeatMeter
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import LedgerUnavailable
 
 FRESH_SECONDS = 1.0

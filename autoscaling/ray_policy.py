@@ -24,9 +24,9 @@ from autoscaling.heat import load_snapshot
 from autoscaling.latest import Latest
 from autoscaling.policies import PolicyNumbers, build_policy
 from autoscaling.policy import Decision, LoadSnapshot, Policy
-from jobs.fair_queue import FairQueue
 from jobs.ledger import Depth
-from jobs.sql_ledger import SqlLedger
+from jobs.policy.fair_queue import FairQueue
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 log = logging.getLogger("ray.serve")

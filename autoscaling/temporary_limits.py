@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from autoscaling.heat import drain_seconds
 from autoscaling.limits import Mark, eases_in_seconds, next_level, tightened
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import LedgerUnavailable
 from jobs.limit_levels import LimitLevel
 from jobs.tiers import Tier

@@ -1,4 +1,4 @@
-"""A dispatcher replica: hosts `jobs.dispatch` on the replica's event loop, and nothing more."""
+"""A dispatcher replica: hosts `dispatch.dispatcher` on the replica's event loop, no more."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from deployments import loopback
 from deployments.heat_gauges import HeatGauges
 from deployments.nodes import alive_nodes
 from deployments.ports import RemoteClassifier, RemoteEncoder
-from deployments.press import InProcesses, LocalPress
 from deployments.slots import DecoderSlots
+from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.postprocess import InProcesses, LocalPress
 from engine.capabilities import capabilities
-from jobs.blobs import DirectoryBlobs
-from jobs.collector import Collector
-from jobs.database import check_place
-from jobs.dispatch import Dispatcher, DispatchSettings, Stages
-from jobs.group_commit import AsyncLedger
+from jobs.blobs.collector import Collector
+from jobs.blobs.marker import check_store
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import check_place
 from jobs.retention import Retention
-from jobs.sql_ledger import SqlLedger
-from jobs.store_marker import check_store
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 loopback.install()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ray import serve
 
 from deployments import loopback
-from deployments.worker import StageWorker
+from dispatch.ports import CallFailed
+from dispatch.stage_worker import StageWorker
 from engine.render import Conditioning
-from jobs.ports import CallFailed
 
 loopback.install()
 

@@ -1,4 +1,4 @@
-"""Deployment handles as the protocols that `jobs.dispatch` expects. Translation only."""
+"""Deployment handles as the protocols that `dispatch.dispatcher` expects. Translation only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.slots import AWAY, stage_unavailable
+from dispatch.ports import CallLost, Screening
 from engine.verdict import Verdict
-from jobs.ports import CallLost, Screening
 
 
 class RemoteEncoder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deployments import loopback
-from deployments.worker import StageWorker
+from dispatch.stage_worker import StageWorker
 from engine.render import Conditioning, Pixels
 from engine.verdict import Verdict
 

@@ -18,8 +18,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, ReplicaSelection
 
+from dispatch.ports import CallFailed, RenderOrder, Slot, StageUnavailable
 from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
-from jobs.ports import CallFailed, RenderOrder, Slot, StageUnavailable
 
 log = logging.getLogger("ray.serve")
 
@@ -33,7 +33,7 @@ END_SECONDS = 5.0
 
 def stage_unavailable(error: Exception, what: str) -> Exception:
     """StageUnavailable, unless the replica is well and its code raised: waiting would not help.
-    What a replica raises in the words of jobs.ports comes as that, without Ray's wrapping."""
+    What a replica raises in the words of dispatch.ports comes as that, without Ray's wrapping."""
     cause: object = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, CallFailed | StageUnavailable):
         return type(cause)(str(cause))

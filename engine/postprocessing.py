@@ -1,5 +1,6 @@
 """What is done to pixels before and after the decoders: sources read, edits blended, files made.
-Pure functions of what they are given; deployments/press.py runs them where they can be killed."""
+Pure functions of what they are given; dispatch/postprocess.py runs them in a process that can be
+killed."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class Standing:
 
 
 class Keys(Protocol):
-    """What a gateway asks the accounts. See jobs.accounts.Accounts."""
+    """What a gateway asks the accounts. See jobs.sql.accounts.Accounts."""
 
     def owner(self, hashed: str) -> tuple[Tenant | None, int]:
         """Whose key that is, and the revision that says so."""

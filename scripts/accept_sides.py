@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from jobs.blobs import DirectoryBlobs
-from jobs.database import open_database
-from jobs.group_commit import AsyncLedger
-from jobs.sql_ledger import SqlLedger
-from serve_app.config import parse_cluster_config
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import open_database
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.config.cluster import parse_cluster_config
 from serve_app.gateway import create_app
 
 CONFIG = {

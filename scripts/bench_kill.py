@@ -26,13 +26,13 @@ from typing import Any
 
 import httpx
 
-from deployments.local import LocalCluster, descendants
 from jobs.job import SETTLED, JobState
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench.sides import KEY, args_of, own_config
 from scripts.bench.workload import body
-from serve_app.config import environment
-from serve_app.serve_file import load_serve_config
+from serve_app.config.cluster import environment
+from serve_app.config.serve_file import load_serve_config
+from serve_app.operate.local_cluster import LocalCluster, descendants
 
 REPLICAS = 2
 WAIT_SECONDS = 300.0

@@ -22,11 +22,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from deployments.local import alive, descendants
 from scripts.sheet import contact_sheet, strip
-from serve_app.commands.api import Body, Service, ServiceError, Unreachable
-from serve_app.commands.generate import describe
-from serve_app.serve_file import load_serve_config
+from serve_app.config.serve_file import load_serve_config
+from serve_app.operate.commands.api import Body, Service, ServiceError, Unreachable
+from serve_app.operate.commands.generate import describe
+from serve_app.operate.local_cluster import alive, descendants
 
 CONFIG = Path("configs/laptop.yaml")
 OUT = Path("out")

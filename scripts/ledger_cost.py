@@ -19,14 +19,14 @@ from tempfile import TemporaryDirectory
 import psutil
 import psycopg
 
-from jobs.blobs import DirectoryBlobs
-from jobs.collector import Collector
-from jobs.group_commit import AsyncLedger
+from jobs.blobs.collector import Collector
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, Outcome, RenderBeat
+from jobs.policy.settling import Finish
 from jobs.retention import Retention
-from jobs.settling import Finish
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger.backlog import LANE, wish
 from scripts.postgres import LocalPostgres
 

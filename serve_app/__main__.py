@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Dispatch to serve_app.commands.<name>; the exit code."""
+    """Dispatch to serve_app.operate.commands.<name>; the exit code."""
     _make_streams_safe()
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"argument {number} is not text in UTF-8")
     chosen = parser.parse_args(given[:1]).command
     try:
-        code = int(import_module(f"serve_app.commands.{chosen}").main(given[1:]))
+        code = int(import_module(f"serve_app.operate.commands.{chosen}").main(given[1:]))
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

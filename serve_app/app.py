@@ -18,18 +18,18 @@ from deployments.dispatcher import DispatcherOptions, DispatcherReplica
 from deployments.encoder import EncoderReplica
 from deployments.nodes import alive_nodes
 from deployments.safety import SafetyReplica
-from jobs.blobs import DirectoryBlobs
-from jobs.database import check_place
-from jobs.dispatch import DispatchSettings
-from jobs.group_commit import AsyncLedger
+from dispatch.dispatcher import DispatchSettings
+from jobs.blobs.marker import check_store
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import check_place
 from jobs.retention import Retention
-from jobs.sql_ledger import SqlLedger
-from jobs.store_marker import check_store
-from serve_app.config import ClusterConfig, with_live
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.admission.open_requests import PER_GATEWAY
+from serve_app.config.cluster import ClusterConfig, with_live
+from serve_app.config.ledger_check import check_ledger
+from serve_app.config.sections import HEADROOM
 from serve_app.gateway import adopt, create_app
-from serve_app.ledger_check import check_ledger
-from serve_app.open_requests import PER_GATEWAY
-from serve_app.sections import HEADROOM
 
 HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}
 

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve_app.errors import ApiError, InvalidRequest, WrongHost
-from serve_app.parts import error_response
-from serve_app.sections import GatewaySection
+from serve_app.config.sections import GatewaySection
+from serve_app.orders.app_state import error_response
+from serve_app.wire.errors import ApiError, InvalidRequest, WrongHost
 
 HEALTH_PATHS = ("/healthz", "/readyz")
 """Probes ask by address; these tell nothing and take no key."""

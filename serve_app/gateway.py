@@ -20,23 +20,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from autoscaling.lane_heat import LaneHeat
 from autoscaling.temporary_limits import TemporaryLimits
 from engine.capabilities import Capabilities, capabilities
-from jobs.blobs import BlobStore
-from jobs.group_commit import AsyncLedger
+from jobs.blobs.store import BlobStore
+from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import LedgerError
-from serve_app.auth import Keyring, UrlSigner
-from serve_app.config import ClusterConfig
-from serve_app.config_errors import ConfigError
+from serve_app.access.auth import Keyring, UrlSigner
+from serve_app.admission.open_requests import ending
+from serve_app.admission.prices import Prices
+from serve_app.admission.readiness import Readiness
+from serve_app.config.cluster import ClusterConfig
+from serve_app.config.errors import ConfigError
+from serve_app.delivery.slow_clients import CutOff, Outbox
+from serve_app.delivery.watch import JobWatch
 from serve_app.edge import OwnHosts, let_pages_ask
-from serve_app.errors import ApiError, from_domain, from_status
-from serve_app.inputs import Inputs
-from serve_app.links import root_path
-from serve_app.open_requests import ending
-from serve_app.outbox import CutOff, Outbox
-from serve_app.parts import Parts, charge_refusal, error_response
-from serve_app.prices import Prices
-from serve_app.readiness import Readiness
+from serve_app.orders.app_state import Parts, charge_refusal, error_response
+from serve_app.orders.links import root_path
 from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
-from serve_app.watch import JobWatch
+from serve_app.uploads.inputs import Inputs
+from serve_app.wire.errors import ApiError, from_domain, from_status
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.connections import use_for_every_server
-from serve_app.outbox import CutOff
+from serve_app.access.connections import use_for_every_server
+from serve_app.delivery.slow_clients import CutOff
 
 TRIES = 2
 """Not more: a request that kills whoever reads it must not go round."""

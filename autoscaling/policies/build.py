@@ -7,7 +7,7 @@ from autoscaling.policies.numbers import PolicyNumbers
 from autoscaling.policies.ongoing import OngoingRequests
 from autoscaling.policies.wrappers import Bounded, Panicking, Stabilised, Stepped
 from autoscaling.policy import Decision, LoadSnapshot, Policy
-from jobs.fair_queue import FairQueue
+from jobs.policy.fair_queue import FairQueue
 
 
 def build_policy(numbers: PolicyNumbers, fair_queue: FairQueue | None = None) -> Policy:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 from autoscaling.policies.forecast import Forecast
 from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, TierLoad
-from jobs.fair_queue import FairQueue
+from jobs.policy.fair_queue import FairQueue
 
 LEAST_LEFT = 0.65
 """Of a wait target is always left: one job that is late already, or came back to the queue, is no

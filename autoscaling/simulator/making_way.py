@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autoscaling.simulator.work import Job
-from jobs.fair_queue import FairQueue
-from jobs.giving_way import SPARED_FROM, Holding, Wanting, give_way
+from jobs.policy.fair_queue import FairQueue
+from jobs.policy.preemption import SPARED_FROM, Holding, Wanting, give_way
 
 
 def who_leaves(fair_queue: FairQueue, wanting: Iterable[Job], held: Iterable[Job]) -> list[Job]:

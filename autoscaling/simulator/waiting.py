@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from autoscaling.policy import TierLoad
 from autoscaling.simulator.shares import Shares
 from autoscaling.simulator.work import Job
-from jobs.fair_queue import FairQueue, Head, Served, aged, stamp
+from jobs.policy.fair_queue import FairQueue, Head, Served, aged, stamp
 from jobs.tiers import DEFAULT_TIER, Tier
 
 DAY_SECONDS = 86_400.0

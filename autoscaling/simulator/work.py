@@ -9,7 +9,7 @@ from random import Random
 
 from autoscaling.limits import Mark
 from engine.cost import PassCost
-from jobs.fair_queue import LEAST_SHARE
+from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.tiers import Tier
 
 BATCH_KEY = "simulated"

@@ -29,14 +29,14 @@ from typing import Any
 
 from autoscaling.simulator.simulation import simulate
 from autoscaling.simulator.work import Arrival, ColdStart
-from deployments.local import LocalCluster, free_port
 from jobs.job import Job, JobState
 from scripts.autoscaling.lane import Decoders, LiveLane
 from scripts.autoscaling.shapes import SHAPES, Shape
 from scripts.load import percentile
-from serve_app.config import environment
-from serve_app.serve_file import load_serve_config, parse_serve_config
-from serve_app.simulated import Assumptions, simulated
+from serve_app.config.cluster import environment
+from serve_app.config.serve_file import load_serve_config, parse_serve_config
+from serve_app.operate.local_cluster import LocalCluster, free_port
+from serve_app.operate.simulated import Assumptions, simulated
 
 CONFIG = Path("configs/paced-autoscaling.yaml")
 DRAWING_SECONDS = 2.4

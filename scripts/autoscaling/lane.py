@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from deployments.serve_api import ServeApi
 from jobs.job import Job
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.operate.serve_api import ServeApi
 
 POLL_SECONDS = 0.1
 

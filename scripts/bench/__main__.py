@@ -36,8 +36,8 @@ from scripts.bench.measure import (
     warm,
 )
 from scripts.bench.recipe import Recipe
-from serve_app.config import parse_cluster_config
-from serve_app.serve_file import load_serve_config
+from serve_app.config.cluster import parse_cluster_config
+from serve_app.config.serve_file import load_serve_config
 
 IDLE_SECONDS = 8.0
 

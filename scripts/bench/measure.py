@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx
 
-from deployments.local import descendants
 from scripts.bench.sides import KEY
 from scripts.bench.workload import body
 from scripts.load import LoadReport, run_closed, run_load
+from serve_app.operate.local_cluster import descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")
 LIMIT_SECONDS = 240.0

@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx
 
-from deployments.local import LocalCluster, descendants, end_leftovers, free_port
 from scripts.bench.recipe import Recipe
-from serve_app.config import environment
+from serve_app.config.cluster import environment
+from serve_app.operate.local_cluster import LocalCluster, descendants, end_leftovers, free_port
 
 KEY = "sk-local"
 START_SECONDS = 120.0

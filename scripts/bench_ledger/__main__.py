@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger import beside_celery, measures
 from scripts.bench_ledger.backlog import Backlog, fill
 from scripts.bench_ledger.databases import DATABASES

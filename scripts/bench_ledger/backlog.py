@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from jobs.db.schema import jobs, renders
 from jobs.request import ImageRequest
-from jobs.schema import jobs, renders
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.postgres import side_door
 
 LANE, TIER, WHALE = "bench", "free", "whale"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger.backlog import LANE, wish
 
 PRODUCERS, WORKERS = 2, 3

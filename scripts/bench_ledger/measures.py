@@ -7,13 +7,13 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.request import Tenant
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.bench_ledger.backlog import LANE, wish
 from scripts.load import percentile
-from serve_app.tokens import mint, verify
+from serve_app.access.tokens import mint, verify
 
 LEASE_SECONDS = 3600.0
 TIERS = {"free": Tier(weight=1.0, images_per_day=1_000_000)}

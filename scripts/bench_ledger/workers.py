@@ -18,11 +18,11 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, Outcome, RenderBeat
-from jobs.settling import Finish
-from jobs.sql_ledger import SqlLedger
+from jobs.policy.settling import Finish
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger.backlog import LANE, wish
 
 PASSES, SLOTS, CALLERS = 4, 8, 16

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from jobs.db.rows import request_from_json
 from jobs.job import SETTLED, TERMINAL
-from jobs.rows import request_from_json
 from scripts.chaos.poison import is_poison
 from scripts.chaos.stages import file_of
 from scripts.chaos.world import POISON, World

@@ -8,8 +8,8 @@ import random
 import time
 from dataclasses import dataclass
 
-from jobs.blobs import DirectoryBlobs
-from jobs.group_commit import AsyncLedger
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import LedgerError, LedgerUnavailable, QuotaExceeded
 from jobs.request import ImageRequest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from jobs.blobs import DirectoryBlobs
-from jobs.collector import Collector
-from jobs.group_commit import AsyncLedger
+from jobs.blobs.collector import Collector
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.retention import Retention
 from scripts.chaos.edits import LIFE_SECONDS
 from scripts.chaos.faults import HOUR

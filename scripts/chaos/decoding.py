@@ -14,11 +14,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from dispatch.ports import RenderOrder, StageUnavailable
 from engine.decoder import Render
 from engine.decoders.paced import PacedDecoder
 from engine.engine import DecoderEngine
 from engine.render import Pixels, RenderSpec, RenderUpdate, UpdateKind
-from jobs.ports import RenderOrder, StageUnavailable
 from scripts.chaos.poison import EXIT_CODE, kind_of, marked, read_prompt
 from scripts.chaos.world import POISON, Log, World
 
@@ -136,8 +136,8 @@ class _Decoding:
 
 
 class SocketDecoders:
-    """See jobs.ports.Decoders: never more renders on a decoder than it has slots, as far as this
-    dispatcher knows; the decoder itself says `full` where others were quicker."""
+    """See dispatch.ports.Decoders: never more renders on a decoder than it has slots, as far as
+    this dispatcher knows; the decoder itself says `full` where others were quicker."""
 
     def __init__(self, paths: Sequence[Path], slots: int) -> None:
         self._free = dict.fromkeys(paths, slots)
@@ -166,7 +166,7 @@ class SocketDecoders:
 
 
 class SocketSlot:
-    """See jobs.ports.Slot. writers: where each render under way is, by its id."""
+    """See dispatch.ports.Slot. writers: where each render under way is, by its id."""
 
     def __init__(self, path: Path, writers: dict[str, asyncio.StreamWriter]) -> None:
         self._path = path

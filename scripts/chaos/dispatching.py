@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from jobs.blobs import DirectoryBlobs
-from jobs.dispatch import Dispatcher, DispatchSettings, Stages
-from jobs.group_commit import AsyncLedger
+from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from scripts.chaos.decoding import SocketDecoders
 from scripts.chaos.stages import Press, Prompts, Verdicts
 from scripts.chaos.world import ATTEMPTS, CALL_SECONDS, LANE, World

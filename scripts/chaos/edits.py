@@ -12,9 +12,9 @@ from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode
 from engine.region import edit_passes, scattered, to_hex
 from engine.render import Pixels, Source
-from jobs.blobs import DirectoryBlobs
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, StoredFile, input_key, new_file_id
-from jobs.group_commit import AsyncLedger
 from jobs.request import ImageRequest, SourceImage
 from scripts.chaos.poison import kind_of, marked
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dispatch.ports import CallFailed, CallLost, StageUnavailable
 from engine.render import Conditioning, Pixels
-from jobs.ports import CallFailed, CallLost, StageUnavailable
 
 STAGES = ("encoder", "prompt", "source", "before", "decoder", "blend", "after", "file")
 """before, after: the screen of the picture that comes in, and of the one that goes out."""

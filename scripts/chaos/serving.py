@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deployments.local import LocalCluster, descendants
-from deployments.serve_api import ClusterFailed
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench.sides import args_of, own_config
 from scripts.chaos import auditor
 from scripts.chaos.collecting import collect
 from scripts.chaos.http_clients import HttpClients
 from scripts.chaos.world import LANE, World
-from serve_app.config import environment
-from serve_app.serve_file import load_serve_config
+from serve_app.config.cluster import environment
+from serve_app.config.serve_file import load_serve_config
+from serve_app.operate.local_cluster import LocalCluster, descendants
+from serve_app.operate.serve_api import ClusterFailed
 
 USERS = 9
 REST_SECONDS = 120.0

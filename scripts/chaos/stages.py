@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from deployments.press import InThreads, LocalPress
+from dispatch.ports import Screening
+from dispatch.postprocess import InThreads, LocalPress
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import blend, encode, resize
 from engine.render import Conditioning, Pixels, RenderSpec, Source
-from jobs.blobs import DirectoryBlobs
-from jobs.ports import Screening
+from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
 from scripts.chaos.edits import brought
 from scripts.chaos.poison import Process, kind_of, mark_of
@@ -55,7 +55,7 @@ def file_of(request: ImageRequest, index: int) -> bytes:
 
 
 class Prompts:
-    """See jobs.ports.Encoder."""
+    """See dispatch.ports.Encoder."""
 
     def __init__(self) -> None:
         self._process = Process()
@@ -67,7 +67,7 @@ class Prompts:
 
 
 class Verdicts:
-    """See jobs.ports.Classifier: prompts with a bomb and one picture of so many are bad."""
+    """See dispatch.ports.Classifier: prompts with a bomb and one picture of so many are bad."""
 
     def __init__(self) -> None:
         self._process = Process()
@@ -85,7 +85,7 @@ class Verdicts:
 
 
 class Press(LocalPress):
-    """See jobs.ports.Press."""
+    """See dispatch.ports.Press."""
 
     def __init__(self, blobs: DirectoryBlobs) -> None:
         super().__init__(blobs, InThreads(2, CELLS))

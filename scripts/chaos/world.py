@@ -18,7 +18,7 @@ from typing import Any
 
 from jobs.ledger import LedgerUnavailable
 from jobs.request import ImageRequest
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 LANE = "chat"

@@ -18,8 +18,8 @@ from typing import Any, Protocol, Self
 import httpx
 import openai
 
-from deployments.proxies import no_proxy
-from serve_app.config import environment
+from serve_app.config.cluster import environment
+from serve_app.operate.http_proxies import no_proxy
 
 NODE = Path(__file__).parent / "node"
 SECONDS = 120.0

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import httpx
 
-from deployments.local import free_port
-from deployments.proxies import no_proxy
 from scripts.conformance.clients import Answer, Client, PythonSdk
 from scripts.conformance.edit_rows import EDIT, hole, keeps_the_right_half
 from scripts.conformance.row import Ask, Check, Does, Row, both, expect, good, honours, pictures
-from serve_app.config import environment
+from serve_app.config.cluster import environment
+from serve_app.operate.http_proxies import no_proxy
+from serve_app.operate.local_cluster import free_port
 
 VERSION = "1.106.2"
 VENV = Path(".cache/litellm")

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deployments.local import LocalCluster, free_port
-from serve_app.config import environment
+from serve_app.config.cluster import environment
+from serve_app.operate.local_cluster import LocalCluster, free_port
 
 KEY = "sk-local"
 TENANTS: dict[str, Any] = {

@@ -15,8 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from jobs.job import Job, JobState
-from jobs.sql_ledger import SqlLedger
-from jobs.submitting import Submit
+from jobs.sql.sql_ledger import SqlLedger
+from jobs.sql.submitting import Submit
 from scripts.fairness.stages import wish
 from scripts.fairness.worker import LaneOrder, LoadOrder, command, open_ledger
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from dispatch.ports import RenderOrder, Screening
 from engine.decoders.paced import PacedDecoder
 from engine.engine import DecoderEngine
 from engine.render import Conditioning, RenderSpec, RenderUpdate, UpdateKind
-from jobs.ports import RenderOrder, Screening
 from jobs.request import ImageRequest
 
 _BOUNDARY_SECONDS = 0.002

@@ -13,9 +13,9 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import count
 
-from jobs.dispatch import Dispatcher, DispatchSettings, Stages
-from jobs.group_commit import AsyncLedger
-from jobs.sql_ledger import SqlLedger
+from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from jobs.client.async_ledger import AsyncLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.fairness.stages import Instant, Slots, wish
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scripts.fuzz.server import FUZZED
-from serve_app.sizes import STEP, parse_size
+from serve_app.config.sizes import STEP, parse_size
 
 ORDERS = {"createImages", "createEdits", "tweakImage"}
 SIDES = st.integers(1, 24).map(lambda steps: STEP * steps)

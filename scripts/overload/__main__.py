@@ -20,16 +20,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deployments.local import LocalCluster
 from jobs.job import TERMINAL
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench.sides import args_of, own_config
 from scripts.chaos import auditor
 from scripts.chaos.world import LANE, World
 from scripts.load import percentile
 from scripts.overload.crowd import KEYS, Crowd
-from serve_app.config import environment
-from serve_app.serve_file import load_serve_config
+from serve_app.config.cluster import environment
+from serve_app.config.serve_file import load_serve_config
+from serve_app.operate.local_cluster import LocalCluster
 
 OVERLOAD = 10
 SLOTS, REPLICAS, PASSES = 4, 2, 8

@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from autoscaling.clairvoyant import clairvoyant, gpu_seconds
 from autoscaling.policies import PolicyNumbers, build_policy
-from autoscaling.rivals import RIVALS, Requests, rival
+from autoscaling.simulator.clairvoyant import clairvoyant, gpu_seconds
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import direction_changes, figures
+from autoscaling.simulator.rivals import RIVALS, Requests, rival
 from autoscaling.simulator.simulation import Outcome, simulate
 from autoscaling.simulator.work import Arrival, ColdStart, Lane
 from engine.cost import PassCost
-from jobs.fair_queue import FairQueue
+from jobs.policy.fair_queue import FairQueue
 from scripts.policies.loads import ONE_TIER, PICTURE_SECONDS, TIERS, launch_day, pulse
 
 MOST = 400

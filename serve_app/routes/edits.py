@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.request import ImageRequest
-from serve_app import edit_wire, wire
-from serve_app.admission import check_order, check_read
-from serve_app.answering import respond
-from serve_app.body_hash import with_hash
-from serve_app.errors import InvalidRequest
-from serve_app.forms import Form, content, is_form, is_large, on_disk, read_form
-from serve_app.parts import Parts, fresh_seed, orderer_of, parts_of
-from serve_app.sources import Given, find_all, in_turn, with_canvas
+from serve_app.orders.admission import check_order, check_read
+from serve_app.orders.answering import respond
+from serve_app.orders.app_state import Parts, fresh_seed, orderer_of, parts_of
+from serve_app.orders.forms import Form, content, is_form, is_large, on_disk, read_form
+from serve_app.orders.sources import Given, find_all, in_turn, with_canvas
+from serve_app.wire import edits, requests
+from serve_app.wire.body_hash import with_hash
+from serve_app.wire.errors import InvalidRequest
 
 router = APIRouter()
 
@@ -32,7 +32,7 @@ class _Edit:
     """pictures: by role, with the names that the client knows them by. known: gives a request the
     hash that is the same for a retry."""
 
-    body: edit_wire.EditBody
+    body: edits.EditBody
     pictures: Mapping[str, Given]
     params: Mapping[str, str]
     known: Callable[[ImageRequest], ImageRequest]
@@ -42,12 +42,12 @@ _Read = Callable[[], Awaitable[_Edit]]
 
 
 @router.post("/v1/images/edits")
-async def edits(request: Request) -> Response:
+async def edit_images(request: Request) -> Response:
     """Accept, then answer as asked."""
     parts = parts_of(request)
     tenant = await orderer_of(request)
-    wishes = wire.parse_wishes(request.headers)
-    asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
+    wishes = requests.parse_wishes(request.headers)
+    asked = requests.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
     await check_order(parts, tenant, wishes)
     receiving = _form if is_form(request) else _json
     async with (
@@ -59,16 +59,16 @@ async def edits(request: Request) -> Response:
 
 
 async def _order(
-    parts: Parts, asked: wire.Asked, read: _Read, fetched: Mapping[str, bytes]
-) -> wire.Order:
+    parts: Parts, asked: requests.Asked, read: _Read, fetched: Mapping[str, bytes]
+) -> requests.Order:
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant, edit = asked.tenant, await read()
-    accepted = edit_wire.edit_request(edit.body, edit.body.prompt, asked)
+    accepted = edits.edit_request(edit.body, edit.body.prompt, asked)
     accepted = await asyncio.to_thread(edit.known, accepted)
     await check_read(parts, tenant, asked.wishes, accepted)
     found = await find_all(parts, tenant.id, edit.pictures, edit.params, fetched)
     accepted = await with_canvas(parts, accepted, edit.body, found, edit.params)
-    return wire.order_of(edit.body, accepted)
+    return requests.order_of(edit.body, accepted)
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
     async with read_form(request, limits, most_files) as form:
 
         async def read() -> _Edit:
-            body = edit_wire.parse_form(form.fields)
+            body = edits.parse_form(form.fields)
             _check_files(form, parts)
             pictures: dict[str, Given] = {role: files[0] for role, files in form.files.items()}
             files = [
@@ -89,7 +89,7 @@ async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
             for given in form.files.values():
                 await given[0].seek(0)
             params = {role: role for role in pictures}
-            body_hash = await asyncio.to_thread(edit_wire.form_hash, form.fields, files)
+            body_hash = await asyncio.to_thread(edits.form_hash, form.fields, files)
             return _Edit(body, pictures, params, partial(replace, body_hash=body_hash))
 
         yield read
@@ -105,7 +105,7 @@ def _check_files(form: Form, parts: Parts) -> None:
     if "image" not in form.files:
         message = "Missing required parameter: 'image'."
         raise InvalidRequest(message, param="image", code="missing_required_parameter")
-    edit_wire.check_images(len(form.files["image"]), "image", parts.can)
+    edits.check_images(len(form.files["image"]), "image", parts.can)
     for name in COMPANIONS:
         if len(form.files.get(name, ())) > 1:
             raise InvalidRequest(f"'{name}' appears twice.", param=name)
@@ -122,8 +122,8 @@ async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
         async def read() -> _Edit:
             await file.seek(0)
             raw = await file.read()
-            body = await asyncio.to_thread(edit_wire.parse_edit, raw, limits.body_bytes)
-            edit_wire.check_images(len(body.images), "images", parts.can)
+            body = await asyncio.to_thread(edits.parse_edit, raw, limits.body_bytes)
+            edits.check_images(len(body.images), "images", parts.can)
             given = {"image": body.images[0], "mask": body.mask, "markup": body.markup}
             named = {role: ref for role, ref in given.items() if ref is not None}
             _check_companions(named)

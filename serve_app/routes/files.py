@@ -11,22 +11,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.intake import kind_of
-from jobs.blobs import BlobMissing
+from jobs.blobs.store import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
-from serve_app.admission import check_upload
-from serve_app.config import ClusterConfig
-from serve_app.errors import InvalidRequest
-from serve_app.forms import Form, content, is_form, is_large, read_form
-from serve_app.inputs import Upload
-from serve_app.parts import charge_rows, json_response, parts_of, poller_of
-from serve_app.pictures import pace_of
-from serve_app.pieces import Pieces, pieces_response, stored
-from serve_app.sources import FILE_ID, no_file
+from serve_app.config.cluster import ClusterConfig
+from serve_app.delivery.pieces import Pieces, pieces_response, stored
+from serve_app.orders.admission import check_upload
+from serve_app.orders.app_state import charge_rows, json_response, parts_of, poller_of
+from serve_app.orders.forms import Form, content, is_form, is_large, read_form
+from serve_app.orders.pictures import pace_of
+from serve_app.orders.sources import FILE_ID, no_file
+from serve_app.uploads.inputs import Upload
+from serve_app.wire.errors import InvalidRequest
+from serve_app.wire.files import LEAST_SECONDS, MOST_LISTED
 
 router = APIRouter()
 
-MOST_LISTED = 1000
-LEAST_SECONDS = 3600
 HEAD_BYTES = 64
 """They say what kind of picture it is."""
 FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"})

@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app import wire
-from serve_app.admission import check_order
-from serve_app.answering import respond
-from serve_app.errors import Retired
-from serve_app.parts import fresh_seed, orderer_of, parts_of, read_body
+from serve_app.orders.admission import check_order
+from serve_app.orders.answering import respond
+from serve_app.orders.app_state import fresh_seed, orderer_of, parts_of, read_body
+from serve_app.wire import requests
+from serve_app.wire.errors import Retired
 
 router = APIRouter()
 
@@ -19,12 +19,12 @@ async def generations(request: Request) -> Response:
     """Accept, then answer as asked."""
     parts = parts_of(request)
     tenant = await orderer_of(request)
-    wishes = wire.parse_wishes(request.headers)
+    wishes = requests.parse_wishes(request.headers)
     if parts.refused.lately(tenant.id):
         await check_order(parts, tenant, wishes)
     async with parts.inputs.arriving(tenant.id, large=False):
         raw = await read_body(request, parts.config.limits)
-    order = wire.parse_generation(raw, wishes, tenant, parts.config, parts.can, fresh_seed())
+    order = requests.parse_generation(raw, wishes, tenant, parts.config, parts.can, fresh_seed())
     return await respond(request, order)
 
 

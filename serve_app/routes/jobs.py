@@ -12,13 +12,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.blobs import BlobMissing
+from jobs.blobs.store import BlobMissing
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outlook
-from serve_app.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
-from serve_app.job_wire import job_body, listed, preview_event
-from serve_app.links import root_url
-from serve_app.parts import (
+from serve_app.delivery.job_view import Sight
+from serve_app.delivery.pieces import HOLE, filled, pieces_response
+from serve_app.delivery.sse import Event, EventStream, frame
+from serve_app.orders.app_state import (
     Parts,
     charge_rows,
     json_response,
@@ -28,10 +28,17 @@ from serve_app.parts import (
     stay_open,
     stranger,
 )
-from serve_app.pictures import MEDIA_TYPES, is_signed, paced, picture_part, preview_part, urls
-from serve_app.pieces import HOLE, filled, pieces_response
-from serve_app.sight import Sight
-from serve_app.sse import Event, EventStream, frame
+from serve_app.orders.links import root_url
+from serve_app.orders.pictures import (
+    MEDIA_TYPES,
+    is_signed,
+    paced,
+    picture_part,
+    preview_part,
+    urls,
+)
+from serve_app.wire.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
+from serve_app.wire.jobs import job_body, listed, preview_event
 
 router = APIRouter()
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app import sizes
-from serve_app.errors import NotFound
-from serve_app.parts import Parts, json_response, parts_of, poller_of
-from serve_app.pictures import MEDIA_TYPES
-from serve_app.wire import MOST_PARTIAL_IMAGES
+from serve_app.config import sizes
+from serve_app.orders.app_state import Parts, json_response, parts_of, poller_of
+from serve_app.orders.pictures import MEDIA_TYPES
+from serve_app.wire.errors import NotFound
+from serve_app.wire.requests import MOST_PARTIAL_IMAGES
 
 router = APIRouter()
 

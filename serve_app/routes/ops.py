@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from serve_app.limits import limits_body, ratelimit_headers, temporary_headers
-from serve_app.links import root_path
-from serve_app.openapi import document
-from serve_app.parts import json_response, parts_of, poller_of
-from serve_app.status_wire import status_body
+from serve_app.orders.app_state import json_response, parts_of, poller_of
+from serve_app.orders.links import root_path
+from serve_app.wire.limits import limits_body, ratelimit_headers, temporary_headers
+from serve_app.wire.openapi import document
+from serve_app.wire.status import status_body
 
 router = APIRouter()
 

@@ -14,13 +14,9 @@ from starlette.responses import Response
 
 from jobs.job import Job, Render
 from jobs.job_ids import parse_image_id
-from serve_app import edit_wire, wire
-from serve_app.admission import check_order, check_read
-from serve_app.answering import respond
-from serve_app.body_hash import with_hash
-from serve_app.forms import is_large, on_disk
-from serve_app.job_wire import image_body, listed
-from serve_app.parts import (
+from serve_app.orders.admission import check_order, check_read
+from serve_app.orders.answering import respond
+from serve_app.orders.app_state import (
     Parts,
     charge_rows,
     fresh_seed,
@@ -29,8 +25,19 @@ from serve_app.parts import (
     parts_of,
     poller_of,
 )
-from serve_app.pictures import finished, url
-from serve_app.sources import drawn, find_all, finished_image, in_turn, own_image, with_canvas
+from serve_app.orders.forms import is_large, on_disk
+from serve_app.orders.pictures import finished, url
+from serve_app.orders.sources import (
+    drawn,
+    find_all,
+    finished_image,
+    in_turn,
+    own_image,
+    with_canvas,
+)
+from serve_app.wire import edits, requests
+from serve_app.wire.body_hash import with_hash
+from serve_app.wire.jobs import image_body, listed
 
 
 class _ImageId(StringConvertor):
@@ -52,9 +59,9 @@ async def tweaks(request: Request, image_id: str) -> Response:
     parts = parts_of(request)
     tenant = await orderer_of(request)
     limits = parts.config.limits
-    wishes = wire.parse_wishes(request.headers)
-    asked = wire.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
-    edit_wire.check_images(1, "id", parts.can)
+    wishes = requests.parse_wishes(request.headers)
+    asked = requests.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
+    edits.check_images(1, "id", parts.can)
     await check_order(parts, tenant, wishes)
     most_bytes = limits.body_bytes + limits.image_bytes * 4 // 3 + 4
     async with (
@@ -68,16 +75,20 @@ async def tweaks(request: Request, image_id: str) -> Response:
 
 
 async def _order(
-    parts: Parts, asked: wire.Asked, image_id: str, file: UploadFile, fetched: Mapping[str, bytes]
-) -> wire.Order:
+    parts: Parts,
+    asked: requests.Asked,
+    image_id: str,
+    file: UploadFile,
+    fetched: Mapping[str, bytes],
+) -> requests.Order:
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant = asked.tenant
     await file.seek(0)
     raw = await file.read()
     job, render = await own_image(parts, tenant.id, image_id)
     most_bytes = parts.config.limits.body_bytes
-    body, prompt = await asyncio.to_thread(edit_wire.parse_tweak, raw, job.request, most_bytes)
-    accepted = edit_wire.edit_request(body, prompt, asked)
+    body, prompt = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
+    accepted = edits.edit_request(body, prompt, asked)
     accepted = await asyncio.to_thread(with_hash, accepted, body, raw, f"tweaks {image_id}")
     await check_read(parts, tenant, asked.wishes, accepted)
     params = {"image": "id", "mask": "mask"}
@@ -85,7 +96,7 @@ async def _order(
     found = await find_all(parts, tenant.id, masks, params, fetched)
     found["image"] = await drawn(parts, job, render, image_id)
     accepted = await with_canvas(parts, accepted, body, found, params)
-    return wire.order_of(body, accepted)
+    return requests.order_of(body, accepted)
 
 
 @router.get("/v1/images/{image_id:image}")

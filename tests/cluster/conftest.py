@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.local import alive, descendants, free_port
-from deployments.serve_api import ClusterFailed, ServeApi
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.operate.local_cluster import alive, descendants, free_port
+from serve_app.operate.serve_api import ClusterFailed, ServeApi
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, PAID_KEY = "sk-local", "sk-paid"

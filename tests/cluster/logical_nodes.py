@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.head_environment import HEAD_ID
+from serve_app.operate.head_environment import HEAD_ID
 
 EMPTY = (
     "cluster_synced_files",

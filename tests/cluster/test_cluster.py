@@ -25,8 +25,8 @@ from openai import AsyncOpenAI, OpenAI
 from PIL import Image
 
 from autoscaling.heat_metrics import OF_LANE
-from deployments.local import descendants
-from serve_app.sections import HEADROOM
+from serve_app.config.sections import HEADROOM
+from serve_app.operate.local_cluster import descendants
 from tests.cluster.conftest import AGES, CANARY, KEY, Running, cancel_all, count_jobs, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local import LocalCluster, free_port
 from jobs.job import JobState
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.autoscaling.lane import LiveLane
-from serve_app.config import environment
-from serve_app.serve_file import load_serve_config
+from serve_app.config.cluster import environment
+from serve_app.config.serve_file import load_serve_config
+from serve_app.operate.local_cluster import LocalCluster, free_port
 from tests.cluster.conftest import MOST_PASSES, ROOT, controller_lines, wait_until
 from tests.cluster.logical_nodes import logical_gpus
 from tests.contract.databases import PostgresServer

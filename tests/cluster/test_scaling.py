@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.local import alive
-from deployments.serve_api import ClusterFailed
 from jobs.job import HELD, JobState
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.autoscaling.lane import LiveLane
+from serve_app.operate.local_cluster import alive
+from serve_app.operate.serve_api import ClusterFailed
 from tests.cluster.conftest import (
     MOST_PASSES,
     Running,

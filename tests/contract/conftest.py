@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.databases import PostgresServer
 from tests.contract.http_stage import Stage
 from tests.contract.ledger_kit import Clock, Database, sqlite

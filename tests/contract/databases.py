@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.postgres import FAST, LocalPostgres, PostgresMissing
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.blobs import DirectoryBlobs
-from jobs.dispatch import Dispatcher, DispatchSettings, Stages
-from jobs.group_commit import AsyncLedger
+from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, JobState
 from jobs.ledger import Asking, LedgerUnavailable, Outcome
 from jobs.request import ImageRequest
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.dispatch_stages import Files, Lane, Prompts, Replica, Verdicts, file_of, until
 from tests.contract.ledger_kit import LEASE_SECONDS, PATIENCE_SECONDS, Clock, wish

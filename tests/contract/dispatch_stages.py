@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from deployments.press import InThreads, LocalPress
+from dispatch.ports import RenderOrder, Screening, StageUnavailable
+from dispatch.postprocess import InThreads, LocalPress
 from engine.decoder import Decoder, Render
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.engine import DecoderEngine
 from engine.picture import encode, resize
 from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
-from jobs.blobs import DirectoryBlobs
-from jobs.ports import RenderOrder, Screening, StageUnavailable
+from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
 from tests.contract.ledger_kit import PATIENCE_SECONDS
 

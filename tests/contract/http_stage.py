@@ -17,15 +17,15 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from jobs.blobs import DirectoryBlobs, image_key, preview_key
-from jobs.database import open_database
-from jobs.flight import preview_passes
-from jobs.group_commit import AsyncLedger
+from dispatch.in_flight import preview_passes
+from jobs.blobs.store import DirectoryBlobs, image_key, preview_key
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import open_database
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, LeaseLost, Outcome, RenderBeat
-from jobs.sql_ledger import SqlLedger
-from serve_app.config import ClusterConfig, parse_cluster_config
-from serve_app.connections import ClientConnection
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.access.connections import ClientConnection
+from serve_app.config.cluster import ClusterConfig, parse_cluster_config
 from serve_app.gateway import create_app
 from tests.contract.ledger_kit import PATIENCE_SECONDS, wait_until
 

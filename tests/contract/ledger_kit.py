@@ -14,7 +14,7 @@ from jobs.files import VISION, StoredFile, input_key, new_file_id
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, Ledger, Outcome, RenderBeat
 from jobs.request import ImageRequest
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 
 LEASE_SECONDS = 6.0
 PATIENCE_SECONDS = 60.0

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from dispatch.ports import RenderOrder, Screening
 from engine.decoder import Render
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
 from engine.region import edit_passes, to_hex
 from engine.render import Pixels, RenderUpdate, Source
-from jobs.blobs import DirectoryBlobs
+from jobs.blobs.store import DirectoryBlobs
 from jobs.files import INPUT, input_key
 from jobs.job import Job
-from jobs.ports import RenderOrder, Screening
 from jobs.request import ImageRequest, SourceImage
 from scripts.chaos.poison import Process, kind_of
 from tests.contract.dispatch_kit import World

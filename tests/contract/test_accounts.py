@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.accounts import UnknownKey, key_hash
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.job import JobState
 from jobs.ledger import LedgerError, LedgerUnavailable, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.quota_days import QuotaDays
 from jobs.request import Tenant
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.accounts import UnknownKey, key_hash
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, Tier
 from tests.contract.ledger_kit import Clock, Database, claim_one, refusal, wish
 from tests.contract.test_ledger_processes import python
@@ -163,7 +163,7 @@ def test_what_waits_is_counted_up_to_a_bound(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tenant may ask often: that shall not cost more the more of its jobs wait."""
-    monkeypatch.setattr("jobs.sql_ledger._COUNTED", 2)
+    monkeypatch.setattr("jobs.sql.sql_ledger._COUNTED", 2)
     ledger = database.open(tiers={"free": Tier(queued_jobs=3)})
     for tier in ("free", "paid"):
         for _ in range(3):
@@ -274,7 +274,7 @@ def test_refused_prompts_are_given_back_only_so_often(database: Database, clock:
 RACE = """
 import json, sys, threading
 from jobs.ledger import LedgerUnavailable, QuotaExceeded
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import wish
 ledgers = [SqlLedger(sys.argv[1], tiers={"free": Tier(images_per_day=3)}) for _ in range(2)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from serve_app.__main__ import main
-from serve_app.checking import check_file
+from serve_app.operate.checking import check_file
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from jobs.schema import metadata
+from jobs.db.schema import metadata
 from scripts.bench_ledger.backlog import LANE, Backlog, fill, wish
 from scripts.postgres import side_door
 from tests.contract.ledger_kit import Database

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from serve_app.__main__ import main
-from serve_app.commands.api import Service, Unreachable, read_events
+from serve_app.operate.commands.api import Service, Unreachable, read_events
 from tests.contract.ledger_kit import wish
 from tests.page.pipeline import Pipeline
 
@@ -159,7 +159,7 @@ def test_a_lost_stream_is_taken_up_where_it_broke(service: Pipeline) -> None:
 
 
 def test_a_service_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve_app.commands.api.LONGEST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("serve_app.operate.commands.api.LONGEST_PAUSE_SECONDS", 0)
     with (
         Service("http://127.0.0.1:9", "sk-local") as nobody,
         pytest.raises(Unreachable, match=r"127\.0\.0\.1:9"),
@@ -176,7 +176,8 @@ def test_events_are_read_and_comments_skipped() -> None:
 def test_client_commands_do_not_import_the_cluster() -> None:
     heavy = "{'ray', 'torch', 'fastapi', 'sqlalchemy', 'numpy'}"
     code = (
-        "import sys, serve_app.__main__, serve_app.commands.generate, serve_app.commands.status\n"
+        "import sys, serve_app.__main__\n"
+        "import serve_app.operate.commands.generate, serve_app.operate.commands.status\n"
         f"print({heavy} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

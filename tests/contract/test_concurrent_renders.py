@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs import statements
-from jobs.sql_ledger import SqlLedger
+from jobs.db import statements
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import LEASE_SECONDS, Clock, Database, picture, wish
 

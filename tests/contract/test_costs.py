@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from jobs.costs import ImageCost
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.dispatch_kit import world
 from tests.contract.dispatch_stages import Replica, until
 from tests.contract.http_stage import config, stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.ledger import Depth, TierWaiting
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
@@ -76,7 +76,7 @@ def test_a_clock_that_is_set_back_makes_no_flood(ledger: SqlLedger, clock: Clock
 def test_in_a_flood_the_newest_tell_the_rate(
     ledger: SqlLedger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.depth._ARRIVALS_READ", 8)
+    monkeypatch.setattr("jobs.sql.depth._ARRIVALS_READ", 8)
     for _ in range(40):
         clock.now += 0.1
         ledger.submit(wish(cost_seconds=3.0, watched=False))

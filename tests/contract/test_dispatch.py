@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dispatch.ports import StageUnavailable
 from engine.render import Checkpoint
 from jobs.job import JobState, RenderState
-from jobs.ports import StageUnavailable
 from tests.contract.dispatch_kit import once, undisturbed, world
 from tests.contract.dispatch_stages import Replica, drawn, until
 

@@ -19,7 +19,7 @@ from engine.decoders.paced import PacedDecoder
 from engine.picture import OutputFormat, blend, encode, resize
 from engine.region import edit_passes, to_hex
 from engine.render import Checkpoint, Pixels, Source
-from jobs.blobs import preview_key
+from jobs.blobs.store import preview_key
 from jobs.files import INPUT, input_key
 from jobs.job import Job, JobState
 from jobs.request import SourceImage, Tenant

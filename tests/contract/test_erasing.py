@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.blobs import BlobMissing, DirectoryBlobs, image_key, preview_key
-from jobs.collector import Collector
-from jobs.erasing import Erased, StillHeld, erase_tenant
+from jobs.blobs.collector import Collector
+from jobs.blobs.erasing import Erased, StillHeld, erase_tenant
+from jobs.blobs.store import BlobMissing, DirectoryBlobs, image_key, preview_key
+from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, VISION, StoredFile
-from jobs.group_commit import AsyncLedger
 from jobs.ledger import Beat, LeaseLost, Ledger
 from jobs.retention import Retention
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from serve_app.__main__ import main
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.job import HELD, Job, JobState, RenderState
 from jobs.ledger import Outcome
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
     Clock,
@@ -96,7 +96,7 @@ def test_cancel_in_every_state(database: Database, clock: Clock, state: JobState
 SLEEPER = """
 import sys, time
 from jobs.ledger import LeaseLost
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import beat, picture
 ledger = SqlLedger(sys.argv[1])
 (job,) = ledger.claim("chat", "sleeper", 1, 0.5)

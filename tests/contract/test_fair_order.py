@@ -7,9 +7,9 @@ import random
 import pytest
 from sqlalchemy import text
 
-from jobs.fair_queue import aged, stamp
 from jobs.ledger import Asking
-from jobs.sql_ledger import SqlLedger
+from jobs.policy.fair_queue import aged, stamp
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import LEASE_SECONDS, Clock, Database, beat, wish
 

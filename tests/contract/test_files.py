@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, FileRoom
-from jobs.group_commit import AsyncLedger
 from jobs.job_ids import image_id
 from jobs.ledger import FilesFull, Ledger
 from jobs.request import SourceImage

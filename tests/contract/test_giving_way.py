@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from dispatch.ports import RenderOrder
 from engine.render import RenderUpdate
-from jobs.giving_way import PREEMPTIONS_MAX
 from jobs.job import Job, JobState
-from jobs.ports import RenderOrder
+from jobs.policy.preemption import PREEMPTIONS_MAX
 from jobs.tiers import Tier
 from tests.contract.dispatch_kit import World, once, undisturbed, world
 from tests.contract.dispatch_stages import Replica, until

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
+from jobs.client.ledger_thread import Call, LedgerThread
 from jobs.job import Job, JobState
 from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Submission
-from jobs.ledger_thread import Call, LedgerThread
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,

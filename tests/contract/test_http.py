@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from jobs.blobs import preview_key
-from jobs.database import open_database
+from jobs.blobs.store import preview_key
+from jobs.db.database import open_database
 from jobs.job import JobState, RenderState
 from jobs.retention import Retention, Step
-from serve_app.answering import Progress
+from serve_app.orders.answering import Progress
 from tests.contract.http_stage import Stage, config, drawn, left_alone, newest, stage
 from tests.contract.ledger_kit import wait_until
 

@@ -14,11 +14,11 @@ import openai
 import pytest
 import yaml
 
-from jobs.accounts import Accounts
 from jobs.request import Tenant
-from serve_app import ledger_keys
+from jobs.sql.accounts import Accounts
 from serve_app.__main__ import main
-from serve_app.tokens import mint
+from serve_app.access import ledger_keys
+from serve_app.access.tokens import mint
 from tests.contract.http_stage import Stage, config, stage
 from tests.contract.ledger_kit import wait_until
 

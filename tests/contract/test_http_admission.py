@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from jobs.request import Tenant
-from serve_app import remote_images
-from serve_app.sections import RemoteImagesSection
-from serve_app.tokens import mint
+from serve_app.access.tokens import mint
+from serve_app.config.sections import RemoteImagesSection
+from serve_app.uploads import remote_images
 from tests.contract.http_stage import Stage, config, stage
 from tests.contract.pictures import picture
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from serve_app.config import parse_cluster_config
-from serve_app.config_errors import ConfigError
+from serve_app.config.cluster import parse_cluster_config
+from serve_app.config.errors import ConfigError
 from tests.contract.http_stage import Stage, config, stage
 
 IMAGES = "/v1/images/generations"

@@ -19,8 +19,8 @@ from PIL import Image
 from engine.picture import read_png
 from engine.region import edit_passes, from_hex
 from jobs.job import Job, JobState
-from serve_app.errors import LineIsFull
-from serve_app.inputs import MOST_ARRIVING, Inputs
+from serve_app.uploads.inputs import MOST_ARRIVING, Inputs
+from serve_app.wire.errors import LineIsFull
 from tests.contract.http_stage import Stage, config, drawn, left_alone, newest, stage
 from tests.contract.ledger_kit import wait_until
 from tests.contract.pictures import mask, picture

@@ -16,12 +16,13 @@ import httpx
 import pytest
 
 from jobs.job import JobState
-from serve_app import parts, pictures, readiness
-from serve_app.accept_line import AcceptLine
+from serve_app.admission import readiness
+from serve_app.admission.queue import AcceptLine
+from serve_app.admission.vegas import Vegas
 from serve_app.gateway import adopt
-from serve_app.inputs import MOST_SMALL_ARRIVING
-from serve_app.job_wire import LISTED_CHARACTERS
-from serve_app.vegas import Vegas
+from serve_app.orders import app_state, pictures
+from serve_app.uploads.inputs import MOST_SMALL_ARRIVING
+from serve_app.wire.jobs import LISTED_CHARACTERS
 from tests.contract.http_stage import Stage, config, stage
 from tests.contract.ledger_kit import wait_until
 
@@ -212,7 +213,7 @@ def test_an_expired_link_is_told_so_whatever_others_guess(
 def test_a_proxy_that_is_not_named_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts._say_untrusted.cache_clear()
+    app_state._say_untrusted.cache_clear()
     with stage(tmp_path, config()) as made:
         for number in range(3):
             headers = {"x-forwarded-for": f"192.0.2.{number}"}

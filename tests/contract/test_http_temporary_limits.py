@@ -17,7 +17,7 @@ from autoscaling.limits import next_level
 from jobs.limit_levels import LimitLevel
 from jobs.request import Tenant
 from serve_app.__main__ import main
-from serve_app.tokens import mint
+from serve_app.access.tokens import mint
 from tests.contract.http_stage import Stage, config, stage
 from tests.contract.ledger_kit import wait_until
 

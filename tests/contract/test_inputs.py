@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.blobs import DirectoryBlobs
-from jobs.group_commit import AsyncLedger
-from jobs.sql_ledger import SqlLedger
-from serve_app.inputs import INSIDE, Inputs
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.uploads.inputs import INSIDE, Inputs
 
 
 @pytest.fixture

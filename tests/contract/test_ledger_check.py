@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.config_errors import ConfigError
-from serve_app.ledger_check import check_ledger
+from serve_app.config.errors import ConfigError
+from serve_app.config.ledger_check import check_ledger
 from tests.contract.ledger_kit import Database
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from jobs import statements as sql
-from jobs.database import open_database
+from jobs.db import statements as sql
+from jobs.db.database import open_database
 from tests.contract.ledger_kit import Database
 
 QUEUED, RUNNING, ENDED = 20_000, 50, 10_000

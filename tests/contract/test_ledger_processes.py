@@ -17,7 +17,7 @@ import pytest
 
 from jobs.job import JobState
 from jobs.ledger import LedgerUnavailable
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
     Database,
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 ACCEPT_FOR_EVER = """
 import sys
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import wish
 ledger = SqlLedger(sys.argv[1])
 while True:
@@ -43,7 +43,7 @@ while True:
 
 CLAIM_ALL = """
 import json, sys
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 ledger = SqlLedger(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

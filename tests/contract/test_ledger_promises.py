@@ -10,9 +10,9 @@ import pytest
 
 from jobs.job import Job, JobState
 from jobs.ledger import IdempotencyMismatch, LeaseLost, Ledger, Outcome, QuotaExceeded
+from jobs.policy.settling import Finish
 from jobs.request import ImageRequest
-from jobs.settling import Finish
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
-from jobs.database import open_database
+from jobs.db.database import open_database
+from jobs.db.migrations import READABLE_FROM, SCHEMA_VERSION, SchemaTooNew
+from jobs.db.rows import request_to_json
 from jobs.job import JobState
-from jobs.migrations import READABLE_FROM, SCHEMA_VERSION, SchemaTooNew
-from jobs.rows import request_to_json
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.postgres import side_door
 from tests.contract.databases import PostgresServer
 from tests.contract.ledger_kit import LEASE_SECONDS, beat, claim_one, final_beat, picture, wish

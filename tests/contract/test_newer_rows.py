@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from jobs.erasing import WrittenByNewer, erase_tenant
+from jobs.blobs.erasing import WrittenByNewer, erase_tenant
+from jobs.db.rows import request_from_json, request_to_json
 from jobs.job import JobState
 from jobs.ledger import JobUnreadable
 from jobs.request import ImageRequest, SourceImage
-from jobs.rows import request_from_json, request_to_json
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.postgres import side_door
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
@@ -144,7 +144,7 @@ def test_it_does_not_keep_others_from_expiring(
     database: Database, newer: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when as many of them as are looked at in one round are overdue before the others."""
-    monkeypatch.setattr("jobs.sql_ledger._EXPIRE_AT_ONCE", 2)
+    monkeypatch.setattr("jobs.sql.sql_ledger._EXPIRE_AT_ONCE", 2)
     clock = Clock()
     ledger = database.open(clock=clock)
     overdue = {"deadline_seconds": 5.0, "watched": False}

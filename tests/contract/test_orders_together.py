@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from jobs.database import open_database
+from jobs.db.database import open_database
 from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Submission
 from jobs.request import ImageRequest
-from jobs.sql_ledger import SqlLedger
-from jobs.submitting import Submit
+from jobs.sql.sql_ledger import SqlLedger
+from jobs.sql.submitting import Submit
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import Clock, Database, claim_one, sqlite, wish
 

@@ -9,12 +9,12 @@ from contextlib import closing
 import pytest
 from sqlalchemy import event, text
 
-from jobs.database import open_database
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import open_database
 from jobs.job import Job
 from jobs.ledger import Outlook
-from jobs.sql_ledger import SqlLedger
-from serve_app.job_wire import job_body
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.wire.jobs import job_body
 from tests.contract.ledger_kit import Clock, Database, beat, claim_one, final_beat, picture, wish
 
 

@@ -17,12 +17,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from jobs.database import open_database
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import open_database
+from jobs.db.prepared import send
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal, Submission
-from jobs.prepared import send
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.postgres import FAST, LocalPostgres
 from tests.contract.databases import PostgresServer

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.blobs import DirectoryBlobs
-from jobs.ports import CallFailed, Screening, StageUnavailable
-from jobs.preparing import REMEMBERED, Preparing
+from dispatch.ports import CallFailed, Screening, StageUnavailable
+from dispatch.prepare import REMEMBERED, Preparing
+from jobs.blobs.store import DirectoryBlobs
 from tests.contract.dispatch_stages import Files, Prompts, Verdicts
 from tests.contract.ledger_kit import wish
 

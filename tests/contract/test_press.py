@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployments.press import InProcesses, InThreads, LocalPress
-from deployments.worker import StageWorker
+from dispatch.ports import CallFailed, StageUnavailable
+from dispatch.postprocess import InProcesses, InThreads, LocalPress
+from dispatch.stage_worker import StageWorker
 from engine.decoders.paced import CELLS
 from engine.picture import encode
 from engine.postprocessing import Unusable
 from engine.worker import Limits
-from jobs.blobs import DirectoryBlobs
-from jobs.ports import CallFailed, StageUnavailable
+from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
 from tests.contract.ledger_kit import wish
 from tests.contract.postprocessing_target import HANGS, KILLS

@@ -17,8 +17,8 @@ import pytest
 from autoscaling import ray_policy
 from autoscaling.policies import PolicyNumbers
 from autoscaling.ray_policy import DecoderPolicy, RequestsPolicy, Scaling, publish, published
-from jobs.sql_ledger import SqlLedger
-from jobs.sqlite import SqliteDatabase
+from jobs.db.sqlite import SqliteDatabase
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.databases import PostgresServer
 from tests.contract.ledger_kit import wait_until, wish
 

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.job import Job, JobState
 from jobs.ledger import IdempotencyMismatch
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
     Clock,

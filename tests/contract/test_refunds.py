@@ -15,7 +15,7 @@ from jobs.job import Job, RenderState
 from jobs.ledger import Beat as JobBeat
 from jobs.ledger import Outcome, QuotaExceeded, RenderBeat
 from jobs.request import Tenant
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import REFUNDED_PASSES_AT_LEAST, Tier, refunded_passes_per_day
 from tests.contract.ledger_kit import Clock, Database, refusal, wish
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from jobs.blobs import BlobMissing, DirectoryBlobs, image_key, preview_key
-from jobs.collector import Collector
+from jobs.blobs.collector import Collector
+from jobs.blobs.store import BlobMissing, DirectoryBlobs, image_key, preview_key
+from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, VISION, StoredFile
-from jobs.group_commit import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import Ledger
 from jobs.request import SourceImage, Tenant
 from jobs.retention import Retention, Step
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import (
     LEASE_SECONDS,
     Clock,

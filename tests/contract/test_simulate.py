@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from serve_app.__main__ import main
-from serve_app.serve_file import load_serve_config, parse_serve_config
-from serve_app.simulated import Assumptions, simulated
+from serve_app.config.serve_file import load_serve_config, parse_serve_config
+from serve_app.operate.simulated import Assumptions, simulated
 
 PACED = "configs/paced.yaml"
 

@@ -17,11 +17,11 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from jobs.blobs import preview_key
-from jobs.flight import preview_passes
+from dispatch.in_flight import preview_passes
+from jobs.blobs.store import preview_key
 from jobs.job import Job
-from serve_app.outbox import MOST_BYTES, PIECE_BYTES, ClientStalled, CutOff, Outbox
-from serve_app.pieces import READ_BYTES
+from serve_app.delivery.pieces import READ_BYTES
+from serve_app.delivery.slow_clients import MOST_BYTES, PIECE_BYTES, ClientStalled, CutOff, Outbox
 from tests.contract.http_stage import Stage, config, stage
 from tests.contract.ledger_kit import PATIENCE_SECONDS, wait_until
 
@@ -76,7 +76,7 @@ class CutOffs:
     """What the log says of clients that were cut off."""
 
     def __init__(self, outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.INFO, "serve_app.outbox")
+        caplog.set_level(logging.INFO, "serve_app.delivery.slow_clients")
         self._outbox = outbox
         self._caplog = caplog
 

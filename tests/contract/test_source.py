@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jobs.db.rows import request_from_json, request_to_json
 from jobs.request import SourceImage
-from jobs.rows import request_from_json, request_to_json
 from tests.contract.ledger_kit import wish
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from autoscaling.heat_metrics import OF_LANE, OF_TIER, of_lane, of_tier
 from autoscaling.lane_heat import LaneHeat
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import Depth, LedgerUnavailable
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.http_stage import config, stage
 from tests.contract.ledger_kit import Clock, wish
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.blobs import DirectoryBlobs
-from jobs.sql_ledger import SqlLedger
-from jobs.store_marker import MARKER, StoreNotShared, check_store, read_marker
+from jobs.blobs.marker import MARKER, StoreNotShared, check_store, read_marker
+from jobs.blobs.store import DirectoryBlobs
+from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.ledger_kit import Database
 
 

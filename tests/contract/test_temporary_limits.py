@@ -12,10 +12,10 @@ import pytest
 
 from autoscaling.limits import Mark, Tightening
 from autoscaling.temporary_limits import READING_SECONDS, TemporaryLimits
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import Ledger, LedgerUnavailable, NotYetOpen, QuotaExceeded
 from jobs.limit_levels import LimitChange, LimitLevel
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.contract.ledger_kit import LEASE_SECONDS, Clock, Database, claim_one, picture, wish
 

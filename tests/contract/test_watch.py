@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.group_commit import AsyncLedger
+from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outcome, Outlook
 from jobs.request import ImageRequest
-from serve_app import watch as module
-from serve_app.watch import LONGEST_PAUSE_SECONDS, JobWatch
+from serve_app.delivery import watch as module
+from serve_app.delivery.watch import LONGEST_PAUSE_SECONDS, JobWatch
 from tests.contract.ledger_kit import Database
 
 FAILED = Outcome(RenderState.FAILED, error="enough")

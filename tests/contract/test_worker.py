@@ -20,10 +20,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, while it is imported
     from deployments.safety import SafetyReplica
     from deployments.slots import stage_unavailable
-    from deployments.worker import StageWorker
+    from dispatch.stage_worker import StageWorker
+from dispatch.ports import CallFailed, StageUnavailable
 from engine.render import Conditioning
 from engine.worker import ItemFailed, Limits, Worker, WorkerBroken
-from jobs.ports import CallFailed, StageUnavailable
 
 TARGET = "tests.contract.worker_target:Target"
 LIMITS = Limits(cpu_seconds=1, wall_seconds=20.0)

@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from deployments.local import free_port
-from deployments.press import InThreads, LocalPress
+from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.ports import RenderOrder, Screening
+from dispatch.postprocess import InThreads, LocalPress
 from engine.capabilities import capabilities
 from engine.decoder import Decoder
 from engine.engine import DecoderEngine
 from engine.registry import create_decoder
 from engine.render import Conditioning, RenderSpec, RenderUpdate
-from jobs.blobs import DirectoryBlobs
-from jobs.dispatch import Dispatcher, DispatchSettings, Stages
-from jobs.group_commit import AsyncLedger
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.limit_levels import LimitLevel
-from jobs.ports import RenderOrder, Screening
-from jobs.sql_ledger import SqlLedger
-from serve_app.config import ClusterConfig, parse_cluster_config
-from serve_app.connections import ClientConnection
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.access.connections import ClientConnection
+from serve_app.config.cluster import ClusterConfig, parse_cluster_config
 from serve_app.gateway import create_app
+from serve_app.operate.local_cluster import free_port
 
 SLOTS = 4
 CONFIG = {

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.local import free_port
 from jobs.job import Job
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.operate.local_cluster import free_port
 from tests.page.pipeline import Pace, Pipeline
 from tests.proxies import nginx
 from tests.proxies.clients import KEY

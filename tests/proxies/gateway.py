@@ -12,11 +12,11 @@ from pathlib import Path
 
 import uvicorn
 
-from jobs.blobs import DirectoryBlobs
-from jobs.group_commit import AsyncLedger
-from jobs.sql_ledger import SqlLedger
-from serve_app.config import parse_cluster_config
-from serve_app.connections import ClientConnection
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.access.connections import ClientConnection
+from serve_app.config.cluster import parse_cluster_config
 from serve_app.gateway import create_app
 from tests.page.pipeline import CONFIG
 

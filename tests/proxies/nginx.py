@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deployments.local import free_port
+from serve_app.operate.local_cluster import free_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples/nginx.conf"
 NOBODY = 65534

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from jobs.flight import preview_passes
-from serve_app.config import QualitiesSection
+from dispatch.in_flight import preview_passes
+from serve_app.config.cluster import QualitiesSection
 from tests.proxies.clients import FOX, Official, data, event_stream, submitted, until
 from tests.proxies.conftest import Site
 from tests.proxies.nginx import BARE

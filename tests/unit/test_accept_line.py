@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from serve_app.accept_line import MOST_BYTES, AcceptLine, LineFull
-from serve_app.vegas import FEW, LEAST, MOST, Vegas
+from serve_app.admission.queue import MOST_BYTES, AcceptLine, LineFull
+from serve_app.admission.vegas import FEW, LEAST, MOST, Vegas
 
 
 def flooded(

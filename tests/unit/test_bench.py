@@ -12,7 +12,7 @@ import pytest
 from engine.decoder import Render
 from engine.decoders.paced import PacedDecoder
 from engine.render import Conditioning, RenderSpec
-from jobs.sql_ledger import SqlLedger
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench.figures import (
     SideFigures,
     missed,

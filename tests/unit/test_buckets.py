@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.addresses import NOBODY, client_address
-from serve_app.buckets import BURST_SECONDS, Buckets
+from serve_app.access.addresses import NOBODY, client_address
+from serve_app.access.buckets import BURST_SECONDS, Buckets
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 

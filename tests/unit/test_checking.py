@@ -9,7 +9,7 @@ import pytest
 
 from autoscaling.room import Reservation, Room, shortage
 from serve_app.__main__ import main
-from serve_app.yaml_lines import line_of, repeated_keys
+from serve_app.operate.yaml_lines import line_of, repeated_keys
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import

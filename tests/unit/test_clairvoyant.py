@@ -6,8 +6,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoscaling.clairvoyant import clairvoyant, gpu_seconds, late_share, taut_string
 from autoscaling.policies import PolicyNumbers, build_policy
+from autoscaling.simulator.clairvoyant import clairvoyant, gpu_seconds, late_share, taut_string
 from autoscaling.simulator.simulation import simulate
 from autoscaling.simulator.work import Arrival, ColdStart, Lane
 from engine.cost import PassCost

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from serve_app.config import ClusterConfig, parse_cluster_config
-from serve_app.config_errors import ConfigError
-from serve_app.serve_file import (
+from serve_app.config.cluster import ClusterConfig, parse_cluster_config
+from serve_app.config.errors import ConfigError
+from serve_app.config.serve_file import (
     Application,
     DeploymentOptions,
     HttpOptions,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.config_diff import Change, Effect, changes, inline_secrets
+from serve_app.operate.config_diff import Change, Effect, changes, inline_secrets
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import

@@ -15,8 +15,9 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from serve_app import connections, proxy
-from serve_app.connections import ClientConnection
+from serve_app import proxy
+from serve_app.access import connections
+from serve_app.access.connections import ClientConnection
 
 PATIENCE_SECONDS = 20.0
 BODY = b'{"prompt": "a red fox"}'

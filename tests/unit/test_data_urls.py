@@ -7,8 +7,8 @@ from urllib.parse import quote, quote_from_bytes
 
 import pytest
 
-from serve_app.data_urls import data_of, is_data_url
-from serve_app.errors import InvalidRequest
+from serve_app.wire.data_urls import data_of, is_data_url
+from serve_app.wire.errors import InvalidRequest
 
 DATA = bytes(range(256)) + b"\xfb\xff\xfe?>"  # 261 bytes: no padding; with + and /
 ODD = DATA + b"x"

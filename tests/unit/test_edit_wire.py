@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from serve_app.edit_wire import parse_edit, parse_form
-from serve_app.errors import InvalidRequest
+from serve_app.wire.edits import parse_edit, parse_form
+from serve_app.wire.errors import InvalidRequest
 
 MOST_BYTES = 10_000
 SAID = {"prompt": "a fox"}

@@ -13,9 +13,9 @@ from jobs.ledger import (
     NotYetOpen,
 )
 from jobs.request import ImageRequest
-from serve_app import errors
-from serve_app.errors import ApiError, from_domain, from_status
-from serve_app.job_problems import job_problem, render_problem
+from serve_app.wire import errors
+from serve_app.wire.errors import ApiError, from_domain, from_status
+from serve_app.wire.job_problems import job_problem, render_problem
 
 
 def _kinds(root: type[ApiError]) -> list[type[ApiError]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.eta import FEW, Stay, held_eta, measured_rate, queued_eta
+from jobs.policy.eta import FEW, Stay, held_eta, measured_rate, queued_eta
 
 
 def test_nothing_is_said_before_a_few_have_finished() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.fair_queue import AGEING, FairQueue, Head, Served, aged, stamp
+from jobs.db.outage import Outage
 from jobs.job import Render, RenderState
-from jobs.outage import Outage
+from jobs.policy.fair_queue import AGEING, FairQueue, Head, Served, aged, stamp
 from jobs.tiers import Refunds, Tier, drawn_passes, refunded, refunded_passes_per_day
 
 PAID_FIRST = FairQueue({"pro": Tier(weight=6), "plus": Tier(weight=3), "free": Tier(weight=1)})

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.giving_way import PREEMPTIONS_MAX, SPARED_FROM, Holding, Wanting, called_back, give_way
+from jobs.policy.preemption import (
+    PREEMPTIONS_MAX,
+    SPARED_FROM,
+    Holding,
+    Wanting,
+    called_back,
+    give_way,
+)
 
 SHARES = {"pro": 0.6, "plus": 0.3, "free": 0.1}
 FREE = Holding("f", "free", 1, 0.0, True, False, 0.5, False, 0)

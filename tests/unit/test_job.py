@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.attempts import LetGo, give_back
 from jobs.job import (
     HELD,
     JOB_EVENTS,
@@ -28,6 +27,7 @@ from jobs.job import (
     job_state,
     mermaid,
 )
+from jobs.policy.attempts import LetGo, give_back
 from jobs.request import ImageRequest
 
 REQUEST = ImageRequest(

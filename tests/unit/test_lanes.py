@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from autoscaling.room import Reservation, Room, shortage
-from deployments.local import LocalCluster
-from serve_app.config_errors import ConfigError
-from serve_app.reserved import reservations
-from serve_app.serve_file import load_serve_config, parse_serve_config
+from serve_app.config.errors import ConfigError
+from serve_app.config.serve_file import load_serve_config, parse_serve_config
+from serve_app.operate.local_cluster import LocalCluster
+from serve_app.operate.reserved import reservations
 
 ROOT = Path(__file__).resolve().parents[2]
 _FILE = yaml.safe_load((ROOT / "configs/two-lanes.yaml").read_text())

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from deployments.local import alive, end_leftovers
+from serve_app.operate.local_cluster import alive, end_leftovers
 
 PARENT = """
 import subprocess, sys, time
-from deployments.local import end_with_parent
+from serve_app.operate.local_cluster import end_with_parent
 child = subprocess.Popen(["sleep", "600"], start_new_session=True, preexec_fn=end_with_parent)
 print(child.pid, flush=True)
 time.sleep(600)

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from deployments import local
-from deployments.head_environment import PORT_VARIABLES, head_environment, sockets_fit
-from deployments.local import LocalCluster, free_ports, new_temp_dir
-from deployments.serve_api import ClusterFailed, NoCluster, ServeApi, reason
-from deployments.start_failure import cause, refusal, report
-from serve_app.ray_token import ray_token
+from serve_app.operate import local_cluster
+from serve_app.operate.head_environment import PORT_VARIABLES, head_environment, sockets_fit
+from serve_app.operate.local_cluster import LocalCluster, free_ports, new_temp_dir
+from serve_app.operate.ray_token import ray_token
+from serve_app.operate.serve_api import ClusterFailed, NoCluster, ServeApi, reason
+from serve_app.operate.start_failure import cause, refusal, report
 
 CONFIG: dict[str, Any] = {"http_options": {"host": "127.0.0.1", "port": 1}, "applications": []}
 
@@ -68,7 +68,7 @@ def test_a_temporary_folder_that_is_not_there_is_said(monkeypatch: pytest.Monkey
 
 
 def test_a_head_that_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "START_SECONDS", 10_000.0)
+    monkeypatch.setattr(local_cluster, "START_SECONDS", 10_000.0)
     cluster = LocalCluster(CONFIG, {**os.environ, "RAY_START_HOOK": "no_such.hook"}, 0)
     with pytest.raises(ClusterFailed, match=r"Ray did not start(.|\n)*no_such"):
         cluster.start()
@@ -165,7 +165,7 @@ def test_a_cluster_that_asks_for_a_token_gets_it() -> None:
 
 def test_a_config_that_cannot_be_used_is_one_line() -> None:
     trace = "Deploying failed:\nTraceback (most recent call last):\n  File x\n"
-    ours = f"{trace}serve_app.config_errors.ConfigError: ledger.dsn: unable to open database file\n"
+    ours = f"{trace}serve_app.config.errors.ConfigError: ledger.dsn: unable to open database file\n"
     assert reason(ours) == "ledger.dsn: unable to open database file"
     assert reason(f"{trace}OSError: no\n") == f"{trace}OSError: no\n"
 

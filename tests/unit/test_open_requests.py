@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.errors import TooManyOpen
-from serve_app.open_requests import FEW_OPEN, OpenRequests, ending
+from serve_app.admission.open_requests import FEW_OPEN, OpenRequests, ending
+from serve_app.wire.errors import TooManyOpen
 
 
 def enter(requests: OpenRequests, tenant: str, most: int, times: int) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from starlette.routing import Route
 
 from engine.capabilities import capabilities
-from serve_app import openapi
 from serve_app.gateway import ROUTERS
+from serve_app.wire import openapi
 from tests.contract.http_stage import config
 
 CAN = capabilities("paced", {})

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
-from jobs.blobs import BlobMissing, DirectoryBlobs
-from serve_app.pieces import (
+from jobs.blobs.store import BlobMissing, DirectoryBlobs
+from serve_app.delivery.pieces import (
     AT_ONCE,
     HOLE,
     INLINE_BYTES,
@@ -27,7 +27,7 @@ from serve_app.pieces import (
     pieces_response,
     stored,
 )
-from serve_app.sse import Event, EventStream, TornEvent, frame
+from serve_app.delivery.sse import Event, EventStream, TornEvent, frame
 
 QUICK = Pace(1e15)
 SIZES = (0, 1, INLINE_BYTES, INLINE_BYTES + 1, READ_BYTES, READ_BYTES + 1, 2 * READ_BYTES + 2)

@@ -15,7 +15,7 @@ from autoscaling.policies.drain import DrainTarget
 from autoscaling.policies.forecast import Forecast
 from autoscaling.policies.wrappers import Panicking, Stabilised, Stepped
 from autoscaling.policy import Decision, LoadSnapshot, Policy, TierLoad
-from jobs.fair_queue import FairQueue
+from jobs.policy.fair_queue import FairQueue
 from jobs.tiers import Tier
 
 TIERS = {"free": Tier(weight=1), "pro": Tier(weight=3)}

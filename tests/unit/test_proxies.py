@@ -7,7 +7,7 @@ import urllib.request
 import httpx
 import pytest
 
-from deployments.proxies import (
+from serve_app.operate.http_proxies import (
     UnusableEnvironment,
     http_client,
     may_use_proxy,

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.queue_sketch import END, EVERY, HEAD, Line, QueueSketch, Waiting
+from jobs.policy.queue_sketch import END, EVERY, HEAD, Line, QueueSketch, Waiting
 
 Rows = list[tuple[float, int, float]]
 

@@ -15,8 +15,8 @@ import yaml
 from scripts.rayservice.__main__ import CONFIG, MANIFEST, POLICIES, generated
 from scripts.rayservice.crd import load_schema, problems
 from serve_app.__main__ import main
-from serve_app.connections import use_for_every_server
-from serve_app.serve_file import parse_serve_config
+from serve_app.access.connections import use_for_every_server
+from serve_app.config.serve_file import parse_serve_config
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import

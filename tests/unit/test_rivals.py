@@ -10,7 +10,7 @@ with warnings.catch_warnings():
     import ray.serve.autoscaling_policy  # noqa: F401
 
 from autoscaling.policy import LoadSnapshot, Policy, TierLoad
-from autoscaling.rivals import RIVALS, Requests, rival
+from autoscaling.simulator.rivals import RIVALS, Requests, rival
 
 REQUESTS = Requests(picture_seconds=10.0, slots=2)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from serve_app.config_errors import ConfigError
-from serve_app.reserved import reservations
-from serve_app.scaling_options import AutoscalingOptions
-from serve_app.serve_file import load_serve_config, parse_serve_config
+from serve_app.config.errors import ConfigError
+from serve_app.config.scaling_options import AutoscalingOptions
+from serve_app.config.serve_file import load_serve_config, parse_serve_config
+from serve_app.operate.reserved import reservations
 
 FILE = load_serve_config(Path(__file__).resolve().parents[2] / "configs/paced-autoscaling.yaml")
 OPTIONS = "deployments.0.autoscaling_config"

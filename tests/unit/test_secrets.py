@@ -16,11 +16,11 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from jobs.dsn import secrets_of
+from jobs.db.dsn import secrets_of
 from serve_app.__main__ import main
-from serve_app.config_diff import inline_secrets
-from serve_app.secret_fields import Secret
-from serve_app.serve_file import ServeFile, parse_serve_config
+from serve_app.config.secret_fields import Secret
+from serve_app.config.serve_file import ServeFile, parse_serve_config
+from serve_app.operate.config_diff import inline_secrets
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import

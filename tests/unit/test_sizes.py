@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from serve_app.sizes import MAX_PIXELS, nearest_size, parse_size
+from serve_app.config.sizes import MAX_PIXELS, nearest_size, parse_size
 
 edges = some.integers(1, 10_000)
 

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message
 
 from jobs.ledger import LedgerUnavailable
-from serve_app.sse import KEEPALIVE, EventStream, frame, with_keepalive
+from serve_app.delivery.sse import KEEPALIVE, EventStream, frame, with_keepalive
 
 
 def test_a_frame_is_one_data_line_whatever_the_text_holds() -> None:

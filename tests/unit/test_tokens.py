@@ -10,7 +10,7 @@ import json
 import pytest
 
 from jobs.request import Tenant
-from serve_app.tokens import TokenRefused, looks_like_a_token, mint, verify
+from serve_app.access.tokens import TokenRefused, looks_like_a_token, mint, verify
 
 NOW = 1_000_000.0
 OLD, NEW = b"o" * 32, b"n" * 32

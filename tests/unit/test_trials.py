@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from jobs.flight import Flight, Hold
+from dispatch.in_flight import Flight, Hold
+from dispatch.ports import CallFailed, CallLost, SourceGone, StageUnavailable
+from dispatch.trials import UNHEARD, DecoderLosses, Trials, Turns, call
 from jobs.job import Job
-from jobs.ports import CallFailed, CallLost, SourceGone, StageUnavailable
-from jobs.trials import UNHEARD, DecoderLosses, Trials, Turns, call
 from tests.contract.ledger_kit import wish
 
 

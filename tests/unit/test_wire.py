@@ -15,14 +15,14 @@ from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent, Imag
 from engine.capabilities import Capabilities
 from jobs.job import Job, JobState, Render, RenderState
 from jobs.request import Tenant
-from serve_app import answer_wire, wire
-from serve_app.body_hash import body_hash
-from serve_app.config import parse_cluster_config
-from serve_app.edit_wire import JsonEditBody
-from serve_app.errors import ApiError, InvalidRequest
-from serve_app.job_wire import job_body
-from serve_app.sizes import parse_size
-from serve_app.wire import Order, Wishes, parse_generation, parse_wishes
+from serve_app.config.cluster import parse_cluster_config
+from serve_app.config.sizes import parse_size
+from serve_app.wire import answers, requests
+from serve_app.wire.body_hash import body_hash
+from serve_app.wire.edits import JsonEditBody
+from serve_app.wire.errors import ApiError, InvalidRequest
+from serve_app.wire.jobs import job_body
+from serve_app.wire.requests import Order, Wishes, parse_generation, parse_wishes
 
 CONFIG = parse_cluster_config({"limits": {"prompt_characters": 100}, "model": {"size": "256x256"}})
 TENANT = Tenant("t1", "free")
@@ -226,9 +226,9 @@ def test_only_a_retry_is_known_by_its_bytes_as_well() -> None:
         assert _parsed(raw, retry).request.raw_hash == hashlib.sha256(raw.encode()).hexdigest()
 
 
-@pytest.mark.parametrize("field", sorted(wire.UNSUPPORTED))
+@pytest.mark.parametrize("field", sorted(requests.UNSUPPORTED))
 def test_what_openai_has_and_we_do_not_is_refused_with_a_reason(field: str) -> None:
-    with pytest.raises(InvalidRequest, match=wire.UNSUPPORTED[field]) as refused:
+    with pytest.raises(InvalidRequest, match=requests.UNSUPPORTED[field]) as refused:
         _order(**{field: 2})
     assert (refused.value.param, refused.value.code) == (field, "unsupported_parameter")
     assert _order(**{field: None})
@@ -285,7 +285,7 @@ def _job(**fields: Any) -> Job:
 
 
 def test_the_answer_is_what_the_sdk_expects() -> None:
-    body = answer_wire.images_response(_job(), {0: {"b64_json": "eA=="}}, cells=256)
+    body = answers.images_response(_job(), {0: {"b64_json": "eA=="}}, cells=256)
     parsed = ImagesResponse.model_validate(body, strict=True)
     assert parsed.data is not None
     assert [image.b64_json for image in parsed.data] == ["eA=="]
@@ -300,13 +300,13 @@ def test_the_answer_is_what_the_sdk_expects() -> None:
 
 def test_the_events_are_what_the_sdk_expects() -> None:
     job = _job()
-    partial = answer_wire.partial_event(job, 0, 1, "eA==")
+    partial = answers.partial_event(job, 0, 1, "eA==")
     assert ImageGenPartialImageEvent.model_validate(partial, strict=True).partial_image_index == 1
-    used = answer_wire.usage(job.request, 1, 256)
-    completed = answer_wire.completed_event(job, 0, "eA==", used)
+    used = answers.usage(job.request, 1, 256)
+    completed = answers.completed_event(job, 0, "eA==", used)
     assert ImageGenCompletedEvent.model_validate(completed, strict=True).usage.total_tokens == 259
-    assert answer_wire.without_input(used)["total_tokens"] == 256
-    assert "error" not in answer_wire.failed_event(job, job.renders[1])
+    assert answers.without_input(used)["total_tokens"] == 256
+    assert "error" not in answers.failed_event(job, job.renders[1])
 
 
 def test_a_job_as_json() -> None:

@@ -1,0 +1,150 @@
+"""From pixels to files and back. Blobs are read and written in threads, as fsync releases the
+interpreter lock; pixels are worked on in processes that can be killed, so that a picture that ends
+or hangs one does not take the dispatcher with it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from dispatch.ports import SourceGone, StageUnavailable
+from dispatch.stage_worker import StageWorker
+from engine.postprocessing import Postprocessing, Unusable
+from engine.render import Pixels, Source
+from jobs.blobs.store import BlobMissing, BlobStore
+from jobs.request import ImageRequest, SourceImage
+
+T = TypeVar("T")
+STORE_THREADS = 4
+STORE_SECONDS = 30.0
+"""A store that is silent for so long is away."""
+
+
+class Work(Protocol):
+    """Runs methods of a Postprocessing."""
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Its answer. Raises what it raises, StageUnavailable, CallFailed."""
+
+
+class InThreads:
+    """In this process: nothing can be killed. For tests and tools."""
+
+    def __init__(self, threads: int, cells: int) -> None:
+        self._work = Postprocessing(cells)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="postprocess")
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """See Work."""
+        work = partial(getattr(self._work, method), *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+class InProcesses:
+    """In processes of their own, one picture each at a time."""
+
+    def __init__(self, workers: Sequence[StageWorker]) -> None:
+        self._workers = tuple(workers)
+        self._free: asyncio.Queue[StageWorker] = asyncio.Queue()
+        for worker in workers:
+            self._free.put_nowait(worker)
+
+    @classmethod
+    async def start(cls, processes: int, cells: int) -> InProcesses:
+        """WorkerBroken when they do not start."""
+        build = "engine.postprocessing:Postprocessing"
+        starts = (StageWorker.start(build, {"cells": cells}) for _ in range(processes))
+        return cls(await asyncio.gather(*starts))
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """See Work."""
+        worker = await self._free.get()
+        try:
+            return await worker.call(method, *arguments)
+        finally:
+            self._free.put_nowait(worker)
+
+    def check(self) -> None:
+        """WorkerBroken when one cannot be started any more."""
+        for worker in self._workers:
+            worker.check()
+
+    def close(self) -> None:
+        """End them."""
+        for worker in self._workers:
+            worker.close()
+
+
+class LocalPress:
+    """See dispatch.ports.Press."""
+
+    def __init__(self, blobs: BlobStore, work: Work, store_seconds: float = STORE_SECONDS) -> None:
+        self._blobs = blobs
+        self._work = work
+        self._store_seconds = store_seconds
+        self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="blobs")
+
+    async def source(self, request: ImageRequest) -> Source:
+        """See Press."""
+        source = _source_of(request)
+        tokens = None if source.tokens is None else base64.b64decode(source.tokens)
+        png = await self._picture(source.small)
+        found: Source | Unusable = await self._work.call("source", png, source.redraw, tokens)
+        return _usable(found)
+
+    async def blend(self, pixels: object, request: ImageRequest) -> Pixels:
+        """See Press."""
+        canvas = await self._picture(_source_of(request).canvas)
+        size = request.width, request.height
+        made: Pixels | Unusable = await self._work.call("blend", _pixels(pixels), *size, canvas)
+        return _usable(made)
+
+    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
+        """See Press."""
+        how = request.width, request.height, request.output_format, request.output_compression
+        file: bytes = await self._work.call("encode", _pixels(pixels), *how)
+        return file
+
+    async def put(self, key: str, data: bytes, *, durable: bool) -> None:
+        """See Press."""
+        try:
+            await self._stored(partial(self._blobs.put, key, data, durable=durable))
+        except OSError as error:
+            raise StageUnavailable(f"the blob store cannot write {key}: {error}") from error
+
+    async def _picture(self, key: str) -> bytes:
+        try:
+            return await self._stored(partial(self._blobs.get, key))
+        except BlobMissing as error:
+            raise SourceGone("the picture to be changed is not kept any more: send it again") from (
+                error
+            )
+        except OSError as error:
+            raise StageUnavailable(f"the blob store cannot read {key}: {error}") from error
+
+    def _stored(self, work: Callable[[], T]) -> Awaitable[T]:
+        """TimeoutError, an OSError, when the store is silent."""
+        answer = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return asyncio.wait_for(answer, self._store_seconds)
+
+
+def _usable(found: T | Unusable) -> T:
+    if isinstance(found, Unusable):
+        raise SourceGone(found.reason)
+    return found
+
+
+def _source_of(request: ImageRequest) -> SourceImage:
+    if request.source is None:
+        raise ValueError("this request changes no picture")
+    return request.source
+
+
+def _pixels(pixels: object) -> Pixels:
+    return np.asarray(pixels, dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""Where pictures are stored, and how they are deleted."""

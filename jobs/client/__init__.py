@@ -1,0 +1,1 @@
+"""The ledger as event loops use it: awaited, batched, woken up."""

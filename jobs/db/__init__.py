@@ -1,0 +1,1 @@
+"""Databases: connections, tables, statements, and what SQLite and PostgreSQL do differently."""

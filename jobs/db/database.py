@@ -1,0 +1,64 @@
+"""What SqlLedger needs of a database, whichever it is, and which one a URL means."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from jobs.db.postgres import PostgresDatabase
+from jobs.db.sqlite import SqliteDatabase
+
+
+class SqlDatabase(Protocol):
+    """Three doors to one database, and a watchman.
+
+    durable: a commit survives a power cut. relaxed: it survives the death of this process only.
+    reader: snapshots that never wait for a writer.
+    """
+
+    durable: Engine
+    relaxed: Engine
+    reader: Engine
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since the epoch on the database's clock."""
+
+    def lock_schema(self, connection: Connection) -> None:
+        """One transaction at a time past this point, until it ends."""
+
+    def wrote(self) -> None:
+        """A transaction of ours was committed: let everybody's `version` move."""
+
+    def version(self) -> int:
+        """Moves whenever anybody has committed a write; at 100 Hz it costs next to nothing."""
+
+    def scrub(self) -> None:
+        """Make room of what was deleted, so that it is overwritten. Raises LedgerUnavailable."""
+
+    def close(self) -> None:
+        """Close every connection and end every thread."""
+
+
+def open_database(url: str) -> SqlDatabase:
+    """ValueError for a URL that no ledger can be at; OSError for a file that cannot be made."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ValueError("ledger URL: cannot be read") from None  # it may hold a password
+    match parsed.get_backend_name():
+        case "sqlite":
+            return SqliteDatabase(parsed)
+        case "postgresql":
+            return PostgresDatabase(parsed)
+        case other:
+            raise ValueError(f"ledger URL: {other} is not supported, sqlite and postgresql are")
+
+
+def check_place(url: str, nodes: int) -> None:
+    """ValueError: several nodes would each have a file of their own."""
+    if nodes > 1 and url.startswith("sqlite"):
+        raise ValueError(
+            f"SQLite is a file on one machine, and this cluster has {nodes} nodes: use postgresql://"
+        )

@@ -1,0 +1,1 @@
+"""Rules without a database: whose turn it is, what is preempted, what a lost attempt costs."""

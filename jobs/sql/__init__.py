@@ -1,0 +1,1 @@
+"""The Ledger in SQL: each verb one transaction."""

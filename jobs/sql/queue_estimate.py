@@ -1,0 +1,104 @@
+"""How a job stands: its place in the queue and when it will be done. Part of SqlLedger; reads only.
+
+What it needs to know of the lane is read at most once a second, however many ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from jobs.db import statements as sql
+from jobs.job import HELD, SETTLED, JobState, RenderState
+from jobs.ledger import Outlook
+from jobs.policy.eta import WINDOW_SECONDS, Stay, held_eta, measured_rate, queued_eta
+from jobs.policy.fair_queue import FairQueue
+from jobs.sql.queue_length import Queues, Standing, place_in_queue
+
+_FRESH_SECONDS = 1.0
+_FINISHED_READ = 200  # the newest; on a lane that finishes more in a minute they are enough
+
+
+@dataclass(frozen=True, slots=True)
+class LanePace:
+    """rate: GPU-seconds drawn in a second; None: nobody can say. left: GPU-seconds left of every
+    unsettled image, by held job; unbegun_seconds of them are of images that nobody has begun."""
+
+    read_at: float
+    rate: float | None
+    held_jobs: int
+    left: dict[str, tuple[float, ...]]
+    unbegun_seconds: float = 0.0
+
+    @property
+    def running(self) -> list[float]:
+        """GPU-seconds left of every image that is being drawn."""
+        return [seconds for images in self.left.values() for seconds in images]
+
+
+class Outlooks:
+    """What one ledger client knows of its lanes: their queues and their paces."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+        self._paces: dict[str, LanePace] = {}
+
+    def of(
+        self, connection: Connection, fair_queue: FairQueue, job_ids: Sequence[str], now: float
+    ) -> dict[str, Outlook]:
+        """See Ledger.outlooks. One statement for the jobs, and a few for each of their lanes."""
+        found: dict[str, Outlook] = {}
+        lanes: dict[str, list[Row[Any]]] = {}
+        for row in connection.execute(sql.STANDING, {"ids": list(job_ids)}):
+            if row.state == JobState.QUEUED or row.state in HELD:
+                lanes.setdefault(row.lane, []).append(row)
+        for lane, jobs in lanes.items():
+            held = [row.id for row in jobs if row.state in HELD]
+            pace = self._pace(connection, lane, now, held)
+            for job_id in held:
+                eta = held_eta(pace.left.get(job_id, ()), pace.running, pace.rate)
+                found[job_id] = Outlook(eta_seconds=eta)
+            waiting = len(held) < len(jobs)
+            sketches = self._queues.lane(connection, lane, now) if waiting else {}
+            for row in (row for row in jobs if row.state == JobState.QUEUED):
+                job = Standing(lane, row.tier, (row.vft, row.seq), row.cost_seconds)
+                ahead = place_in_queue(sketches, fair_queue, job)
+                eta = queued_eta(ahead.seconds, pace.running, row.cost_seconds, pace.rate)
+                found[row.id] = Outlook(ahead.jobs, eta)
+        return found
+
+    def _pace(self, connection: Connection, lane: str, now: float, held: Sequence[str]) -> LanePace:
+        """As it was a moment ago, but after all of `held` were claimed."""
+        pace = self._paces.get(lane)
+        stale = pace is None or not 0 <= now - pace.read_at < _FRESH_SECONDS
+        if pace is None or stale or any(job_id not in pace.left for job_id in held):
+            pace = self._paces[lane] = read_pace(connection, lane, now)
+        return pace
+
+
+def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
+    """The lane's pace over the last minute."""
+    left: dict[str, tuple[float, ...]] = {}
+    active: dict[str, Stay] = {}
+    unbegun_seconds = 0.0
+    for job_id, cost_seconds, images, passes, state, pass_no, started_at in connection.execute(
+        sql.ACTIVE, {"lane": lane}
+    ):
+        whole = cost_seconds / images
+        done = 1.0 if state == RenderState.SUCCEEDED else min(1.0, pass_no / passes)
+        drawn = active[job_id].drawn_seconds if job_id in active else 0.0
+        active[job_id] = Stay(started_at, now, drawn + whole * done)
+        if state not in SETTLED:
+            left[job_id] = (*left.get(job_id, ()), whole * (1 - done))
+        if state == RenderState.WAITING:
+            unbegun_seconds += whole * (1 - done)
+    since = now - WINDOW_SECONDS
+    where = {"lane": lane, "since": since, "now": now, "limit": _FINISHED_READ}
+    finished = [Stay(*row) for row in connection.execute(sql.FINISHED, where)]
+    if len(finished) == _FINISHED_READ:
+        since = finished[-1].ended_at
+    rate = measured_rate(finished, list(active.values()), now, since)
+    return LanePace(now, rate, len(active), left, unbegun_seconds)

@@ -1,0 +1,91 @@
+"""How long a lane's queue is, and where in it a job stands. Part of SqlLedger; reads only."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from jobs.db import statements as sql
+from jobs.job import JobState
+from jobs.policy.fair_queue import FairQueue
+from jobs.policy.queue_sketch import HEAD, Key, Line, QueueSketch, Waiting
+
+_FRESH_SECONDS = 1.0
+_REST = 20
+"""A sample is not read again for so many times as long as reading it took: a twentieth of a thread,
+however long the queue is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A queued job: where it stands in its tier, and its GPU-seconds."""
+
+    lane: str
+    tier: str
+    key: Key
+    cost_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    line: Line
+    fresh_from: float
+    fresh_until: float
+
+
+class Queues:
+    """What one ledger client knows of the queues. The head of a queue is read whenever somebody
+    asks, the sample of what is behind it at most once a second."""
+
+    def __init__(self) -> None:
+        self._samples: dict[tuple[str, str], _Sample] = {}
+
+    def sketch(self, connection: Connection, lane: str, tier: str, now: float) -> QueueSketch:
+        """The queue of one tier: two statements at most, of which the second is rare."""
+        where = {"lane": lane, "tier": tier}
+        head = Line.of(connection.execute(sql.FIRST_QUEUED, {**where, "limit": HEAD}))
+        if len(head.keys) < HEAD:
+            return QueueSketch(head, Line())
+        sample = self._samples.get((lane, tier))
+        if sample is None or not sample.fresh_from <= now < sample.fresh_until:
+            began = time.perf_counter()
+            line = Line.of(connection.execute(sql.SAMPLED, where))
+            rest = max(_FRESH_SECONDS, _REST * (time.perf_counter() - began))
+            sample = self._samples[lane, tier] = _Sample(line, now, now + rest)
+        return QueueSketch(head, sample.line)
+
+    def lane(self, connection: Connection, lane: str, now: float) -> dict[str, QueueSketch]:
+        """Those of a lane's tiers in which somebody waits."""
+        tiers = connection.execute(sql.TIERS_OF_LANE, {"lane": lane}).all()
+        sketches = {row.tier: self.sketch(connection, lane, row.tier, now) for row in tiers}
+        return {tier: sketch for tier, sketch in sketches.items() if sketch.head.keys}
+
+    def place(
+        self, connection: Connection, fair_queue: FairQueue, job_id: str, now: float
+    ) -> Waiting | None:
+        """What would be claimed before that job; None when it is not queued."""
+        row = connection.execute(sql.STANDING, {"ids": [job_id]}).first()
+        if row is None or row.state != JobState.QUEUED:
+            return None
+        job = Standing(row.lane, row.tier, (row.vft, row.seq), row.cost_seconds)
+        return place_in_queue(self.lane(connection, row.lane, now), fair_queue, job)
+
+
+def place_in_queue(
+    sketches: dict[str, QueueSketch], fair_queue: FairQueue, job: Standing
+) -> Waiting:
+    """What would be claimed before it: in its own tier, and of the other tiers what their shares
+    let them take meanwhile."""
+    if job.tier not in sketches:
+        return Waiting(0, 0.0)
+    ahead = sketches[job.tier].before(job.key)
+    shares = fair_queue.shares(sketches)
+    jobs, seconds = ahead.jobs, ahead.seconds
+    for tier, sketch in sketches.items():
+        if tier != job.tier:
+            theirs, ratio = sketch.whole(), shares[tier] / shares[job.tier]
+            jobs += min(theirs.jobs, int((ahead.jobs + 1) * ratio))
+            seconds += min(theirs.seconds, (ahead.seconds + job.cost_seconds) * ratio)
+    return Waiting(jobs, seconds)

@@ -1,0 +1,1 @@
+"""Authentication, rate limits by address, and client connections."""

@@ -1,0 +1,1 @@
+"""How much is accepted at a time, and in which order."""

@@ -1,0 +1,1 @@
+"""The configuration: frozen sections, validated at start."""

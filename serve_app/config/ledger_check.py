@@ -1,0 +1,18 @@
+"""Whether the ledger of a config file can be used here; said before anything is started."""
+
+from __future__ import annotations
+
+from jobs.db.database import check_place
+from jobs.ledger import LedgerError
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.config.errors import ConfigError
+
+
+def check_ledger(dsn: str, nodes: int) -> None:
+    """Create, upgrade or only open the database. ConfigError names the field and the reason,
+    without the DSN, which may hold a password. nodes: machines of the cluster."""
+    try:
+        check_place(dsn, nodes)
+        SqlLedger(dsn).close()
+    except (LedgerError, ValueError) as error:
+        raise ConfigError(f"ledger.dsn: {error}") from None

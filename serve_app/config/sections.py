@@ -1,0 +1,353 @@
+"""The sections of a configuration, each frozen and strict. What they mean together: config.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic.functional_validators import BeforeValidator
+
+from autoscaling.limits import marks_of
+from autoscaling.policies import PolicyNumbers
+from jobs.quota_days import QuotaDays
+from jobs.tiers import rollout_percent
+from serve_app.config.errors import ConfigError
+from serve_app.config.secret_fields import Secret
+from serve_app.config.sizes import MAX_PIXELS
+from serve_app.config.spellings import Dsn, Host, Network, Origin, Size, Zone
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SECRET_BYTES = 32
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: no coercion, no unknown keys, no changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSection(Section):
+    """Which decoder family draws, and what the gateway must know about it.
+
+    aliases: other names that requests may give it, so that a program which was written for one of
+    OpenAI's models runs as it is. options go to the family as they are. size: what `size: auto`
+    means. guidance: classifier-free. pass_seconds: predicted GPU-seconds of one pass of one image,
+    the fair queue's currency.
+    """
+
+    name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
+    aliases: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    family: Literal["masked", "paced"] = "masked"
+    options: dict[str, JsonValue] = {}
+    guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
+    size: Size = "512x512"
+    pass_seconds: Seconds = 0.024
+
+
+HEADROOM = 2
+"""Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
+waits for the next slot."""
+
+
+class DecoderSection(Section):
+    """Decoder replicas; `slots` renders share a batch in each."""
+
+    slots: Count = 4
+    replicas: Count = 1
+    num_cpus: Share = 1.0
+    num_gpus: Share = 0.0
+    grace_seconds: Seconds = 30.0
+
+
+class EncoderSection(Section):
+    """Prompt encoder replicas and how long a batch waits to fill."""
+
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+    max_batch: Count = 8
+    batch_wait_ms: Annotated[int, Field(ge=0)] = 2
+    threads: Count = 1
+
+
+class SafetySection(Section):
+    """screens: image classifiers that run on previews and finals. prompt: screen prompts too.
+    screen_at: shares of the passes after which a render is looked at though nobody asked for a
+    preview there, so that a bad one stops early; finals and previews are screened in any case."""
+
+    screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
+        "sexual",
+        "weapons",
+    )
+    prompt: bool = True
+    screen_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (
+        0.5,
+    )
+    threads: Count = 1
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+
+
+class DispatcherSection(Section):
+    """Dispatchers: leases, heartbeats (which are the checkpoints), and the ready shelf.
+
+    attempts: of an image that a stage raises, dies or hangs with, before it fails.
+    pass_timeout_seconds: of one pass of a decoder. call_timeout_seconds: of one call of any other
+    stage, queueing there included.
+    """
+
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+    lease_seconds: Seconds = 5.0
+    heartbeat_seconds: Seconds = 0.25
+    shelf: Count = 2
+    finishing_threads: Count = 1
+    attempts: Count = 5
+    pass_timeout_seconds: Seconds = 30.0
+    call_timeout_seconds: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _beats_within_a_lease(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+
+class GatewaySection(Section):
+    """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
+    watch_grace_seconds: how long a synchronous job lives once its client has left; five times that
+    while nothing is heard of its gateway. keepalive_seconds: how long an event stream is silent at
+    most, ten times that of a tenant with hundreds; below the read timeouts of proxies.
+    url_seconds: how long a signed picture URL opens. public_url: where clients reach this lane,
+    when a load balancer maps that to the route prefix; links in answers begin with it.
+    trusted_proxies: addresses or networks whose X-Forwarded-For is believed. hosts: names that
+    requests may be for (their Host without a port); null serves every name. cors_origins: pages
+    whose scripts may ask, each such as https://app.example.com."""
+
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+    sync_wait_seconds: Seconds = 540.0
+    watch_grace_seconds: Seconds = 120.0
+    keepalive_seconds: Seconds = 3.0
+    url_seconds: Count = 3600
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
+    trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+    hosts: Annotated[tuple[Host, ...], Field(strict=False, min_length=1)] | None = None
+    cors_origins: Annotated[tuple[Origin, ...], Field(strict=False)] = ()
+
+
+class LedgerSection(Section):
+    """Where the truth lives: a file of one machine (sqlite:///var/ledger.db), or a server
+    (postgresql://user:password@host/database)."""
+
+    dsn: Dsn = "sqlite:///var/laptop/ledger.db"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_database(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "shards" in given:
+            raise ValueError(
+                "shards: tenants are no longer spread over databases; give each database a lane of "
+                "its own, or name one PostgreSQL-compatible cluster as dsn (docs/scale.md)"
+            )
+        return given
+
+
+class ScalingSection(Section):
+    """What decoders scale by, where the Decoder's `autoscaling_config` names our policy; what is
+    left out is as in autoscaling.policies.PolicyNumbers, which says what each number means. Bounds
+    stand in `autoscaling_config`. late_seconds: with no replica more for so long while some are
+    missing, no more are asked for."""
+
+    policy: Literal["drain", "static"] | None = None
+    wait_seconds: float | None = None
+    tier_wait_seconds: dict[str, float] | None = None
+    horizon_seconds: float | None = None
+    smoothing_seconds: float | None = None
+    panic_factor: float | None = None
+    panic_seconds: float | None = None
+    idle_cold_starts: float | None = None
+    scale_down_seconds: float | None = None
+    step_up: int | None = None
+    step_down: int | None = None
+    step_seconds: float | None = None
+    late_seconds: Seconds = 120.0
+
+    @model_validator(mode="after")
+    def _numbers_make_sense(self) -> Self:
+        self.numbers(1, 1)
+        return self
+
+    def numbers(self, min_replicas: int, max_replicas: int) -> PolicyNumbers:
+        """As policies take them. ValueError."""
+        given = self.model_dump(exclude_none=True, exclude={"late_seconds"})
+        return PolicyNumbers(**given, min_replicas=min_replicas, max_replicas=max_replicas)
+
+
+class BlobsSection(Section):
+    """Where pictures live."""
+
+    directory: Annotated[str, Field(min_length=1)] = "var/laptop/blobs"
+
+
+class TierSection(Section):
+    """How a class of tenants is served; a limit that is null or missing is none. See jobs.tiers.
+
+    rollout: off, on, or a percent of the tier's tenants: `paid first, free two days later` is an
+    edit of this number. newcomer_files_bytes: of files that a tenant keeps before its first order.
+    """
+
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    images_per_day: Count | None = None
+    concurrent_renders: Count | None = None
+    queued_jobs: Count | None = None
+    rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
+    newcomer_files_bytes: Count = 64 * 2**20
+
+
+class TighteningSection(Section):
+    """What a tier promises at most while a mark is passed. rollout: of tenants that never asked
+    for anything. See autoscaling.limits."""
+
+    images_per_day: Count | None = None
+    concurrent_renders: Count | None = None
+    queued_jobs: Count | None = None
+    rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
+
+
+class MarkSection(Section):
+    """A degree of heat, in seconds that the lane needs for what waits and runs: passed over
+    above_seconds, left under below_seconds, each once it was so for hold_seconds."""
+
+    above_seconds: float
+    below_seconds: float
+    hold_seconds: float = 10.0
+    tiers: Annotated[dict[str, TighteningSection], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        marks_of([self.model_dump()])
+        return self
+
+
+class KeySection(Section):
+    """An API key and who it belongs to."""
+
+    key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$", repr=False), Secret()]
+    tenant: Annotated[str, Field(min_length=1)]
+    tier: str = "free"
+
+
+class SigningSection(Section):
+    """A secret that signs tenants' tokens, given here or in a file. id: the tokens' `kid`.
+    audience: what its tokens must name as `aud`, for a secret that signs tokens for others, too.
+
+    The first one mints; all are believed, so that a new one is put in front of the old, and the
+    old one taken out when its tokens have expired.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False), Secret()] = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+    audience: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.secret is None) == (self.file is None):
+            raise ValueError("give either secret or file")
+        return self
+
+    def read(self, path: str) -> bytes:
+        """The secret. ConfigError, with the field's path; the secret itself is never repeated."""
+        if self.secret is not None:
+            return self.secret.encode()
+        try:
+            secret = Path(self.file or "").read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"{path}.file: {self.file}: {error.strerror}") from None
+        if len(secret) < SECRET_BYTES:
+            raise ConfigError(f"{path}.file: must hold at least {SECRET_BYTES} bytes")
+        return secret
+
+
+class QuotaSection(Section):
+    """time_zone: an IANA name; where it is midnight, the day of `images_per_day` begins."""
+
+    time_zone: Zone = "UTC"
+
+    def days(self) -> QuotaDays:
+        """As the ledger takes it."""
+        return QuotaDays(ZoneInfo(self.time_zone))
+
+
+class RetentionSection(Section):
+    """How long what is kept after a job's end; idempotency keys count from its arrival, and files
+    from theirs."""
+
+    previews_seconds: Seconds = 3_600.0
+    images_seconds: Seconds = 604_800.0
+    rows_seconds: Seconds = 2_592_000.0
+    idempotency_seconds: Annotated[float, Field(gt=0, le=86_400)] = 86_400.0
+    files_seconds: Seconds = 2_592_000.0
+
+    @model_validator(mode="after")
+    def _rows_stay_longest(self) -> Self:
+        if not self.previews_seconds <= self.images_seconds <= self.rows_seconds:
+            raise ValueError("must be previews_seconds <= images_seconds <= rows_seconds")
+        if self.idempotency_seconds > self.rows_seconds:
+            raise ValueError("idempotency_seconds must be at most rows_seconds")
+        return self
+
+
+class RemoteImagesSection(Section):
+    """From where pictures of edits are fetched when a client sends a URL. hosts: names, in which *
+    stands for anything; none is allowed at first. max_bytes and seconds: of one picture."""
+
+    hosts: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[a-z0-9.*:-]+$")], ...], Field(strict=False)
+    ] = ()
+    max_bytes: Count = 20 * 2**20
+    seconds: Seconds = 10.0
+
+
+class LimitsSection(Section):
+    """What one request may ask for, and how often one may ask without ordering anything.
+
+    deadline_seconds: then a queued job expires. body_seconds: within which a body must have
+    arrived. polls_per_second: of one tenant, a list counting as the rows that it reads;
+    refused_per_second: invalid orders of one tenant; unauthenticated_per_second: of one address
+    without a valid key. All for each gateway, four seconds' worth at once. watchers: requests of
+    one tenant that wait for a picture, or stream, at one gateway. answer_bytes_per_second: of the
+    pictures that one gateway writes to one tenant, after the first 8 MiB. image_bytes: of one
+    picture that is sent. files and files_bytes: that a tenant keeps at once.
+    """
+
+    prompt_characters: Annotated[int, Field(ge=1, le=32_000)] = 32_000
+    body_bytes: Count = 1_048_576
+    image_bytes: Annotated[int, Field(ge=1, le=64 * 2**20)] = 20 * 2**20
+    files: Count = 100
+    files_bytes: Count = 256 * 2**20
+    images: Annotated[int, Field(ge=1, le=10)] = 10
+    max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
+    deadline_seconds: Seconds = 86_400.0
+    body_seconds: Seconds = 30.0
+    polls_per_second: Seconds = 50.0
+    refused_per_second: Seconds = 10.0
+    watchers: Count = 500
+    answer_bytes_per_second: Count = 16 * 2**20
+    unauthenticated_per_second: Seconds = 10.0
+    remote_images: RemoteImagesSection = RemoteImagesSection()
+
+
+class QualitiesSection(Section):
+    """Passes per image for each quality; `auto` means medium."""
+
+    low: Count = 8
+    medium: Count = 12
+    high: Count = 16
+    xhigh: Count = 24
+    max: Count = 32

@@ -1,0 +1,1 @@
+"""How answers reach clients: waiting, event streams, large bodies, slow readers."""

@@ -1,0 +1,191 @@
+"""Answers with pictures, written piece by piece: about a MiB of one is in memory, however large it
+is. A picture in one is read from the store as far as its client takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from jobs.blobs.store import BlobMissing, BlobStore
+from serve_app.delivery.disconnects import unless_gone
+
+READ_BYTES = 3 * 2**17
+"""Of a blob at once; a multiple of three, so that base64 of the pieces is base64 of the whole."""
+INLINE_BYTES = 2**16
+"""A picture as small as this is read when its size is asked for: ten are less than a MiB."""
+LARGE_BYTES = 8 * 2**20
+AT_ONCE = 4
+"""So many large answers of one tenant are written at a time."""
+HOLE = secrets.token_hex(16)
+"""Stands in JSON where a picture belongs. Never sent, so no client can have it in its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A whole blob as a part of an answer."""
+
+    key: str
+    blob_bytes: int
+    base64: bool
+
+    @property
+    def size(self) -> int:
+        """In the answer, in bytes."""
+        return -(-self.blob_bytes // 3) * 4 if self.base64 else self.blob_bytes
+
+
+Part = bytes | Stored
+
+
+def stored(blobs: BlobStore, key: str, *, base64: bool) -> Part:
+    """A blob to be written later, or at once what is in a small one. Blocks. Raises BlobMissing."""
+    size = blobs.size(key)
+    if size > INLINE_BYTES:
+        return Stored(key, size, base64)
+    data = blobs.get(key)
+    return b64encode(data) if base64 else data
+
+
+def filled(text: bytes, parts: Sequence[Part]) -> list[Part]:
+    """JSON with the parts in place of its holes, in their order."""
+    before, *texts = text.split(HOLE.encode())
+    whole: list[Part] = [before]
+    for part, after in zip(parts, texts, strict=True):
+        for one in (part, after):
+            if isinstance(one, bytes) and isinstance(whole[-1], bytes):
+                whole[-1] += one
+            else:
+                whole.append(one)
+    return whole
+
+
+class Pace:
+    """How fast the pictures of one tenant are written, over all of its answers: what it asks for
+    at once takes longer, and the gateway's time stays there for others. For one event loop."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self.bytes_per_second = bytes_per_second
+        self._due_at = float("-inf")
+
+    async def keep(self, size_bytes: int) -> None:
+        """Before so much more is written; the first LARGE_BYTES do not wait."""
+        now = asyncio.get_running_loop().time()
+        burst_seconds = LARGE_BYTES / self.bytes_per_second
+        due_at = max(self._due_at, now - burst_seconds) + size_bytes / self.bytes_per_second
+        self._due_at = due_at
+        await asyncio.sleep(max(0.0, due_at - now))
+
+
+class Pieces:
+    """An answer, or an event of one, at its tenant's pace. `size`: in bytes, known beforehand."""
+
+    def __init__(self, blobs: BlobStore, parts: Sequence[Part], pace: Pace) -> None:
+        self._blobs = blobs
+        self._parts = parts
+        self._pace = pace
+        self.size = sum(part.size if isinstance(part, Stored) else len(part) for part in parts)
+
+    @property
+    def text(self) -> bytes | None:
+        """All of it, where nothing is left in the store."""
+        return b"".join(texts) if len(texts := self._texts()) == len(self._parts) else None
+
+    def _texts(self) -> list[bytes]:
+        return [part for part in self._parts if isinstance(part, bytes)]
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """Its bytes in order. Raises BlobMissing for a blob that has been deleted since."""
+        for part in self._parts:
+            if isinstance(part, Stored):
+                for offset in range(0, part.blob_bytes, READ_BYTES):
+                    data = await asyncio.to_thread(self._read, part, offset)
+                    await self._pace.keep(len(data))
+                    yield data
+            elif part:
+                yield part
+
+    def _read(self, part: Stored, offset: int) -> bytes:
+        length = min(READ_BYTES, part.blob_bytes - offset)
+        data = self._blobs.read(part.key, offset, length)
+        if len(data) != length:
+            raise BlobMissing(part.key)
+        return b64encode(data) if part.base64 else data
+
+
+class LargeAnswers:
+    """A few of each tenant are written at a time; the others of that tenant wait for them, with
+    nothing in memory. For one event loop."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._at_once = at_once
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._paces: WeakValueDictionary[str, Pace] = WeakValueDictionary()
+
+    def pace(self, tenant: str, bytes_per_second: float) -> Pace:
+        """Shared by all answers to the tenant that are being written."""
+        pace = self._paces.setdefault(tenant, Pace(bytes_per_second))
+        pace.bytes_per_second = bytes_per_second
+        return pace
+
+    @asynccontextmanager
+    async def turn(self, tenant: str, size_bytes: int) -> AsyncGenerator[None]:
+        """While so much is written to that tenant's client."""
+        if size_bytes <= LARGE_BYTES:
+            yield
+            return
+        turns = self._turns.setdefault(tenant, asyncio.Semaphore(self._at_once))
+        async with turns:
+            yield
+
+
+def pieces_response(
+    pieces: Pieces,
+    turn: AbstractAsyncContextManager[None],
+    headers: dict[str, str],
+    media_type: str,
+) -> Response:
+    """The answer, written when it is the tenant's turn."""
+    if (text := pieces.text) is not None:
+        return Response(text, 200, headers, media_type)
+    return PiecesResponse(pieces, turn, headers, media_type)
+
+
+class PiecesResponse(Response):
+    """An answer in pieces, of known length, as long as its client is there."""
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        turn: AbstractAsyncContextManager[None],
+        headers: dict[str, str],
+        media_type: str,
+    ) -> None:
+        self._pieces = pieces
+        self._turn = turn
+        super().__init__(None, 200, headers, media_type)
+        self.headers["content-length"] = str(pieces.size)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; what is to be done behind it is done once all was sent."""
+        sent = await unless_gone(self._send(send, scope["method"] == "HEAD"), receive)
+        if sent and self.background is not None:
+            await self.background()
+
+    async def _send(self, send: Send, head_only: bool) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        if head_only:
+            await send(start)
+        else:
+            async with self._turn, aclosing(self._pieces.chunks()) as chunks:
+                await send(start)
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,1 @@
+"""The `meltproof` command: run, check, diff, apply, plan, and what they need."""

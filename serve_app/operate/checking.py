@@ -1,0 +1,125 @@
+"""A whole config file, checked as far as it can be without deploying it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from serve_app.config.cluster import with_live
+from serve_app.config.errors import ConfigError, unknown
+from serve_app.config.serve_file import (
+    Application,
+    ServeFile,
+    parse_serve_config,
+    read_text,
+    read_yaml,
+)
+from serve_app.operate.config_diff import logged_secrets
+from serve_app.operate.reserved import SECTIONS
+from serve_app.operate.yaml_lines import line_of, repeated_keys
+
+READERS = ("Gateway", "Dispatcher")
+READ_BY_BOTH = ("tiers", "temporary_limits")
+LOOPBACKS = ("127.0.0.1", "localhost", "::1")
+_FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
+
+
+def check_file(path: str) -> tuple[dict[str, Any], ServeFile]:
+    """The file as Serve takes it, and as we read it. Raises ConfigError with every problem, each
+    `FILE:LINE: path.to.field: what is wrong`."""
+    document, text = read_yaml(Path(path)), read_text(Path(path))
+    try:
+        file = parse_serve_config(document, path)
+    except ConfigError as error:
+        problems = [problem.removeprefix(f"{path}: ") for problem in error.problems]
+        raise _numbered(path, text, problems) from None
+    if problems := [
+        *_not_json(document),
+        *repeated_keys(text),
+        *_applications(file),
+        *_of_ray(document),
+    ]:
+        raise _numbered(path, text, problems)
+    return document, file
+
+
+def advice(file: ServeFile) -> list[str]:
+    """What is allowed and hardly meant, one line each."""
+    said = []
+    for number, application in enumerate(file.applications):
+        gateway, path = application.args.gateway, f"applications.{number}.args.gateway"
+        if gateway.public_url is not None and not gateway.trusted_proxies:
+            said.append(
+                f"{path}.trusted_proxies: is empty though public_url names a proxy: all of its "
+                "clients without a valid key share one limit; name its addresses"
+            )
+        if gateway.hosts is None and file.http_options.host in LOOPBACKS:
+            said.append(
+                f"{path}.hosts: is missing: a page whose name points at this machine could ask; "
+                'write [localhost, 127.0.0.1, "[::1]"]'
+            )
+    if file.http_options.host not in LOOPBACKS:  # there, logs are as private as the file
+        said += logged_secrets(file.model_dump())
+    return said
+
+
+def _numbered(path: str, text: str, problems: list[str]) -> ConfigError:
+    return ConfigError(*(f"{path}:{line_of(text, _field(one))}: {one}" for one in problems))
+
+
+def _field(problem: str) -> str:
+    """`a.b: c: wrong` is about a.b.c."""
+    match = _FIELD.match(problem)
+    return match[0].rstrip(": ").replace(": ", ".") if match else ""
+
+
+def _applications(file: ServeFile) -> list[str]:
+    return [
+        f"applications.{number}.{problem}"
+        for number, application in enumerate(file.applications)
+        for problem in _application(application)
+    ]
+
+
+def _application(application: Application) -> list[str]:
+    """What only shows when the args and the deployments are read together."""
+    found, read = [], dict.fromkeys(READERS, application.args)
+    for number, options in enumerate(application.deployments):
+        path, live = f"deployments.{number}", options.user_config
+        if options.name not in SECTIONS:
+            found.append(f"{path}.name: {unknown(options.name, SECTIONS, 'deployment')}")
+        elif live is not None and options.name not in READERS:
+            found.append(f"{path}.user_config: {options.name} reads none; Gateway, Dispatcher do")
+        elif live is not None:
+            try:
+                read[options.name] = with_live(application.args, live.model_dump())
+            except ConfigError as error:
+                found.append(f"{path}.{error}")
+    gateway, dispatcher = (read[name] for name in READERS)
+    for section in READ_BY_BOTH:
+        if not found and getattr(gateway, section) != getattr(dispatcher, section):
+            found.append(
+                f"deployments: Gateway and Dispatcher have different {section}; give both the same "
+                "user_config, best through a YAML anchor"
+            )
+    return found
+
+
+def _not_json(document: dict[str, Any]) -> list[str]:
+    """YAML can say more than can be sent to Serve: dates, .nan, an alias inside of its anchor."""
+    try:
+        json.dumps(document, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return [f"applications: cannot be sent as JSON: {error}"]
+    return []
+
+
+def _of_ray(document: dict[str, Any]) -> list[str]:
+    from deployments.serve_schema import ray_problems  # Ray takes two seconds to import
+
+    return [
+        f"{path}: {what or unknown(path.rpartition('.')[2], known)}"
+        for path, what, known in ray_problems(document)
+    ]

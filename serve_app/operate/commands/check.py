@@ -1,0 +1,107 @@
+"""`meltproof check`: is a config file right, and do the replicas that it promises fit?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from autoscaling.room import Reservation, Room, needed, shortage
+from serve_app.config.errors import ConfigError
+from serve_app.config.serve_file import ServeFile
+from serve_app.operate.checking import advice, check_file
+from serve_app.operate.commands.operating import a_number, add_address, add_file, serve_at, speaker
+from serve_app.operate.reserved import reservations
+from serve_app.operate.serve_api import ClusterFailed
+
+LOOPBACK = "127.0.0.1"
+MOST_NODES = 100_000
+EPILOG = """\
+Keys that nobody reads are errors, though Ray Serve accepts them. A file for loopback is compared
+with this machine, any other one only with what --cpus, --gpus and --nodes, or --address, say.
+
+exit codes: 0 every file is right and fits; 1 something is wrong; 2 wrong arguments"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check files; the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.nodes is not None and options.cpus is None:
+        parser.error("--nodes: say with --cpus and --gpus how large each one is")
+    console = speaker()
+    wrong = 0
+    for path in options.file:
+        try:
+            _, file = check_file(path)
+            lines = verdict(file, _room(file, options))
+            console.print(f"{path}: ok", style="green")
+            for line in [*lines, *advice(file)]:
+                console.print(f"  {line}")
+        except (ConfigError, ClusterFailed, DoesNotFit) as error:
+            wrong += 1
+            for line in error.problems if isinstance(error, ConfigError) else [f"{path}: {error}"]:
+                console.print(line, style="red")
+    return 1 if wrong else 0
+
+
+class DoesNotFit(Exception):
+    """The replicas find no room; the message is the sum."""
+
+
+def verdict(file: ServeFile, nodes: Sequence[Room] | None) -> list[str]:
+    """What the replicas need at least and at most. Raises DoesNotFit."""
+    held = reservations(file)
+    if nodes and (short := shortage(held, nodes)) is not None:
+        raise DoesNotFit(short)
+    least, most = _sums(held, most=False), _sums(held, most=True)
+    lines = [f"needs {_amounts(least)}"]
+    if most != least:
+        lines.append(f"autoscaling may ask for up to {_amounts(most)}")
+    if nodes is None:
+        lines.append("not compared with any machine: say --cpus, --gpus and --nodes, or --address")
+    else:
+        offered = sum(node.num_cpus for node in nodes), sum(node.num_gpus for node in nodes)
+        which = "one machine has" if len(nodes) == 1 else f"{len(nodes)} nodes have"
+        lines.append(f"fits: {which} {_amounts(offered)}")
+    return lines
+
+
+def _sums(held: Sequence[Reservation], *, most: bool) -> tuple[float, float]:
+    return needed(held, "num_cpus", most=most), needed(held, "num_gpus", most=most)
+
+
+def _amounts(amounts: tuple[float, float]) -> str:
+    return f"{amounts[0]:g} CPUs and {amounts[1]:g} GPUs"
+
+
+def _room(file: ServeFile, options: argparse.Namespace) -> Sequence[Room] | None:
+    if options.address:
+        return serve_at(options.address).nodes()
+    if options.cpus is not None:
+        return [Room(options.cpus, options.gpus)] * int(options.nodes or 1)
+    if file.http_options.host == LOOPBACK:
+        gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        return [Room(psutil.cpu_count() or 1, gpus)]
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="meltproof check",
+        description="Check config files strictly, and that their replicas fit.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_file(parser, "+")
+    parser.add_argument("--cpus", type=a_number(0), metavar="N", help="CPUs of each node")
+    parser.add_argument(
+        "--gpus", type=a_number(0), default=0.0, metavar="N", help="GPUs of each node"
+    )
+    parser.add_argument(
+        "--nodes", type=a_number(1, MOST_NODES), metavar="N", help="nodes of that size (1)"
+    )
+    add_address(parser, default=None)
+    return parser

@@ -1,0 +1,141 @@
+"""A config file as the simulator takes it: which lane, what a pass costs, who scales it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autoscaling.policies import build_policy
+from autoscaling.policy import Policy
+from autoscaling.simulator.rivals import Requests, rival
+from autoscaling.simulator.work import ColdStart, Lane
+from engine.cost import PRIOR, PassCost
+from engine.decoders.paced import PacedDecoder
+from jobs.policy.fair_queue import FairQueue
+from serve_app.config.cluster import ClusterConfig, with_live
+from serve_app.config.errors import ConfigError
+from serve_app.config.sections import HEADROOM
+from serve_app.config.serve_file import Application, ServeFile
+
+PRODUCTION_STARTS = ColdStart(22.7, 42.0)
+"""How long a base model took to load in a production service (Alibaba's GenTD26 trace)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What no config file says. picture_seconds: GPU-seconds of one image; None: as the config has
+    it. The rest: see simulator.work.Lane."""
+
+    picture_seconds: float | None = None
+    cold_start: ColdStart = PRODUCTION_STARTS
+    nodes: int | None = None
+    start_failures: float = 0.0
+    failures_per_hour: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """One lane and a fresh policy for each run; None: as many replicas as there are.
+    wait_seconds: that its policy aims at."""
+
+    name: str
+    lane: Lane
+    wait_seconds: float
+    new_policy: Callable[[], Policy] | None
+
+    def scaled_by(self, name: str) -> Simulated:
+        """The same lane, scaled by that rival."""
+        lane = self.lane
+        requests = Requests(lane.picture_seconds, lane.slots)
+        return replace(
+            self,
+            name=name,
+            new_policy=lambda: rival(name, requests, lane.min_replicas, lane.max_replicas),
+        )
+
+
+def simulated(
+    path: Path, file: ServeFile, lane_name: str | None, assumptions: Assumptions
+) -> Simulated:
+    """One lane of the file. ConfigError, naming the field."""
+    application = _application(path, file, lane_name)
+    config = _config(application)
+    least, most, ours = _bounds(path, application)
+    lane = Lane(
+        cost=_cost(path, config, assumptions.picture_seconds),
+        slots=config.decoder.slots,
+        passes=config.qualities.medium,
+        tiers=config.tier_promises(),
+        least_share=config.least_share,
+        min_replicas=least,
+        max_replicas=most,
+        replicas=least,
+        cold_start=assumptions.cold_start,
+        nodes=assumptions.nodes,
+        grace_seconds=config.decoder.grace_seconds,
+        start_failures=assumptions.start_failures,
+        failures_per_hour=assumptions.failures_per_hour,
+        headroom=HEADROOM,
+        shelf=config.dispatcher.shelf * config.dispatcher.replicas,
+        marks=config.marks(),
+        late_seconds=config.scaling.late_seconds,
+        deadline_seconds=config.limits.deadline_seconds,
+    )
+    numbers, fair_queue = (
+        config.scaling.numbers(least, most),
+        FairQueue(lane.tiers, lane.least_share),
+    )
+    new_policy = (lambda: build_policy(numbers, fair_queue)) if ours else None
+    return Simulated(path.stem, lane, numbers.wait_seconds, new_policy)
+
+
+def _config(application: Application) -> ClusterConfig:
+    """As its gateways read it."""
+    for deployment in application.deployments:
+        if deployment.name == "Gateway" and deployment.user_config is not None:
+            return with_live(application.args, deployment.user_config.model_dump(exclude_none=True))
+    return application.args
+
+
+def _bounds(path: Path, application: Application) -> tuple[int, int, bool]:
+    """Least and most replicas, and whether our policy moves between them."""
+    for deployment in application.deployments:
+        if deployment.name == "Decoder" and (scaling := deployment.autoscaling_config):
+            if not scaling.ours:
+                raise ConfigError(
+                    f"{path}: deployments.Decoder.autoscaling_config.policy: only DecoderPolicy is "
+                    f"simulated; --compare ray-default shows Serve's own"
+                )
+            return scaling.min_replicas, scaling.max_replicas, True
+        if deployment.name == "Decoder" and isinstance(deployment.num_replicas, int):
+            return deployment.num_replicas, deployment.num_replicas, False
+    replicas = application.args.decoder.replicas
+    return replicas, replicas, False
+
+
+def _application(path: Path, file: ServeFile, lane: str | None) -> Application:
+    names = [application.args.lane for application in file.applications]
+    if lane is None and len(names) > 1:
+        raise ConfigError(f"{path}: has the lanes {', '.join(names)}; say which one with --lane")
+    for application in file.applications:
+        if lane in (None, application.args.lane):
+            return application
+    raise ConfigError(f"{path}: has no lane {lane!r}, it has: {', '.join(names)}")
+
+
+def _cost(path: Path, config: ClusterConfig, picture_seconds: float | None) -> PassCost:
+    """The paced family knows its own; of others the prior's shape is taken, as high as the config
+    or the caller says."""
+    model, slots = config.model, config.decoder.slots
+    shape, row_seconds = PRIOR, model.pass_seconds
+    if model.family == "paced":
+        try:
+            shape = PacedDecoder(**model.options).cost  # type: ignore[arg-type]  # it checks them
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: model.options: {error}") from None
+        row_seconds = shape.seconds(slots) / slots
+    if picture_seconds is not None:
+        row_seconds = picture_seconds / config.qualities.medium
+    height = row_seconds * slots / shape.seconds(slots)
+    return PassCost(shape.fixed_seconds * height, shape.row_seconds * height)

@@ -1,0 +1,1 @@
+"""What the routes share: from a validated request to an accepted job and its answer."""

@@ -1,0 +1,175 @@
+"""multipart/form-data as it comes in: small fields in memory, files on disk, all of it bounded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
+from urllib.parse import unquote_to_bytes
+
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from serve_app.config.sections import LimitsSection
+from serve_app.orders.app_state import body_chunks
+from serve_app.wire.errors import InvalidRequest
+
+MOST_FIELDS = 64
+ALIASES = {"images": "image"}
+PLAIN_ENCODINGS = (b"binary", b"8bit", b"7bit")
+"""Of parts, as some clients still say; RFC 7578 4.7 knows no other than bytes as they are."""
+_LISTED = re.compile(r"\[[0-9]{0,4}\]\Z", re.ASCII)
+_NAME = re.compile(rb";\s*filename\s*=", re.IGNORECASE)
+_EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*\"?([^;\"]*)", re.IGNORECASE)
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """fields: text by name. files: by name, in order; `image[]`, `image[0]` and `images` count as
+    `image`. A file input without a file is left out."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    files: dict[str, list[UploadFile]] = field(default_factory=dict)
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body says that it is multipart."""
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+def is_large(request: Request, limits: LimitsSection) -> bool:
+    """Whether the body may not be kept in memory, by what it says of itself."""
+    declared = request.headers.get("content-length", "")
+    return not declared.isdigit() or int(declared) > limits.body_bytes
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, limits: LimitsSection, most_files: int
+) -> AsyncGenerator[Form]:
+    """The form; its files are gone afterwards. Raises InvalidRequest, BodyTooLarge, BodyTooSlow."""
+    most_bytes = limits.body_bytes + most_files * limits.image_bytes
+    chunks = body_chunks(request, limits, most_bytes)
+    parser = _Bounded(
+        _boundary(request),
+        chunks,
+        max_files=most_files,
+        max_fields=MOST_FIELDS,
+        max_part_size=limits.body_bytes,
+    )
+    try:
+        parsed = await parser.parse()
+    except MultiPartException as error:
+        message = f"We could not parse the form of your request: {error.message}"
+        raise InvalidRequest(message, code="invalid_form") from None
+    finally:
+        await chunks.aclose()
+    try:
+        yield _sorted(parsed.multi_items())
+    finally:
+        await parsed.close()
+
+
+@asynccontextmanager
+async def on_disk(
+    request: Request, limits: LimitsSection, most_bytes: int
+) -> AsyncGenerator[UploadFile]:
+    """A large body, which is gone afterwards. Raises BodyTooLarge, BodyTooSlow."""
+    with SpooledTemporaryFile(max_size=MultiPartParser.spool_max_size) as spool:
+        file = UploadFile(cast(BinaryIO, spool), size=0)
+        async with aclosing(body_chunks(request, limits, most_bytes)) as chunks:
+            async for chunk in chunks:
+                await file.write(chunk)
+        await file.seek(0)
+        yield file
+
+
+async def content(file: UploadFile, param: str, limits: LimitsSection) -> bytes:
+    """The whole file. Raises InvalidRequest when it is too large or empty."""
+    size = file.size or 0
+    if size > limits.image_bytes:
+        raise too_large(param, size, limits)
+    return await file.read()
+
+
+def too_large(param: str, size_bytes: int, limits: LimitsSection) -> InvalidRequest:
+    """The refusal of a picture of so many bytes."""
+    message = f"Invalid value for '{param}': {size_bytes} bytes, at most {limits.image_bytes}."
+    return InvalidRequest(message, param=param, code="image_too_large")
+
+
+class _Bounded(MultiPartParser):
+    """Its text fields have `max_part_size` together, since they are kept in memory; and it has an
+    end: of one that was cut off, the last picture would be missing and nobody would say so."""
+
+    _text_bytes = 0
+    _ended = False
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        encoding = dict(part.item_headers).get(b"content-transfer-encoding", b"binary").strip()
+        if encoding.lower() not in PLAIN_ENCODINGS:
+            raise MultiPartException(
+                "a part has another Content-Transfer-Encoding than binary: send its bytes as they "
+                "are."
+            )
+        part.content_disposition = _named(part.content_disposition)
+        super().on_headers_finished()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_part.file is None:
+            self._text_bytes += end - start
+            if self._text_bytes > self.max_part_size:
+                raise MultiPartException(f"its fields have over {self.max_part_size} bytes.")
+        super().on_part_data(data, start, end)
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def parse(self) -> FormData:
+        parsed = await super().parse()
+        if not self._ended:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("it ends before its last boundary.")
+        return parsed
+
+
+def _boundary(request: Request) -> Headers:
+    """Of the headers what says where parts end: no charset but UTF-8 is read."""
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if not _BOUNDARY.fullmatch(boundary):
+        message = "The Content-Type of a form must name its boundary, as RFC 2046 says."
+        raise InvalidRequest(message, code="invalid_form")
+    return Headers(raw=[(b"content-type", b'multipart/form-data; boundary="%s"' % boundary)])
+
+
+def _sorted(items: list[tuple[str, UploadFile | str]]) -> Form:
+    form = Form()
+    for spelled, value in items:
+        name = _LISTED.sub("", spelled)
+        if isinstance(value, UploadFile):
+            if value.filename or value.size:  # a browser sends an input without a file so
+                form.files.setdefault(ALIASES.get(name, name), []).append(value)
+        elif name in form.fields:
+            raise InvalidRequest(f"'{name}' appears twice.", param=name)
+        else:
+            form.fields[name] = value
+    return form
+
+
+def _named(disposition: bytes | None) -> bytes | None:
+    """With a plain filename where there is only an extended one (RFC 8187): forms may not have
+    those (RFC 7578 4.2), but old clients send nothing else for a name that is not ASCII."""
+    extended = _EXTENDED_NAME.search(disposition or b"")
+    if disposition is None or extended is None or _NAME.search(disposition):
+        return disposition
+    name = unquote_to_bytes(extended[1].rpartition(b"'")[2]).translate(None, b'"\\\r\n')
+    return disposition + b'; filename="%s"' % (name or b"file")

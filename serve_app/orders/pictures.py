@@ -1,0 +1,100 @@
+"""From settled images to bytes and URLs: reads blobs off the event loop, signs what opens alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from starlette.requests import Request
+
+from jobs.blobs.store import BlobMissing, preview_key
+from jobs.job import Job, Render, RenderState
+from serve_app.delivery.pieces import Pace, Part, Pieces, stored
+from serve_app.orders.app_state import Parts, parts_of
+from serve_app.orders.links import root_url
+from serve_app.wire.errors import BadSignature
+
+MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+
+
+def finished(job: Job) -> list[Render]:
+    """The images that exist."""
+    return [
+        render
+        for render in job.renders
+        if render.state is RenderState.SUCCEEDED and render.blob is not None
+    ]
+
+
+def without(job: Job, missing: Collection[int]) -> Job:
+    """The job as it is once these pictures are forgotten: what is not in the store, be it lost or
+    forgotten at this moment."""
+    renders = (replace(r, blob=None) if r.index in missing else r for r in job.renders)
+    return replace(job, renders=tuple(renders))
+
+
+async def picture(parts: Parts, render: Render) -> bytes:
+    """A finished image. Raises BlobMissing."""
+    if render.blob is None:
+        raise BlobMissing(f"image {render.index} has no blob")
+    return await asyncio.to_thread(parts.blobs.get, render.blob)
+
+
+async def picture_part(parts: Parts, render: Render, *, base64: bool = True) -> Part:
+    """A finished image as a part of an answer. Raises BlobMissing."""
+    if render.blob is None:
+        raise BlobMissing(f"image {render.index} has no blob")
+    return await asyncio.to_thread(stored, parts.blobs, render.blob, base64=base64)
+
+
+async def preview_part(parts: Parts, job: Job, index: int, pass_no: int) -> Part | None:
+    """A preview in base64; None when it has been forgotten since."""
+    key = preview_key(job.id, index, pass_no, job.request.output_format)
+    try:
+        return await asyncio.to_thread(stored, parts.blobs, key, base64=True)
+    except BlobMissing:
+        return None
+
+
+def urls(request: Request, job: Job) -> dict[int, str]:
+    """Absolute URLs of the finished images that open without a header, for a while."""
+    return {render.index: url(request, job, render) for render in finished(job)}
+
+
+def url(request: Request, job: Job, render: Render) -> str:
+    """Of one finished image."""
+    parts = parts_of(request)
+    expires = int(time.time()) + parts.config.gateway.url_seconds
+    signature = parts.signer.sign(_message(job.id, render.index, expires))
+    path = f"/v1/jobs/{job.id}/images/{render.index}"
+    return f"{root_url(request)}{path}?expires={expires}&signature={signature}"
+
+
+def is_signed(request: Request, job_id: str, index: int) -> bool:
+    """Whether the URL was made here, for that picture. Raises BadSignature for one that was, and is
+    too old."""
+    expires = request.query_params.get("expires", "")
+    signature = request.query_params.get("signature", "")
+    if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
+        return False
+    if not parts_of(request).signer.signed(_message(job_id, index, int(expires)), signature):
+        return False
+    if int(expires) < time.time():
+        raise BadSignature
+    return True
+
+
+def _message(job_id: str, index: int, expires: int) -> str:
+    return f"{job_id}/{index}/{expires}"
+
+
+def pace_of(parts: Parts, tenant: str) -> Pace:
+    """How fast pictures are written to that tenant."""
+    return parts.large.pace(tenant, parts.config.limits.answer_bytes_per_second)
+
+
+def paced(parts: Parts, job: Job, content: Sequence[Part]) -> Pieces:
+    """An answer, or an event of one, of that job."""
+    return Pieces(parts.blobs, content, pace_of(parts, job.request.tenant))

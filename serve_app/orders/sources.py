@@ -1,0 +1,208 @@
+"""From what a client calls a picture to what an edit goes on from: found, checked, put on a canvas,
+and stored."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from starlette.datastructures import UploadFile
+
+from engine.region import scattered
+from jobs.blobs.store import BlobMissing
+from jobs.job import Job, Render, RenderState
+from jobs.job_ids import parse_image_id
+from jobs.request import ImageRequest, SourceImage, Tenant
+from serve_app.config.sizes import nearest_size
+from serve_app.orders.app_state import Parts
+from serve_app.orders.forms import content
+from serve_app.orders.pictures import picture
+from serve_app.wire.data_urls import data_of, is_data_url
+from serve_app.wire.edits import (
+    EditBody,
+    ImageRef,
+    TweakBody,
+    same_shape,
+    strength_of,
+    with_source,
+)
+from serve_app.wire.errors import ImageExpired, NotFound
+
+DAY_SECONDS = 86_400.0
+FILE_ID = re.compile(r"file-[0-9a-f]{32}")
+
+Given = UploadFile | ImageRef
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A picture's bytes, as untrusted as they came. size: where it is known. parent and tokens: of
+    one that was drawn here."""
+
+    data: bytes
+    size: tuple[int, int] | None = None
+    parent: str | None = None
+    tokens: bytes | None = None
+
+
+class ToFetch(Exception):
+    """Pictures are behind these URLs: by role, each with the name that the client knows it by."""
+
+    def __init__(self, urls: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(urls)
+        self.urls = urls
+
+
+async def in_turn(
+    parts: Parts, tenant: Tenant, prepare: Callable[[Mapping[str, bytes]], Awaitable[T]]
+) -> T:
+    """What `prepare` makes of pictures that were fetched, at first of none, when it is the tenant's
+    turn. It raises ToFetch when it needs some: these come before the next turn, in which it begins
+    anew. Raises LineIsFull, InvalidRequest."""
+    weight, remote = parts.config.tiers[tenant.tier].weight, parts.config.limits.remote_images
+    try:
+        async with parts.inputs.turn(tenant.id, weight):
+            return await prepare({})
+    except ToFetch as missing:
+        urls = missing.urls
+    async with (
+        parts.remote_images.fetched(tenant.id, urls, remote) as fetched,
+        parts.inputs.turn(tenant.id, weight),
+    ):
+        return await prepare(fetched)
+
+
+async def find_all(
+    parts: Parts,
+    tenant: str,
+    given: Mapping[str, Given],
+    params: Mapping[str, str],
+    fetched: Mapping[str, bytes],
+) -> dict[str, Found]:
+    """The pictures by role. Raises ToFetch for those that must be fetched and were not, and what
+    `find` does."""
+    urls = {
+        role: (params[role], one.image_url)
+        for role, one in given.items()
+        if isinstance(one, ImageRef) and one.image_url and not is_data_url(one.image_url)
+    }
+    if urls.keys() - fetched.keys():
+        raise ToFetch(urls)
+    return {
+        role: Found(fetched[role])
+        if role in fetched
+        else await find(parts, tenant, one, params[role])
+        for role, one in given.items()
+    }
+
+
+async def find(parts: Parts, tenant: str, given: Given, param: str) -> Found:
+    """A picture that needs not be fetched. Raises InvalidRequest, NotFound, ImageExpired, naming
+    `param`."""
+    if isinstance(given, UploadFile):
+        return Found(await content(given, param, parts.config.limits))
+    if given.file_id is not None:
+        return await _by_id(parts, tenant, given.file_id, param)
+    url, most_bytes = given.image_url or "", parts.config.limits.image_bytes
+    return Found(await asyncio.to_thread(data_of, url, param, most_bytes))
+
+
+async def own_image(parts: Parts, tenant: str, image_id: str) -> tuple[Job, Render]:
+    """The tenant's drawn picture; another tenant's does not exist. Raises NotFound."""
+    parsed = parse_image_id(image_id)
+    job = await parts.ledger.get(parsed[0]) if parsed else None
+    if parsed is None or job is None or job.request.tenant != tenant:
+        raise no_image()
+    return job, finished_image(job, parsed[1])
+
+
+def finished_image(job: Job, index: int) -> Render:
+    """One of the job's drawn pictures. Raises NotFound."""
+    for render in job.renders:
+        if render.index == index and render.state is RenderState.SUCCEEDED:
+            return render
+    raise no_image()
+
+
+async def drawn(parts: Parts, job: Job, render: Render, image_id: str) -> Found:
+    """That picture, to go on from. Raises ImageExpired."""
+    if render.blob is None:
+        raise ImageExpired
+    try:
+        data = await picture(parts, render)
+    except BlobMissing:
+        raise ImageExpired from None
+    size = (job.request.width, job.request.height)
+    return Found(data, size, image_id, render.checkpoint)
+
+
+async def with_canvas(
+    parts: Parts,
+    request: ImageRequest,
+    body: EditBody | TweakBody,
+    found: Mapping[str, Found],
+    params: Mapping[str, str],
+) -> ImageRequest:
+    """The request with its source, which is stored for as long as the job may need it. found:
+    `image`, and where there are any `mask` and `markup`. Raises InvalidRequest."""
+    can, image, files = parts.can, found["image"], {name: one.data for name, one in found.items()}
+    strength = strength_of(body, "mask" in files)
+    size, known = (request.width, request.height), image.size
+    if body.size == "auto":
+        if known is None:
+            plain = await parts.inputs.normalise(image.data, params["image"])
+            files["image"], known = plain.png, (plain.width, plain.height)
+        size = nearest_size(*known, parts.config.limits.max_pixels)
+    canvas = await parts.inputs.canvas(
+        files, params, size=size, small_size=can.picture_size, grid=can.grid
+    )
+    redraw = canvas.redraw
+    if redraw is None:
+        redraw = scattered(can.cells, strength, request.seed)
+    stored = await parts.inputs.store(
+        request.tenant,
+        {"canvas": canvas.canvas, "small": canvas.small},
+        size,
+        request.deadline_seconds + DAY_SECONDS,
+    )
+    source = SourceImage(
+        canvas=stored.blobs[0], small=stored.blobs[1], redraw="", parent=image.parent
+    )
+    uncut = known is not None and same_shape(known, size)
+    if image.tokens is not None and uncut and "markup" not in files:
+        source = replace(source, tokens=base64.b64encode(image.tokens).decode("ascii"))
+    return with_source(request, source, redraw, size, parts.config)
+
+
+async def _by_id(parts: Parts, tenant: str, file_id: str, param: str) -> Found:
+    """A file of the tenant, or a picture that was drawn for it."""
+    try:
+        if file_id.startswith("img_"):
+            job, render = await own_image(parts, tenant, file_id)
+            return await drawn(parts, job, render, file_id)
+        known = FILE_ID.fullmatch(file_id)
+        file = await parts.ledger.file(tenant, file_id) if known else None
+        if file is None:
+            raise no_file()
+        data = await asyncio.to_thread(parts.blobs.get, file.blobs[0])
+        return Found(data, (file.width, file.height))
+    except BlobMissing:
+        raise no_file(param) from None
+    except (NotFound, ImageExpired) as problem:
+        problem.param = param
+        raise
+
+
+def no_image() -> NotFound:
+    """Of an id that is nobody's, or another tenant's, or not drawn yet."""
+    return NotFound("That image does not exist, or not yet.", code="image_not_found")
+
+
+def no_file(param: str | None = None) -> NotFound:
+    """Of an id that is nobody's, or another tenant's."""
+    return NotFound("There is no such file.", param=param, code="file_not_found")

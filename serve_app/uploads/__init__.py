@@ -1,0 +1,1 @@
+"""Pictures that clients send or name by URL, made safe and stored."""

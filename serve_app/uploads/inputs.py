@@ -1,0 +1,181 @@
+"""Pictures that clients send: made plain in a process of its own, and stored. One per gateway.
+
+What waits for it is on disk or not yet read; only what is inside is held in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from engine.intake import Canvas, Intake, Kept, Normalised, Refused
+from jobs.blobs.store import BlobStore
+from jobs.client.async_ledger import AsyncLedger
+from jobs.files import INPUT, UNLIMITED, VISION, FileRoom, StoredFile, input_key, new_file_id
+from serve_app.admission.queue import AcceptLine, LineFull
+from serve_app.admission.vegas import Vegas
+from serve_app.wire.errors import InvalidRequest, LineIsFull, Unavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+INSIDE = 2
+"""Requests whose pictures are decoded or stored, never two of one tenant: a picture may take the
+decoder seconds, and then the other tenants have a decoder left."""
+MOST_WAITING = 200
+MOST_SMALL_ARRIVING = 128
+"""Small bodies of one tenant at a time. They are held in memory, and mostly arrive at once."""
+MOST_ARRIVING = 32
+"""Large bodies of one tenant at a time; beyond, the disk would be its alone. Fewer when there
+is not as much room left for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a tenant keeps. sent_bytes: count for it, unless what is kept is more. room: for all of
+    its files."""
+
+    filename: str
+    sent_bytes: int
+    room: FileRoom
+
+
+class _Always(Vegas):
+    """So many at a time, however long they stay."""
+
+    def stayed(self, seconds: float, inside: int) -> None:
+        """Changes nothing."""
+
+
+class Inputs:
+    """Starts its process with the first picture; close it."""
+
+    def __init__(self, ledger: AsyncLedger, blobs: BlobStore) -> None:
+        self._ledger = ledger
+        self._blobs = blobs
+        self._line = AcceptLine(_Always(INSIDE), MOST_WAITING)
+        self._arriving: Counter[str] = Counter()
+        self._small: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._starting = threading.Lock()
+        self._intake: Intake | None = None
+
+    @asynccontextmanager
+    async def arriving(self, tenant: str, large: bool) -> AsyncGenerator[None]:
+        """While a body comes in and waits for its turn. Raises LineIsFull."""
+        arriving = self._arriving if large else self._small
+        most = min(MOST_ARRIVING, MOST_WAITING - arriving.total()) if large else MOST_SMALL_ARRIVING
+        if arriving[tenant] >= most:
+            raise LineIsFull
+        arriving[tenant] += 1
+        try:
+            yield
+        finally:
+            arriving[tenant] -= 1
+            if not arriving[tenant]:
+                del arriving[tenant]
+
+    @asynccontextmanager
+    async def turn(self, tenant: str, weight: float) -> AsyncGenerator[None]:
+        """Inside, when it is the tenant's turn to have its pictures read. Raises LineIsFull."""
+        first = self._turns.setdefault(tenant, asyncio.Lock())
+        try:
+            async with first, self._line.place(tenant, weight, 0):
+                yield
+        except LineFull:
+            raise LineIsFull from None
+
+    async def normalise(self, data: bytes, param: str) -> Normalised:
+        """One picture, plain. Raises InvalidRequest that names `param`."""
+        return await _unless_refused(lambda: self._running().normalise(data), {"image": param})
+
+    async def keep(self, data: bytes, param: str) -> Kept:
+        """One picture in a compact form. Raises InvalidRequest that names `param`."""
+        return await _unless_refused(lambda: self._running().keep(data), {"image": param})
+
+    async def canvas(
+        self,
+        files: Mapping[str, bytes],
+        params: Mapping[str, str],
+        *,
+        size: tuple[int, int],
+        small_size: tuple[int, int],
+        grid: tuple[int, int],
+    ) -> Canvas:
+        """files: `image`, and where there are any `mask` and `markup`. Sizes are width and height.
+        Raises InvalidRequest with the name that the client knows the wrong one by."""
+        ask = partial(
+            Intake.canvas,
+            image=files["image"],
+            mask=files.get("mask"),
+            markup=files.get("markup"),
+            size=size,
+            small_size=small_size,
+            grid=grid,
+        )
+        return await _unless_refused(lambda: ask(self._running()), params)
+
+    async def store(
+        self,
+        tenant: str,
+        pictures: Mapping[str, bytes],
+        size: tuple[int, int],
+        life_seconds: float,
+        *,
+        upload: Upload | None = None,
+    ) -> StoredFile:
+        """The row, then its blobs; pictures: by name. An upload is seen by the tenant. Raises
+        FilesFull, LedgerUnavailable, and Unavailable when the disk is full."""
+        file_id = new_file_id()
+        keys = {input_key(file_id, name): data for name, data in pictures.items()}
+        file = StoredFile(
+            id=file_id,
+            tenant=tenant,
+            purpose=VISION if upload else INPUT,
+            filename=upload.filename if upload else "",
+            bytes=max(upload.sent_bytes if upload else 0, sum(map(len, pictures.values()))),
+            width=size[0],
+            height=size[1],
+            blobs=tuple(keys),
+            created_at=0.0,
+            expires_at=life_seconds,
+        )
+        stored = await self._ledger.add_file(file, upload.room if upload else UNLIMITED)
+        try:
+            for key, data in keys.items():
+                await asyncio.to_thread(self._blobs.put, key, data)
+        except OSError as error:
+            log.warning("a picture could not be stored: %s", error)
+            await self._ledger.drop_file(tenant, file_id)
+            raise Unavailable from None
+        return stored
+
+    def close(self) -> None:
+        """End the process. Blocks."""
+        with self._starting:
+            if self._intake is not None:
+                self._intake.close()
+
+    def _running(self) -> Intake:
+        with self._starting:
+            if self._intake is None:
+                self._intake = Intake(workers=INSIDE)
+            return self._intake
+
+
+async def _unless_refused(ask: Callable[[], T], params: Mapping[str, str]) -> T:
+    try:
+        return await asyncio.to_thread(ask)
+    except Refused as refused:
+        param = params[refused.field]
+        message = f"Invalid value for '{param}': {refused}."
+        raise InvalidRequest(message, param=param, code=refused.code) from None

@@ -1,0 +1,214 @@
+"""The shapes of requests that change a picture, and what follows from them. Pure, as wire.py is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from engine.capabilities import Capabilities
+from engine.region import Region, edit_passes, to_hex
+from jobs.request import ImageRequest, SourceImage
+from serve_app.config.cluster import ClusterConfig
+from serve_app.wire.body_hash import bytes_hash
+from serve_app.wire.errors import InvalidRequest
+from serve_app.wire.requests import (
+    MOVING,
+    Asked,
+    PictureBody,
+    number,
+    parse_body,
+    picture_request,
+    read_json,
+)
+
+MOST_IMAGES = 16
+STRENGTHS = {"low": 0.8, "high": 0.5}
+"""Share of the cells that is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
+_FORM_NUMBERS = ("n", "output_compression", "partial_images", "seed", "strength")
+_NUMBER = re.compile(r"-?[0-9]{0,20}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_IMAGES = ("images", "image", "images[]", "image[]")
+"""How clients spell the pictures of an edit in JSON; the first is OpenAI's."""
+
+
+class ImageRef(BaseModel):
+    """A picture that is named in JSON."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.image_url is None) == (self.file_id is None):
+            raise ValueError("give either image_url or file_id")
+        return self
+
+
+def _ref(given: object) -> object:
+    """A string will do."""
+    if not isinstance(given, str):
+        return given
+    return {"file_id" if given.startswith(("file-", "img_")) else "image_url": given}
+
+
+ShortRef = Annotated[ImageRef, BeforeValidator(_ref)]
+Strength = Annotated[float, Field(gt=0, le=1)]
+
+
+class EditBody(PictureBody):
+    """The fields of POST /v1/images/edits beside its pictures."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        **MOVING,
+        **dict.fromkeys(("image", "mask", "markup"), "a form sends it as a file, with a filename"),
+        "images": "a form sends them as files named image[]",
+    }
+
+    prompt: str
+    input_fidelity: Literal["low", "high"] | None = None
+    strength: Strength | None = None
+
+
+class JsonEditBody(EditBody):
+    """The JSON body of it."""
+
+    unsupported: ClassVar[Mapping[str, str]] = MOVING
+
+    images: Annotated[list[ShortRef], Field(min_length=1, max_length=MOST_IMAGES)]
+    mask: ShortRef | None = None
+    markup: ShortRef | None = None
+
+
+class TweakBody(PictureBody):
+    """The JSON body of POST /v1/images/{id}/tweaks."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        **MOVING,
+        "image": "a tweak goes on from the picture in its URL",
+        "images": "a tweak goes on from the picture in its URL",
+        "input_fidelity": "say 'strength'",
+    }
+
+    prompt: str | None = None
+    delta: str | None = None
+    strength: Strength | None = None
+    mask: ShortRef | None = None
+
+
+def parse_form(fields: Mapping[str, str]) -> EditBody:
+    """The text fields of a form; an empty one is left out, but for the prompt. Raises
+    InvalidRequest, naming the field."""
+    optional = {*EditBody.model_fields, *EditBody.unsupported} - {"prompt"}
+    known = {  # a picture without a filename is no text: what it is called says what is wrong
+        name: "" if name in EditBody.unsupported else _typed(name, text)
+        for name, text in fields.items()
+        if text or name not in optional
+    }
+    return parse_body(EditBody, known)
+
+
+def parse_edit(raw: bytes, most_bytes: int) -> JsonEditBody:
+    """The JSON body. most_bytes: beside its pictures. Raises InvalidRequest, naming the field."""
+    return parse_body(JsonEditBody, _with_images(read_json(raw, most_bytes)))
+
+
+def _with_images(said: dict[str, Any]) -> dict[str, Any]:
+    """One picture or a list of them, under any of their names. Raises InvalidRequest."""
+    spelled = [name for name in _IMAGES if name in said]
+    if len(spelled) > 1:
+        message = f"Choose one: '{spelled[0]}' or '{spelled[1]}'; the list is called 'images'."
+        raise InvalidRequest(message, param=spelled[1])
+    rest = {name: value for name, value in said.items() if name not in spelled}
+    for name in spelled:
+        rest["images"] = said[name] if isinstance(said[name], list) else [said[name]]
+    return rest
+
+
+def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[TweakBody, str]:
+    """The JSON body, and the prompt: what it does not say is as it was. Raises InvalidRequest."""
+    said = read_json(raw, most_bytes) if raw else {}
+    kept: dict[str, Any] = {"quality": parent.quality, "output_format": parent.output_format}
+    if said.get("output_format", parent.output_format) == parent.output_format:
+        kept["output_compression"] = parent.output_compression
+    body = parse_body(TweakBody, {**kept, **said})
+    if body.prompt is not None and body.delta is not None:
+        message = "Choose one: a new 'prompt', or a 'delta' to the one that was."
+        raise InvalidRequest(message, param="delta")
+    if body.delta is not None:
+        if not body.delta.strip():
+            raise InvalidRequest("Invalid value for 'delta': it is empty.", param="delta")
+        return body, f"{parent.prompt}, {body.delta}"
+    return body, parent.prompt if body.prompt is None else body.prompt
+
+
+def check_images(count: int, param: str, can: Capabilities) -> None:
+    """Raises InvalidRequest where the family cannot take so many."""
+    if not can.input_images:
+        raise InvalidRequest("This model draws pictures and cannot change any.", param=param)
+    if count > can.input_images:
+        message = f"Invalid value for '{param}': {count} images, this model takes at most "
+        raise InvalidRequest(f"{message}{can.input_images}.", param=param, code="too_many_images")
+
+
+def strength_of(body: EditBody | TweakBody, masked: bool) -> float:
+    """The share of cells that is drawn anew; a mask says itself which. Raises InvalidRequest."""
+    if masked and body.strength is not None:
+        message = "Choose one: a 'mask' says exactly what is drawn again, 'strength' how much."
+        raise InvalidRequest(message, param="strength")
+    if body.strength is not None:
+        return body.strength
+    if isinstance(body, TweakBody):
+        other_words = body.prompt is not None or body.delta is not None
+        return STRENGTHS["low" if other_words else "high"]
+    return STRENGTHS[body.input_fidelity or "low"]
+
+
+def edit_request(body: EditBody | TweakBody, prompt: str, asked: Asked) -> ImageRequest:
+    """The request but for its source and hash. Raises InvalidRequest, NotFound."""
+    request = picture_request(body, prompt, asked)
+    return replace(request, revised=isinstance(body, TweakBody) and body.delta is not None)
+
+
+def with_source(
+    request: ImageRequest,
+    source: SourceImage,
+    redraw: Region,
+    size: tuple[int, int],
+    config: ClusterConfig,
+) -> ImageRequest:
+    """The request, which only draws those cells: in fewer passes, for less."""
+    passes = edit_passes(request.passes, int(redraw.sum()), redraw.size)
+    return replace(
+        request,
+        width=size[0],
+        height=size[1],
+        passes=passes,
+        cost_seconds=request.n * passes * config.model.pass_seconds,
+        source=replace(source, redraw=to_hex(redraw)),
+    )
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one scaled is the other, and nothing is cut off."""
+    return one[0] * other[1] == other[0] * one[1]
+
+
+def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> str:
+    """Of what a form says, whatever its boundary: a retry says the same."""
+    digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in files]
+    return bytes_hash(json.dumps([sorted(fields.items()), digests]).encode(), "edits")
+
+
+def _typed(name: str, text: str) -> object:
+    """A form has only text. What cannot be read stays text, for the shape to refuse."""
+    if name in _FORM_NUMBERS and _NUMBER.fullmatch(text):
+        return int(text) if text.lstrip("-").isdigit() else number(text)
+    return _BOOLEANS.get(text.lower(), text) if name == "stream" else text

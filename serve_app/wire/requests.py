@@ -1,0 +1,370 @@
+"""OpenAI Images JSON to ImageRequest; what is answered: answer_wire.py. Pure: no clock, no storage,
+no framework.
+
+Fields that only hint at effort or taste (`style`, `complexity`) are accepted and have no effect;
+fields that would change what comes back (`frame_count`, `svg`, transparency where the family has no
+alpha) are refused by name. docs/openai-compatibility.md has every one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.capabilities import Capabilities
+from jobs.request import ImageRequest, Tenant
+from serve_app.config.cluster import ClusterConfig
+from serve_app.config.sizes import parse_size
+from serve_app.wire.body_hash import with_hash
+from serve_app.wire.errors import BodyTooLarge, InvalidRequest, NotFound
+from serve_app.wire.long_strings import shorten
+
+LARGEST_SEED = 2**63 - 1
+MOST_PARTIAL_IMAGES = 3
+MOST_PARTS = 65_536
+"""Of a JSON body: commas and brackets, those inside of text as well. Twice as many as the longest
+prompt could have; a large body of nothing else would take thirty times its size in memory."""
+MOST_VALUES = 256
+"""Of a JSON body, nested ones too: several times as many as any request has a name for."""
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_QUOTED = re.compile(r'"[^"]*"')
+_CODES = {
+    "extra_forbidden": "unknown_parameter",
+    "missing": "missing_required_parameter",
+    "greater_than_equal": "integer_below_min_value",
+    "less_than_equal": "integer_above_max_value",
+}
+_STILL = "pictures here are still and made of pixels: 'output_format' may be png, webp or jpeg"
+_EDITS = "it belongs to POST /v1/images/edits"
+MOVING = {"frame_count": _STILL, "frame_duration_ms": _STILL, "svg": _STILL}
+UNSUPPORTED = {
+    **MOVING,
+    "image": _EDITS,
+    "images": _EDITS,
+    "mask": _EDITS,
+    "markup": _EDITS,
+    "input_fidelity": _EDITS,
+}
+"""Parameters that OpenAI's API knows, and why generations refuse them."""
+
+
+class PictureBody(BaseModel):
+    """What every request for pictures may say; null means the default. unsupported: what it may
+    not, and why."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    unsupported: ClassVar[Mapping[str, str]] = MOVING
+
+    model: str | None = None
+    n: Annotated[int, Field(ge=1)] = 1
+    size: str = "auto"
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
+    background: Literal["auto", "opaque", "transparent"] = "auto"
+    output_format: Literal["png", "webp", "jpeg"] = "png"
+    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
+    moderation: Literal["auto", "low"] = "auto"
+    stream: bool = False
+    partial_images: Annotated[int, Field(ge=0, le=MOST_PARTIAL_IMAGES)] = 0
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    complexity: Literal["low", "medium", "high"] | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
+
+
+class GenerationBody(PictureBody):
+    """The JSON body of POST /v1/images/generations."""
+
+    unsupported: ClassVar[Mapping[str, str]] = UNSUPPORTED
+
+    prompt: str
+    style: Literal["vivid", "natural"] | None = None
+
+
+Body = TypeVar("Body", bound=PictureBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the headers ask for."""
+
+    respond_async: bool = False
+    idempotency_key: str | None = None
+    retry_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request but for its body: who asks, by which headers, and what of. seed: for a client that
+    names none."""
+
+    wishes: Wishes
+    tenant: Tenant
+    config: ClusterConfig
+    can: Capabilities
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request, and how its answer is wanted."""
+
+    request: ImageRequest
+    stream: bool
+    as_url: bool
+
+
+def parse_wishes(headers: Mapping[str, str]) -> Wishes:
+    """Read Prefer, Idempotency-Key and the SDK's retry counter. Raises InvalidRequest."""
+    key = headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest(
+            "An Idempotency-Key is 1 to 255 printable ASCII characters without spaces.",
+            param="Idempotency-Key",
+        )
+    prefer = {token.partition(";")[0].strip().lower() for token in _preferences(headers)}
+    retries = headers.get("x-stainless-retry-count", "0")
+    return Wishes(
+        respond_async="respond-async" in prefer,
+        idempotency_key=key,
+        retry_count=int(retries) if re.fullmatch(r"[0-9]{1,4}", retries) else 0,
+    )
+
+
+def _preferences(headers: Mapping[str, str]) -> list[str]:
+    """With their parameters, of all Prefer lines (RFC 7240 2); texts in quotes are taken out."""
+    lines = (value for name, value in headers.items() if name.lower() == "prefer")
+    return _QUOTED.sub("", ",".join(lines)).split(",")
+
+
+def parse_generation(
+    raw: bytes,
+    wishes: Wishes,
+    tenant: Tenant,
+    config: ClusterConfig,
+    can: Capabilities,
+    seed: int,
+) -> Order:
+    """Validate everything once. can: what the family that draws is able to. `seed` is used when the
+    client names none.
+
+    Raises InvalidRequest or NotFound (the model), naming the field.
+    """
+    asked = Asked(wishes, tenant, config, can, seed)
+    body = parse_body(GenerationBody, read_json(raw, config.limits.body_bytes))
+    return order_of(body, with_hash(picture_request(body, body.prompt, asked), body, raw))
+
+
+def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageRequest:
+    """The request but for the hash of its body. Raises as `parse_generation` does."""
+    wishes, tenant, config = asked.wishes, asked.tenant, asked.config
+    _check_prompt(prompt, config.limits.prompt_characters)
+    if body.model not in (None, config.model.name, *config.model.aliases):
+        raise NotFound(
+            f"The model '{body.model}' does not exist. This server draws with "
+            f"'{config.model.name}'.",
+            param="model",
+            code="model_not_found",
+        )
+    if body.n > config.limits.images:
+        message = f"Invalid value for 'n': at most {config.limits.images}."
+        raise InvalidRequest(message, param="n", code="integer_above_max_value")
+    _check_together(body, wishes)
+    _check_background(body, asked.can)
+    width, height = _pixels(body.size, config)
+    quality, passes = _effort(body.quality, config)
+    return ImageRequest(
+        lane=config.lane,
+        tenant=tenant.id,
+        tier=tenant.tier,
+        model=config.model.name,
+        prompt=prompt,
+        n=body.n,
+        width=width,
+        height=height,
+        quality=quality,
+        passes=passes,
+        guidance=config.model.guidance,
+        seed=asked.seed if body.seed is None else body.seed,
+        output_format=body.output_format,
+        output_compression=body.output_compression,
+        background="transparent" if body.background == "transparent" else "opaque",
+        moderation=body.moderation,
+        partial_images=body.partial_images,
+        user=body.safety_identifier or body.user or None,
+        cost_seconds=body.n * passes * config.model.pass_seconds,
+        watched=not wishes.respond_async,
+        deadline_seconds=config.limits.deadline_seconds,
+        idempotency_key=wishes.idempotency_key,
+        retry_count=wishes.retry_count,
+    )
+
+
+def order_of(body: PictureBody, request: ImageRequest) -> Order:
+    """The request, and how its answer is wanted."""
+    return Order(request, stream=body.stream, as_url=body.response_format == "url")
+
+
+def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
+    """The JSON object, without what is null. most_bytes: of all but long strings, which are
+    pictures and bounded where the body is read. Raises InvalidRequest, BodyTooLarge."""
+    try:
+        short = shorten(raw)
+    except ValueError:
+        raise _too_many_fields() from None
+    if len(short.raw) > most_bytes:
+        raise BodyTooLarge(f"The body has more than {most_bytes} bytes beside its pictures.")
+    try:
+        if sum(map(short.raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
+            raise ValueError("too many parts")
+        text = short.raw.decode(json.detect_encoding(short.raw), "surrogatepass")
+        document = _JSON.decode(text)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(
+            "We could not parse the JSON body of your request.", code="invalid_json"
+        ) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if count_values(document, MOST_VALUES) > MOST_VALUES:
+        raise _too_many_fields()
+    return {name: short.restored(value) for name, value in document.items() if value is not None}
+
+
+def _too_many_fields() -> InvalidRequest:
+    message = f"The body has more than {MOST_VALUES} fields and values."
+    return InvalidRequest(message, code="too_many_fields")
+
+
+def count_values(document: object, most: int) -> int:
+    """Fields and elements in it, nested ones too; stops counting beyond `most`."""
+    count, unseen = 0, [document]
+    while unseen and count <= most:
+        value = unseen.pop()
+        if isinstance(value, (dict, list)):
+            count += len(value)
+            if count <= most:
+                unseen.extend(value.values() if isinstance(value, dict) else value)
+    return count
+
+
+def number(text: str) -> int | float:
+    """JSON has one kind of number: 2.0 is as whole as 2."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+_JSON = json.JSONDecoder(parse_float=number)  # json.loads would make one for every request
+
+
+def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:
+    """The fields in that shape. Raises InvalidRequest, naming the field."""
+    _check_text(fields.items())
+    try:
+        return shape.model_validate(fields)
+    except ValidationError as error:
+        raise _as_invalid(error, shape.unsupported) from None
+
+
+def _as_invalid(error: ValidationError, unsupported: Mapping[str, str]) -> InvalidRequest:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    first, *further = problem["loc"]
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in further)
+    param = f"{first}{''.join(steps)}"
+    code = _CODES.get(problem["type"])
+    name = str(first).partition("[")[0]  # forms spell the fields of an object svg[model]
+    if code == "unknown_parameter" and name in unsupported:
+        message = f"Unsupported parameter: '{name}': {unsupported[name]}."
+        return InvalidRequest(message, param=name, code="unsupported_parameter")
+    if code is None:
+        code = "invalid_type" if problem["type"].endswith("_type") else "invalid_value"
+    message = {
+        "unknown_parameter": f"Unknown parameter: '{param}'.",
+        "missing_required_parameter": f"Missing required parameter: '{param}'.",
+    }.get(code, f"Invalid value for '{param}': {problem['msg'].lower()}.")
+    return InvalidRequest(message, param=param, code=code)
+
+
+def _check_text(fields: Iterable[tuple[str, object]]) -> None:
+    """NUL and lone surrogates are valid JSON, but no database and no UTF-8 can hold them."""
+    for name, value in fields:
+        if not _clean(name):
+            raise InvalidRequest("A field's name is not valid text.", code="invalid_json")
+        if isinstance(value, str) and not _clean(value):
+            message = f"Invalid value for '{name}': not valid text (NUL or a lone surrogate)."
+            raise InvalidRequest(message, param=name)
+
+
+def _clean(text: str) -> bool:
+    if text.isascii():
+        return "\0" not in text
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _check_prompt(prompt: str, longest: int) -> None:
+    if not prompt.strip():
+        raise InvalidRequest("Invalid value for 'prompt': it is empty.", param="prompt")
+    if len(prompt) > longest:
+        raise InvalidRequest(
+            f"Invalid value for 'prompt': {len(prompt)} characters, at most {longest}.",
+            param="prompt",
+            code="string_above_max_length",
+        )
+
+
+def _check_together(body: PictureBody, wishes: Wishes) -> None:
+    """Fields that are fine alone and wrong together."""
+    if body.output_format == "png" and body.output_compression != 100:
+        raise InvalidRequest(
+            "Invalid value for 'output_compression': png has none, use webp or jpeg.",
+            param="output_compression",
+        )
+    if body.stream and wishes.respond_async:
+        raise InvalidRequest(
+            "Choose one: 'stream', or the header Prefer: respond-async.", param="stream"
+        )
+    if body.stream and body.response_format == "url":
+        raise InvalidRequest(
+            "Invalid value for 'response_format': streamed images are always b64_json.",
+            param="response_format",
+        )
+    if body.partial_images and not (body.stream or wishes.respond_async):
+        raise InvalidRequest(
+            "Invalid value for 'partial_images': needs 'stream', or Prefer: respond-async.",
+            param="partial_images",
+        )
+
+
+def _check_background(body: PictureBody, can: Capabilities) -> None:
+    if body.background != "transparent":
+        return
+    if not can.transparent:
+        raise InvalidRequest(
+            "Invalid value for 'background': this model draws no alpha, use opaque or auto.",
+            param="background",
+            code="unsupported_value",
+        )
+    if body.output_format == "jpeg":
+        message = "Invalid value for 'background': jpeg has no alpha, use png or webp."
+        raise InvalidRequest(message, param="background")
+
+
+def _pixels(size: str, config: ClusterConfig) -> tuple[int, int]:
+    try:
+        return parse_size(config.model.size if size == "auto" else size, config.limits.max_pixels)
+    except ValueError as error:
+        raise InvalidRequest(f"Invalid value for 'size': {error}.", param="size") from None
+
+
+def _effort(quality: str, config: ClusterConfig) -> tuple[str, int]:
+    """(quality as reported, passes per image); the deprecated names map to today's."""
+    name = {"auto": "medium", "standard": "medium", "hd": "high"}.get(quality, quality)
+    return name, int(getattr(config.qualities, name))
