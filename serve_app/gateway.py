@@ -32,7 +32,7 @@ from serve_app.config.errors import ConfigError
 from serve_app.delivery.slow_clients import CutOff, Outbox
 from serve_app.delivery.watch import JobWatch
 from serve_app.edge import OwnHosts, let_pages_ask
-from serve_app.orders.app_state import Parts, charge_refusal, error_response
+from serve_app.orders.app_state import AppState, charge_refusal, error_response
 from serve_app.orders.links import root_path
 from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
 from serve_app.uploads.inputs import Inputs
@@ -68,7 +68,7 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
     limits = TemporaryLimits(ledger, config.lane, config.tier_promises(), config.marks())
     heat = LaneHeat(ledger, config.lane)
-    app.state.parts = Parts(
+    app.state.app_state = AppState(
         config,
         ledger,
         blobs,
@@ -99,9 +99,9 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
 def adopt(app: FastAPI, config: ClusterConfig) -> None:
     """Serve by other numbers from the next request on: keys, tiers, limits, qualities, times. The
     ledger and the store stay those of the start."""
-    parts = app.state.parts
-    parts.limits.adopt(config.tier_promises(), config.marks())
-    app.state.parts = replace(parts, config=config, keyring=Keyring(config, parts.ledger))
+    state = app.state.app_state
+    state.limits.adopt(config.tier_promises(), config.marks())
+    app.state.app_state = replace(state, config=config, keyring=Keyring(config, state.ledger))
 
 
 def _capabilities(config: ClusterConfig) -> Capabilities:
@@ -113,12 +113,12 @@ def _capabilities(config: ClusterConfig) -> Capabilities:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    following = asyncio.create_task(app.state.parts.limits.follow())
+    following = asyncio.create_task(app.state.app_state.limits.follow())
     yield
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
-    await app.state.parts.watch.close()
-    await asyncio.to_thread(app.state.parts.inputs.close)
+    await app.state.app_state.watch.close()
+    await asyncio.to_thread(app.state.app_state.inputs.close)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -32,11 +32,11 @@ from serve_app.delivery.pieces import HOLE, Part, filled, pieces_response
 from serve_app.delivery.sse import Event, EventStream, frame
 from serve_app.orders.admission import REFUSALS, refusal
 from serve_app.orders.app_state import (
-    Parts,
+    AppState,
+    app_state_of,
     error_response,
     json_response,
     keepalive_of,
-    parts_of,
     stay_open,
 )
 from serve_app.orders.links import root_path
@@ -57,86 +57,86 @@ CLIENT_CLOSED = 499
 async def respond(request: Request, order: requests.Order) -> Response:
     """Submit, and answer as asked. Raises what `submit` does, TooManyOpen before
     that, and StillQueued. The stored source of an edit goes again where no new job needs it."""
-    parts, asked = parts_of(request), order.request
+    state, asked = app_state_of(request), order.request
     try:
         if asked.watched:
             stay_open(request, asked.tenant)
-        submission = await submit(parts, asked)
+        submission = await submit(state, asked)
     except LedgerUnavailable:
         raise  # nobody knows whether it was accepted; what is not needed expires
     except (ApiError, LedgerError):
-        await _drop_source(parts, asked)
+        await _drop_source(state, asked)
         raise
     if submission.reattached:
-        await _drop_source(parts, asked)
+        await _drop_source(state, asked)
     return await answer(request, order, submission)
 
 
-async def _drop_source(parts: Parts, request: ImageRequest) -> None:
+async def _drop_source(state: AppState, request: ImageRequest) -> None:
     if request.source is not None:
         with suppress(LedgerUnavailable):
-            await parts.ledger.drop_file(request.tenant, file_of(request.source.canvas))
+            await state.ledger.drop_file(request.tenant, file_of(request.source.canvas))
 
 
 async def answer(request: Request, order: requests.Order, submission: Submission) -> Response:
     """What was submitted, as asked. Raises StillQueued."""
-    parts = parts_of(request)
+    state = app_state_of(request)
     headers = {
         "x-job-id": submission.job.id,
         **ratelimit_headers(submission.usage),
-        **temporary_headers(parts.limits.of(order.request.tier)),
+        **temporary_headers(state.limits.of(order.request.tier)),
     }
     if not order.request.watched:
-        return _accepted(parts, request, submission.job, headers)
+        return _accepted(state, request, submission.job, headers)
     if order.stream:
-        events = _events(parts, submission)
-        return EventStream(events, keepalive_of(parts, order.request.tenant), headers)
-    job = await _wait(parts, request, submission)
+        events = _events(state, submission)
+        return EventStream(events, keepalive_of(state, order.request.tenant), headers)
+    job = await _wait(state, request, submission)
     if job is None:
         return Response(status_code=CLIENT_CLOSED)
-    response = await _answer(parts, request, job, as_url=order.as_url, headers=headers)
-    response.background = BackgroundTask(parts.watch.answered, job.id)  # once it has been sent
+    response = await _answer(state, request, job, as_url=order.as_url, headers=headers)
+    response.background = BackgroundTask(state.watch.answered, job.id)  # once it has been sent
     return response
 
 
-async def submit(parts: Parts, request: ImageRequest) -> Submission:
+async def submit(state: AppState, request: ImageRequest) -> Submission:
     """At its predicted cost, when its turn comes. Raises what Ledger.submit does, LineIsFull,
     QueueIsFull, which says when a place will be free, and the refusals of temporary limits."""
-    request = await parts.prices.priced(request)
-    weight = parts.config.tiers[request.tier].weight
+    request = await state.prices.priced(request)
+    weight = state.config.tiers[request.tier].weight
     try:
-        async with parts.line.place(request.tenant, weight, len(request.prompt)):
-            return await parts.ledger.submit(request)
+        async with state.line.place(request.tenant, weight, len(request.prompt)):
+            return await state.ledger.submit(request)
     except LineFull:
         raise LineIsFull from None
     except REFUSALS as error:
         tenant = Tenant(request.tenant, request.tier)
-        raise await refusal(parts, error, tenant, request.n) from None
+        raise await refusal(state, error, tenant, request.n) from None
 
 
-def _accepted(parts: Parts, request: Request, job: Job, headers: dict[str, str]) -> Response:
+def _accepted(state: AppState, request: Request, job: Job, headers: dict[str, str]) -> Response:
     location = {
         "location": f"{root_path(request)}/v1/jobs/{job.id}",
         "preference-applied": "respond-async",
     }
     body = job_body(job, None, urls(request, job))  # its place is looked up when somebody asks
     response = json_response(body, 202, {**headers, **location})
-    response.background = BackgroundTask(parts.watch.answered, job.id)
+    response.background = BackgroundTask(state.watch.answered, job.id)
     return response
 
 
-async def _wait(parts: Parts, request: Request, submission: Submission) -> Job | None:
+async def _wait(state: AppState, request: Request, submission: Submission) -> Job | None:
     """The ended job; None when the client left first. Raises StillQueued.
 
     Leaving shortens the watch: the job goes on until that lapses, for a retry to find.
     """
     job = submission.job
-    ended = asyncio.create_task(parts.watch.ended(job))
+    ended = asyncio.create_task(state.watch.ended(job))
     gone = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait(
             {ended, gone},
-            timeout=parts.config.gateway.sync_wait_seconds,
+            timeout=state.config.gateway.sync_wait_seconds,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if ended.done():
@@ -151,7 +151,7 @@ async def _wait(parts: Parts, request: Request, submission: Submission) -> Job |
 
 
 async def _answer(
-    parts: Parts, request: Request, job: Job, *, as_url: bool, headers: dict[str, str]
+    state: AppState, request: Request, job: Job, *, as_url: bool, headers: dict[str, str]
 ) -> Response:
     found: dict[int, Part] = {}
     if as_url:
@@ -159,14 +159,14 @@ async def _answer(
     else:
         for render in finished(job):
             with suppress(BlobMissing):
-                found[render.index] = await picture_part(parts, render)
+                found[render.index] = await picture_part(state, render)
         pictures = {index: {"b64_json": HOLE} for index in found}
         job = without(job, {render.index for render in job.renders} - pictures.keys())
     if not pictures and (problem := job_problem(job)) is not None:
         return error_response(problem, headers)
-    body = to_json(answers.images_response(job, pictures, parts.can.cells))
-    pieces = paced(parts, job, filled(body, [found[index] for index in sorted(found)]))
-    turn = parts.large.turn(job.request.tenant, pieces.size)
+    body = to_json(answers.images_response(job, pictures, state.can.cells))
+    pieces = paced(state, job, filled(body, [found[index] for index in sorted(found)]))
+    turn = state.large.turn(job.request.tenant, pieces.size)
     return pieces_response(pieces, turn, headers, "application/json")
 
 
@@ -178,8 +178,8 @@ class Progress:
     """What one stream has sent, so that every state is turned into what is new in it. Looks at two
     previews end in any order: one that comes after a clearer one is not sent any more."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, state: AppState) -> None:
+        self._state = state
         self._newest: dict[int, int] = {}
         self._settled: set[int] = set()
         self._completed = 0
@@ -212,32 +212,32 @@ class Progress:
             if pass_no <= self._newest.get(render.index, 0):
                 continue
             self._newest[render.index] = pass_no
-            part = await preview_part(self._parts, job, render.index, pass_no)
+            part = await preview_part(self._state, job, render.index, pass_no)
             if part is not None:
                 number = sum(one < pass_no for one in planned)
                 yield answers.partial_event(job, render.index, number, HOLE), (part,)
 
     async def _completed_event(self, job: Job, render: Render) -> News:
-        part = await picture_part(self._parts, render)
-        used = answers.usage(job.request, 1, self._parts.can.cells)
+        part = await picture_part(self._state, render)
+        used = answers.usage(job.request, 1, self._state.can.cells)
         if self._completed:  # what came in is counted once, with the first image
             used = answers.without_input(used)
         self._completed += 1
         return answers.completed_event(job, render.index, HOLE, used), (part,)
 
 
-async def _events(parts: Parts, submission: Submission) -> AsyncGenerator[Event]:
+async def _events(state: AppState, submission: Submission) -> AsyncGenerator[Event]:
     """The stream of one request, from any state to the end."""
-    progress = Progress(parts)
+    progress = Progress(state)
     job = submission.job
-    async with aclosing(parts.watch.snapshots(job)) as states:
+    async with aclosing(state.watch.snapshots(job)) as states:
         async for job in states:
             async with aclosing(progress.news(job)) as news:
                 async for event, pictures in news:
-                    pieces = paced(parts, job, filled(frame(event, event["type"]), pictures))
-                    async with parts.large.turn(job.request.tenant, pieces.size):
+                    pieces = paced(state, job, filled(frame(event, event["type"]), pictures))
+                    async with state.large.turn(job.request.tenant, pieces.size):
                         yield pieces
     job = without(job, progress.missing)
     if not finished(job) and (problem := job_problem(job)) is not None:
         yield frame(problem.envelope(), "error")
-    await parts.watch.answered(job.id)
+    await state.watch.answered(job.id)

@@ -62,7 +62,7 @@ SLOWEST_BYTES_PER_SECOND = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AppState:
     """ledger: the truth. blobs: blocking, call it in a thread. watch: who waits here. prices: what
     a request will cost. heat: of the lane. limits: what heat does to the tiers. can: what the
     family that draws is able to. polls: of each tenant. refusals: orders of each tenant that were
@@ -92,23 +92,23 @@ class Parts:
     large: LargeAnswers = field(default_factory=LargeAnswers)
 
 
-def parts_of(request: Request) -> Parts:
-    """The gateway's parts."""
-    parts: Parts = request.app.state.parts
-    return parts
+def app_state_of(request: Request) -> AppState:
+    """The gateway's state."""
+    state: AppState = request.app.state.app_state
+    return state
 
 
 async def tenant_of(request: Request) -> Tenant:
     """Who asks. Raises Unauthorized, LedgerUnavailable, and TooManyRequests for an address that
     keeps asking without a valid key."""
-    parts = parts_of(request)
+    state = app_state_of(request)
 
     def suspect() -> bool:
-        per_second = parts.config.limits.unauthenticated_per_second
-        return parts.strangers.wait(_address(request), per_second, time.monotonic()) > 0
+        per_second = state.config.limits.unauthenticated_per_second
+        return state.strangers.wait(_address(request), per_second, time.monotonic()) > 0
 
     try:
-        return await parts.keyring.tenant(request.headers.get("authorization"), suspect)
+        return await state.keyring.tenant(request.headers.get("authorization"), suspect)
     except Unauthorized:
         stranger(request)
         raise
@@ -117,24 +117,24 @@ async def tenant_of(request: Request) -> Tenant:
 async def poller_of(request: Request) -> Tenant:
     """Who asks without ordering anything. Raises TooManyRequests, too."""
     tenant = await tenant_of(request)
-    parts = parts_of(request)
-    _take(parts.polls, tenant.id, "your account", parts.config.limits.polls_per_second)
+    state = app_state_of(request)
+    _take(state.polls, tenant.id, "your account", state.config.limits.polls_per_second)
     return tenant
 
 
 def charge_rows(request: Request, tenant: Tenant, rows: int) -> None:
     """Charge a poll for the rows that it has read: a long list costs as much as many jobs."""
-    parts = parts_of(request)
-    per_second = parts.config.limits.polls_per_second
-    parts.polls.charge(tenant.id, per_second, time.monotonic(), rows / ROWS_PER_POLL)
+    state = app_state_of(request)
+    per_second = state.config.limits.polls_per_second
+    state.polls.charge(tenant.id, per_second, time.monotonic(), rows / ROWS_PER_POLL)
 
 
 async def orderer_of(request: Request) -> Tenant:
     """The tenant of an order. Raises TooManyRequests for one whose orders are refused too often."""
     tenant = await tenant_of(request)
-    parts = parts_of(request)
-    per_second = parts.config.limits.refused_per_second
-    wait = parts.refusals.wait(tenant.id, per_second, time.monotonic())
+    state = app_state_of(request)
+    per_second = state.config.limits.refused_per_second
+    wait = state.refusals.wait(tenant.id, per_second, time.monotonic())
     if wait:
         raise too_many("invalid orders of your account", per_second, wait)
     request.state.orderer = tenant.id
@@ -145,30 +145,30 @@ def charge_refusal(request: Request, problem: ApiError) -> None:
     """Charge the tenant of an order that was not valid; others cost nothing."""
     tenant = getattr(request.state, "orderer", None)
     if tenant is not None and problem.charged:
-        parts = parts_of(request)
-        per_second = parts.config.limits.refused_per_second
+        state = app_state_of(request)
+        per_second = state.config.limits.refused_per_second
         read_bytes = getattr(request.state, "read_bytes", 0)
         tokens = min(1 + read_bytes / REFUSED_BYTES, MOST_PER_REFUSAL)
-        parts.refusals.charge(tenant, per_second, time.monotonic(), tokens)
+        state.refusals.charge(tenant, per_second, time.monotonic(), tokens)
 
 
 def stay_open(request: Request, tenant: str) -> None:
     """Count the request as one that waits or streams, until it has been answered or its client
     has gone. Raises TooManyOpen."""
-    parts = parts_of(request)
-    parts.open_requests.enter(tenant, parts.config.limits.watchers)
-    request.scope[ENDING].callback(parts.open_requests.leave, tenant)
+    state = app_state_of(request)
+    state.open_requests.enter(tenant, state.config.limits.watchers)
+    request.scope[ENDING].callback(state.open_requests.leave, tenant)
 
 
 def stranger(request: Request) -> None:
     """Count a request that is about to be turned away. Raises TooManyRequests."""
-    parts = parts_of(request)
-    per_second = parts.config.limits.unauthenticated_per_second
-    _take(parts.strangers, _address(request), "requests without a valid key", per_second)
+    state = app_state_of(request)
+    per_second = state.config.limits.unauthenticated_per_second
+    _take(state.strangers, _address(request), "requests without a valid key", per_second)
 
 
 def _address(request: Request) -> str:
-    trusted = [ip_network(text) for text in parts_of(request).config.gateway.trusted_proxies]
+    trusted = [ip_network(text) for text in app_state_of(request).config.gateway.trusted_proxies]
     peer = request.client.host if request.client else None
     forwarded_for = request.headers.getlist("x-forwarded-for")
     if forwarded_for and not is_trusted(peer, trusted):
@@ -191,10 +191,10 @@ def _take(buckets: Buckets, who: str, whose: str, per_second: float) -> None:
         raise too_many(whose, per_second, wait)
 
 
-def keepalive_of(parts: Parts, tenant: str) -> float:
+def keepalive_of(state: AppState, tenant: str) -> float:
     """Seconds that an event stream of the tenant is silent at most."""
-    shortest = parts.config.gateway.keepalive_seconds
-    return parts.open_requests.keepalive_seconds(tenant, shortest)
+    shortest = state.config.gateway.keepalive_seconds
+    return state.open_requests.keepalive_seconds(tenant, shortest)
 
 
 def fresh_seed() -> int:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from jobs.blobs.store import BlobMissing, preview_key
 from jobs.job import Job, Render, RenderState
 from serve_app.delivery.pieces import Pace, Part, Pieces, stored
-from serve_app.orders.app_state import Parts, parts_of
+from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.links import root_url
 from serve_app.wire.errors import BadSignature
 
@@ -35,25 +35,25 @@ def without(job: Job, missing: Collection[int]) -> Job:
     return replace(job, renders=tuple(renders))
 
 
-async def picture(parts: Parts, render: Render) -> bytes:
+async def picture(state: AppState, render: Render) -> bytes:
     """A finished image. Raises BlobMissing."""
     if render.blob is None:
         raise BlobMissing(f"image {render.index} has no blob")
-    return await asyncio.to_thread(parts.blobs.get, render.blob)
+    return await asyncio.to_thread(state.blobs.get, render.blob)
 
 
-async def picture_part(parts: Parts, render: Render, *, base64: bool = True) -> Part:
+async def picture_part(state: AppState, render: Render, *, base64: bool = True) -> Part:
     """A finished image as a part of an answer. Raises BlobMissing."""
     if render.blob is None:
         raise BlobMissing(f"image {render.index} has no blob")
-    return await asyncio.to_thread(stored, parts.blobs, render.blob, base64=base64)
+    return await asyncio.to_thread(stored, state.blobs, render.blob, base64=base64)
 
 
-async def preview_part(parts: Parts, job: Job, index: int, pass_no: int) -> Part | None:
+async def preview_part(state: AppState, job: Job, index: int, pass_no: int) -> Part | None:
     """A preview in base64; None when it has been forgotten since."""
     key = preview_key(job.id, index, pass_no, job.request.output_format)
     try:
-        return await asyncio.to_thread(stored, parts.blobs, key, base64=True)
+        return await asyncio.to_thread(stored, state.blobs, key, base64=True)
     except BlobMissing:
         return None
 
@@ -65,9 +65,9 @@ def urls(request: Request, job: Job) -> dict[int, str]:
 
 def url(request: Request, job: Job, render: Render) -> str:
     """Of one finished image."""
-    parts = parts_of(request)
-    expires = int(time.time()) + parts.config.gateway.url_seconds
-    signature = parts.signer.sign(_message(job.id, render.index, expires))
+    state = app_state_of(request)
+    expires = int(time.time()) + state.config.gateway.url_seconds
+    signature = state.signer.sign(_message(job.id, render.index, expires))
     path = f"/v1/jobs/{job.id}/images/{render.index}"
     return f"{root_url(request)}{path}?expires={expires}&signature={signature}"
 
@@ -79,7 +79,7 @@ def is_signed(request: Request, job_id: str, index: int) -> bool:
     signature = request.query_params.get("signature", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
         return False
-    if not parts_of(request).signer.signed(_message(job_id, index, int(expires)), signature):
+    if not app_state_of(request).signer.signed(_message(job_id, index, int(expires)), signature):
         return False
     if int(expires) < time.time():
         raise BadSignature
@@ -90,11 +90,11 @@ def _message(job_id: str, index: int, expires: int) -> str:
     return f"{job_id}/{index}/{expires}"
 
 
-def pace_of(parts: Parts, tenant: str) -> Pace:
+def pace_of(state: AppState, tenant: str) -> Pace:
     """How fast pictures are written to that tenant."""
-    return parts.large.pace(tenant, parts.config.limits.answer_bytes_per_second)
+    return state.large.pace(tenant, state.config.limits.answer_bytes_per_second)
 
 
-def paced(parts: Parts, job: Job, content: Sequence[Part]) -> Pieces:
+def paced(state: AppState, job: Job, content: Sequence[Part]) -> Pieces:
     """An answer, or an event of one, of that job."""
-    return Pieces(parts.blobs, content, pace_of(parts, job.request.tenant))
+    return Pieces(state.blobs, content, pace_of(state, job.request.tenant))

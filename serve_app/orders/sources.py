@@ -18,7 +18,7 @@ from jobs.job import Job, Render, RenderState
 from jobs.job_ids import parse_image_id
 from jobs.request import ImageRequest, SourceImage, Tenant
 from serve_app.config.sizes import nearest_size
-from serve_app.orders.app_state import Parts
+from serve_app.orders.app_state import AppState
 from serve_app.orders.forms import content
 from serve_app.orders.pictures import picture
 from serve_app.wire.data_urls import data_of, is_data_url
@@ -59,26 +59,26 @@ class ToFetch(Exception):
 
 
 async def in_turn(
-    parts: Parts, tenant: Tenant, prepare: Callable[[Mapping[str, bytes]], Awaitable[T]]
+    state: AppState, tenant: Tenant, prepare: Callable[[Mapping[str, bytes]], Awaitable[T]]
 ) -> T:
     """What `prepare` makes of pictures that were fetched, at first of none, when it is the tenant's
     turn. It raises ToFetch when it needs some: these come before the next turn, in which it begins
     anew. Raises LineIsFull, InvalidRequest."""
-    weight, remote = parts.config.tiers[tenant.tier].weight, parts.config.limits.remote_images
+    weight, remote = state.config.tiers[tenant.tier].weight, state.config.limits.remote_images
     try:
-        async with parts.inputs.turn(tenant.id, weight):
+        async with state.inputs.turn(tenant.id, weight):
             return await prepare({})
     except ToFetch as missing:
         urls = missing.urls
     async with (
-        parts.remote_images.fetched(tenant.id, urls, remote) as fetched,
-        parts.inputs.turn(tenant.id, weight),
+        state.remote_images.fetched(tenant.id, urls, remote) as fetched,
+        state.inputs.turn(tenant.id, weight),
     ):
         return await prepare(fetched)
 
 
 async def find_all(
-    parts: Parts,
+    state: AppState,
     tenant: str,
     given: Mapping[str, Given],
     params: Mapping[str, str],
@@ -96,26 +96,26 @@ async def find_all(
     return {
         role: Found(fetched[role])
         if role in fetched
-        else await find(parts, tenant, one, params[role])
+        else await find(state, tenant, one, params[role])
         for role, one in given.items()
     }
 
 
-async def find(parts: Parts, tenant: str, given: Given, param: str) -> Found:
+async def find(state: AppState, tenant: str, given: Given, param: str) -> Found:
     """A picture that needs not be fetched. Raises InvalidRequest, NotFound, ImageExpired, naming
     `param`."""
     if isinstance(given, UploadFile):
-        return Found(await content(given, param, parts.config.limits))
+        return Found(await content(given, param, state.config.limits))
     if given.file_id is not None:
-        return await _by_id(parts, tenant, given.file_id, param)
-    url, most_bytes = given.image_url or "", parts.config.limits.image_bytes
+        return await _by_id(state, tenant, given.file_id, param)
+    url, most_bytes = given.image_url or "", state.config.limits.image_bytes
     return Found(await asyncio.to_thread(data_of, url, param, most_bytes))
 
 
-async def own_image(parts: Parts, tenant: str, image_id: str) -> tuple[Job, Render]:
+async def own_image(state: AppState, tenant: str, image_id: str) -> tuple[Job, Render]:
     """The tenant's drawn picture; another tenant's does not exist. Raises NotFound."""
     parsed = parse_image_id(image_id)
-    job = await parts.ledger.get(parsed[0]) if parsed else None
+    job = await state.ledger.get(parsed[0]) if parsed else None
     if parsed is None or job is None or job.request.tenant != tenant:
         raise no_image()
     return job, finished_image(job, parsed[1])
@@ -129,12 +129,12 @@ def finished_image(job: Job, index: int) -> Render:
     raise no_image()
 
 
-async def drawn(parts: Parts, job: Job, render: Render, image_id: str) -> Found:
+async def drawn(state: AppState, job: Job, render: Render, image_id: str) -> Found:
     """That picture, to go on from. Raises ImageExpired."""
     if render.blob is None:
         raise ImageExpired
     try:
-        data = await picture(parts, render)
+        data = await picture(state, render)
     except BlobMissing:
         raise ImageExpired from None
     size = (job.request.width, job.request.height)
@@ -142,7 +142,7 @@ async def drawn(parts: Parts, job: Job, render: Render, image_id: str) -> Found:
 
 
 async def with_canvas(
-    parts: Parts,
+    state: AppState,
     request: ImageRequest,
     body: EditBody | TweakBody,
     found: Mapping[str, Found],
@@ -150,21 +150,21 @@ async def with_canvas(
 ) -> ImageRequest:
     """The request with its source, which is stored for as long as the job may need it. found:
     `image`, and where there are any `mask` and `markup`. Raises InvalidRequest."""
-    can, image, files = parts.can, found["image"], {name: one.data for name, one in found.items()}
+    can, image, files = state.can, found["image"], {name: one.data for name, one in found.items()}
     strength = strength_of(body, "mask" in files)
     size, known = (request.width, request.height), image.size
     if body.size == "auto":
         if known is None:
-            plain = await parts.inputs.normalise(image.data, params["image"])
+            plain = await state.inputs.normalise(image.data, params["image"])
             files["image"], known = plain.png, (plain.width, plain.height)
-        size = nearest_size(*known, parts.config.limits.max_pixels)
-    canvas = await parts.inputs.canvas(
+        size = nearest_size(*known, state.config.limits.max_pixels)
+    canvas = await state.inputs.canvas(
         files, params, size=size, small_size=can.picture_size, grid=can.grid
     )
     redraw = canvas.redraw
     if redraw is None:
         redraw = scattered(can.cells, strength, request.seed)
-    stored = await parts.inputs.store(
+    stored = await state.inputs.store(
         request.tenant,
         {"canvas": canvas.canvas, "small": canvas.small},
         size,
@@ -176,20 +176,20 @@ async def with_canvas(
     uncut = known is not None and same_shape(known, size)
     if image.tokens is not None and uncut and "markup" not in files:
         source = replace(source, tokens=base64.b64encode(image.tokens).decode("ascii"))
-    return with_source(request, source, redraw, size, parts.config)
+    return with_source(request, source, redraw, size, state.config)
 
 
-async def _by_id(parts: Parts, tenant: str, file_id: str, param: str) -> Found:
+async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> Found:
     """A file of the tenant, or a picture that was drawn for it."""
     try:
         if file_id.startswith("img_"):
-            job, render = await own_image(parts, tenant, file_id)
-            return await drawn(parts, job, render, file_id)
+            job, render = await own_image(state, tenant, file_id)
+            return await drawn(state, job, render, file_id)
         known = FILE_ID.fullmatch(file_id)
-        file = await parts.ledger.file(tenant, file_id) if known else None
+        file = await state.ledger.file(tenant, file_id) if known else None
         if file is None:
             raise no_file()
-        data = await asyncio.to_thread(parts.blobs.get, file.blobs[0])
+        data = await asyncio.to_thread(state.blobs.get, file.blobs[0])
         return Found(data, (file.width, file.height))
     except BlobMissing:
         raise no_file(param) from None

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from jobs.request import ImageRequest
 from serve_app.orders.admission import check_order, check_read
 from serve_app.orders.answering import respond
-from serve_app.orders.app_state import Parts, fresh_seed, orderer_of, parts_of
+from serve_app.orders.app_state import AppState, app_state_of, fresh_seed, orderer_of
 from serve_app.orders.forms import Form, content, is_form, is_large, on_disk, read_form
 from serve_app.orders.sources import Given, find_all, in_turn, with_canvas
 from serve_app.wire import edits, requests
@@ -44,42 +44,42 @@ _Read = Callable[[], Awaitable[_Edit]]
 @router.post("/v1/images/edits")
 async def edit_images(request: Request) -> Response:
     """Accept, then answer as asked."""
-    parts = parts_of(request)
+    state = app_state_of(request)
     tenant = await orderer_of(request)
     wishes = requests.parse_wishes(request.headers)
-    asked = requests.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
-    await check_order(parts, tenant, wishes)
+    asked = requests.Asked(wishes, tenant, state.config, state.can, fresh_seed())
+    await check_order(state, tenant, wishes)
     receiving = _form if is_form(request) else _json
     async with (
-        parts.inputs.arriving(tenant.id, is_large(request, parts.config.limits)),
-        receiving(request, parts) as read,
+        state.inputs.arriving(tenant.id, is_large(request, state.config.limits)),
+        receiving(request, state) as read,
     ):
-        order = await in_turn(parts, tenant, lambda fetched: _order(parts, asked, read, fetched))
+        order = await in_turn(state, tenant, lambda fetched: _order(state, asked, read, fetched))
     return await respond(request, order)
 
 
 async def _order(
-    parts: Parts, asked: requests.Asked, read: _Read, fetched: Mapping[str, bytes]
+    state: AppState, asked: requests.Asked, read: _Read, fetched: Mapping[str, bytes]
 ) -> requests.Order:
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant, edit = asked.tenant, await read()
     accepted = edits.edit_request(edit.body, edit.body.prompt, asked)
     accepted = await asyncio.to_thread(edit.known, accepted)
-    await check_read(parts, tenant, asked.wishes, accepted)
-    found = await find_all(parts, tenant.id, edit.pictures, edit.params, fetched)
-    accepted = await with_canvas(parts, accepted, edit.body, found, edit.params)
+    await check_read(state, tenant, asked.wishes, accepted)
+    found = await find_all(state, tenant.id, edit.pictures, edit.params, fetched)
+    accepted = await with_canvas(state, accepted, edit.body, found, edit.params)
     return requests.order_of(edit.body, accepted)
 
 
 @asynccontextmanager
-async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
-    limits = parts.config.limits
-    most_files = max(parts.can.input_images, 1) + len(COMPANIONS)
+async def _form(request: Request, state: AppState) -> AsyncGenerator[_Read]:
+    limits = state.config.limits
+    most_files = max(state.can.input_images, 1) + len(COMPANIONS)
     async with read_form(request, limits, most_files) as form:
 
         async def read() -> _Edit:
             body = edits.parse_form(form.fields)
-            _check_files(form, parts)
+            _check_files(form, state)
             pictures: dict[str, Given] = {role: files[0] for role, files in form.files.items()}
             files = [
                 (role, await content(file, role, limits))
@@ -95,7 +95,7 @@ async def _form(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
         yield read
 
 
-def _check_files(form: Form, parts: Parts) -> None:
+def _check_files(form: Form, state: AppState) -> None:
     for name in sorted(form.files.keys() - {"image", *COMPANIONS}):
         message = (
             f"Unknown parameter: '{name}'. The pictures of a form are 'image' (or 'image[]'), "
@@ -105,7 +105,7 @@ def _check_files(form: Form, parts: Parts) -> None:
     if "image" not in form.files:
         message = "Missing required parameter: 'image'."
         raise InvalidRequest(message, param="image", code="missing_required_parameter")
-    edits.check_images(len(form.files["image"]), "image", parts.can)
+    edits.check_images(len(form.files["image"]), "image", state.can)
     for name in COMPANIONS:
         if len(form.files.get(name, ())) > 1:
             raise InvalidRequest(f"'{name}' appears twice.", param=name)
@@ -113,9 +113,9 @@ def _check_files(form: Form, parts: Parts) -> None:
 
 
 @asynccontextmanager
-async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
-    limits = parts.config.limits
-    pictures = max(parts.can.input_images, 1) + len(COMPANIONS)
+async def _json(request: Request, state: AppState) -> AsyncGenerator[_Read]:
+    limits = state.config.limits
+    pictures = max(state.can.input_images, 1) + len(COMPANIONS)
     most_bytes = limits.body_bytes + pictures * (limits.image_bytes * 4 // 3 + 4)
     async with on_disk(request, limits, most_bytes) as file:
 
@@ -123,7 +123,7 @@ async def _json(request: Request, parts: Parts) -> AsyncGenerator[_Read]:
             await file.seek(0)
             raw = await file.read()
             body = await asyncio.to_thread(edits.parse_edit, raw, limits.body_bytes)
-            edits.check_images(len(body.images), "images", parts.can)
+            edits.check_images(len(body.images), "images", state.can)
             given = {"image": body.images[0], "mask": body.mask, "markup": body.markup}
             named = {role: ref for role, ref in given.items() if ref is not None}
             _check_companions(named)

@@ -16,7 +16,7 @@ from jobs.files import VISION, FileRoom, StoredFile
 from serve_app.config.cluster import ClusterConfig
 from serve_app.delivery.pieces import Pieces, pieces_response, stored
 from serve_app.orders.admission import check_upload
-from serve_app.orders.app_state import charge_rows, json_response, parts_of, poller_of
+from serve_app.orders.app_state import app_state_of, charge_rows, json_response, poller_of
 from serve_app.orders.forms import Form, content, is_form, is_large, read_form
 from serve_app.orders.pictures import pace_of
 from serve_app.orders.sources import FILE_ID, no_file
@@ -35,13 +35,13 @@ FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"
 async def create(request: Request) -> Response:
     """Keep a picture: upright, of its kind, without metadata."""
     tenant = await poller_of(request)
-    parts = parts_of(request)
-    config = parts.config
-    await check_upload(parts, tenant)
+    state = app_state_of(request)
+    config = state.config
+    await check_upload(state, tenant)
     if not is_form(request):
         raise InvalidRequest("Send a file as multipart/form-data.", code="invalid_form")
     async with (
-        parts.inputs.arriving(tenant.id, is_large(request, config.limits)),
+        state.inputs.arriving(tenant.id, is_large(request, config.limits)),
         read_form(request, config.limits, most_files=1) as form,
     ):
         life_seconds = _life_seconds(form, config.retention.files_seconds)
@@ -49,10 +49,10 @@ async def create(request: Request) -> Response:
             message = "Missing required parameter: 'file'."
             raise InvalidRequest(message, param="file", code="missing_required_parameter")
         (upload,) = form.files["file"]
-        async with parts.inputs.turn(tenant.id, config.tiers[tenant.tier].weight):
+        async with state.inputs.turn(tenant.id, config.tiers[tenant.tier].weight):
             data = await content(upload, "file", config.limits)
-            picture = await parts.inputs.keep(data, "file")
-            stored = await parts.inputs.store(
+            picture = await state.inputs.keep(data, "file")
+            stored = await state.inputs.store(
                 tenant.id,
                 {"picture": picture.data},
                 (picture.width, picture.height),
@@ -77,7 +77,7 @@ async def recent(request: Request) -> Response:
         after = asked.get("after")
         if after is not None and not FILE_ID.fullmatch(after):
             raise InvalidRequest("'after' must be the id of a file.", param="after")
-        found = await parts_of(request).ledger.files(tenant.id, int(limit) + 1, after)
+        found = await app_state_of(request).ledger.files(tenant.id, int(limit) + 1, after)
         charge_rows(request, tenant, len(found))
     page = [_file(file) for file in found[: int(limit)]]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {}
@@ -94,17 +94,17 @@ async def show(request: Request, file_id: str) -> Response:
 @router.get("/v1/files/{file_id}/content")
 async def download(request: Request, file_id: str) -> Response:
     """The picture as it is kept: a PNG, JPEG or WebP."""
-    parts, file = parts_of(request), await _own_file(request, file_id)
+    state, file = app_state_of(request), await _own_file(request, file_id)
     key = file.blobs[0]
     try:
-        head = await asyncio.to_thread(parts.blobs.read, key, 0, HEAD_BYTES)
-        part = await asyncio.to_thread(stored, parts.blobs, key, base64=False)
+        head = await asyncio.to_thread(state.blobs.read, key, 0, HEAD_BYTES)
+        part = await asyncio.to_thread(stored, state.blobs, key, base64=False)
     except BlobMissing:
         raise no_file() from None
     kind = kind_of(head, "file").lower()
     headers = {"content-disposition": f'attachment; filename="{file.id}.{kind}"'}
-    pieces = Pieces(parts.blobs, [part], pace_of(parts, file.tenant))
-    turn = parts.large.turn(file.tenant, pieces.size)
+    pieces = Pieces(state.blobs, [part], pace_of(state, file.tenant))
+    turn = state.large.turn(file.tenant, pieces.size)
     return pieces_response(pieces, turn, headers, f"image/{kind}")
 
 
@@ -112,7 +112,7 @@ async def download(request: Request, file_id: str) -> Response:
 async def delete(request: Request, file_id: str) -> Response:
     """Forget it; edits that were ordered with it go on."""
     file = await _own_file(request, file_id)
-    await parts_of(request).ledger.drop_file(file.tenant, file.id)
+    await app_state_of(request).ledger.drop_file(file.tenant, file.id)
     return json_response({"id": file.id, "object": "file", "deleted": True})
 
 
@@ -120,7 +120,7 @@ async def _own_file(request: Request, file_id: str) -> StoredFile:
     """The tenant's file; another tenant's does not exist. Raises Unauthorized, NotFound."""
     tenant = await poller_of(request)
     known = FILE_ID.fullmatch(file_id)
-    file = await parts_of(request).ledger.file(tenant.id, file_id) if known else None
+    file = await app_state_of(request).ledger.file(tenant.id, file_id) if known else None
     if file is None:
         raise no_file()
     return file

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from serve_app.orders.admission import check_order
 from serve_app.orders.answering import respond
-from serve_app.orders.app_state import fresh_seed, orderer_of, parts_of, read_body
+from serve_app.orders.app_state import app_state_of, fresh_seed, orderer_of, read_body
 from serve_app.wire import requests
 from serve_app.wire.errors import Retired
 
@@ -17,14 +17,14 @@ router = APIRouter()
 
 async def generations(request: Request) -> Response:
     """Accept, then answer as asked."""
-    parts = parts_of(request)
+    state = app_state_of(request)
     tenant = await orderer_of(request)
     wishes = requests.parse_wishes(request.headers)
-    if parts.refused.lately(tenant.id):
-        await check_order(parts, tenant, wishes)
-    async with parts.inputs.arriving(tenant.id, large=False):
-        raw = await read_body(request, parts.config.limits)
-    order = requests.parse_generation(raw, wishes, tenant, parts.config, parts.can, fresh_seed())
+    if state.refused.lately(tenant.id):
+        await check_order(state, tenant, wishes)
+    async with state.inputs.arriving(tenant.id, large=False):
+        raw = await read_body(request, state.config.limits)
+    order = requests.parse_generation(raw, wishes, tenant, state.config, state.can, fresh_seed())
     return await respond(request, order)
 
 

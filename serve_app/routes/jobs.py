@@ -19,11 +19,11 @@ from serve_app.delivery.job_view import Sight
 from serve_app.delivery.pieces import HOLE, filled, pieces_response
 from serve_app.delivery.sse import Event, EventStream, frame
 from serve_app.orders.app_state import (
-    Parts,
+    AppState,
+    app_state_of,
     charge_rows,
     json_response,
     keepalive_of,
-    parts_of,
     poller_of,
     stay_open,
     stranger,
@@ -55,7 +55,7 @@ async def recent(request: Request) -> Response:
     limit = request.query_params.get("limit", "20")
     if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_LISTED:
         raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
-    jobs = await parts_of(request).ledger.recent(tenant.id, int(limit))
+    jobs = await app_state_of(request).ledger.recent(tenant.id, int(limit))
     charge_rows(request, tenant, sum(1 + len(job.renders) for job in jobs))
     data = [listed(job_body(job, None, urls(request, job))) for job in jobs]
     return json_response({"object": "list", "data": data})
@@ -65,17 +65,17 @@ async def recent(request: Request) -> Response:
 async def show(request: Request, job_id: str) -> Response:
     """One job. Asking keeps a synchronous job alive, as waiting for it does."""
     job = await _own_job(request, job_id)
-    parts = parts_of(request)
+    state = app_state_of(request)
     if job.watched_until is not None and not job.ended:
-        await parts.ledger.watch([job.id], parts.config.gateway.watch_grace_seconds)
-    return json_response(_body(request, job, await _outlook(parts, job)))
+        await state.ledger.watch([job.id], state.config.gateway.watch_grace_seconds)
+    return json_response(_body(request, job, await _outlook(state, job)))
 
 
 @router.delete("/v1/jobs/{job_id}")
 async def cancel(request: Request, job_id: str) -> Response:
     """Cancel; an ended job stays as it is, and so does one that another order shares."""
     job = await _own_job(request, job_id)
-    cancelled = await parts_of(request).ledger.withdraw(job.id) or job
+    cancelled = await app_state_of(request).ledger.withdraw(job.id) or job
     return json_response(job_body(cancelled, None, urls(request, cancelled)))
 
 
@@ -88,16 +88,16 @@ async def events(request: Request, job_id: str) -> Response:
     """
     job = await _own_job(request, job_id)
     stay_open(request, job.request.tenant)
-    parts = parts_of(request)
+    state = app_state_of(request)
     sent = _parse_event_id(request.headers.get("last-event-id", ""))
-    stream = _events(parts, request, job, sent)
-    return EventStream(stream, keepalive_of(parts, job.request.tenant))
+    stream = _events(state, request, job, sent)
+    return EventStream(stream, keepalive_of(state, job.request.tenant))
 
 
 @router.api_route("/v1/jobs/{job_id}/images/{index}", methods=["GET", "HEAD"])
 async def image(request: Request, job_id: str, index: str) -> Response:
     """A finished picture's bytes, with the API key or with a signed URL."""
-    parts = parts_of(request)
+    state = app_state_of(request)
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
     if "signature" in request.query_params:
         if not is_signed(request, job_id, number):  # before the ledger hears of it
@@ -114,20 +114,20 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     if render.blob is None:
         raise ImageExpired
     try:
-        part = await picture_part(parts, render, base64=False)
+        part = await picture_part(state, render, base64=False)
     except BlobMissing:
         raise ImageExpired from None
     headers = {
         "cache-control": "private, max-age=31536000, immutable",
         "content-disposition": f'inline; filename="{job.id}-{number}.{job.request.output_format}"',
     }
-    pieces = paced(parts, job, [part])
-    turn = parts.large.turn(job.request.tenant, pieces.size)
+    pieces = paced(state, job, [part])
+    turn = state.large.turn(job.request.tenant, pieces.size)
     return pieces_response(pieces, turn, headers, MEDIA_TYPES[job.request.output_format])
 
 
 async def _any_job(request: Request, job_id: str) -> Job | None:
-    return await parts_of(request).ledger.get(job_id) if _ID.fullmatch(job_id) else None
+    return await app_state_of(request).ledger.get(job_id) if _ID.fullmatch(job_id) else None
 
 
 async def _own_job(request: Request, job_id: str) -> Job:
@@ -139,12 +139,12 @@ async def _own_job(request: Request, job_id: str) -> Job:
     return job
 
 
-async def _outlook(parts: Parts, job: Job) -> Outlook:
+async def _outlook(state: AppState, job: Job) -> Outlook:
     """Place and ETA; empty when nobody can say just now."""
     if job.ended:
         return Outlook()
     try:
-        return await parts.ledger.outlook(job.id)
+        return await state.ledger.outlook(job.id)
     except LedgerUnavailable:
         return Outlook()
 
@@ -157,12 +157,12 @@ def _body(request: Request, job: Job, outlook: Outlook) -> dict[str, Any]:
 
 
 async def _events(
-    parts: Parts, request: Request, job: Job, sent: dict[int, int]
+    state: AppState, request: Request, job: Job, sent: dict[int, int]
 ) -> AsyncGenerator[Event]:
     shown = b""
-    async with aclosing(parts.watch.sights(job, renew_now=True)) as sights:
+    async with aclosing(state.watch.sights(job, renew_now=True)) as sights:
         async for sight in sights:
-            async with aclosing(_previews(parts, sight.job, sent)) as previews:
+            async with aclosing(_previews(state, sight.job, sent)) as previews:
                 async for preview in previews:
                     yield preview
             told = _job_frame(request, sight)
@@ -181,7 +181,7 @@ def _job_frame(request: Request, sight: Sight) -> bytes:
     return sight.frames[which]
 
 
-async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenerator[Event]:
+async def _previews(state: AppState, job: Job, sent: dict[int, int]) -> AsyncGenerator[Event]:
     """Stored previews after those in `sent`, which is brought up to date."""
     for render in job.renders:
         if render.state is RenderState.BLOCKED:
@@ -190,12 +190,12 @@ async def _previews(parts: Parts, job: Job, sent: dict[int, int]) -> AsyncGenera
             if pass_no <= sent.get(render.index, 0):
                 continue
             sent[render.index] = pass_no
-            part = await preview_part(parts, job, render.index, pass_no)
+            part = await preview_part(state, job, render.index, pass_no)
             if part is not None:
                 event = preview_event(job, render.index, pass_no, HOLE)
                 text = frame(event, "preview", _event_id(sent))
-                pieces = paced(parts, job, filled(text, [part]))
-                async with parts.large.turn(job.request.tenant, pieces.size):
+                pieces = paced(state, job, filled(text, [part]))
+                async with state.large.turn(job.request.tenant, pieces.size):
                     yield pieces
 
 

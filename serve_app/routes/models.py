@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.config import sizes
-from serve_app.orders.app_state import Parts, json_response, parts_of, poller_of
+from serve_app.orders.app_state import AppState, app_state_of, json_response, poller_of
 from serve_app.orders.pictures import MEDIA_TYPES
 from serve_app.wire.errors import NotFound
 from serve_app.wire.requests import MOST_PARTIAL_IMAGES
@@ -24,34 +24,34 @@ FIRST_RELEASE = 1_795_219_200
 async def models(request: Request) -> Response:
     """The one model of this lane."""
     await poller_of(request)
-    return json_response({"object": "list", "data": [_model(parts_of(request))]})
+    return json_response({"object": "list", "data": [_model(app_state_of(request))]})
 
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
     """That model, if it is ours; by an alias, too."""
     await poller_of(request)
-    parts = parts_of(request)
-    found = _model(parts)
-    if name not in (found["id"], *parts.config.model.aliases):
+    state = app_state_of(request)
+    found = _model(state)
+    if name not in (found["id"], *state.config.model.aliases):
         message = f"The model '{name}' does not exist."
         raise NotFound(message, param="model", code="model_not_found")
     return json_response(found)
 
 
-def _model(parts: Parts) -> dict[str, Any]:
+def _model(state: AppState) -> dict[str, Any]:
     return {
-        "id": parts.config.model.name,
+        "id": state.config.model.name,
         "object": "model",
         "created": FIRST_RELEASE,
         "owned_by": "meltproof",
-        "capabilities": _capabilities(parts),
+        "capabilities": _capabilities(state),
     }
 
 
-def _capabilities(parts: Parts) -> dict[str, Any]:
+def _capabilities(state: AppState) -> dict[str, Any]:
     """Our extension: what requests may say. qualities: passes of each."""
-    config, can = parts.config, parts.can
+    config, can = state.config, state.can
     return {
         "n": config.limits.images,
         "prompt_characters": config.limits.prompt_characters,

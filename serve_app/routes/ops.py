@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from serve_app.orders.app_state import json_response, parts_of, poller_of
+from serve_app.orders.app_state import app_state_of, json_response, poller_of
 from serve_app.orders.links import root_path
 from serve_app.wire.limits import limits_body, ratelimit_headers, temporary_headers
 from serve_app.wire.openapi import document
@@ -33,10 +33,10 @@ PAGE_HEADERS = {
 async def limits(request: Request) -> Response:
     """What the tenant's tier allows, and how much of it is used."""
     tenant = await poller_of(request)
-    parts = parts_of(request)
-    standing = await parts.ledger.standing(tenant, parts.config.lane)
-    tier = parts.config.tier_promises()[tenant.tier]
-    temporary = parts.limits.of(tenant.tier)
+    state = app_state_of(request)
+    standing = await state.ledger.standing(tenant, state.config.lane)
+    tier = state.config.tier_promises()[tenant.tier]
+    temporary = state.limits.of(tenant.tier)
     headers = ratelimit_headers(standing.usage) | temporary_headers(temporary)
     return json_response(limits_body(tenant, tier, standing, temporary), headers=headers)
 
@@ -45,15 +45,15 @@ async def limits(request: Request) -> Response:
 async def status(request: Request) -> Response:
     """The lane's heat, at most a second old."""
     await poller_of(request)
-    parts = parts_of(request)
-    return json_response(status_body(parts.config.lane, await parts.heat.now()))
+    state = app_state_of(request)
+    return json_response(status_body(state.config.lane, await state.heat.now()))
 
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """What this lane answers to, as an OpenAPI document. Needs no key: it tells no secrets."""
-    parts = parts_of(request)
-    return json_response(document(parts.config, parts.can, root_path(request)))
+    state = app_state_of(request)
+    return json_response(document(state.config, state.can, root_path(request)))
 
 
 @router.api_route("/healthz", methods=["GET", "HEAD"])
@@ -65,7 +65,7 @@ async def healthz() -> Response:
 @router.api_route("/readyz", methods=["GET", "HEAD"])
 async def readyz(request: Request) -> Response:
     """The ledger answers too. Raises Unavailable."""
-    await parts_of(request).readiness.check()
+    await app_state_of(request).readiness.check()
     return json_response({"status": "ready"})
 
 

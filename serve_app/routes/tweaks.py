@@ -17,12 +17,12 @@ from jobs.job_ids import parse_image_id
 from serve_app.orders.admission import check_order, check_read
 from serve_app.orders.answering import respond
 from serve_app.orders.app_state import (
-    Parts,
+    AppState,
+    app_state_of,
     charge_rows,
     fresh_seed,
     json_response,
     orderer_of,
-    parts_of,
     poller_of,
 )
 from serve_app.orders.forms import is_large, on_disk
@@ -56,26 +56,26 @@ MOST_CHILDREN = 100
 @router.post("/v1/images/{image_id:image}/tweaks")
 async def tweaks(request: Request, image_id: str) -> Response:
     """Go on from a picture that was drawn here: accept, then answer as asked."""
-    parts = parts_of(request)
+    state = app_state_of(request)
     tenant = await orderer_of(request)
-    limits = parts.config.limits
+    limits = state.config.limits
     wishes = requests.parse_wishes(request.headers)
-    asked = requests.Asked(wishes, tenant, parts.config, parts.can, fresh_seed())
-    edits.check_images(1, "id", parts.can)
-    await check_order(parts, tenant, wishes)
+    asked = requests.Asked(wishes, tenant, state.config, state.can, fresh_seed())
+    edits.check_images(1, "id", state.can)
+    await check_order(state, tenant, wishes)
     most_bytes = limits.body_bytes + limits.image_bytes * 4 // 3 + 4
     async with (
-        parts.inputs.arriving(tenant.id, is_large(request, limits)),
+        state.inputs.arriving(tenant.id, is_large(request, limits)),
         on_disk(request, limits, most_bytes) as file,
     ):
         order = await in_turn(
-            parts, tenant, lambda fetched: _order(parts, asked, image_id, file, fetched)
+            state, tenant, lambda fetched: _order(state, asked, image_id, file, fetched)
         )
     return await respond(request, order)
 
 
 async def _order(
-    parts: Parts,
+    state: AppState,
     asked: requests.Asked,
     image_id: str,
     file: UploadFile,
@@ -85,17 +85,17 @@ async def _order(
     tenant = asked.tenant
     await file.seek(0)
     raw = await file.read()
-    job, render = await own_image(parts, tenant.id, image_id)
-    most_bytes = parts.config.limits.body_bytes
+    job, render = await own_image(state, tenant.id, image_id)
+    most_bytes = state.config.limits.body_bytes
     body, prompt = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
     accepted = edits.edit_request(body, prompt, asked)
     accepted = await asyncio.to_thread(with_hash, accepted, body, raw, f"tweaks {image_id}")
-    await check_read(parts, tenant, asked.wishes, accepted)
+    await check_read(state, tenant, asked.wishes, accepted)
     params = {"image": "id", "mask": "mask"}
     masks = {} if body.mask is None else {"mask": body.mask}
-    found = await find_all(parts, tenant.id, masks, params, fetched)
-    found["image"] = await drawn(parts, job, render, image_id)
-    accepted = await with_canvas(parts, accepted, body, found, params)
+    found = await find_all(state, tenant.id, masks, params, fetched)
+    found["image"] = await drawn(state, job, render, image_id)
+    accepted = await with_canvas(state, accepted, body, found, params)
     return requests.order_of(body, accepted)
 
 
@@ -103,7 +103,7 @@ async def _order(
 async def show(request: Request, image_id: str) -> Response:
     """How it came to be."""
     tenant = await poller_of(request)
-    job, render = await own_image(parts_of(request), tenant.id, image_id)
+    job, render = await own_image(app_state_of(request), tenant.id, image_id)
     return json_response(image_body(job, render, _url(request, job, render)))
 
 
@@ -111,11 +111,11 @@ async def show(request: Request, image_id: str) -> Response:
 async def lineage(request: Request, image_id: str) -> Response:
     """What it goes back to, from the first picture on, and what was made of it."""
     tenant = await poller_of(request)
-    parts = parts_of(request)
-    job, render = await own_image(parts, tenant.id, image_id)
-    line = await parts.ledger.ancestors(tenant.id, job.id, MOST_ANCESTORS)
+    state = app_state_of(request)
+    job, render = await own_image(state, tenant.id, image_id)
+    line = await state.ledger.ancestors(tenant.id, job.id, MOST_ANCESTORS)
     ancestors = [_shown(request, *image) for image in _images(job, line)]
-    made = await parts.ledger.children(tenant.id, job.id, MOST_CHILDREN)
+    made = await state.ledger.children(tenant.id, job.id, MOST_CHILDREN)
     charge_rows(request, tenant, sum(1 + len(one.renders) for one in (*line, *made)))
     children = [
         _shown(request, child, one)

@@ -131,7 +131,7 @@ async def test_a_preview_that_comes_late_changes_no_other_ones_number(shared: St
     job = replace(job, request=replace(job.request, partial_images=3))
     for pass_no in (3, 6, 9):
         shared.blobs.put(preview_key(job.id, 0, pass_no, "png"), b"x", durable=False)
-    progress, numbers = Progress(shared.app.state.parts), list[int]()
+    progress, numbers = Progress(shared.app.state.app_state), list[int]()
     for previews in ((6,), (3, 6), (3, 6, 9)):
         render = replace(job.renders[0], state=RenderState.RENDERING, previews=previews)
         news = progress.news(replace(job, renders=(render,)))

@@ -282,7 +282,7 @@ def test_a_gateway_without_room_for_one_more_says_when_to_come_back(
 ) -> None:
     full = AcceptLine(nobody := Vegas(), most=0)
     nobody.limit = 0
-    running.app.state.parts = replace(running.app.state.parts, line=full)
+    running.app.state.app_state = replace(running.app.state.app_state, line=full)
     answer = http.post(IMAGES, json={"prompt": "fox"})
     assert answer.status_code == 429
     assert answer.json()["error"]["code"] == "too_many_waiting"

@@ -32,7 +32,7 @@ def http(running: Stage) -> Iterator[httpx.Client]:
 
 
 def open_here(running: Stage) -> int:
-    return len(running.app.state.parts.open_requests)
+    return len(running.app.state.app_state.open_requests)
 
 
 def test_streams_and_waits_share_one_bound(running: Stage, http: httpx.Client) -> None:
