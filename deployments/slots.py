@@ -18,8 +18,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, ReplicaSelection
 
-from dispatch.ports import CallFailed, RenderOrder, Slot, StageUnavailable
-from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
+from dispatch.ports import CallFailed, Slot, StageUnavailable
+from engine.render import RenderSpec, RenderUpdate, UpdateKind
 
 log = logging.getLogger("ray.serve")
 
@@ -95,9 +95,9 @@ class ReplicaSlot:
         self.replica_id = selection.replica_id
         self._pass_timeout_seconds = pass_timeout_seconds
 
-    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """Updates of the render; closing the generator cancels it on the replica."""
-        stream = self._handle.dispatch(self._selection, _spec(order))
+        stream = self._handle.dispatch(self._selection, spec)
         updates = aiter(stream)
         ended = False
         try:
@@ -125,24 +125,6 @@ class ReplicaSlot:
         except (StopAsyncIteration, *AWAY) as end:
             return not isinstance(end, TimeoutError)
         return False
-
-
-def _spec(order: RenderOrder) -> RenderSpec:
-    if not isinstance(order.source, Source | None):
-        raise TypeError(f"source is a {type(order.source).__name__}")
-    if not isinstance(order.conditioning, Conditioning):
-        raise TypeError(f"conditioning is a {type(order.conditioning).__name__}")
-    return RenderSpec(
-        render_id=order.render_id,
-        conditioning=order.conditioning,
-        seed=order.seed,
-        passes=order.passes,
-        guidance=order.guidance,
-        preview_after=order.preview_after,
-        checkpoint=order.checkpoint,
-        source=order.source,
-        alone=order.alone,
-    )
 
 
 class LeakedSlots:

@@ -30,8 +30,10 @@ from dispatch.ports import (
     leaving_is_away,
 )
 from dispatch.prepare import Prepared, Preparing
-from dispatch.render_stream import RenderFailed, RenderLeft, RenderRejected, take_trip
+from dispatch.render_stream import RenderFailed, RenderLeft, take_trip
 from dispatch.trials import DecoderLosses, Trials
+from engine.decoder import RenderRejected
+from engine.render import Pixels
 from jobs.client.async_ledger import AsyncLedger
 from jobs.costs import CostNotes
 from jobs.job import RenderState
@@ -291,12 +293,12 @@ class Dispatcher:
         pause *= 2 ** min(flight.unheard, _DOUBLINGS)
         self._shelve(flight, pause, first=True)
 
-    def _show(self, flight: Flight, pass_no: int, pixels: object) -> None:
+    def _show(self, flight: Flight, pass_no: int, pixels: Pixels) -> None:
         task = self._holds.spawn(self._look(flight, pass_no, pixels))
         flight.screens.add(task)
         task.add_done_callback(flight.screens.discard)
 
-    async def _look(self, flight: Flight, pass_no: int, pixels: object) -> None:
+    async def _look(self, flight: Flight, pass_no: int, pixels: Pixels) -> None:
         """Screen a preview beside the render; stop the render at once when it is bad."""
         try:
             look = partial(self._last_steps.preview, flight, pass_no, pixels)
@@ -322,7 +324,7 @@ class Dispatcher:
         else:
             self._shelve(flight, self._waiting.pause(flight.hold))
 
-    async def _finish(self, flight: Flight, pixels: object) -> None:
+    async def _finish(self, flight: Flight, pixels: Pixels) -> None:
         flight.finishing = True
         try:
             with self._waiting.timed(flight.hold):

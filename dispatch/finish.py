@@ -11,8 +11,10 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
 from dispatch.in_flight import Flight
-from dispatch.ports import CallLost, Classifier, Press, Screening, StageUnavailable
+from dispatch.ports import CallLost, Classifier, Press, StageUnavailable
 from dispatch.trials import call
+from engine.render import Pixels
+from engine.verdict import Verdict
 from jobs.blobs.store import image_key, preview_key
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import RenderState
@@ -35,7 +37,7 @@ class Finishing:
         self._press = press
         self._edits = asyncio.Semaphore(EDITS_AT_ONCE)
 
-    async def finish(self, flight: Flight, pixels: object) -> Outcome:
+    async def finish(self, flight: Flight, pixels: Pixels) -> Outcome:
         """What became of an image whose passes are all done. Raises StageUnavailable, CallLost,
         CallFailed, and SourceGone for an edit whose picture is not there any more."""
         job = flight.hold.job
@@ -50,7 +52,7 @@ class Finishing:
         await self._put(key, data, durable=True)
         return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=flight.checkpoint)
 
-    async def preview(self, flight: Flight, pass_no: int, pixels: object) -> Screening:
+    async def preview(self, flight: Flight, pass_no: int, pixels: Pixels) -> Verdict:
         """The verdict on a preview, which is kept for whoever watches if that is good and the user
         asked for it. Raises as `finish`."""
         job = flight.hold.job
@@ -69,17 +71,17 @@ class Finishing:
     def _room(self, request: ImageRequest) -> AbstractAsyncContextManager[object]:
         return nullcontext() if request.source is None else self._edits
 
-    async def _exact(self, pixels: object, request: ImageRequest) -> object:
+    async def _exact(self, pixels: Pixels, request: ImageRequest) -> Pixels:
         """Those that somebody may see."""
         if request.source is None:
             return pixels
         return await call("blend", self._press.blend(pixels, request), self._limit_seconds)
 
-    async def _screened(self, pixels: object, request: ImageRequest) -> Screening:
+    async def _screened(self, pixels: Pixels, request: ImageRequest) -> Verdict:
         screening = self._classifier.screen_image(pixels, request.moderation)
         return await call("image screen", screening, self._limit_seconds)
 
-    async def _encoded(self, pixels: object, request: ImageRequest) -> bytes:
+    async def _encoded(self, pixels: Pixels, request: ImageRequest) -> bytes:
         return await call(
             "postprocessing", self._press.encode(pixels, request), self._limit_seconds
         )
@@ -93,7 +95,7 @@ class Finishing:
             raise StageUnavailable(str(error)) from None
 
 
-def blocked(verdict: Screening, stage: str) -> Outcome:
+def blocked(verdict: Verdict, stage: str) -> Outcome:
     """The outcome of a bad verdict at `stage`, input or output."""
     return Outcome(RenderState.BLOCKED, categories=verdict.categories, stage=stage)
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dispatch.ports import RenderOrder
+from engine.render import Conditioning, RenderSpec, Source
 from jobs.job import SETTLED, Job, Render, RenderState
 from jobs.ledger import Beat, RenderBeat
 from jobs.policy.attempts import is_suspect
@@ -63,19 +63,21 @@ class Flight:
     task: asyncio.Task[None] | None = None
     screens: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def order(self, screen_after: tuple[int, ...]) -> RenderOrder:
+    def order(self, screen_after: tuple[int, ...]) -> RenderSpec:
         """The next trip, from the last checkpoint; `screen_after` are passes to look at even
         though nobody asked for a preview.
 
         The id carries the fence and the number of the trip: neither an orphan that an earlier
         holder left in a decoder nor a late abort of an earlier trip ever meets this one.
         """
-        request = self.hold.job.request
+        request, conditioning = self.hold.job.request, self.hold.conditioning
+        if conditioning is None:
+            raise RuntimeError(f"job {self.hold.job.id} is not prepared")
         self.dispatches += 1
         looks = {*preview_passes(request.passes, request.partial_images), *screen_after}
-        return RenderOrder(
+        return RenderSpec(
             render_id=f"{self.hold.job.id}/{self.index}/{self.hold.job.fence}.{self.dispatches}",
-            conditioning=self.hold.conditioning,
+            conditioning=conditioning,
             seed=request.image_seed(self.index),
             passes=request.passes,
             guidance=request.guidance,
@@ -127,8 +129,8 @@ class Hold:
     the lease is lost or given back; write no more."""
 
     job: Job
-    conditioning: object | None = None
-    source: object | None = None
+    conditioning: Conditioning | None = None
+    source: Source | None = None
     flights: dict[int, Flight] = field(default_factory=dict)
     settling: set[Flight] = field(default_factory=set)
     preparing: asyncio.Task[None] | None = None

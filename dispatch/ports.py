@@ -1,16 +1,14 @@
-"""What a dispatcher needs from the rest of the world, as protocols without any technology.
-
-`object` marks what only passes through here: conditionings and pixels belong to the engine.
-"""
+"""What a dispatcher needs from the rest of the world, as protocols without any technology."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
+from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
+from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
 
@@ -45,56 +43,6 @@ def leaving_is_away() -> Iterator[None]:
         raise StageUnavailable("the replica that was asked is leaving") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Screening:
-    """A safety verdict: what the classifiers thought of a prompt or a picture."""
-
-    blocked: bool
-    categories: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RenderOrder:
-    """One image to draw, from the beginning or from a checkpoint.
-
-    preview_after: pass numbers (1-based) after which pixels are wanted. source: what an edit goes
-    on from, as the press prepared it. alone: from `accepted` to the next update the replica does
-    nothing else, so that a loss in between is this render's own.
-    """
-
-    render_id: str
-    conditioning: object
-    seed: int
-    passes: int
-    guidance: float
-    preview_after: tuple[int, ...]
-    checkpoint: bytes | None
-    source: object | None = None
-    alone: bool = False
-
-
-class Update(Protocol):
-    """What a decoder says; kinds are accepted, full, pass, left, done, failed. cost_seconds: with
-    done, the GPU-seconds of the whole render; 0.0 for unknown."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def pass_no(self) -> int: ...
-    @property
-    def checkpoint(self) -> bytes | None: ...
-    @property
-    def preview(self) -> object | None: ...
-    @property
-    def pixels(self) -> object | None: ...
-    @property
-    def error(self) -> str | None: ...
-    @property
-    def rejected(self) -> bool: ...
-    @property
-    def cost_seconds(self) -> float: ...
-
-
 class Slot(Protocol):
     """Room on one decoder replica, held until its reservation is left."""
 
@@ -102,7 +50,7 @@ class Slot(Protocol):
     def replica_id(self) -> str:
         """The same for every slot of that replica."""
 
-    def render(self, order: RenderOrder) -> AsyncGenerator[Update, None]:
+    def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """Updates of one render; closing the generator aborts it. Raises StageUnavailable when the
         replica is lost or silent for too long."""
 
@@ -122,7 +70,7 @@ class Decoders(Protocol):
 class Encoder(Protocol):
     """The prompt encoder."""
 
-    async def encode(self, prompt: str) -> object:
+    async def encode(self, prompt: str) -> Conditioning:
         """What decoders and the prompt screen read. Raises StageUnavailable, CallLost,
         CallFailed."""
 
@@ -130,19 +78,12 @@ class Encoder(Protocol):
 class Classifier(Protocol):
     """The safety classifier."""
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+    async def screen_prompt(self, prompt: str, conditioning: Conditioning) -> Verdict:
         """A verdict on the words. Raises StageUnavailable, CallLost, CallFailed."""
 
-    async def screen_image(self, pixels: object, moderation: str) -> Screening:
+    async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:
         """A verdict on a preview or a final picture. Raises StageUnavailable, CallLost,
         CallFailed."""
-
-
-class Source(Protocol):
-    """What a decoder reads of the picture that an edit goes on from."""
-
-    @property
-    def pixels(self) -> object: ...
 
 
 class Press(Protocol):
@@ -151,11 +92,11 @@ class Press(Protocol):
     async def source(self, request: ImageRequest) -> Source:
         """What that edit goes on from. Raises SourceGone, StageUnavailable, CallFailed."""
 
-    async def blend(self, pixels: object, request: ImageRequest) -> object:
+    async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:
         """What was drawn for an edit, at the request's size, laid under the canvas: outside of the
         mask exactly what came in. Raises SourceGone, StageUnavailable, CallFailed."""
 
-    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
+    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
         """Resized to the request's size, in its format. Raises StageUnavailable, CallFailed."""
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:

@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
 from dispatch.ports import SourceGone, StageUnavailable
 from dispatch.stage_worker import StageWorker
 from engine.postprocessing import Postprocessing, Unusable
@@ -98,17 +96,17 @@ class LocalPress:
         found: Source | Unusable = await self._work.call("source", png, source.redraw, tokens)
         return _usable(found)
 
-    async def blend(self, pixels: object, request: ImageRequest) -> Pixels:
+    async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:
         """See Press."""
         canvas = await self._picture(_source_of(request).canvas)
         size = request.width, request.height
-        made: Pixels | Unusable = await self._work.call("blend", _pixels(pixels), *size, canvas)
+        made: Pixels | Unusable = await self._work.call("blend", pixels, *size, canvas)
         return _usable(made)
 
-    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
+    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
         """See Press."""
         how = request.width, request.height, request.output_format, request.output_compression
-        file: bytes = await self._work.call("encode", _pixels(pixels), *how)
+        file: bytes = await self._work.call("encode", pixels, *how)
         return file
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
@@ -144,7 +142,3 @@ def _source_of(request: ImageRequest) -> SourceImage:
     if request.source is None:
         raise ValueError("this request changes no picture")
     return request.source
-
-
-def _pixels(pixels: object) -> Pixels:
-    return np.asarray(pixels, dtype=np.uint8)

@@ -11,8 +11,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
 
-from dispatch.ports import Classifier, Encoder, Press, Screening
+from dispatch.ports import Classifier, Encoder, Press
 from dispatch.trials import call
+from engine.render import Conditioning, Source
+from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
 GOOD_PROMPT = "a red fox"
@@ -25,9 +27,9 @@ REMEMBERED = 256
 class Prepared:
     """What decoders need of a request, and whether it may be drawn."""
 
-    conditioning: object
-    verdict: Screening
-    source: object | None = None
+    conditioning: Conditioning
+    verdict: Verdict
+    source: Source | None = None
 
 
 class Preparing:

@@ -8,18 +8,16 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from dispatch.in_flight import Flight
-from dispatch.ports import RenderOrder, Slot, StageUnavailable, Update, leaving_is_away
+from dispatch.ports import Slot, StageUnavailable, leaving_is_away
+from engine.decoder import RenderRejected
+from engine.render import Pixels, RenderSpec, RenderUpdate
 from jobs.job import RenderState
 
-Show = Callable[[Flight, int, object], None]
+Show = Callable[[Flight, int, Pixels], None]
 
 
 class RenderFailed(Exception):
     """The decoder reported that a pass of this image failed."""
-
-
-class RenderRejected(Exception):
-    """The decoder's family cannot draw what was asked; trying again cannot help."""
 
 
 class RenderLeft(Exception):
@@ -28,7 +26,7 @@ class RenderLeft(Exception):
 
 async def take_trip(
     flight: Flight, slot: Slot, screen_at: tuple[float, ...], show: Show
-) -> object | None:
+) -> Pixels | None:
     """The pixels; None when the replica had no slot after all, or it was called back. `show` gets
     every preview and must return at once. Raises StageUnavailable, RenderFailed, RenderRejected,
     RenderLeft."""
@@ -45,7 +43,7 @@ async def take_trip(
         flight.seat = flight.replica_id = None
 
 
-async def _travel(flight: Flight, slot: Slot, order: RenderOrder, show: Show) -> object | None:
+async def _travel(flight: Flight, slot: Slot, order: RenderSpec, show: Show) -> Pixels | None:
     with leaving_is_away():
         async with aclosing(slot.render(order)) as updates:
             async for update in updates:
@@ -66,13 +64,13 @@ async def _travel(flight: Flight, slot: Slot, order: RenderOrder, show: Show) ->
     raise StageUnavailable("the stream ended before the picture was done")
 
 
-def _order(flight: Flight, screen_at: tuple[float, ...]) -> RenderOrder:
+def _order(flight: Flight, screen_at: tuple[float, ...]) -> RenderSpec:
     passes = flight.hold.job.request.passes
     looks = {round(passes * fraction) for fraction in screen_at}
     return flight.order(tuple(look for look in looks if 0 < look < passes))
 
 
-def _note(flight: Flight, update: Update) -> None:
+def _note(flight: Flight, update: RenderUpdate) -> None:
     """Where the image is now."""
     flight.pass_no = update.pass_no
     all_done = update.pass_no >= flight.hold.job.request.passes

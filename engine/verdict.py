@@ -32,9 +32,9 @@ class Verdict:
     """
 
     blocked: bool
-    categories: tuple[str, ...]
-    scores: tuple[tuple[str, float], ...]
-    screen: str
+    categories: tuple[str, ...] = ()
+    scores: tuple[tuple[str, float], ...] = ()
+    screen: str = ""
 
 
 def merge(verdicts: Iterable[Verdict]) -> Verdict:

@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dispatch.ports import RenderOrder, StageUnavailable
+from dispatch.ports import StageUnavailable
 from engine.decoder import Render
 from engine.decoders.paced import PacedDecoder
 from engine.engine import DecoderEngine
@@ -173,7 +173,7 @@ class SocketSlot:
         self.replica_id = str(path)
         self._writers = writers
 
-    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._path)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dispatch.ports import Screening
 from dispatch.postprocess import InThreads, LocalPress
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import blend, encode, resize
 from engine.render import Conditioning, Pixels, RenderSpec, Source
+from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
 from scripts.chaos.edits import brought
@@ -72,16 +72,16 @@ class Verdicts:
     def __init__(self) -> None:
         self._process = Process()
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
         """See Classifier."""
         await self._process.work(prompt, kind_of(prompt, "prompt"))
-        return Screening("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
+        return Verdict("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
 
-    async def screen_image(self, pixels: object, moderation: str) -> Screening:
+    async def screen_image(self, pixels: object, moderation: str) -> Verdict:
         """See Classifier."""
         await self._process.work("", mark_of(pixels))
         bad = is_bad(pixels)
-        return Screening(bad, ("weapons",) if bad else ())
+        return Verdict(bad, ("weapons",) if bad else ())
 
 
 class Press(LocalPress):

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from dispatch.ports import RenderOrder, Screening
 from engine.decoders.paced import PacedDecoder
 from engine.engine import DecoderEngine
 from engine.render import Conditioning, RenderSpec, RenderUpdate, UpdateKind
+from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
 _BOUNDARY_SECONDS = 0.002
@@ -45,10 +45,10 @@ class Slots:
         for render_id in render_ids:
             self._engine.leave(render_id)
 
-    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
         inbox = self._inboxes[order.render_id] = asyncio.Queue()
-        spec = RenderSpec(**{name: getattr(order, name) for name in RenderOrder.__slots__})
+        spec = RenderSpec(**{name: getattr(order, name) for name in RenderSpec.__slots__})
         try:
             while not self._engine.add(spec):  # one that was stopped leaves at the boundary
                 await inbox.get()
@@ -77,13 +77,13 @@ class Instant:
         """See Encoder and Press."""
         return _WORDS
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
         """See Classifier."""
-        return Screening(blocked=False)
+        return Verdict(blocked=False)
 
-    async def screen_image(self, pixels: object, moderation: str) -> Screening:
+    async def screen_image(self, pixels: object, moderation: str) -> Verdict:
         """See Classifier."""
-        return Screening(blocked=False)
+        return Verdict(blocked=False)
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
         """See Press."""

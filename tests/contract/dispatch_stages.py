@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from dispatch.ports import RenderOrder, Screening, StageUnavailable
+from dispatch.ports import StageUnavailable
 from dispatch.postprocess import InThreads, LocalPress
 from engine.decoder import Decoder, Render
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.engine import DecoderEngine
 from engine.picture import encode, resize
 from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
+from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
 from tests.contract.ledger_kit import PATIENCE_SECONDS
@@ -155,7 +156,7 @@ class Replica:
         for stream in self._streams.values():
             stream.put_nowait(None)
 
-    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
         if self.lost is not None:
             raise _anew(self.lost)
@@ -163,7 +164,7 @@ class Replica:
         self._seeds[order.render_id] = order.seed
         self.ids.append(order.render_id)
         try:
-            self.engine.add(RenderSpec(**{n: getattr(order, n) for n in RenderOrder.__slots__}))
+            self.engine.add(RenderSpec(**{n: getattr(order, n) for n in RenderSpec.__slots__}))
             while (update := await self._next(stream)) is not None:
                 self.kinds[update.kind] += 1
                 yield update
@@ -262,7 +263,7 @@ class Prompts:
     away: bool = False
     breaks: bool = False
 
-    async def encode(self, prompt: str) -> object:
+    async def encode(self, prompt: str) -> Conditioning:
         """See Encoder."""
         if self.breaks:
             raise ArithmeticError("the encoder broke")
@@ -284,18 +285,18 @@ class Verdicts:
     def __post_init__(self) -> None:
         self.answers.set()
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
         """See Classifier."""
-        return Screening("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
+        return Verdict("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
 
-    async def screen_image(self, pixels: Any, moderation: str) -> Screening:
+    async def screen_image(self, pixels: Any, moderation: str) -> Verdict:
         """See Classifier."""
         self.asked += 1
         await self.answers.wait()
         if self.away is not None:
             raise _anew(self.away)
         blocked = any(np.array_equal(pixels, bad) for bad in self.bad)
-        return Screening(blocked, ("weapons",) if blocked else ())
+        return Verdict(blocked, ("weapons",) if blocked else ())
 
 
 class Files(LocalPress):

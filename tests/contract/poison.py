@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from dispatch.ports import RenderOrder, Screening
 from engine.decoder import Render
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
 from engine.region import edit_passes, to_hex
-from engine.render import Pixels, RenderUpdate, Source
+from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
+from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from jobs.files import INPUT, input_key
 from jobs.job import Job
@@ -58,7 +58,7 @@ class FragilePrompts(Prompts):
         super().__init__()
         self.process = Process()
 
-    async def encode(self, prompt: str) -> object:
+    async def encode(self, prompt: str) -> Conditioning:
         """See Encoder."""
         await self.process.work(prompt, kind_of(prompt, "encoder"))
         return await super().encode(prompt)
@@ -72,12 +72,12 @@ class FragileVerdicts(Verdicts):
         self.process = Process()
         self.poisonous: dict[bytes, str] = {}
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
         """See Classifier."""
         await self.process.work(prompt, kind_of(prompt, "prompt"))
         return await super().screen_prompt(prompt, conditioning)
 
-    async def screen_image(self, pixels: Any, moderation: str) -> Screening:
+    async def screen_image(self, pixels: Any, moderation: str) -> Verdict:
         """See Classifier."""
         prompt = self.poisonous.get(np.asarray(pixels).tobytes(), "")
         await self.process.work(prompt, kind_of(prompt, "after") or kind_of(prompt, "before"))
@@ -96,12 +96,12 @@ class FragileFiles(Files):
         await self.process.work(request.prompt, kind_of(request.prompt, "source"))
         return await super().source(request)
 
-    async def blend(self, pixels: object, request: ImageRequest) -> Pixels:
+    async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:
         """See Press."""
         await self.process.work(request.prompt, kind_of(request.prompt, "blend"))
         return await super().blend(pixels, request)
 
-    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
+    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
         """See Press."""
         await self.process.work(request.prompt, kind_of(request.prompt, "file"))
         return await super().encode(pixels, request)
@@ -137,7 +137,7 @@ class FragileReplica(Replica):
         super().__init__(slots, family=FragileDecoder(self))
         self.silent_seconds = SILENT_SECONDS
 
-    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
         kind = self.poison.get(order.seed)
         if kind is not None and self.lost is None:

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from dispatch.ports import RenderOrder
-from engine.render import RenderUpdate
+from engine.render import RenderSpec, RenderUpdate
 from jobs.job import Job, JobState
 from jobs.policy.preemption import PREEMPTIONS_MAX
 from jobs.tiers import Tier
@@ -23,7 +22,7 @@ TIERS = {"free": Tier(weight=1), "pro": Tier(weight=9)}
 class PatientReplica(Replica):
     """Lets calls wait for a slot, as a DecoderReplica does."""
 
-    async def render(self, order: RenderOrder) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
         self.ids.append(order.render_id)
         await until(lambda: self.engine.running < SLOTS, "a slot is free")

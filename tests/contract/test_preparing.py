@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.ports import CallFailed, Screening, StageUnavailable
+from dispatch.ports import CallFailed, StageUnavailable
 from dispatch.prepare import REMEMBERED, Preparing
+from engine.render import Conditioning
+from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from tests.contract.dispatch_stages import Files, Prompts, Verdicts
 from tests.contract.ledger_kit import wish
@@ -21,7 +23,7 @@ class CountedPrompts(Prompts):
         super().__init__()
         self.asked: Counter[str] = Counter()
 
-    async def encode(self, prompt: str) -> object:
+    async def encode(self, prompt: str) -> Conditioning:
         """See Encoder."""
         self.asked[prompt] += 1
         return await super().encode(prompt)
@@ -41,7 +43,7 @@ async def test_the_same_words_are_asked_about_once(files: Files) -> None:
     it = preparing(encoder, files)
     first, again = await it.prepare(wish(prompt="a bomb")), await it.prepare(wish(prompt="a bomb"))
     assert again is first
-    assert first.verdict == Screening(True, ("weapons",))
+    assert first.verdict == Verdict(True, ("weapons",))
     assert await it.prepare(wish(prompt="a bomb ")) is not first
     assert encoder.asked == {"a bomb": 1, "a bomb ": 1}
 

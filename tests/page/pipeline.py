@@ -17,13 +17,13 @@ import numpy as np
 import uvicorn
 
 from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
-from dispatch.ports import RenderOrder, Screening
 from dispatch.postprocess import InThreads, LocalPress
 from engine.capabilities import capabilities
 from engine.decoder import Decoder
 from engine.engine import DecoderEngine
 from engine.registry import create_decoder
 from engine.render import Conditioning, RenderSpec, RenderUpdate
+from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from jobs.limit_levels import LimitLevel
@@ -82,7 +82,7 @@ class Pace:
 class WordEncoder:
     """A prompt's words as numbers, the same for the same prompt."""
 
-    async def encode(self, prompt: str) -> object:
+    async def encode(self, prompt: str) -> Conditioning:
         """A Conditioning."""
         digest = hashlib.sha256(prompt.encode()).digest()
         pooled = np.frombuffer(digest * 12, np.uint8).astype(np.float16)
@@ -92,13 +92,13 @@ class WordEncoder:
 class WordScreen:
     """Refuses prompts with a bomb in them, and passes every picture."""
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Screening:
+    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
         """A verdict on the words."""
-        return Screening("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
+        return Verdict("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
 
-    async def screen_image(self, pixels: object, moderation: str) -> Screening:
+    async def screen_image(self, pixels: object, moderation: str) -> Verdict:
         """A verdict on a picture."""
-        return Screening(blocked=False)
+        return Verdict(blocked=False)
 
 
 class EngineSlots:
@@ -124,10 +124,10 @@ class EngineSlots:
         for render_id in render_ids:
             self.engine.leave(render_id)
 
-    async def render(self, order: RenderOrder) -> AsyncIterator[RenderUpdate]:
+    async def render(self, order: RenderSpec) -> AsyncIterator[RenderUpdate]:
         """Updates of one render; closing the iterator aborts it."""
         stream = self._streams[order.render_id] = asyncio.Queue()
-        fields = {name: getattr(order, name) for name in RenderOrder.__slots__}
+        fields = {name: getattr(order, name) for name in RenderSpec.__slots__}
         try:
             self.engine.add(RenderSpec(**fields))
             while True:
