@@ -21,7 +21,7 @@ from deployments.nodes import alive_nodes
 from deployments.ports import RemoteClassifier, RemoteEncoder
 from deployments.slots import DecoderSlots
 from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
-from dispatch.postprocess import InProcesses, LocalPress
+from dispatch.postprocess import InProcesses, LocalPostprocessor
 from engine.capabilities import capabilities
 from jobs.blobs.collector import Collector
 from jobs.blobs.marker import check_store
@@ -88,7 +88,7 @@ class DispatcherReplica:
                 encoder=RemoteEncoder(stages["encoder"]),
                 classifier=RemoteClassifier(stages["classifier"]),
                 decoders=DecoderSlots(stages["decoder"], options.pass_timeout_seconds),
-                press=LocalPress(blobs, self._work),
+                postprocessor=LocalPostprocessor(blobs, self._work),
             ),
             settings,
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",

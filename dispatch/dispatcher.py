@@ -23,7 +23,7 @@ from dispatch.ports import (
     Classifier,
     Decoders,
     Encoder,
-    Press,
+    Postprocessor,
     Slot,
     SourceGone,
     StageUnavailable,
@@ -84,7 +84,7 @@ class Stages:
     encoder: Encoder
     classifier: Classifier
     decoders: Decoders
-    press: Press
+    postprocessor: Postprocessor
 
 
 class Dispatcher:
@@ -96,9 +96,11 @@ class Dispatcher:
         self._ledger = ledger
         self._stages = stages
         self._preparing = Preparing(
-            stages.encoder, stages.classifier, stages.press, settings.call_timeout_seconds
+            stages.encoder, stages.classifier, stages.postprocessor, settings.call_timeout_seconds
         )
-        self._last_steps = Finishing(stages.classifier, stages.press, settings.call_timeout_seconds)
+        self._last_steps = Finishing(
+            stages.classifier, stages.postprocessor, settings.call_timeout_seconds
+        )
         self._trials = Trials(self._preparing.probe)
         self._losses = DecoderLosses()
         self._settings = settings

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
 from dispatch.in_flight import Flight
-from dispatch.ports import CallLost, Classifier, Press, StageUnavailable
+from dispatch.ports import CallLost, Classifier, Postprocessor, StageUnavailable
 from dispatch.trials import call
 from engine.render import Pixels
 from engine.verdict import Verdict
@@ -31,10 +31,12 @@ class Finishing:
     """The stages behind the decoders. Edits are blended before anybody looks at them; those that
     wait for their turn are as small as they were drawn."""
 
-    def __init__(self, classifier: Classifier, press: Press, limit_seconds: float) -> None:
+    def __init__(
+        self, classifier: Classifier, postprocessor: Postprocessor, limit_seconds: float
+    ) -> None:
         self._limit_seconds = limit_seconds
         self._classifier = classifier
-        self._press = press
+        self._postprocessor = postprocessor
         self._edits = asyncio.Semaphore(EDITS_AT_ONCE)
 
     async def finish(self, flight: Flight, pixels: Pixels) -> Outcome:
@@ -75,7 +77,7 @@ class Finishing:
         """Those that somebody may see."""
         if request.source is None:
             return pixels
-        return await call("blend", self._press.blend(pixels, request), self._limit_seconds)
+        return await call("blend", self._postprocessor.blend(pixels, request), self._limit_seconds)
 
     async def _screened(self, pixels: Pixels, request: ImageRequest) -> Verdict:
         screening = self._classifier.screen_image(pixels, request.moderation)
@@ -83,13 +85,13 @@ class Finishing:
 
     async def _encoded(self, pixels: Pixels, request: ImageRequest) -> bytes:
         return await call(
-            "postprocessing", self._press.encode(pixels, request), self._limit_seconds
+            "postprocessing", self._postprocessor.encode(pixels, request), self._limit_seconds
         )
 
     async def _put(self, key: str, data: bytes, *, durable: bool) -> None:
         """What is written says nothing about whether it can be: a store that is silent is away."""
         try:
-            put = self._press.put(key, data, durable=durable)
+            put = self._postprocessor.put(key, data, durable=durable)
             await call("blob store", put, self._limit_seconds)
         except CallLost as error:
             raise StageUnavailable(str(error)) from None

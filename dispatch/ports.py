@@ -86,7 +86,7 @@ class Classifier(Protocol):
         CallFailed."""
 
 
-class Press(Protocol):
+class Postprocessor(Protocol):
     """Turns raw pixels into the file that was asked for, off the event loop."""
 
     async def source(self, request: ImageRequest) -> Source:

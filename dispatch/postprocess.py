@@ -79,8 +79,8 @@ class InProcesses:
             worker.close()
 
 
-class LocalPress:
-    """See dispatch.ports.Press."""
+class LocalPostprocessor:
+    """See dispatch.ports.Postprocessor."""
 
     def __init__(self, blobs: BlobStore, work: Work, store_seconds: float = STORE_SECONDS) -> None:
         self._blobs = blobs
@@ -89,7 +89,7 @@ class LocalPress:
         self._pool = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="blobs")
 
     async def source(self, request: ImageRequest) -> Source:
-        """See Press."""
+        """See Postprocessor."""
         source = _source_of(request)
         tokens = None if source.tokens is None else base64.b64decode(source.tokens)
         png = await self._picture(source.small)
@@ -97,20 +97,20 @@ class LocalPress:
         return _usable(found)
 
     async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:
-        """See Press."""
+        """See Postprocessor."""
         canvas = await self._picture(_source_of(request).canvas)
         size = request.width, request.height
         made: Pixels | Unusable = await self._work.call("blend", pixels, *size, canvas)
         return _usable(made)
 
     async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
-        """See Press."""
+        """See Postprocessor."""
         how = request.width, request.height, request.output_format, request.output_compression
         file: bytes = await self._work.call("encode", pixels, *how)
         return file
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
-        """See Press."""
+        """See Postprocessor."""
         try:
             await self._stored(partial(self._blobs.put, key, data, durable=durable))
         except OSError as error:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import sha256
 
-from dispatch.ports import Classifier, Encoder, Press
+from dispatch.ports import Classifier, Encoder, Postprocessor
 from dispatch.trials import call
 from engine.render import Conditioning, Source
 from engine.verdict import Verdict
@@ -37,11 +37,15 @@ class Preparing:
     first."""
 
     def __init__(
-        self, encoder: Encoder, classifier: Classifier, press: Press, limit_seconds: float
+        self,
+        encoder: Encoder,
+        classifier: Classifier,
+        postprocessor: Postprocessor,
+        limit_seconds: float,
     ) -> None:
         self._encoder = encoder
         self._classifier = classifier
-        self._press = press
+        self._postprocessor = postprocessor
         self._limit_seconds = limit_seconds
         self._known: OrderedDict[bytes, Prepared] = OrderedDict()
 
@@ -50,7 +54,7 @@ class Preparing:
         words = await self._words(request.prompt)
         if request.source is None or words.verdict.blocked:
             return words
-        source = await call("source", self._press.source(request), self._limit_seconds)
+        source = await call("source", self._postprocessor.source(request), self._limit_seconds)
         screening = self._classifier.screen_image(source.pixels, request.moderation)
         verdict = await call("source screen", screening, self._limit_seconds)
         return Prepared(words.conditioning, verdict, source)

@@ -8,7 +8,7 @@ from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from scripts.chaos.decoding import SocketDecoders
-from scripts.chaos.stages import Press, Prompts, Verdicts
+from scripts.chaos.stages import Postprocessor, Prompts, Verdicts
 from scripts.chaos.world import ATTEMPTS, CALL_SECONDS, LANE, World
 
 
@@ -24,7 +24,7 @@ async def _run(world: World, worker: str) -> None:
         encoder=Prompts(),
         classifier=Verdicts(),
         decoders=SocketDecoders(world.sockets, world.slots),
-        press=Press(DirectoryBlobs(world.blobs)),
+        postprocessor=Postprocessor(DirectoryBlobs(world.blobs)),
     )
     settings = DispatchSettings(
         LANE,

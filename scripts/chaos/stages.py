@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dispatch.postprocess import InThreads, LocalPress
+from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import blend, encode, resize
 from engine.render import Conditioning, Pixels, RenderSpec, Source
@@ -84,24 +84,24 @@ class Verdicts:
         return Verdict(bad, ("weapons",) if bad else ())
 
 
-class Press(LocalPress):
-    """See dispatch.ports.Press."""
+class Postprocessor(LocalPostprocessor):
+    """See dispatch.ports.Postprocessor."""
 
     def __init__(self, blobs: DirectoryBlobs) -> None:
         super().__init__(blobs, InThreads(2, CELLS))
         self._process = Process()
 
     async def source(self, request: ImageRequest) -> Source:
-        """See Press."""
+        """See Postprocessor."""
         await self._process.work(request.prompt, kind_of(request.prompt, "source"))
         return await super().source(request)
 
     async def blend(self, pixels: object, request: ImageRequest) -> Pixels:
-        """See Press."""
+        """See Postprocessor."""
         await self._process.work(request.prompt, kind_of(request.prompt, "blend"))
         return await super().blend(pixels, request)
 
     async def encode(self, pixels: object, request: ImageRequest) -> bytes:
-        """See Press."""
+        """See Postprocessor."""
         await self._process.work(request.prompt, kind_of(request.prompt, "file"))
         return await super().encode(pixels, request)

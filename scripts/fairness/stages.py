@@ -71,10 +71,10 @@ class Slots:
 
 
 class Instant:
-    """Encoder, classifier and press in one: every prompt is known, harmless and soon stored."""
+    """Encoder, classifier and postprocessor in one that take no time and find no harm."""
 
     async def encode(self, *_: Any) -> Any:
-        """See Encoder and Press."""
+        """See Encoder and Postprocessor."""
         return _WORDS
 
     async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
@@ -86,7 +86,7 @@ class Instant:
         return Verdict(blocked=False)
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
-        """See Press."""
+        """See Postprocessor."""
 
 
 def wish(**fields: Any) -> ImageRequest:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dispatch.ports import StageUnavailable
-from dispatch.postprocess import InThreads, LocalPress
+from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.decoder import Decoder, Render
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.engine import DecoderEngine
@@ -299,8 +299,8 @@ class Verdicts:
         return Verdict(blocked, ("weapons",) if blocked else ())
 
 
-class Files(LocalPress):
-    """The press. `away`: nothing can be stored, nor any source be read. `stored`: files.
+class Files(LocalPostprocessor):
+    """The postprocessor. `away`: nothing can be stored, nor any source be read. `stored`: files.
     `asked`: for a source."""
 
     def __init__(self, blobs: DirectoryBlobs, cells: int = CELLS) -> None:
@@ -310,14 +310,14 @@ class Files(LocalPress):
         self.asked = 0
 
     async def source(self, request: ImageRequest) -> Source:
-        """See Press."""
+        """See Postprocessor."""
         self.asked += 1
         if self.away:
             raise StageUnavailable("no store")
         return await super().source(request)
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
-        """See Press."""
+        """See Postprocessor."""
         if self.away:
             raise StageUnavailable("no store")
         await super().put(key, data, durable=durable)

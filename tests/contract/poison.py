@@ -92,17 +92,17 @@ class FragileFiles(Files):
         self.process = Process()
 
     async def source(self, request: ImageRequest) -> Source:
-        """See Press."""
+        """See Postprocessor."""
         await self.process.work(request.prompt, kind_of(request.prompt, "source"))
         return await super().source(request)
 
     async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:
-        """See Press."""
+        """See Postprocessor."""
         await self.process.work(request.prompt, kind_of(request.prompt, "blend"))
         return await super().blend(pixels, request)
 
     async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
-        """See Press."""
+        """See Postprocessor."""
         await self.process.work(request.prompt, kind_of(request.prompt, "file"))
         return await super().encode(pixels, request)
 

@@ -99,7 +99,7 @@ def test_cancelling_a_running_job_frees_its_slots(
 
 @pytest.mark.parametrize("family", ["paced", pytest.param("masked", marks=needs_weights)])
 def test_outside_of_the_mask_an_edit_is_what_was_sent(tmp_path: Path, family: str) -> None:
-    """Through all of it: the decoding process, the ledger, the engine, the press."""
+    """Through all of it: the decoding process, the ledger, the engine, the postprocessor."""
     noise = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
     alpha = np.where(np.arange(320) < 200, 255, 0).astype(np.uint8)
     mask = np.dstack([noise, np.broadcast_to(alpha, (240, 320))])

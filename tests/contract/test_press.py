@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dispatch.ports import CallFailed, StageUnavailable
-from dispatch.postprocess import InProcesses, InThreads, LocalPress
+from dispatch.postprocess import InProcesses, InThreads, LocalPostprocessor
 from dispatch.stage_worker import StageWorker
 from engine.decoders.paced import CELLS
 from engine.picture import encode
@@ -44,12 +44,12 @@ async def processes() -> AsyncIterator[InProcesses]:
 async def test_a_picture_that_ends_or_hangs_its_process_fails_alone(
     tmp_path: Path, processes: InProcesses, poison: int
 ) -> None:
-    press = LocalPress(DirectoryBlobs(tmp_path), processes)
-    bad = asyncio.create_task(press.encode(picture(poison), REQUEST))
-    good = [asyncio.create_task(press.encode(picture(n), REQUEST)) for n in (1, 2)]
+    postprocessor = LocalPostprocessor(DirectoryBlobs(tmp_path), processes)
+    bad = asyncio.create_task(postprocessor.encode(picture(poison), REQUEST))
+    good = [asyncio.create_task(postprocessor.encode(picture(n), REQUEST)) for n in (1, 2)]
     with pytest.raises(CallFailed, match="encode"):
         await bad
-    in_threads = LocalPress(DirectoryBlobs(tmp_path), InThreads(1, CELLS))
+    in_threads = LocalPostprocessor(DirectoryBlobs(tmp_path), InThreads(1, CELLS))
     for number, file in zip((1, 2), good, strict=True):
         assert await file == await in_threads.encode(picture(number), REQUEST)
     processes.check()
@@ -81,9 +81,9 @@ class Silent(DirectoryBlobs):
 
 async def test_a_store_that_is_silent_is_away(tmp_path: Path) -> None:
     store = Silent(tmp_path)
-    press = LocalPress(store, InThreads(1, CELLS), store_seconds=0.05)
+    postprocessor = LocalPostprocessor(store, InThreads(1, CELLS), store_seconds=0.05)
     request: ImageRequest = REQUEST
-    file = await press.encode(picture(1), request)
+    file = await postprocessor.encode(picture(1), request)
     with pytest.raises(StageUnavailable, match="blob store"):
-        await press.put("images/a.png", file, durable=True)
+        await postprocessor.put("images/a.png", file, durable=True)
     store.answers.set()

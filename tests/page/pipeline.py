@@ -17,7 +17,7 @@ import numpy as np
 import uvicorn
 
 from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
-from dispatch.postprocess import InThreads, LocalPress
+from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.capabilities import capabilities
 from engine.decoder import Decoder
 from engine.engine import DecoderEngine
@@ -214,8 +214,8 @@ class Pipeline:
         options = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
         self._slots = EngineSlots(await asyncio.to_thread(create_decoder, family, **options))
         work = InThreads(2, capabilities(family, {}).cells)
-        press = LocalPress(self._blobs, work)
-        stages = Stages(WordEncoder(), WordScreen(), self._slots, press)
+        postprocessor = LocalPostprocessor(self._blobs, work)
+        stages = Stages(WordEncoder(), WordScreen(), self._slots, postprocessor)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
         self._running = asyncio.create_task(self._dispatcher.run())
