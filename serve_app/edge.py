@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.config.sections import GatewaySection
-from serve_app.orders.app_state import error_response
+from serve_app.orders.responses import error_response
 from serve_app.wire.errors import ApiError, InvalidRequest, WrongHost
 
 HEALTH_PATHS = ("/healthz", "/readyz")

@@ -29,11 +29,12 @@ from serve_app.admission.prices import Prices
 from serve_app.admission.readiness import Readiness
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
-from serve_app.delivery.slow_clients import CutOff, Outbox
+from serve_app.delivery.slow_clients import SendBudget, SlowClientProtection
 from serve_app.delivery.watch import JobWatch
 from serve_app.edge import OwnHosts, let_pages_ask
-from serve_app.orders.app_state import AppState, charge_refusal, error_response
-from serve_app.orders.links import root_path
+from serve_app.orders.app_state import AppState
+from serve_app.orders.callers import charge_refusal
+from serve_app.orders.responses import error_response, root_path
 from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
 from serve_app.uploads.inputs import Inputs
 from serve_app.wire.errors import ApiError, from_domain, from_status
@@ -91,8 +92,8 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     app.add_middleware(OwnHosts, hosts=config.gateway.hosts)  # what is added later is around it
     app.add_middleware(Envelope)
     let_pages_ask(app, config.gateway)
-    app.state.outbox = Outbox()
-    app.add_middleware(CutOff, outbox=app.state.outbox)
+    app.state.send_budget = SendBudget()
+    app.add_middleware(SlowClientProtection, budget=app.state.send_budget)
     return app
 
 

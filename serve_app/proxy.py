@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.access.connections import use_for_every_server
-from serve_app.delivery.slow_clients import CutOff
+from serve_app.delivery.slow_clients import SlowClientProtection
 
 TRIES = 2
 """Not more: a request that kills whoever reads it must not go round."""
@@ -37,7 +37,7 @@ _UNAVAILABLE = {
 def middlewares() -> list[Middleware]:
     """As Serve wants them, just before it starts the server around them."""
     use_for_every_server()
-    return [Middleware(CutOff), Middleware(AskAgain)]
+    return [Middleware(SlowClientProtection), Middleware(AskAgain)]
 
 
 class AskAgain:

@@ -29,7 +29,7 @@ HOLE = secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredBlob:
     """A whole blob as a part of an answer."""
 
     key: str
@@ -42,14 +42,14 @@ class Stored:
         return -(-self.blob_bytes // 3) * 4 if self.base64 else self.blob_bytes
 
 
-Part = bytes | Stored
+Part = bytes | StoredBlob
 
 
 def stored(blobs: BlobStore, key: str, *, base64: bool) -> Part:
     """A blob to be written later, or at once what is in a small one. Blocks. Raises BlobMissing."""
     size = blobs.size(key)
     if size > INLINE_BYTES:
-        return Stored(key, size, base64)
+        return StoredBlob(key, size, base64)
     data = blobs.get(key)
     return b64encode(data) if base64 else data
 
@@ -91,7 +91,7 @@ class Pieces:
         self._blobs = blobs
         self._parts = parts
         self._pace = pace
-        self.size = sum(part.size if isinstance(part, Stored) else len(part) for part in parts)
+        self.size = sum(part.size if isinstance(part, StoredBlob) else len(part) for part in parts)
 
     @property
     def text(self) -> bytes | None:
@@ -104,7 +104,7 @@ class Pieces:
     async def chunks(self) -> AsyncGenerator[bytes]:
         """Its bytes in order. Raises BlobMissing for a blob that has been deleted since."""
         for part in self._parts:
-            if isinstance(part, Stored):
+            if isinstance(part, StoredBlob):
                 for offset in range(0, part.blob_bytes, READ_BYTES):
                     data = await asyncio.to_thread(self._read, part, offset)
                     await self._pace.keep(len(data))
@@ -112,7 +112,7 @@ class Pieces:
             elif part:
                 yield part
 
-    def _read(self, part: Stored, offset: int) -> bytes:
+    def _read(self, part: StoredBlob, offset: int) -> bytes:
         length = min(READ_BYTES, part.blob_bytes - offset)
         data = self._blobs.read(part.key, offset, length)
         if len(data) != length:

@@ -1,7 +1,7 @@
-"""What clients have been sent and not read yet: bounded, and given up when nobody reads.
+"""Slow-client protection: what is sent and unread is bounded, and a stalled client is cut off.
 
-A job never waits for its reader. A client that was cut off asks again and gets the state of then.
-For gateways and for Serve's proxies, which is where the client's connection may end.
+A job never waits for its client. One that was cut off asks again and gets the state of then. For
+gateways and for Serve's proxies, which is where the client's connection may end.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 256 * 2**20
 SHARES = 8
-"""What is larger than such a share of them gives way first, be it the one that has just come."""
+"""An answer larger than such a share is cut off first, be it the newest."""
 STALL_SECONDS = 30.0
 PIECE_BYTES = 64 * 2**10
 """As much as the web server buffers for a connection before `send` waits for the client."""
 
 
 class ClientStalled(ConnectionError):
-    """The client does not read, or not as fast as others need the memory."""
+    """The client reads nothing, or more slowly than other answers need the memory."""
 
 
-class Outbox:
-    """One process's unread answers, as far as they were given to be sent. Over `most_bytes` the
-    largest is cut off if it has more than a share, else the one that moved longest ago."""
+class SendBudget:
+    """Bytes that one process was given to send and its clients have not read. Over `most_bytes` the
+    largest answer is cut off if it has more than a share, else the one stalled for longest."""
 
     def __init__(self, most_bytes: int = MOST_BYTES, stall_seconds: float = STALL_SECONDS) -> None:
         self.most_bytes = most_bytes
@@ -48,7 +48,7 @@ class Outbox:
                 self._enter(patience, len(body))
                 try:
                     for piece in _pieces(message):
-                        self._moves(patience)
+                        self._progressed(patience)
                         await send(piece)
                 finally:
                     self._drop(patience)
@@ -73,18 +73,18 @@ class Outbox:
     def _drop(self, patience: asyncio.Timeout) -> None:
         self.bytes -= self._unread.pop(patience, 0)
 
-    def _moves(self, patience: asyncio.Timeout) -> None:
+    def _progressed(self, patience: asyncio.Timeout) -> None:
         if patience in self._unread and not patience.expired():
             patience.reschedule(asyncio.get_running_loop().time() + self.stall_seconds)
             self._unread.move_to_end(patience)
 
 
-class CutOff:
-    """ASGI middleware: a client that does not read has gone, as far as the app can see."""
+class SlowClientProtection:
+    """ASGI middleware: to the application, a client that does not read has disconnected."""
 
-    def __init__(self, app: ASGIApp, outbox: Outbox | None = None) -> None:
+    def __init__(self, app: ASGIApp, budget: SendBudget | None = None) -> None:
         self._app = app
-        self._outbox = outbox or Outbox()
+        self._budget = budget or SendBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -98,7 +98,7 @@ class CutOff:
             if stalled.done():
                 return
             try:
-                await self._outbox.send(send, message)
+                await self._budget.send(send, message)
             except ClientStalled:
                 log.info("a client does not read %s and is cut off", scope["path"])
                 stalled.set_result(None)

@@ -1,42 +1,43 @@
-"""May this tenant order, or store a picture? Asked before a body is read, decoded or stored, and
-again, exactly, by `submit`."""
+"""Admission: may this tenant order, or store a picture? Checked before a body is read, decoded or
+stored, and again, exactly, by the ledger when the order is submitted."""
 
 from __future__ import annotations
 
-from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
+from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded, Submission
 from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.sql.reattaching import may_reattach
 from serve_app.orders.app_state import AppState
 from serve_app.wire.errors import queue_is_full
-from serve_app.wire.requests import Wishes
+from serve_app.wire.requests import RequestContext
 from serve_app.wire.temporary_refusal import temporary_refusal
 
 REFUSALS = (QuotaExceeded, QueueFull, NotYetOpen)
 
 
 async def check_order(
-    state: AppState, tenant: Tenant, wishes: Wishes, read: ImageRequest | None = None
+    state: AppState, context: RequestContext, read: ImageRequest | None = None
 ) -> None:
     """Raises what `submit` would raise for an order, unless it may be a retry. read: None before
     the body was."""
+    options = context.options
     await _check(
         state,
         Enquiry(
-            tenant=tenant,
+            tenant=context.tenant,
             images=1 if read is None else read.n,
             lane=state.config.lane,
-            key=wishes.idempotency_key,
-            retry=wishes.retry_count > 0,
+            key=options.idempotency_key,
+            retry=options.retry_count > 0,
             body_hash=None if read is None else read.body_hash,
             raw_hash="" if read is None else read.raw_hash,
         ),
     )
 
 
-async def check_read(state: AppState, tenant: Tenant, wishes: Wishes, read: ImageRequest) -> None:
+async def check_read(state: AppState, context: RequestContext, read: ImageRequest) -> None:
     """The same once the body was read, if that tells more: of several images, and of a retry."""
     if read.n > 1 or may_reattach(read):
-        await check_order(state, tenant, wishes, read)
+        await check_order(state, context, read)
 
 
 async def check_upload(state: AppState, tenant: Tenant) -> None:
@@ -54,7 +55,7 @@ async def _check(state: AppState, enquiry: Enquiry) -> None:
 async def refusal(state: AppState, error: LedgerError, tenant: Tenant, n: int) -> Exception:
     """What the client is told of one of `REFUSALS` of an order for n images: when a place will be
     free, and where only temporary limits refuse it, when they ease."""
-    state.refused.note(tenant.id)
+    state.recent_refusals.note(tenant.id)
     temporary = temporary_refusal(error, tenant.id, n, state.limits.of(tenant.tier))
     if temporary is not None:
         return temporary
@@ -62,3 +63,16 @@ async def refusal(state: AppState, error: LedgerError, tenant: Tenant, n: int) -
         return error
     outlook = await state.ledger.outlook(error.first_job_id)
     return queue_is_full(error, outlook.eta_seconds)
+
+
+async def submit(state: AppState, request: ImageRequest) -> Submission:
+    """At its predicted cost, when its turn comes. Raises what Ledger.submit does, TooManyWaiting,
+    QueueIsFull, which says when a place will be free, and the refusals of temporary limits."""
+    request = await state.prices.priced(request)
+    weight = state.config.tiers[request.tier].weight
+    try:
+        async with state.admission_queue.turn(request.tenant, weight, len(request.prompt)):
+            return await state.ledger.submit(request)
+    except REFUSALS as error:
+        tenant = Tenant(request.tenant, request.tier)
+        raise await refusal(state, error, tenant, request.n) from None

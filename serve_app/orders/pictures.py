@@ -13,7 +13,7 @@ from jobs.blobs.store import BlobMissing, preview_key
 from jobs.job import Job, Render, RenderState
 from serve_app.delivery.pieces import Pace, Part, Pieces, stored
 from serve_app.orders.app_state import AppState, app_state_of
-from serve_app.orders.links import root_url
+from serve_app.orders.responses import root_url
 from serve_app.wire.errors import BadSignature
 
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}

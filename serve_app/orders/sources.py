@@ -19,7 +19,7 @@ from jobs.job_ids import parse_image_id
 from jobs.request import ImageRequest, SourceImage, Tenant
 from serve_app.config.sizes import nearest_size
 from serve_app.orders.app_state import AppState
-from serve_app.orders.forms import content
+from serve_app.orders.bodies import content
 from serve_app.orders.pictures import picture
 from serve_app.wire.data_urls import data_of, is_data_url
 from serve_app.wire.edits import (
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPicture:
     """A picture's bytes, as untrusted as they came. size: where it is known. parent and tokens: of
     one that was drawn here."""
 
@@ -63,7 +63,7 @@ async def in_turn(
 ) -> T:
     """What `prepare` makes of pictures that were fetched, at first of none, when it is the tenant's
     turn. It raises ToFetch when it needs some: these come before the next turn, in which it begins
-    anew. Raises LineIsFull, InvalidRequest."""
+    anew. Raises TooManyWaiting, InvalidRequest."""
     weight, remote = state.config.tiers[tenant.tier].weight, state.config.limits.remote_images
     try:
         async with state.inputs.turn(tenant.id, weight):
@@ -83,7 +83,7 @@ async def find_all(
     given: Mapping[str, Given],
     params: Mapping[str, str],
     fetched: Mapping[str, bytes],
-) -> dict[str, Found]:
+) -> dict[str, FoundPicture]:
     """The pictures by role. Raises ToFetch for those that must be fetched and were not, and what
     `find` does."""
     urls = {
@@ -94,22 +94,22 @@ async def find_all(
     if urls.keys() - fetched.keys():
         raise ToFetch(urls)
     return {
-        role: Found(fetched[role])
+        role: FoundPicture(fetched[role])
         if role in fetched
         else await find(state, tenant, one, params[role])
         for role, one in given.items()
     }
 
 
-async def find(state: AppState, tenant: str, given: Given, param: str) -> Found:
+async def find(state: AppState, tenant: str, given: Given, param: str) -> FoundPicture:
     """A picture that needs not be fetched. Raises InvalidRequest, NotFound, ImageExpired, naming
     `param`."""
     if isinstance(given, UploadFile):
-        return Found(await content(given, param, state.config.limits))
+        return FoundPicture(await content(given, param, state.config.limits))
     if given.file_id is not None:
         return await _by_id(state, tenant, given.file_id, param)
     url, most_bytes = given.image_url or "", state.config.limits.image_bytes
-    return Found(await asyncio.to_thread(data_of, url, param, most_bytes))
+    return FoundPicture(await asyncio.to_thread(data_of, url, param, most_bytes))
 
 
 async def own_image(state: AppState, tenant: str, image_id: str) -> tuple[Job, Render]:
@@ -129,7 +129,7 @@ def finished_image(job: Job, index: int) -> Render:
     raise no_image()
 
 
-async def drawn(state: AppState, job: Job, render: Render, image_id: str) -> Found:
+async def drawn(state: AppState, job: Job, render: Render, image_id: str) -> FoundPicture:
     """That picture, to go on from. Raises ImageExpired."""
     if render.blob is None:
         raise ImageExpired
@@ -138,14 +138,14 @@ async def drawn(state: AppState, job: Job, render: Render, image_id: str) -> Fou
     except BlobMissing:
         raise ImageExpired from None
     size = (job.request.width, job.request.height)
-    return Found(data, size, image_id, render.checkpoint)
+    return FoundPicture(data, size, image_id, render.checkpoint)
 
 
 async def with_canvas(
     state: AppState,
     request: ImageRequest,
     body: EditBody | TweakBody,
-    found: Mapping[str, Found],
+    found: Mapping[str, FoundPicture],
     params: Mapping[str, str],
 ) -> ImageRequest:
     """The request with its source, which is stored for as long as the job may need it. found:
@@ -179,7 +179,7 @@ async def with_canvas(
     return with_source(request, source, redraw, size, state.config)
 
 
-async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> Found:
+async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> FoundPicture:
     """A file of the tenant, or a picture that was drawn for it."""
     try:
         if file_id.startswith("img_"):
@@ -190,7 +190,7 @@ async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> Foun
         if file is None:
             raise no_file()
         data = await asyncio.to_thread(state.blobs.get, file.blobs[0])
-        return Found(data, (file.width, file.height))
+        return FoundPicture(data, (file.width, file.height))
     except BlobMissing:
         raise no_file(param) from None
     except (NotFound, ImageExpired) as problem:

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from jobs.request import ImageRequest
 from serve_app.orders.admission import check_order, check_read
 from serve_app.orders.answering import respond
-from serve_app.orders.app_state import AppState, app_state_of, fresh_seed, orderer_of
-from serve_app.orders.forms import Form, content, is_form, is_large, on_disk, read_form
+from serve_app.orders.app_state import AppState, app_state_of
+from serve_app.orders.bodies import Form, content, is_form, is_large, on_disk, read_form
+from serve_app.orders.callers import context_of, orderer_of
 from serve_app.orders.sources import Given, find_all, in_turn, with_canvas
 from serve_app.wire import edits, requests
 from serve_app.wire.body_hash import with_hash
@@ -46,26 +47,25 @@ async def edit_images(request: Request) -> Response:
     """Accept, then answer as asked."""
     state = app_state_of(request)
     tenant = await orderer_of(request)
-    wishes = requests.parse_wishes(request.headers)
-    asked = requests.Asked(wishes, tenant, state.config, state.can, fresh_seed())
-    await check_order(state, tenant, wishes)
+    context = context_of(request, tenant)
+    await check_order(state, context)
     receiving = _form if is_form(request) else _json
     async with (
         state.inputs.arriving(tenant.id, is_large(request, state.config.limits)),
         receiving(request, state) as read,
     ):
-        order = await in_turn(state, tenant, lambda fetched: _order(state, asked, read, fetched))
+        order = await in_turn(state, tenant, lambda fetched: _order(state, context, read, fetched))
     return await respond(request, order)
 
 
 async def _order(
-    state: AppState, asked: requests.Asked, read: _Read, fetched: Mapping[str, bytes]
-) -> requests.Order:
+    state: AppState, context: requests.RequestContext, read: _Read, fetched: Mapping[str, bytes]
+) -> requests.ImageOrder:
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
-    tenant, edit = asked.tenant, await read()
-    accepted = edits.edit_request(edit.body, edit.body.prompt, asked)
+    tenant, edit = context.tenant, await read()
+    accepted = edits.edit_request(edit.body, edit.body.prompt, context)
     accepted = await asyncio.to_thread(edit.known, accepted)
-    await check_read(state, tenant, asked.wishes, accepted)
+    await check_read(state, context, accepted)
     found = await find_all(state, tenant.id, edit.pictures, edit.params, fetched)
     accepted = await with_canvas(state, accepted, edit.body, found, edit.params)
     return requests.order_of(edit.body, accepted)

@@ -16,9 +16,11 @@ from jobs.files import VISION, FileRoom, StoredFile
 from serve_app.config.cluster import ClusterConfig
 from serve_app.delivery.pieces import Pieces, pieces_response, stored
 from serve_app.orders.admission import check_upload
-from serve_app.orders.app_state import app_state_of, charge_rows, json_response, poller_of
-from serve_app.orders.forms import Form, content, is_form, is_large, read_form
+from serve_app.orders.app_state import app_state_of
+from serve_app.orders.bodies import Form, content, is_form, is_large, read_form
+from serve_app.orders.callers import charge_rows, poller_of
 from serve_app.orders.pictures import pace_of
+from serve_app.orders.responses import json_response
 from serve_app.orders.sources import FILE_ID, no_file
 from serve_app.uploads.inputs import Upload
 from serve_app.wire.errors import InvalidRequest

@@ -8,7 +8,9 @@ from starlette.responses import Response
 
 from serve_app.orders.admission import check_order
 from serve_app.orders.answering import respond
-from serve_app.orders.app_state import app_state_of, fresh_seed, orderer_of, read_body
+from serve_app.orders.app_state import app_state_of
+from serve_app.orders.bodies import read_body
+from serve_app.orders.callers import context_of, orderer_of
 from serve_app.wire import requests
 from serve_app.wire.errors import Retired
 
@@ -19,13 +21,12 @@ async def generations(request: Request) -> Response:
     """Accept, then answer as asked."""
     state = app_state_of(request)
     tenant = await orderer_of(request)
-    wishes = requests.parse_wishes(request.headers)
-    if state.refused.lately(tenant.id):
-        await check_order(state, tenant, wishes)
+    context = context_of(request, tenant)
+    if tenant.id in state.recent_refusals:
+        await check_order(state, context)
     async with state.inputs.arriving(tenant.id, large=False):
         raw = await read_body(request, state.config.limits)
-    order = requests.parse_generation(raw, wishes, tenant, state.config, state.can, fresh_seed())
-    return await respond(request, order)
+    return await respond(request, requests.parse_generation(raw, context))
 
 
 # A plain route: what FastAPI does for typed parameters costs as much as all of the above.

@@ -18,17 +18,8 @@ from jobs.ledger import LedgerUnavailable, Outlook
 from serve_app.delivery.job_view import Sight
 from serve_app.delivery.pieces import HOLE, filled, pieces_response
 from serve_app.delivery.sse import Event, EventStream, frame
-from serve_app.orders.app_state import (
-    AppState,
-    app_state_of,
-    charge_rows,
-    json_response,
-    keepalive_of,
-    poller_of,
-    stay_open,
-    stranger,
-)
-from serve_app.orders.links import root_url
+from serve_app.orders.app_state import AppState, app_state_of
+from serve_app.orders.callers import charge_rows, charge_unauthenticated, poller_of, stay_open
 from serve_app.orders.pictures import (
     MEDIA_TYPES,
     is_signed,
@@ -37,6 +28,7 @@ from serve_app.orders.pictures import (
     preview_part,
     urls,
 )
+from serve_app.orders.responses import json_response, root_url
 from serve_app.wire.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
 from serve_app.wire.jobs import job_body, listed, preview_event
 
@@ -91,7 +83,7 @@ async def events(request: Request, job_id: str) -> Response:
     state = app_state_of(request)
     sent = _parse_event_id(request.headers.get("last-event-id", ""))
     stream = _events(state, request, job, sent)
-    return EventStream(stream, keepalive_of(state, job.request.tenant))
+    return EventStream(stream, state.keepalive_seconds(job.request.tenant))
 
 
 @router.api_route("/v1/jobs/{job_id}/images/{index}", methods=["GET", "HEAD"])
@@ -101,7 +93,7 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
     if "signature" in request.query_params:
         if not is_signed(request, job_id, number):  # before the ledger hears of it
-            stranger(request)
+            charge_unauthenticated(request)
             raise BadSignature
         job = await _any_job(request, job_id)
     else:

@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve_app.config import sizes
-from serve_app.orders.app_state import AppState, app_state_of, json_response, poller_of
+from serve_app.orders.app_state import AppState, app_state_of
+from serve_app.orders.callers import poller_of
 from serve_app.orders.pictures import MEDIA_TYPES
+from serve_app.orders.responses import json_response
 from serve_app.wire.errors import NotFound
 from serve_app.wire.requests import MOST_PARTIAL_IMAGES
 

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from serve_app.orders.app_state import app_state_of, json_response, poller_of
-from serve_app.orders.links import root_path
+from serve_app.orders.app_state import app_state_of
+from serve_app.orders.callers import poller_of
+from serve_app.orders.responses import json_response, root_path
 from serve_app.wire.limits import limits_body, ratelimit_headers, temporary_headers
 from serve_app.wire.openapi import document
 from serve_app.wire.status import status_body

@@ -16,17 +16,11 @@ from jobs.job import Job, Render
 from jobs.job_ids import parse_image_id
 from serve_app.orders.admission import check_order, check_read
 from serve_app.orders.answering import respond
-from serve_app.orders.app_state import (
-    AppState,
-    app_state_of,
-    charge_rows,
-    fresh_seed,
-    json_response,
-    orderer_of,
-    poller_of,
-)
-from serve_app.orders.forms import is_large, on_disk
+from serve_app.orders.app_state import AppState, app_state_of
+from serve_app.orders.bodies import is_large, on_disk
+from serve_app.orders.callers import charge_rows, context_of, orderer_of, poller_of
 from serve_app.orders.pictures import finished, url
+from serve_app.orders.responses import json_response
 from serve_app.orders.sources import (
     drawn,
     find_all,
@@ -59,38 +53,37 @@ async def tweaks(request: Request, image_id: str) -> Response:
     state = app_state_of(request)
     tenant = await orderer_of(request)
     limits = state.config.limits
-    wishes = requests.parse_wishes(request.headers)
-    asked = requests.Asked(wishes, tenant, state.config, state.can, fresh_seed())
+    context = context_of(request, tenant)
     edits.check_images(1, "id", state.can)
-    await check_order(state, tenant, wishes)
+    await check_order(state, context)
     most_bytes = limits.body_bytes + limits.image_bytes * 4 // 3 + 4
     async with (
         state.inputs.arriving(tenant.id, is_large(request, limits)),
         on_disk(request, limits, most_bytes) as file,
     ):
         order = await in_turn(
-            state, tenant, lambda fetched: _order(state, asked, image_id, file, fetched)
+            state, tenant, lambda fetched: _order(state, context, image_id, file, fetched)
         )
     return await respond(request, order)
 
 
 async def _order(
     state: AppState,
-    asked: requests.Asked,
+    context: requests.RequestContext,
     image_id: str,
     file: UploadFile,
     fetched: Mapping[str, bytes],
-) -> requests.Order:
+) -> requests.ImageOrder:
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
-    tenant = asked.tenant
+    tenant = context.tenant
     await file.seek(0)
     raw = await file.read()
     job, render = await own_image(state, tenant.id, image_id)
     most_bytes = state.config.limits.body_bytes
     body, prompt = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
-    accepted = edits.edit_request(body, prompt, asked)
+    accepted = edits.edit_request(body, prompt, context)
     accepted = await asyncio.to_thread(with_hash, accepted, body, raw, f"tweaks {image_id}")
-    await check_read(state, tenant, asked.wishes, accepted)
+    await check_read(state, context, accepted)
     params = {"image": "id", "mask": "mask"}
     masks = {} if body.mask is None else {"mask": body.mask}
     found = await find_all(state, tenant.id, masks, params, fetched)

@@ -20,9 +20,8 @@ from engine.intake import Canvas, Intake, Kept, Normalised, Refused
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, UNLIMITED, VISION, FileRoom, StoredFile, input_key, new_file_id
-from serve_app.admission.queue import AcceptLine, LineFull
-from serve_app.admission.vegas import Vegas
-from serve_app.wire.errors import InvalidRequest, LineIsFull, Unavailable
+from serve_app.admission.queue import AdmissionQueue, FixedLimit
+from serve_app.wire.errors import InvalidRequest, TooManyWaiting, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -49,20 +48,13 @@ class Upload:
     room: FileRoom
 
 
-class _Always(Vegas):
-    """So many at a time, however long they stay."""
-
-    def stayed(self, seconds: float, inside: int) -> None:
-        """Changes nothing."""
-
-
 class Inputs:
     """Starts its process with the first picture; close it."""
 
     def __init__(self, ledger: AsyncLedger, blobs: BlobStore) -> None:
         self._ledger = ledger
         self._blobs = blobs
-        self._line = AcceptLine(_Always(INSIDE), MOST_WAITING)
+        self._queue = AdmissionQueue(FixedLimit(INSIDE), MOST_WAITING)
         self._arriving: Counter[str] = Counter()
         self._small: Counter[str] = Counter()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -71,11 +63,11 @@ class Inputs:
 
     @asynccontextmanager
     async def arriving(self, tenant: str, large: bool) -> AsyncGenerator[None]:
-        """While a body comes in and waits for its turn. Raises LineIsFull."""
+        """While a body comes in and waits for its turn. Raises TooManyWaiting."""
         arriving = self._arriving if large else self._small
         most = min(MOST_ARRIVING, MOST_WAITING - arriving.total()) if large else MOST_SMALL_ARRIVING
         if arriving[tenant] >= most:
-            raise LineIsFull
+            raise TooManyWaiting
         arriving[tenant] += 1
         try:
             yield
@@ -86,13 +78,10 @@ class Inputs:
 
     @asynccontextmanager
     async def turn(self, tenant: str, weight: float) -> AsyncGenerator[None]:
-        """Inside, when it is the tenant's turn to have its pictures read. Raises LineIsFull."""
+        """Inside, when it is the tenant's turn to have its pictures read. Raises TooManyWaiting."""
         first = self._turns.setdefault(tenant, asyncio.Lock())
-        try:
-            async with first, self._line.place(tenant, weight, 0):
-                yield
-        except LineFull:
-            raise LineIsFull from None
+        async with first, self._queue.turn(tenant, weight, 0):
+            yield
 
     async def normalise(self, data: bytes, param: str) -> Normalised:
         """One picture, plain. Raises InvalidRequest that names `param`."""

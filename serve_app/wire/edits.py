@@ -1,4 +1,4 @@
-"""The shapes of requests that change a picture, and what follows from them. Pure, as wire.py is."""
+"""The shapes of requests that change a picture, and what follows from them. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from serve_app.wire.body_hash import bytes_hash
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.requests import (
     MOVING,
-    Asked,
     PictureBody,
+    RequestContext,
     number,
     parse_body,
     picture_request,
@@ -171,9 +171,9 @@ def strength_of(body: EditBody | TweakBody, masked: bool) -> float:
     return STRENGTHS[body.input_fidelity or "low"]
 
 
-def edit_request(body: EditBody | TweakBody, prompt: str, asked: Asked) -> ImageRequest:
+def edit_request(body: EditBody | TweakBody, prompt: str, context: RequestContext) -> ImageRequest:
     """The request but for its source and hash. Raises InvalidRequest, NotFound."""
-    request = picture_request(body, prompt, asked)
+    request = picture_request(body, prompt, context)
     return replace(request, revised=isinstance(body, TweakBody) and body.delta is not None)
 
 

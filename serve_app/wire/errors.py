@@ -21,10 +21,10 @@
     ├── TooManyRequests         429 rate_limit_exceeded: too many polls, or too many wrong keys
     ├── TemporaryLimit          429 rate_limit_exceeded: only temporary limits refuse it, see
     │                           temporary_refusal.py
-    ├── LineIsFull              429 too_many_waiting: the gateway has no memory for one more
+    ├── TooManyWaiting          429 too_many_waiting: the gateway has no memory for one more
     ├── TooManyOpen             429 too_many_open: requests of this account that wait or stream
     ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
-    ├── RenderFailed            500 render_failed; the client must not retry
+    ├── ImageFailed             500 render_failed; the client must not retry
     ├── Unavailable             503 ledger_unavailable; nothing was half accepted
     └── NewerJob                503 newer_job: while the service is updated
 
@@ -251,7 +251,7 @@ class TooManyRequests(ApiError):
     code = "rate_limit_exceeded"
 
 
-class LineIsFull(ApiError):
+class TooManyWaiting(ApiError):
     """Too many requests are waiting to be written down. Nothing was accepted; please try again."""
 
     status = 429
@@ -278,7 +278,7 @@ class StillQueued(ApiError):
     headers = {"retry-after": "1", "x-should-retry": "true"}
 
 
-class RenderFailed(ApiError):
+class ImageFailed(ApiError):
     """The image could not be drawn."""
 
     status = 500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.job import Job, JobState, Render, RenderState
-from serve_app.wire.errors import ApiError, ImageExpired, JobEnded, ModerationBlocked, RenderFailed
+from serve_app.wire.errors import ApiError, ImageExpired, ImageFailed, JobEnded, ModerationBlocked
 
 
 def render_problem(render: Render) -> ApiError | None:
@@ -12,7 +12,7 @@ def render_problem(render: Render) -> ApiError | None:
         case RenderState.BLOCKED:
             return blocked((render,))
         case RenderState.FAILED:
-            return RenderFailed()
+            return ImageFailed()
         case RenderState.CANCELLED:
             return JobEnded("The job was cancelled.")
         case RenderState.EXPIRED:
@@ -29,7 +29,7 @@ def job_problem(job: Job) -> ApiError | None:
         case JobState.BLOCKED:
             return blocked(job.renders)
         case JobState.FAILED:
-            return RenderFailed(details={"job_id": job.id})
+            return ImageFailed(details={"job_id": job.id})
         case JobState.CANCELLED:
             return JobEnded("The job was cancelled.", details={"job_id": job.id})
         case JobState.EXPIRED:

@@ -1,4 +1,4 @@
-"""OpenAI Images JSON to ImageRequest; what is answered: answer_wire.py. Pure: no clock, no storage,
+"""OpenAI Images JSON to ImageRequest; for answers see answers.py. Pure: no clock, no storage,
 no framework.
 
 Fields that only hint at effort or taste (`style`, `complexity`) are accepted and have no effect;
@@ -90,7 +90,7 @@ Body = TypeVar("Body", bound=PictureBody)
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RequestOptions:
     """What the headers ask for."""
 
     respond_async: bool = False
@@ -99,27 +99,28 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request but for its body: who asks, by which headers, and what of. seed: for a client that
-    names none."""
+class RequestContext:
+    """A request but for its body."""
 
-    wishes: Wishes
+    options: RequestOptions
     tenant: Tenant
     config: ClusterConfig
     can: Capabilities
+    """What the decoder family is able to."""
     seed: int
+    """Used when the client names none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One request, and how its answer is wanted."""
+class ImageOrder:
+    """One request, and the form of its answer."""
 
     request: ImageRequest
     stream: bool
     as_url: bool
 
 
-def parse_wishes(headers: Mapping[str, str]) -> Wishes:
+def parse_options(headers: Mapping[str, str]) -> RequestOptions:
     """Read Prefer, Idempotency-Key and the SDK's retry counter. Raises InvalidRequest."""
     key = headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
@@ -129,7 +130,7 @@ def parse_wishes(headers: Mapping[str, str]) -> Wishes:
         )
     prefer = {token.partition(";")[0].strip().lower() for token in _preferences(headers)}
     retries = headers.get("x-stainless-retry-count", "0")
-    return Wishes(
+    return RequestOptions(
         respond_async="respond-async" in prefer,
         idempotency_key=key,
         retry_count=int(retries) if re.fullmatch(r"[0-9]{1,4}", retries) else 0,
@@ -142,27 +143,15 @@ def _preferences(headers: Mapping[str, str]) -> list[str]:
     return _QUOTED.sub("", ",".join(lines)).split(",")
 
 
-def parse_generation(
-    raw: bytes,
-    wishes: Wishes,
-    tenant: Tenant,
-    config: ClusterConfig,
-    can: Capabilities,
-    seed: int,
-) -> Order:
-    """Validate everything once. can: what the family that draws is able to. `seed` is used when the
-    client names none.
-
-    Raises InvalidRequest or NotFound (the model), naming the field.
-    """
-    asked = Asked(wishes, tenant, config, can, seed)
-    body = parse_body(GenerationBody, read_json(raw, config.limits.body_bytes))
-    return order_of(body, with_hash(picture_request(body, body.prompt, asked), body, raw))
+def parse_generation(raw: bytes, context: RequestContext) -> ImageOrder:
+    """Validate everything once. Raises InvalidRequest or NotFound (the model), naming the field."""
+    body = parse_body(GenerationBody, read_json(raw, context.config.limits.body_bytes))
+    return order_of(body, with_hash(picture_request(body, body.prompt, context), body, raw))
 
 
-def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageRequest:
+def picture_request(body: PictureBody, prompt: str, context: RequestContext) -> ImageRequest:
     """The request but for the hash of its body. Raises as `parse_generation` does."""
-    wishes, tenant, config = asked.wishes, asked.tenant, asked.config
+    options, tenant, config = context.options, context.tenant, context.config
     _check_prompt(prompt, config.limits.prompt_characters)
     if body.model not in (None, config.model.name, *config.model.aliases):
         raise NotFound(
@@ -174,8 +163,8 @@ def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageReques
     if body.n > config.limits.images:
         message = f"Invalid value for 'n': at most {config.limits.images}."
         raise InvalidRequest(message, param="n", code="integer_above_max_value")
-    _check_together(body, wishes)
-    _check_background(body, asked.can)
+    _check_together(body, options)
+    _check_background(body, context.can)
     width, height = _pixels(body.size, config)
     quality, passes = _effort(body.quality, config)
     return ImageRequest(
@@ -190,7 +179,7 @@ def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageReques
         quality=quality,
         passes=passes,
         guidance=config.model.guidance,
-        seed=asked.seed if body.seed is None else body.seed,
+        seed=context.seed if body.seed is None else body.seed,
         output_format=body.output_format,
         output_compression=body.output_compression,
         background="transparent" if body.background == "transparent" else "opaque",
@@ -198,16 +187,16 @@ def picture_request(body: PictureBody, prompt: str, asked: Asked) -> ImageReques
         partial_images=body.partial_images,
         user=body.safety_identifier or body.user or None,
         cost_seconds=body.n * passes * config.model.pass_seconds,
-        watched=not wishes.respond_async,
+        watched=not options.respond_async,
         deadline_seconds=config.limits.deadline_seconds,
-        idempotency_key=wishes.idempotency_key,
-        retry_count=wishes.retry_count,
+        idempotency_key=options.idempotency_key,
+        retry_count=options.retry_count,
     )
 
 
-def order_of(body: PictureBody, request: ImageRequest) -> Order:
-    """The request, and how its answer is wanted."""
-    return Order(request, stream=body.stream, as_url=body.response_format == "url")
+def order_of(body: PictureBody, request: ImageRequest) -> ImageOrder:
+    """The request, and the form of its answer."""
+    return ImageOrder(request, stream=body.stream, as_url=body.response_format == "url")
 
 
 def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
@@ -320,14 +309,14 @@ def _check_prompt(prompt: str, longest: int) -> None:
         )
 
 
-def _check_together(body: PictureBody, wishes: Wishes) -> None:
+def _check_together(body: PictureBody, options: RequestOptions) -> None:
     """Fields that are fine alone and wrong together."""
     if body.output_format == "png" and body.output_compression != 100:
         raise InvalidRequest(
             "Invalid value for 'output_compression': png has none, use webp or jpeg.",
             param="output_compression",
         )
-    if body.stream and wishes.respond_async:
+    if body.stream and options.respond_async:
         raise InvalidRequest(
             "Choose one: 'stream', or the header Prefer: respond-async.", param="stream"
         )
@@ -336,7 +325,7 @@ def _check_together(body: PictureBody, wishes: Wishes) -> None:
             "Invalid value for 'response_format': streamed images are always b64_json.",
             param="response_format",
         )
-    if body.partial_images and not (body.stream or wishes.respond_async):
+    if body.partial_images and not (body.stream or options.respond_async):
         raise InvalidRequest(
             "Invalid value for 'partial_images': needs 'stream', or Prefer: respond-async.",
             param="partial_images",

@@ -24,7 +24,7 @@ from jobs.blobs.store import preview_key
 from jobs.db.database import open_database
 from jobs.job import JobState, RenderState
 from jobs.retention import Retention, Step
-from serve_app.orders.answering import Progress
+from serve_app.orders.streaming import Progress
 from tests.contract.http_stage import Stage, config, drawn, left_alone, newest, stage
 from tests.contract.ledger_kit import wait_until
 

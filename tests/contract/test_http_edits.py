@@ -20,7 +20,7 @@ from engine.picture import read_png
 from engine.region import edit_passes, from_hex
 from jobs.job import Job, JobState
 from serve_app.uploads.inputs import MOST_ARRIVING, Inputs
-from serve_app.wire.errors import LineIsFull
+from serve_app.wire.errors import TooManyWaiting
 from tests.contract.http_stage import Stage, config, drawn, left_alone, newest, stage
 from tests.contract.ledger_kit import wait_until
 from tests.contract.pictures import mask, picture
@@ -459,7 +459,7 @@ async def test_slow_uploads_of_a_few_tenants_leave_room_for_others() -> None:
     room = Inputs(None, None)  # type: ignore[arg-type]
     async with AsyncExitStack() as open_ones:
         for number in range(20 * MOST_ARRIVING):
-            with suppress(LineIsFull):
+            with suppress(TooManyWaiting):
                 await open_ones.enter_async_context(room.arriving(f"greedy{number % 20}", True))
         await open_ones.enter_async_context(room.arriving("other", True))
 

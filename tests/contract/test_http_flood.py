@@ -17,10 +17,9 @@ import pytest
 
 from jobs.job import JobState
 from serve_app.admission import readiness
-from serve_app.admission.queue import AcceptLine
-from serve_app.admission.vegas import Vegas
+from serve_app.admission.queue import AdmissionQueue, VegasLimit
 from serve_app.gateway import adopt
-from serve_app.orders import app_state, pictures
+from serve_app.orders import callers, pictures
 from serve_app.uploads.inputs import MOST_SMALL_ARRIVING
 from serve_app.wire.jobs import LISTED_CHARACTERS
 from tests.contract.http_stage import Stage, config, stage
@@ -213,7 +212,7 @@ def test_an_expired_link_is_told_so_whatever_others_guess(
 def test_a_proxy_that_is_not_named_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app_state._say_untrusted.cache_clear()
+    callers._say_untrusted.cache_clear()
     with stage(tmp_path, config()) as made:
         for number in range(3):
             headers = {"x-forwarded-for": f"192.0.2.{number}"}
@@ -280,9 +279,9 @@ def test_an_async_job_is_answered_before_its_place_is_known(
 def test_a_gateway_without_room_for_one_more_says_when_to_come_back(
     running: Stage, http: httpx.Client
 ) -> None:
-    full = AcceptLine(nobody := Vegas(), most=0)
+    full = AdmissionQueue(nobody := VegasLimit(), most=0)
     nobody.limit = 0
-    running.app.state.app_state = replace(running.app.state.app_state, line=full)
+    running.app.state.app_state = replace(running.app.state.app_state, admission_queue=full)
     answer = http.post(IMAGES, json={"prompt": "fox"})
     assert answer.status_code == 429
     assert answer.json()["error"]["code"] == "too_many_waiting"

@@ -21,7 +21,13 @@ from dispatch.in_flight import preview_passes
 from jobs.blobs.store import preview_key
 from jobs.job import Job
 from serve_app.delivery.pieces import READ_BYTES
-from serve_app.delivery.slow_clients import MOST_BYTES, PIECE_BYTES, ClientStalled, CutOff, Outbox
+from serve_app.delivery.slow_clients import (
+    MOST_BYTES,
+    PIECE_BYTES,
+    ClientStalled,
+    SendBudget,
+    SlowClientProtection,
+)
 from tests.contract.http_stage import Stage, config, stage
 from tests.contract.ledger_kit import PATIENCE_SECONDS, wait_until
 
@@ -38,10 +44,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield made
 
 
-def outbox_of(running: Stage, *, most_bytes: int, stall_seconds: float) -> Outbox:
-    outbox: Outbox = running.app.state.outbox
-    outbox.most_bytes, outbox.stall_seconds = most_bytes, stall_seconds
-    return outbox
+def budget_of(running: Stage, *, most_bytes: int, stall_seconds: float) -> SendBudget:
+    budget: SendBudget = running.app.state.send_budget
+    budget.most_bytes, budget.stall_seconds = most_bytes, stall_seconds
+    return budget
 
 
 def finished_job(running: Stage, **wish: Any) -> Job:
@@ -75,9 +81,9 @@ def cut_off(reader: socket.socket, whole_bytes: int) -> bool:
 class CutOffs:
     """What the log says of clients that were cut off."""
 
-    def __init__(self, outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    def __init__(self, budget: SendBudget, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "serve_app.delivery.slow_clients")
-        self._outbox = outbox
+        self._budget = budget
         self._caplog = caplog
 
     def wait_for(self, times: int) -> int:
@@ -86,7 +92,7 @@ class CutOffs:
 
         def gone() -> bool:
             nonlocal most
-            most = max(most, self._outbox.bytes)
+            most = max(most, self._budget.bytes)
             return self._caplog.text.count("and is cut off") >= times
 
         wait_until(gone, "clients that do not read are cut off")
@@ -95,7 +101,7 @@ class CutOffs:
 
 @pytest.fixture
 def cut_offs(running: Stage, caplog: pytest.LogCaptureFixture) -> CutOffs:
-    return CutOffs(running.app.state.outbox, caplog)
+    return CutOffs(running.app.state.send_budget, caplog)
 
 
 def large_picture(running: Stage) -> str:
@@ -107,7 +113,7 @@ def large_picture(running: Stage) -> str:
 
 
 def test_pictures_that_nobody_reads_are_given_up(running: Stage, cut_offs: CutOffs) -> None:
-    outbox = outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
+    budget = budget_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
@@ -115,13 +121,13 @@ def test_pictures_that_nobody_reads_are_given_up(running: Stage, cut_offs: CutOf
         assert [cut_off(reader, PICTURE_BYTES) for reader in readers] == [True] * READERS
     with httpx.Client(base_url=running.url, headers=running.headers, timeout=SECONDS) as http:
         assert len(http.get(path).content) == PICTURE_BYTES
-    assert outbox.bytes == 0
+    assert budget.bytes == 0
 
 
 def test_more_unread_pictures_than_fit_are_cut_off_at_once(
     running: Stage, cut_offs: CutOffs
 ) -> None:
-    outbox_of(running, most_bytes=BUDGET_BYTES, stall_seconds=3600)
+    budget_of(running, most_bytes=BUDGET_BYTES, stall_seconds=3600)
     path = large_picture(running)
     with ExitStack() as stack:
         readers = [stack.enter_context(stalled_reader(running, path)) for _ in range(READERS)]
@@ -133,7 +139,7 @@ def test_more_unread_pictures_than_fit_are_cut_off_at_once(
 def test_a_stream_that_nobody_reads_holds_a_piece_of_one_event(
     running: Stage, cut_offs: CutOffs
 ) -> None:
-    outbox_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
+    budget_of(running, most_bytes=MOST_BYTES, stall_seconds=0.5)
     job = finished_job(running, stream=True, partial_images=3)
     for pass_no in preview_passes(job.request.passes, 3):
         key = preview_key(job.id, 0, pass_no, job.request.output_format)
@@ -151,7 +157,7 @@ def test_a_stream_that_nobody_reads_holds_a_piece_of_one_event(
 
 def test_an_answer_larger_than_the_bound_is_read_to_its_end(running: Stage) -> None:
     """By all who read it, and those who were reading before go on."""
-    outbox_of(running, most_bytes=BUDGET_BYTES, stall_seconds=SECONDS)
+    budget_of(running, most_bytes=BUDGET_BYTES, stall_seconds=SECONDS)
     headers = {**running.headers, "idempotency-key": "large"}
     order = {"prompt": "fox", "n": 3}
     with httpx.Client(base_url=running.url, headers=headers, timeout=SECONDS) as http:
@@ -193,50 +199,50 @@ def body(size: int, *, more: bool = False) -> Message:
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES])
 @pytest.mark.parametrize("more", [True, False])
 async def test_pieces_are_the_whole(size: int, more: bool) -> None:
-    client, outbox = Client(), Outbox()
-    await outbox.send(client.send, body(size, more=more))
+    client, budget = Client(), SendBudget()
+    await budget.send(client.send, body(size, more=more))
     assert b"".join(message["body"] for message in client.got) == bytes(size)
     assert [message["more_body"] for message in client.got] == [True] * (len(client.got) - 1) + [
         more
     ]
     assert all(len(message["body"]) <= PIECE_BYTES for message in client.got)
-    assert outbox.bytes == 0
+    assert budget.bytes == 0
 
 
 async def test_who_moved_longest_ago_makes_room() -> None:
-    outbox = Outbox(most_bytes=10 * PIECE_BYTES)
+    budget = SendBudget(most_bytes=10 * PIECE_BYTES)
     clients = [Client(reads=1), Client(reads=2), Client(reads=1)]
     sending = []
     for client in clients:
-        sending.append(asyncio.create_task(outbox.send(client.send, body(4 * PIECE_BYTES))))
+        sending.append(asyncio.create_task(budget.send(client.send, body(4 * PIECE_BYTES))))
         await asyncio.sleep(0)
     with pytest.raises(ClientStalled):
         await sending[0]
-    assert outbox.bytes == 8 * PIECE_BYTES
+    assert budget.bytes == 8 * PIECE_BYTES
     for task in sending[1:]:
         task.cancel()
     await asyncio.wait(sending[1:])
-    assert outbox.bytes == 0
+    assert budget.bytes == 0
 
 
 async def test_one_that_is_too_large_cuts_off_no_others() -> None:
-    outbox = Outbox(most_bytes=32 * PIECE_BYTES)
-    slow = asyncio.create_task(outbox.send(Client(reads=1).send, body(4 * PIECE_BYTES)))
+    budget = SendBudget(most_bytes=32 * PIECE_BYTES)
+    slow = asyncio.create_task(budget.send(Client(reads=1).send, body(4 * PIECE_BYTES)))
     await asyncio.sleep(0)
     with pytest.raises(ClientStalled):
-        await outbox.send(Client(reads=1).send, body(40 * PIECE_BYTES))
-    assert outbox.bytes == 4 * PIECE_BYTES
+        await budget.send(Client(reads=1).send, body(40 * PIECE_BYTES))
+    assert budget.bytes == 4 * PIECE_BYTES
     assert not slow.done()
     slow.cancel()
     await asyncio.wait({slow})
     alone = Client()
-    await outbox.send(alone.send, body(40 * PIECE_BYTES))
+    await budget.send(alone.send, body(40 * PIECE_BYTES))
     assert sum(len(message["body"]) for message in alone.got) == 40 * PIECE_BYTES
 
 
 async def test_our_own_cancellation_is_not_a_stalled_client() -> None:
-    outbox = Outbox()
-    sending = asyncio.create_task(outbox.send(Client(reads=0).send, body(10)))
+    budget = SendBudget()
+    sending = asyncio.create_task(budget.send(Client(reads=0).send, body(10)))
     await asyncio.sleep(0)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -259,7 +265,9 @@ async def test_an_app_sees_a_stalled_client_as_gone() -> None:
     requests.put_nowait({"type": "http.request", "body": b"", "more_body": False})
     client = Client(reads=1)
     scope = {"type": "http", "path": "/"}
-    await CutOff(app, Outbox(stall_seconds=0.01))(scope, requests.get, client.send)
+    await SlowClientProtection(app, SendBudget(stall_seconds=0.01))(
+        scope, requests.get, client.send
+    )
     assert [message["type"] for message in heard] == [
         "http.request",
         "http.disconnect",

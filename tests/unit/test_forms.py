@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from serve_app.config.sections import LimitsSection
-from serve_app.orders.forms import read_form
+from serve_app.orders.bodies import read_form
 from serve_app.wire.errors import InvalidRequest
 
 LIMITS = LimitsSection(body_bytes=1000, image_bytes=1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,18 +23,25 @@ from serve_app.wire.body_hash import body_hash
 from serve_app.wire.edits import JsonEditBody
 from serve_app.wire.errors import ApiError, InvalidRequest
 from serve_app.wire.jobs import job_body
-from serve_app.wire.requests import Order, Wishes, parse_generation, parse_wishes
+from serve_app.wire.requests import (
+    ImageOrder,
+    RequestContext,
+    RequestOptions,
+    parse_generation,
+    parse_options,
+)
 
 CONFIG = parse_cluster_config({"limits": {"prompt_characters": 100}, "model": {"size": "256x256"}})
 TENANT = Tenant("t1", "free")
 STILL = Capabilities((64, 64), (8, 8), input_images=1)
-SYNC = Wishes()
-ASYNC = Wishes(respond_async=True)
+SYNC = RequestOptions()
+ASYNC = RequestOptions(respond_async=True)
+CONTEXT = RequestContext(SYNC, TENANT, CONFIG, STILL, seed=77)
 
 
-def _order(wishes: Wishes = SYNC, **fields: Any) -> Order:
+def _order(options: RequestOptions = SYNC, **fields: Any) -> ImageOrder:
     body = json.dumps({"prompt": "a red fox", **fields}).encode()
-    return parse_generation(body, wishes, TENANT, CONFIG, STILL, seed=77)
+    return parse_generation(body, replace(CONTEXT, options=options))
 
 
 REFUSED: list[tuple[dict[str, Any], int, str]] = [
@@ -118,14 +126,14 @@ def test_a_wrong_field_is_refused_by_name(fields: dict[str, Any], status: int, p
 )
 def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        parse_generation(raw, SYNC, TENANT, CONFIG, STILL, seed=1)
+        parse_generation(raw, CONTEXT)
 
 
 @given(st.dictionaries(st.text(max_size=12), st.one_of(st.none(), st.text(), st.integers())))
 def test_any_object_is_an_order_or_an_api_error(fields: dict[str, Any]) -> None:
     raw = json.dumps(fields).encode()
     try:
-        order = parse_generation(raw, SYNC, TENANT, CONFIG, STILL, seed=1)
+        order = parse_generation(raw, CONTEXT)
     except ApiError as error:
         json.dumps(error.envelope(), ensure_ascii=False).encode()
     else:
@@ -190,8 +198,8 @@ def test_the_same_body_has_the_same_hash() -> None:
     assert _order().request.body_hash != _order(n=2).request.body_hash
 
 
-def _parsed(body: str, wishes: Wishes = SYNC) -> Order:
-    return parse_generation(body.encode(), wishes, TENANT, CONFIG, STILL, seed=77)
+def _parsed(body: str, options: RequestOptions = SYNC) -> ImageOrder:
+    return parse_generation(body.encode(), replace(CONTEXT, options=options))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +230,7 @@ def test_only_a_retry_is_known_by_its_bytes_as_well() -> None:
     """By which the jobs of older versions are found."""
     raw = '{"prompt": "a red fox"}'
     assert _parsed(raw).request.raw_hash == ""
-    for retry in (Wishes(retry_count=1), Wishes(idempotency_key="k")):
+    for retry in (RequestOptions(retry_count=1), RequestOptions(idempotency_key="k")):
         assert _parsed(raw, retry).request.raw_hash == hashlib.sha256(raw.encode()).hexdigest()
 
 
@@ -237,9 +245,9 @@ def test_what_openai_has_and_we_do_not_is_refused_with_a_reason(field: str) -> N
 def test_transparency_is_a_matter_of_the_family() -> None:
     alpha = dataclasses.replace(STILL, transparent=True)
 
-    def order(output_format: str) -> Order:
+    def order(output_format: str) -> ImageOrder:
         fields = {"prompt": "a", "background": "transparent", "output_format": output_format}
-        return parse_generation(json.dumps(fields).encode(), SYNC, TENANT, CONFIG, alpha, seed=1)
+        return parse_generation(json.dumps(fields).encode(), replace(CONTEXT, can=alpha))
 
     assert order("webp").request.background == "transparent"
     with pytest.raises(InvalidRequest, match="jpeg has no alpha"):
@@ -264,14 +272,14 @@ def test_who_an_order_is_for(fields: dict[str, Any], effective: str | None) -> N
 
 
 def test_headers() -> None:
-    wishes = parse_wishes(
+    options = parse_options(
         {"prefer": "wait=5, Respond-Async", "idempotency-key": "k1", "x-stainless-retry-count": "2"}
     )
-    assert wishes == Wishes(True, "k1", 2)
-    assert parse_wishes({"x-stainless-retry-count": "-1"}) == Wishes()
+    assert options == RequestOptions(True, "k1", 2)
+    assert parse_options({"x-stainless-retry-count": "-1"}) == RequestOptions()
     for key in ("", "a b", "x" * 256, "é"):
         with pytest.raises(InvalidRequest) as refused:
-            parse_wishes({"idempotency-key": key})
+            parse_options({"idempotency-key": key})
         assert refused.value.param == "Idempotency-Key"
 
 

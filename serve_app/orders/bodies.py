@@ -1,7 +1,8 @@
-"""multipart/form-data as it comes in: small fields in memory, files on disk, all of it bounded."""
+"""Request bodies as they come in, all of them bounded: in memory, on disk, and multipart forms."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
@@ -13,12 +14,13 @@ from urllib.parse import unquote_to_bytes
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from serve_app.config.sections import LimitsSection
-from serve_app.orders.app_state import body_chunks
-from serve_app.wire.errors import InvalidRequest
+from serve_app.wire.errors import BodyTooLarge, BodyTooSlow, InvalidRequest, UnknownEncoding
 
+DRAINED_BODIES = 8
+SLOWEST_BYTES_PER_SECOND = 65_536
 MOST_FIELDS = 64
 ALIASES = {"images": "image"}
 PLAIN_ENCODINGS = (b"binary", b"8bit", b"7bit")
@@ -31,11 +33,66 @@ _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """fields: text by name. files: by name, in order; `image[]`, `image[0]` and `images` count as
-    `image`. A file input without a file is left out."""
+    """A file input without a file is left out."""
 
     fields: dict[str, str] = field(default_factory=dict)
+    """Texts by name."""
     files: dict[str, list[UploadFile]] = field(default_factory=dict)
+    """By name, in order; `image[]`, `image[0]` and `images` count as `image`."""
+
+
+async def read_body(request: Request, limits: LimitsSection) -> bytes:
+    """The whole body. Raises BodyTooLarge and BodyTooSlow."""
+    async with aclosing(body_chunks(request, limits, limits.body_bytes)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+def _check_encoding(request: Request) -> None:
+    """Raises UnknownEncoding. Unpacked, a small body could have any size."""
+    given = ",".join(request.headers.getlist("content-encoding"))
+    for name in given.split(","):
+        coding = name.strip().lower()
+        if coding not in ("", "identity"):
+            known = coding if re.fullmatch(r"[a-z0-9_-]{1,16}", coding) else "unknown"
+            raise UnknownEncoding(
+                f"A body with Content-Encoding: {known} is not read here. Send it as it is, "
+                "without a Content-Encoding.",
+                param="Content-Encoding",
+            )
+
+
+async def body_chunks(
+    request: Request, limits: LimitsSection, most_bytes: int
+) -> AsyncGenerator[bytes]:
+    """The body as it comes. Raises UnknownEncoding, BodyTooLarge as soon as it is known to be too
+    long, and BodyTooSlow; large bodies may take longer, as far as they keep coming. Not from
+    Starlette's `stream`, whose end would be waited for with a timeout of its own.
+
+    What comes beyond is read and dropped for a while, so that the client gets to see the answer.
+    """
+    _check_encoding(request)
+    declared = request.headers.get("content-length", "")
+    size, too_large = 0, declared.isdigit() and int(declared) > most_bytes
+    patience = asyncio.get_running_loop().time() + limits.body_seconds
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout_at(patience + size / SLOWEST_BYTES_PER_SECOND):
+                message = await request.receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        request.state.read_bytes = size
+        too_large = too_large or size > most_bytes
+        if not too_large:
+            yield chunk
+        elif size > most_bytes + DRAINED_BODIES * limits.body_bytes:
+            break
+    if too_large:
+        raise BodyTooLarge(f"The request body is larger than {most_bytes} bytes.")
 
 
 def is_form(request: Request) -> bool:
