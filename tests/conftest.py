@@ -1,15 +1,19 @@
-"""What several suites share: one PostgreSQL for all of them."""
+"""What several suites share: one PostgreSQL for all of them, and ledgers on each database."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.contract.databases import PostgresServer, postgres_server
+from jobs.sql.sql_ledger import SqlLedger
+from tests.stages.databases import PostgresServer, postgres_server
+from tests.stages.ledger_kit import Clock, Database, sqlite
 
 # Tests talk to this machine alone; clients of other makers would ask a developer's proxy for it.
 for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
@@ -27,3 +31,28 @@ _patience.connect = _patience.read = _patience.write = _patience.pool = 60.0
 def postgres() -> Iterator[PostgresServer]:
     """Started once, when the first test asks for it."""
     yield from postgres_server()
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A new ledger's database of each kind."""
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            made = sqlite(tmp_path)
+        else:
+            server: PostgresServer = request.getfixturevalue("postgres")
+            made = Database("postgresql", stack.enter_context(server.database()))
+        yield made
+        for ledger in made.opened:
+            ledger.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(database: Database, clock: Clock) -> SqlLedger:
+    """A ledger whose clock is the test's."""
+    return database.open(clock=clock)

@@ -6,7 +6,7 @@ import pytest
 
 from jobs.job import IllegalTransition, Job, JobState, RenderState
 from jobs.ledger import Beat, LeaseLost, Ledger, Outcome, RenderBeat
-from tests.contract.ledger_kit import (
+from tests.stages.ledger_kit import (
     LEASE_SECONDS,
     Clock,
     beat,

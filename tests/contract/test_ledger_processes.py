@@ -18,7 +18,7 @@ import pytest
 from jobs.job import JobState
 from jobs.ledger import LedgerUnavailable
 from jobs.sql.sql_ledger import SqlLedger
-from tests.contract.ledger_kit import (
+from tests.stages.ledger_kit import (
     LEASE_SECONDS,
     Database,
     beat,
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 ACCEPT_FOR_EVER = """
 import sys
 from jobs.sql.sql_ledger import SqlLedger
-from tests.contract.ledger_kit import wish
+from tests.stages.ledger_kit import wish
 ledger = SqlLedger(sys.argv[1])
 while True:
     print(ledger.submit(wish(n=2)).job.id, flush=True)

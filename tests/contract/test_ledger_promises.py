@@ -14,7 +14,7 @@ from jobs.policy.settling import Finish
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
-from tests.contract.ledger_kit import (
+from tests.stages.ledger_kit import (
     LEASE_SECONDS,
     Clock,
     Database,

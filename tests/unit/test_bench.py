@@ -27,7 +27,7 @@ from scripts.bench.sides import Layout, own_config
 from scripts.bench.static_batch import run_static
 from scripts.bench.workload import QUALITIES, asks, body
 from scripts.bench_kill import audit, install_audit
-from tests.contract.ledger_kit import wish
+from tests.stages.ledger_kit import wish
 
 PASSES = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
 RECIPE = Recipe("paced", {}, PASSES, 3.0, ("sexual",))

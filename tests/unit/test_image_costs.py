@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.costs import BELIEVED, CostNotes, ImageCost, predicted_seconds
-from tests.contract.ledger_kit import wish
+from tests.stages.ledger_kit import wish
 
 SMALL, LARGE = 256 * 256, 1024 * 1024
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from engine.capabilities import capabilities
 from serve_app.gateway import ROUTERS
 from serve_app.wire import openapi
-from tests.contract.http_stage import config
+from tests.stages.http_stage import config
 
 CAN = capabilities("paced", {})
 METHODS = {"get", "post", "put", "patch", "delete"}

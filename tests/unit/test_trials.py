@@ -11,7 +11,7 @@ from dispatch.in_flight import Flight, Hold
 from dispatch.ports import CallFailed, CallLost, SourceGone, StageUnavailable
 from dispatch.trials import UNHEARD, DecoderLosses, Trials, Turns, call
 from jobs.job import Job
-from tests.contract.ledger_kit import wish
+from tests.stages.ledger_kit import wish
 
 
 async def well() -> None:

@@ -1,0 +1,72 @@
+"""Prompts are encoded and screened once while they are remembered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dispatch.ports import CallFailed, StageUnavailable
+from dispatch.prepare import REMEMBERED, Preparing
+from engine.render import Conditioning
+from engine.verdict import Verdict
+from jobs.blobs.store import DirectoryBlobs
+from tests.dispatch.dispatch_stages import Files, Prompts, Verdicts
+from tests.stages.ledger_kit import wish
+
+
+class CountedPrompts(Prompts):
+    """The encoder, and what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+
+    async def encode(self, prompt: str) -> Conditioning:
+        """See Encoder."""
+        self.asked[prompt] += 1
+        return await super().encode(prompt)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(DirectoryBlobs(tmp_path))
+
+
+def preparing(encoder: Prompts, files: Files) -> Preparing:
+    return Preparing(encoder, Verdicts(), files, limit_seconds=60.0)
+
+
+async def test_the_same_words_are_asked_about_once(files: Files) -> None:
+    encoder = CountedPrompts()
+    it = preparing(encoder, files)
+    first, again = await it.prepare(wish(prompt="a bomb")), await it.prepare(wish(prompt="a bomb"))
+    assert again is first
+    assert first.verdict == Verdict(True, ("weapons",))
+    assert await it.prepare(wish(prompt="a bomb ")) is not first
+    assert encoder.asked == {"a bomb": 1, "a bomb ": 1}
+
+
+async def test_the_prompt_used_longest_ago_is_forgotten(files: Files) -> None:
+    encoder = CountedPrompts()
+    it = preparing(encoder, files)
+    for prompt in ("old", "used again", *map(str, range(REMEMBERED - 2)), "used again", "new"):
+        await it.prepare(wish(prompt=prompt))
+    for prompt in ("used again", "old"):
+        await it.prepare(wish(prompt=prompt))
+    assert (encoder.asked["used again"], encoder.asked["old"]) == (1, 2)
+
+
+async def test_what_went_wrong_is_not_remembered(files: Files) -> None:
+    encoder = CountedPrompts()
+    encoder.breaks = True
+    it = preparing(encoder, files)
+    with pytest.raises(CallFailed, match=r"prompt encoder: .*the encoder broke"):
+        await it.prepare(wish(prompt="a fox"))
+    encoder.breaks, encoder.away = False, True
+    with pytest.raises(StageUnavailable, match="prompt encoder: no encoder"):
+        await it.prepare(wish(prompt="a fox"))
+    encoder.away = False
+    assert not (await it.prepare(wish(prompt="a fox"))).verdict.blocked
+    assert encoder.asked["a fox"] == 3

@@ -1,0 +1,164 @@
+"""Models in a process that can be killed: a call that ends or hangs it fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray.exceptions import RayTaskError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own, while it is imported
+    from deployments.safety import SafetyReplica
+    from deployments.slots import stage_unavailable
+    from dispatch.stage_worker import StageWorker
+from dispatch.ports import CallFailed, StageUnavailable
+from engine.render import Conditioning
+from engine.worker import ItemFailed, Limits, Worker, WorkerBroken
+
+TARGET = "tests.dispatch.worker_target:Target"
+LIMITS = Limits(cpu_seconds=1, wall_seconds=20.0)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker(TARGET, {}, LIMITS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[StageWorker]:
+    made = await StageWorker.start(TARGET, {}, Limits(wall_seconds=0.5))
+    yield made
+    made.close()
+
+
+def test_calls_are_answered_by_one_process(worker: Worker) -> None:
+    pid = worker.pid
+    assert worker.call("one", "fox") == "FOX"
+    assert worker.call_each("upper", ["fox", "hare"]) == ["FOX", "HARE"]
+    assert worker.call_each("upper", []) == []
+    assert worker.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [("die", "ended its process"), ("burn", "more than 1 s of processor"), ("raise", "KeyError")],
+)
+def test_of_a_batch_only_the_item_at_fault_fails(worker: Worker, bad: str, said: str) -> None:
+    one, two, three = worker.call_each("upper", ["fox", bad, "hare"])
+    assert (one, three) == ("FOX", "HARE")
+    assert isinstance(two, ItemFailed)
+    assert said in str(two)
+    assert worker.call("one", "fox") == "FOX"
+
+
+def test_a_call_that_waits_for_ever_is_ended_too() -> None:
+    worker = Worker(TARGET, {}, Limits(wall_seconds=1.0))
+    with pytest.raises(ItemFailed):
+        worker.call("one", "sleep")
+    worker.close()
+
+
+def test_a_process_that_something_else_killed_fails_no_call(worker: Worker, tmp_path: Path) -> None:
+    assert worker.call("one", f"die once {tmp_path / 'a'}").startswith("DIE ONCE")
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    assert worker.call_each("upper", ["fox"]) == ["FOX"]
+
+
+def test_what_cannot_be_built_is_said() -> None:
+    with pytest.raises(WorkerBroken, match="ValueError: weights are missing"):
+        Worker(TARGET, {"broken": "weights are missing"})
+
+
+def test_the_process_dies_with_its_parent() -> None:
+    code = (
+        "from engine.worker import Worker; import sys; from concurrent.futures import *\n"
+        f"worker = Worker({TARGET!r}, dict())\n"
+        "print(worker.pid, flush=True); worker.call('one', 'burn')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while _runs(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+async def test_the_event_loop_is_free_while_a_call_hangs(stage: StageWorker) -> None:
+    hangs = asyncio.create_task(stage.call("one", "sleep"))
+    waits = asyncio.create_task(stage.call_each("upper", ["fox", "raise"]))
+    turns = 0
+    while not hangs.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    assert turns > 10
+    with pytest.raises(CallFailed, match="ended its process"):
+        await hangs
+    fox, raised = await waits
+    assert fox == "FOX"
+    assert isinstance(raised, CallFailed)
+    stage.check()
+
+
+async def test_a_replica_whose_models_do_not_load_any_more_is_not_healthy(
+    stage: StageWorker,
+) -> None:
+    stage._worker._build = "tests.dispatch.worker_target:Gone"
+    assert stage.pid is not None
+    os.kill(stage.pid, signal.SIGKILL)
+    with pytest.raises(StageUnavailable, match="Gone"):
+        await stage.call("one", "fox")
+    with pytest.raises(WorkerBroken):
+        stage.check()
+
+
+async def test_the_classifier_screens_in_its_own_process() -> None:
+    replica = object.__new__(SafetyReplica)
+    await replica.__init__((), True, "", 1)  # type: ignore[misc]
+    blank = Conditioning(np.zeros((1, 384), np.float16), np.zeros(384, np.float16))
+    assert (await replica.screen_prompt("a swastika", blank)).categories == ("hate",)
+    assert not (await replica.screen_prompt("a fox", blank)).blocked
+    assert not (await replica.screen_image(np.zeros((8, 8, 3), np.uint8), "auto")).blocked
+    replica.check_health()
+    replica._worker.close()
+
+
+def test_stages_import_no_tensor_library() -> None:
+    """What wires the stages imports these files; the models are in the workers alone."""
+    code = "import deployments.safety, deployments.encoder, sys; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(ran.stdout.split())
+    assert not loaded & {"torch", "onnxruntime", "transformers", "tokenizers", "safetensors"}
+
+
+@pytest.mark.parametrize("kind", [CallFailed, StageUnavailable])
+def test_what_a_replica_raises_reaches_the_dispatcher_as_that(kind: type[Exception]) -> None:
+    crossed = RayTaskError("screen_prompt", "traceback", kind("it burns")).as_instanceof_cause()
+    told = stage_unavailable(crossed, "no answer")
+    assert type(told) is kind
+    assert str(told) == "it burns"

@@ -1,0 +1,272 @@
+"""Waiting for jobs: nothing is missed, one query serves all, and the watch is kept while somebody
+waits and only then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from jobs.client.async_ledger import AsyncLedger
+from jobs.job import Job, JobState, RenderState
+from jobs.ledger import LedgerUnavailable, Outcome, Outlook
+from jobs.request import ImageRequest
+from serve_app.delivery import watch as module
+from serve_app.delivery.watch import LONGEST_PAUSE_SECONDS, JobWatch
+from tests.stages.ledger_kit import Database
+
+FAILED = Outcome(RenderState.FAILED, error="enough")
+
+
+def request(number: int, *, watched: bool = True) -> ImageRequest:
+    return ImageRequest(
+        lane="l", tenant="t", tier="free", model="m", prompt=str(number), n=1, width=64, height=64,
+        quality="low", passes=8, guidance=3.0, seed=1, watched=watched,
+    )  # fmt: skip
+
+
+class CountedLedger(AsyncLedger):
+    """Counts the queries of the watch loop, and fails as many of them as it is told to."""
+
+    looks = 0
+    failures = 0
+    outlook_reads = 0
+    outlook_failures = 0
+
+    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
+        self.looks += 1
+        if self.failures > 0:
+            self.failures -= 1
+            raise LedgerUnavailable("away")
+        return await super().get_many(job_ids)
+
+    async def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
+        self.outlook_reads += 1
+        if self.outlook_failures > 0:
+            self.outlook_failures -= 1
+            raise LedgerUnavailable("away")
+        return await super().outlooks(job_ids)
+
+
+@pytest.fixture
+async def ledger(database: Database) -> AsyncIterator[CountedLedger]:
+    made = CountedLedger(database.open())
+    yield made
+    await asyncio.to_thread(made.close)
+
+
+@pytest.fixture
+async def watch(ledger: CountedLedger) -> AsyncIterator[JobWatch]:
+    made = JobWatch(ledger, grace_seconds=120)
+    yield made
+    await made.close()
+
+
+async def submitted(ledger: AsyncLedger, number: int, *, watched: bool = True) -> Job:
+    return (await ledger.submit(request(number, watched=watched))).job
+
+
+async def last_of(states: AsyncIterator[Job]) -> Job:
+    return [state async for state in states][-1]
+
+
+async def end_all(ledger: AsyncLedger) -> int:
+    jobs = await ledger.claim("l", "w", 100, 60)
+    for job in jobs:
+        await ledger.finish_render(job.id, job.fence, 0, FAILED)
+    return len(jobs)
+
+
+async def test_everybody_sees_the_end_and_one_query_serves_them_all(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    jobs = [await submitted(ledger, number) for number in range(20)]
+    waiting = [asyncio.create_task(watch.ended(job)) for job in jobs for _ in range(5)]
+    await asyncio.sleep(0)
+    assert await end_all(ledger) == 20
+    ended = await asyncio.gather(*waiting)
+    assert [job.state for job in ended] == [JobState.FAILED] * 100
+    assert ledger.looks < 100, "a query for each of them would be 100 or more"
+
+
+async def test_thousands_are_looked_at_ten_times_a_second(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    """However often somebody writes; and each look is one query."""
+    job = await submitted(ledger, 1)
+    waiting = [asyncio.create_task(watch.ended(job)) for _ in range(2000)]
+    began = asyncio.get_running_loop().time()
+    for number in range(100):
+        await submitted(ledger, 2 + number)
+    elapsed = asyncio.get_running_loop().time() - began
+    assert ledger.looks <= 2 + elapsed / LONGEST_PAUSE_SECONDS
+    await end_all(ledger)
+    assert {ended.state for ended in await asyncio.gather(*waiting)} == {JobState.FAILED}
+
+
+async def test_an_ended_job_needs_no_waiting(ledger: CountedLedger, watch: JobWatch) -> None:
+    job = await submitted(ledger, 1)
+    await end_all(ledger)
+    ended = await ledger.get(job.id)
+    assert ended is not None
+    assert await watch.ended(ended) == ended
+    assert [state async for state in watch.snapshots(ended)] == [ended]
+
+
+async def test_how_a_job_stands_is_told_to_all_of_its_watchers_when_it_is_news(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    first, job = [await submitted(ledger, number) for number in range(2)]
+    streams = [watch.sights(job) for _ in range(50)]
+    sights = [await anext(stream) for stream in streams]
+    assert {sight.outlook.position for sight in sights} == {1}
+    assert all(sight is sights[0] for sight in sights), "encoded once for all"
+    await ledger.cancel(first.id)
+    sights = [await anext(stream) for stream in streams]
+    assert {(sight.job.state, sight.outlook.position) for sight in sights} == {(JobState.QUEUED, 0)}
+    assert ledger.outlook_reads < 50, "one for each stream would be more"
+    await ledger.cancel(job.id)
+    for stream in streams:
+        states = [sight.job.state async for sight in stream]
+        assert states[-1] is JobState.CANCELLED
+
+
+async def test_who_waits_for_the_end_asks_for_no_outlook(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    job = await submitted(ledger, 1)
+    waiting = asyncio.create_task(watch.ended(job))
+    await asyncio.sleep(0)
+    await end_all(ledger)
+    assert (await waiting).state is JobState.FAILED
+    assert ledger.outlook_reads == 0
+
+
+async def test_a_stream_goes_on_while_nobody_can_say_how_its_job_stands(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    ledger.outlook_failures = 10**6
+    job = await submitted(ledger, 1)
+    stream = watch.sights(job)
+    assert (await anext(stream)).outlook == Outlook()
+    await end_all(ledger)
+    states = [sight.job.state async for sight in stream]
+    assert states[-1] is JobState.FAILED
+
+
+async def test_a_ledger_that_is_away_is_waited_for(
+    ledger: CountedLedger, watch: JobWatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.failures = 2
+    job = await submitted(ledger, 1)
+    waiting = asyncio.create_task(watch.ended(job))
+    await end_all(ledger)
+    assert (await waiting).state is JobState.FAILED
+    assert "watchers go on waiting" in caplog.text
+
+
+async def test_a_watch_is_renewed_while_somebody_waits(database: Database) -> None:
+    ledger = AsyncLedger(database.open(watch_grace_seconds=0.2))
+    watch = JobWatch(ledger, grace_seconds=0.2)
+    job = await submitted(ledger, 1)
+    waiting = asyncio.create_task(watch.ended(job))
+    first = job.watched_until
+    renewed = [first]
+    while len(set(renewed)) < 4:
+        found = await ledger.get(job.id)
+        assert found is not None
+        renewed.append(found.watched_until)
+        await ledger.changed(await ledger.version(), 0.05)
+    waiting.cancel()
+    await watch.close()
+    await asyncio.to_thread(ledger.close)
+
+
+async def test_a_reattached_watch_is_renewed_at_once_and_an_async_job_never(
+    ledger: CountedLedger, watch: JobWatch
+) -> None:
+    old = await submitted(ledger, 1)
+    unwatched = await submitted(ledger, 2, watched=False)
+    views = [watch.snapshots(job, renew_now=True) for job in (old, unwatched)]
+    waiting = [asyncio.create_task(last_of(view)) for view in views]
+    found: Job | None = old
+    while found is not None and found.watched_until == old.watched_until:
+        await ledger.changed(await ledger.version(), 0.05)
+        found = await ledger.get(old.id)
+    still = await ledger.get(unwatched.id)
+    assert still is not None
+    assert still.watched_until is None
+    for task in waiting:
+        task.cancel()
+
+
+async def watched_until(ledger: AsyncLedger, job: Job) -> float:
+    found = await ledger.get(job.id)
+    assert found is not None
+    assert found.watched_until is not None
+    return found.watched_until
+
+
+async def test_a_client_that_leaves_is_told_of(ledger: CountedLedger, watch: JobWatch) -> None:
+    job = await submitted(ledger, 1)
+    first, second = (asyncio.create_task(watch.ended(job)) for _ in range(2))
+    await asyncio.sleep(0)
+    await cancelled(first)
+    other = await submitted(ledger, 2)
+    await cancelled(asyncio.create_task(watch.ended(other)))
+    await until_told(ledger, other)
+    assert await watched_until(ledger, job) == job.watched_until, "the second one waits on"
+    await cancelled(second)
+    await until_told(ledger, job)
+
+
+async def cancelled(waiting: asyncio.Task[Job]) -> None:
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+
+
+async def until_told(ledger: AsyncLedger, job: Job) -> None:
+    """Of a grace of 120 s out of 600, and what this took."""
+    assert job.watched_until is not None
+    while job.watched_until - await watched_until(ledger, job) < 400:
+        await ledger.changed(await ledger.version(), 0.05)
+
+
+async def test_what_is_left_is_told_after_an_outage(ledger: CountedLedger, watch: JobWatch) -> None:
+    job, staying = await submitted(ledger, 1), await submitted(ledger, 2)
+    ledger.failures = 2
+    waiting = asyncio.create_task(watch.ended(staying))
+    await asyncio.sleep(0)
+    await cancelled(asyncio.create_task(watch.ended(job)))
+    await until_told(ledger, job)
+    await cancelled(waiting)
+
+
+async def test_a_crowd_of_one_tenant_is_told_a_few_at_a_time(
+    ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them in the end, and another tenant's client does not wait for them."""
+    monkeypatch.setattr(module, "MOST_TOLD", 3)
+    crowd = (await ledger.submit(request(1))).job
+    other = (await ledger.submit(replace(request(2), tenant="other"))).job
+    told: list[tuple[str, int]] = []
+
+    async def wait_for(job: Job) -> None:
+        await watch.ended(job)
+        told.append((job.request.tenant, ledger.looks))
+
+    waiting = [asyncio.create_task(wait_for(job)) for job in (*[crowd] * 10, other)]
+    await asyncio.sleep(0)
+    for job in await ledger.claim("l", "w", 2, 60):
+        await ledger.finish_render(job.id, job.fence, 0, FAILED)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*waiting)
+    looks = Counter(look for tenant, look in told if tenant == "t")
+    assert max(looks.values()) <= 3
+    assert looks.total() == 10
+    (others,) = [look for tenant, look in told if tenant == "other"]
+    assert others <= min(looks) + 1 < max(looks)

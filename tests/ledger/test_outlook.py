@@ -1,0 +1,175 @@
+"""How a job stands, as the ledger sees it: its place, and its ETA once the lane has a pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import closing
+
+import pytest
+from sqlalchemy import event, text
+
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import open_database
+from jobs.job import Job
+from jobs.ledger import Outlook
+from jobs.sql.sql_ledger import SqlLedger
+from serve_app.wire.jobs import job_body
+from tests.stages.ledger_kit import Clock, Database, beat, claim_one, final_beat, picture, wish
+
+
+def draw(ledger: SqlLedger, clock: Clock, seconds: float) -> None:
+    """A job of four GPU-seconds, drawn alone in that time."""
+    ledger.submit(wish(cost_seconds=4.0, watched=False))
+    job = claim_one(ledger)
+    clock.now += seconds
+    ledger.finish_render(job.id, job.fence, 0, picture())
+
+
+def queued(ledger: SqlLedger, cost_seconds: float = 4.0) -> Job:
+    return ledger.submit(wish(cost_seconds=cost_seconds, watched=False)).job
+
+
+def test_the_eta_is_the_work_ahead_at_the_pace_of_the_last_minute(
+    ledger: SqlLedger, clock: Clock
+) -> None:
+    for _ in range(3):
+        draw(ledger, clock, 2.0)  # 2 GPU-seconds a second
+        clock.now += 5.0
+    held = queued(ledger, cost_seconds=8.0)
+    first, second = queued(ledger), queued(ledger, cost_seconds=6.0)
+    assert ledger.outlook(second.id) == Outlook(2, pytest.approx((8 + 4 + 6) / 2))
+    job = claim_one(ledger)
+    assert job.id == held.id
+    clock.now += 2.0
+    ledger.renew([beat(job, 8)], 6.0)  # half of its passes
+    assert ledger.outlook(job.id) == Outlook(None, pytest.approx(4 / 2))
+    assert ledger.outlook(first.id) == Outlook(0, pytest.approx((4 + 4) / 2))
+    assert ledger.outlook(second.id) == Outlook(1, pytest.approx((4 + 4 + 6) / 2))
+
+
+def test_a_lane_without_a_pace_has_places_and_no_eta(ledger: SqlLedger, clock: Clock) -> None:
+    for _ in range(2):
+        draw(ledger, clock, 2.0)
+    assert ledger.outlook(queued(ledger).id) == Outlook(0, None)
+    clock.now += 1.0
+    draw(ledger, clock, 2.0)
+    claim_one(ledger)
+    waiting = queued(ledger)
+    assert ledger.outlook(waiting.id).eta_seconds is not None
+    clock.now += 120.0
+    assert ledger.outlook(waiting.id) == Outlook(0, None), "nothing has finished for a minute"
+
+
+def test_a_job_without_passes_left_has_no_eta(ledger: SqlLedger, clock: Clock) -> None:
+    for _ in range(3):
+        draw(ledger, clock, 2.0)
+    queued(ledger)
+    job = claim_one(ledger)
+    assert ledger.outlook(job.id).eta_seconds is not None
+    clock.now += 1.0
+    ledger.renew([final_beat(job)], 6.0)
+    assert ledger.outlook(job.id) == Outlook()
+    ledger.finish_render(job.id, job.fence, 0, picture())
+    assert ledger.outlook(job.id) == Outlook()
+    assert ledger.outlook("00") == Outlook()
+
+
+def test_another_lane_has_a_pace_of_its_own(ledger: SqlLedger, clock: Clock) -> None:
+    for _ in range(3):
+        draw(ledger, clock, 2.0)
+    elsewhere = ledger.submit(wish(lane="api", watched=False)).job
+    assert ledger.outlook(elsewhere.id) == Outlook(0, None)
+
+
+def test_what_is_not_known_is_not_in_the_json(ledger: SqlLedger) -> None:
+    job = queued(ledger)
+    assert "eta_seconds" not in job_body(job, 0, {})
+    assert job_body(job, 0, {}, 12.345)["eta_seconds"] == 12.3
+
+
+def test_other_tiers_take_their_share_meanwhile(database: Database, clock: Clock) -> None:
+    ledger = database.open(clock=clock)
+    for _ in range(3):
+        draw(ledger, clock, 2.0)
+    job = queued(ledger)
+    for _ in range(5):
+        ledger.submit(wish(tier="plus", cost_seconds=4.0, watched=False))
+    assert ledger.outlook(job.id) == Outlook(1, pytest.approx((4 + 4) / 2))
+
+
+def crowd(database: Database, jobs: int) -> SqlLedger:
+    """A ledger with so many free jobs queued, with equal and with different stamps."""
+    ledger = database.open()
+    ledger.submit(wish(cost_seconds=4.0, watched=False))  # makes the lane
+    random_id = {"postgresql": "md5(i || 'x')", "sqlite": "lower(hex(randomblob(16)))"}
+    engine = open_database(database.url)
+    with closing(engine), engine.durable.begin() as connection:
+        connection.execute(text(CROWD.replace("RANDOM", random_id[database.kind])), {"n": jobs})
+    return ledger
+
+
+CROWD = """insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence, attempts,
+        cancel_requested, created_at, deadline_at, day, body_hash, errors, request)
+    with recursive n(i) as (select 1 union all select i + 1 from n where i < :n)
+    select RANDOM, 'chat', 'free', 't' || (i % 997), 'queued', 5.0 + (i % 3), 4.0, 0, 0, false, 0.0,
+        9e12, '2025-03-26', '', '[]', '{}' from n"""
+
+
+def test_a_place_far_back_is_estimated_and_one_near_the_head_counted(database: Database) -> None:
+    jobs = 12_000
+    ledger = crowd(database, jobs)
+    opened = open_database(database.url)
+    ranked = "select id from jobs where state = 'queued' order by vft, seq"
+    with closing(opened), opened.reader.begin() as connection:
+        ids = list(connection.execute(text(ranked)).scalars())
+    for rank in (0, 1, 250, 499):
+        assert ledger.position(ids[rank]) == rank
+    for rank in (600, 2_000, 7_777, jobs):
+        place = ledger.position(ids[rank])
+        assert place is not None
+        assert abs(place - rank) < 5 * 8 * rank**0.5 + 64, "five deviations"
+    depth = ledger.depth("chat")
+    assert abs(depth.queued_jobs - jobs) < 5 * 8 * jobs**0.5
+    assert depth.waiting_seconds == pytest.approx(4.0 * depth.queued_jobs)
+
+
+def test_thousands_who_ask_together_cost_as_many_queries_as_one(database: Database) -> None:
+    ledger = database.open()
+    ids = [ledger.submit(wish(tenant=f"t{i}", watched=False)).job.id for i in range(200)]
+    statements: list[str] = []
+
+    def note(_c: object, _k: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    reader = ledger._database.reader
+    event.listen(reader, "before_cursor_execute", note)
+    ledger.outlooks(ids[:1])
+    for_one = len(statements)
+    statements.clear()
+    outlooks = ledger.outlooks(ids)
+    assert [outlooks[job_id].position for job_id in ids] == list(range(200))
+    assert len(statements) <= for_one
+    assert for_one <= 6
+    event.remove(reader, "before_cursor_execute", note)
+
+
+async def test_watchers_that_ask_at_the_same_time_are_answered_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = database.open()
+    together: list[int] = []
+    read = inner.outlooks
+
+    def noted(job_ids: Sequence[str]) -> dict[str, Outlook]:
+        together.append(len(job_ids))
+        return read(job_ids)
+
+    monkeypatch.setattr(inner, "outlooks", noted)
+    ledger = AsyncLedger(inner)
+    ids = [(await ledger.submit(wish(tenant=f"t{i}"))).job.id for i in range(60)]
+    outlooks = await asyncio.gather(*(ledger.outlook(job_id) for job_id in ids))
+    assert [outlook.position for outlook in outlooks] == list(range(60))
+    assert sum(together) == 60
+    assert len(together) < 30
+    await asyncio.to_thread(ledger.close)
