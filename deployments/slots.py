@@ -19,14 +19,13 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, ReplicaSelection
 
 from dispatch.ports import CallFailed, Slot, StageUnavailable
-from engine.render import RenderSpec, RenderUpdate, UpdateKind
+from engine.render import LAST, RenderSpec, RenderUpdate
 
 log = logging.getLogger("ray.serve")
 
 AWAY = (RayActorError, RayServeException, RayError, TimeoutError)
 """What a handle raises when a replica is lost, silent, or not there at all."""
 
-LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED})
 END_SECONDS = 5.0
 """How long the end of a stream may come after its last update, and an answer that says nothing."""
 

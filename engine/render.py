@@ -108,6 +108,10 @@ class UpdateKind(StrEnum):
     FAILED = "failed"
 
 
+LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED})
+"""Nothing follows an update of these kinds."""
+
+
 @dataclass(frozen=True, slots=True)
 class RenderUpdate:
     """What the engine says about one render after a pass; the last one received is the checkpoint.

@@ -9,22 +9,19 @@ import pickle
 import struct
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import fields
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dispatch.ports import StageUnavailable
 from engine.decoder import Render
 from engine.decoders.paced import PacedDecoder
-from engine.engine import DecoderEngine
-from engine.render import Pixels, RenderSpec, RenderUpdate, UpdateKind
+from engine.render import LAST, Pixels, RenderSpec, RenderUpdate
+from engine.streams import RenderStreams
 from scripts.chaos.poison import EXIT_CODE, kind_of, marked, read_prompt
 from scripts.chaos.world import POISON, Log, World
 
-LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.FAILED})
 SILENT_SECONDS = 3.0
-_SPEC = [field.name for field in fields(RenderSpec)]
 
 
 class CountedDecoder(PacedDecoder):
@@ -65,20 +62,23 @@ def serve(world: World, number: int) -> None:
     """One decoder until it is killed."""
     world.speak()
     world.sockets[number].unlink(missing_ok=True)
-    asyncio.run(_Decoding(world).run(world.sockets[number]))
+    asyncio.run(_decode(world, world.sockets[number]))
+
+
+async def _decode(world: World, path: Path) -> None:
+    await _Decoding(world).run(path)
 
 
 class _Decoding:
     """The process of one decoder."""
 
     def __init__(self, world: World) -> None:
-        self._inboxes: dict[str, asyncio.Queue[RenderUpdate]] = {}
         decoder = CountedDecoder(world.pass_ms, world.log("passes"))
-        self._engine = DecoderEngine(decoder, world.slots, self._emit)
+        self._streams = RenderStreams(
+            decoder, world.slots, full_wait_seconds=0.0, update_seconds=0.0
+        )
 
     async def run(self, path: Path) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._engine.start()
         watch = asyncio.create_task(self._watch())
         async with await asyncio.start_unix_server(self._render, path) as server:
             await server.serve_forever()
@@ -88,51 +88,32 @@ class _Decoding:
         """As a health check: a decoder that hangs is replaced."""
         while True:
             await asyncio.sleep(0.2)
-            if self._engine.stuck_seconds > 2 * SILENT_SECONDS:
+            if self._streams.engine.stuck_seconds > 2 * SILENT_SECONDS:
                 os._exit(EXIT_CODE)
-
-    def _emit(self, update: RenderUpdate) -> None:
-        self._loop.call_soon_threadsafe(self._deliver, update)
-
-    def _deliver(self, update: RenderUpdate) -> None:
-        if (inbox := self._inboxes.get(update.render_id)) is not None:
-            inbox.put_nowait(update)
 
     async def _render(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, EOFError):
             spec: RenderSpec = await _receive(reader)
-            inbox = self._inboxes[spec.render_id] = asyncio.Queue()
-            gone = asyncio.create_task(self._hear(spec.render_id, reader))
-            try:
-                self._engine.add(spec)
-                await self._tell(inbox, writer, gone)
-            finally:
-                gone.cancel()
-                del self._inboxes[spec.render_id]
-                self._engine.abort(spec.render_id)
+            tasks = {
+                asyncio.create_task(self._hear(spec.render_id, reader)),
+                asyncio.create_task(self._send_updates(spec, writer)),
+            }
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         writer.close()
 
     async def _hear(self, render_id: str, reader: asyncio.StreamReader) -> None:
-        """Any byte means that the render shall leave; the end, that nobody wants it any more."""
+        """Any byte means that the render shall leave; the end, that it is not wanted any more."""
         while await reader.read(1):
-            self._engine.leave(render_id)
+            self._streams.leave([render_id])
 
-    async def _tell(
-        self,
-        inbox: asyncio.Queue[RenderUpdate],
-        writer: asyncio.StreamWriter,
-        gone: asyncio.Task[None],
-    ) -> None:
-        while not gone.done():
-            news = asyncio.create_task(inbox.get())
-            await asyncio.wait({news, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not news.done():
-                news.cancel()
-                return
-            _send(writer, news.result())
-            await writer.drain()
-            if news.result().kind in LAST:
-                return
+    async def _send_updates(self, spec: RenderSpec, writer: asyncio.StreamWriter) -> None:
+        async with aclosing(self._streams.render(spec)) as updates:
+            async for update in updates:
+                _send(writer, update)
+                await writer.drain()
 
 
 class SocketDecoders:
@@ -173,16 +154,16 @@ class SocketSlot:
         self.replica_id = str(path)
         self._writers = writers
 
-    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._path)
         except OSError as error:
             await asyncio.sleep(0.1)  # it is being started again
             raise StageUnavailable(f"no decoder at {self._path.name}: {error}") from error
-        self._writers[order.render_id] = writer
+        self._writers[spec.render_id] = writer
         try:
-            _send(writer, RenderSpec(**{name: getattr(order, name) for name in _SPEC}))
+            _send(writer, spec)
             while True:
                 update = await asyncio.wait_for(_receive(reader), SILENT_SECONDS)
                 yield update
@@ -191,7 +172,7 @@ class SocketSlot:
         except (OSError, EOFError, TimeoutError) as error:
             raise StageUnavailable(f"{self._path.name} is lost: {error!r}") from error
         finally:
-            del self._writers[order.render_id]
+            del self._writers[spec.render_id]
             writer.close()
 
 

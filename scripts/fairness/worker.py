@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass
 from itertools import count
 
 from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.in_process import InProcessDecoders, InProcessReplica
+from engine.decoders.paced import PacedDecoder
 from jobs.client.async_ledger import AsyncLedger
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
-from scripts.fairness.stages import Instant, Slots, wish
+from scripts.fairness.stages import Instant, wish
 
 TIERS = {"free": Tier(weight=1), "paid": Tier(weight=9)}
 
@@ -69,8 +71,9 @@ async def draw(order: LaneOrder) -> None:
     """One dispatcher with its engine, until told to end."""
     ledger = AsyncLedger(open_ledger(order.url))
     instant = Instant()
-    slots = Slots(order.slots, order.pass_ms, order.per_row_ms)
-    stages = Stages(instant, instant, slots, instant)
+    decoder = PacedDecoder(order.pass_ms, order.per_row_ms)
+    decoders = InProcessDecoders(InProcessReplica(decoder, order.slots))
+    stages = Stages(instant, instant, decoders, instant)
     settings = DispatchSettings(order.lane, heartbeat_seconds=0.25, screen_at=())
     dispatcher = Dispatcher(ledger, stages, settings, f"{order.lane}-{os.getpid()}")
     running = asyncio.create_task(dispatcher.run())

@@ -197,7 +197,7 @@ class World:
             assert running.dispatcher.held_jobs == 0
             await asyncio.to_thread(running.ledger.close)
         for replica in self.replicas:
-            await asyncio.to_thread(replica.close)
+            await asyncio.to_thread(replica.stop)
         self.sql.close()
 
 

@@ -9,19 +9,19 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.ports import StageUnavailable
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.decoder import Decoder, Render
 from engine.decoders.paced import CELLS, PacedDecoder
-from engine.engine import DecoderEngine
 from engine.picture import encode, resize
-from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
+from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, Source
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
@@ -105,12 +105,18 @@ class Gate:
 
 
 class BrittleDecoder(PacedDecoder):
-    """Raises in every pass of the seeds in `broken`. `drawn`: how often each (seed, pass) was."""
+    """Raises in every pass of the seeds in `broken`. `drawn`, `told`: how often each (seed, pass)
+    was, and was reported. `close_after`: the (seed, pass) whose report closes the gate, before
+    another pass can end. `pictures_alive`: final pictures that are still held."""
 
-    def __init__(self, sleep: Callable[[float], None]) -> None:
-        super().__init__(sleep=sleep)
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(sleep=gate.sleep)
+        self._gate = gate
         self.broken: set[int] = set()
         self.drawn: Counter[tuple[int, int]] = Counter()
+        self.told: Counter[tuple[int, int]] = Counter()
+        self.close_after: set[tuple[int, int]] = set()
+        self.pictures_alive = 0
 
     def step(self, batch: Sequence[Render]) -> None:
         if any(render.spec.seed in self.broken for render in batch):
@@ -118,142 +124,105 @@ class BrittleDecoder(PacedDecoder):
         super().step(batch)
         self.drawn.update((render.spec.seed, render.pass_no) for render in batch)
 
+    def checkpoint(self, render: Render) -> Checkpoint:
+        """The engine asks for it in order to report the pass."""
+        self.told[render.spec.seed, render.pass_no] += 1
+        if (render.spec.seed, render.pass_no) in self.close_after:
+            self._gate.close()
+        return super().checkpoint(render)
 
-class Replica:
-    """One engine. `told`: how often each (seed, pass) was reported. `close_after`: the (seed, pass)
-    whose report closes the gate, before another pass can end. `pictures_alive`: final pictures
-    that a dispatcher holds. `silent_seconds`: between two updates, after which it is given up."""
-
-    def __init__(
-        self, slots: int, reservations: int | None = None, family: Decoder | None = None
-    ) -> None:
-        self.gate = Gate()
-        self.replica_id = str(id(self))
-        self.decoder = BrittleDecoder(self.gate.sleep)
-        self.engine = DecoderEngine(family or self.decoder, slots, self._emit)
-        self.reservations = reservations or slots
-        self.reserved = 0
-        self.told: Counter[tuple[int, int]] = Counter()
-        self.ids: list[str] = []
-        self.kinds: Counter[str] = Counter()
-        self.close_after: set[tuple[int, int]] = set()
-        self.lost: BaseException | None = None
-        self.silent_seconds: float | None = None
-        self.pictures_alive = 0
-        self._loop = asyncio.get_running_loop()
-        self._seeds: dict[str, int] = {}
-        self._streams: dict[str, asyncio.Queue[RenderUpdate | None]] = {}
-        self.engine.start()
-
-    @property
-    def streams(self) -> int:
-        """Renders whose updates a dispatcher takes; the engine has been told of the others."""
-        return len(self._streams)
-
-    def lose(self, how: BaseException | None = None) -> None:
-        """The process is gone: every stream breaks, nothing starts here any more."""
-        self.lost = how or StageUnavailable("the replica is gone")
-        for stream in self._streams.values():
-            stream.put_nowait(None)
-
-    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
-        """See Slot."""
-        if self.lost is not None:
-            raise _anew(self.lost)
-        stream = self._streams[order.render_id] = asyncio.Queue()
-        self._seeds[order.render_id] = order.seed
-        self.ids.append(order.render_id)
-        try:
-            self.engine.add(RenderSpec(**{n: getattr(order, n) for n in RenderSpec.__slots__}))
-            while (update := await self._next(stream)) is not None:
-                self.kinds[update.kind] += 1
-                yield update
-            raise _anew(self.lost or AssertionError("a stream ended for no reason"))
-        finally:
-            del self._streams[order.render_id]
-            self.engine.abort(order.render_id)
-
-    async def _next(self, stream: asyncio.Queue[RenderUpdate | None]) -> RenderUpdate | None:
-        try:
-            return await asyncio.wait_for(stream.get(), self.silent_seconds)
-        except TimeoutError:
-            raise StageUnavailable("the replica is silent") from None
-
-    def close(self) -> None:
-        """End the engine's threads."""
-        self.gate.open()
-        self.engine.stop()
-
-    def _emit(self, update: RenderUpdate) -> None:
-        """On the engine's thread, before its next pass."""
-        seed = self._seeds[update.render_id]
-        if update.kind in ("pass", "left"):
-            self.told[seed, update.pass_no] += 1
-            if (seed, update.pass_no) in self.close_after:
-                self.gate.close()
-        if update.pixels is not None:
-            self.pictures_alive += 1
-            weakref.finalize(update.pixels, self._picture_gone)
-        with suppress(RuntimeError):  # the loop has ended: so has everybody who listened
-            self._loop.call_soon_threadsafe(self._deliver, update)
+    def finish(self, render: Render) -> Pixels:
+        pixels = super().finish(render)
+        self.pictures_alive += 1
+        weakref.finalize(pixels, self._picture_gone)
+        return pixels
 
     def _picture_gone(self) -> None:
         self.pictures_alive -= 1
 
-    def _deliver(self, update: RenderUpdate) -> None:
-        if (stream := self._streams.get(update.render_id)) is not None:
-            stream.put_nowait(update)
+
+class Replica(InProcessReplica):
+    """One engine. `silent_seconds`: between two updates, after which it is given up."""
+
+    def __init__(
+        self,
+        slots: int,
+        reservations: int | None = None,
+        family: Decoder | None = None,
+        full_wait_seconds: float = 0.0,
+    ) -> None:
+        self.gate = Gate()
+        self.decoder = BrittleDecoder(self.gate)
+        self.told, self.close_after = self.decoder.told, self.decoder.close_after
+        self.ids: list[str] = []
+        self.kinds: Counter[str] = Counter()
+        self.lost: BaseException | None = None
+        self.silent_seconds: float | None = None
+        family = family or self.decoder
+        super().__init__(family, slots, reservations, full_wait_seconds=full_wait_seconds)
+
+    @property
+    def available(self) -> bool:
+        return self.lost is None and super().available
+
+    def lose(self, how: BaseException | None = None) -> None:
+        """The process is gone: every stream breaks, nothing starts here any more."""
+        self.lost = how or StageUnavailable("the replica is gone")
+        self.end()
+
+    async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
+        """See Slot."""
+        if self.lost is not None:
+            raise _anew(self.lost)
+        self.ids.append(spec.render_id)
+        async with aclosing(super().render(spec)) as updates:
+            while (update := await self._next(updates)) is not None:
+                self.kinds[update.kind] += 1
+                yield update
+        if self.lost is not None:
+            raise _anew(self.lost)
+
+    async def _next(self, updates: AsyncGenerator[RenderUpdate, None]) -> RenderUpdate | None:
+        try:
+            return await asyncio.wait_for(anext(updates, None), self.silent_seconds)
+        except TimeoutError:
+            raise StageUnavailable("the replica is silent") from None
+
+    def stop(self) -> None:
+        """End the engine's threads."""
+        self.gate.open()
+        self.engine.stop()
 
 
-class Lane:
-    """The decoder port over some replicas. `taken`: reservations ever made. `leaving`: renders that
-    were asked to leave. `deaf`: such a request reaches nobody."""
+class Lane(InProcessDecoders[Replica]):
+    """The decoders. `taken`: reservations ever made. `leaving`: renders that were asked to leave.
+    `deaf`: such a request reaches nobody."""
 
     def __init__(self, *replicas: Replica) -> None:
-        self.replicas = list(replicas)
+        super().__init__(*replicas)
         self.taken = 0
         self.leaving: list[str] = []
         self.deaf = False
-        self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def reserve(self) -> AsyncIterator[Replica]:
         """See Decoders."""
-        async with self._changed:
-            await self._changed.wait_for(self._free)
-            replica = self._free()[0]
-            replica.reserved += 1
+        async with super().reserve() as replica:
             self.taken += 1
-        try:
             yield replica
-        finally:
-            async with self._changed:
-                replica.reserved -= 1
-                self._changed.notify_all()
 
     async def leave(self, render_ids: Sequence[str]) -> None:
         """See Decoders."""
         if self.deaf:
             raise StageUnavailable("nobody hears it")
-        for replica in self.replicas:
-            for render_id in render_ids:
-                replica.engine.leave(render_id)
+        await super().leave(render_ids)
         self.leaving += render_ids
-
-    async def add(self, replica: Replica) -> None:
-        """One more replica."""
-        async with self._changed:
-            self.replicas.append(replica)
-            self._changed.notify_all()
-
-    def _free(self) -> list[Replica]:
-        return [r for r in self.replicas if r.reserved < r.reservations and r.lost is None]
 
     @property
     def pictures_alive(self) -> int:
         """Final pictures that anybody still holds."""
         gc.collect()
-        return sum(replica.pictures_alive for replica in self.replicas)
+        return sum(replica.decoder.pictures_alive for replica in self.replicas)
 
 
 @dataclass

@@ -137,14 +137,14 @@ class FragileReplica(Replica):
         super().__init__(slots, family=FragileDecoder(self))
         self.silent_seconds = SILENT_SECONDS
 
-    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
+    async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See Slot."""
-        kind = self.poison.get(order.seed)
+        kind = self.poison.get(spec.seed)
         if kind is not None and self.lost is None:
-            self._world.decoded[order.seed] += 1
+            self._world.decoded[spec.seed] += 1
             if kind == "dies unheard":
                 self._lose()
-        async for update in super().render(order):
+        async for update in super().render(spec):
             yield update
 
     def die(self) -> None:
@@ -162,10 +162,10 @@ class FragileReplica(Replica):
             self.lose()
             self._world.replace(self)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End the engine's threads."""
         self.ended.set()
-        super().close()
+        super().stop()
 
 
 class PoisonedWorld(World):
@@ -249,4 +249,4 @@ class PoisonedWorld(World):
                 replica.ended.set()
         await super().close()
         for replica in self._gone:
-            await asyncio.to_thread(replica.close)
+            await asyncio.to_thread(replica.stop)

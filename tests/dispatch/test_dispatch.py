@@ -217,7 +217,7 @@ async def test_a_cancelled_job_leaves_its_slots_at_the_next_heartbeat(tmp_path: 
         told = replica.told.copy()
         it.sql.cancel(job.id)
         await until(lambda: running.dispatcher.held_jobs == 0, "it is let go")
-        await until(lambda: not replica.streams, "its renders are aborted")
+        await until(lambda: not replica.engine.running, "its renders are aborted")
         replica.gate.open()
         await until(lambda: it.drawing == 0, "the slots are free")
         await it.ended(job, JobState.CANCELLED)

@@ -5,29 +5,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from engine.render import RenderSpec, RenderUpdate
 from jobs.job import Job, JobState
 from jobs.policy.preemption import PREEMPTIONS_MAX
 from jobs.tiers import Tier
 from tests.dispatch.dispatch_kit import World, once, undisturbed, world
 from tests.dispatch.dispatch_stages import Replica, until
+from tests.stages.ledger_kit import PATIENCE_SECONDS
 
 SLOTS = 4
 TIERS = {"free": Tier(weight=1), "pro": Tier(weight=9)}
-
-
-class PatientReplica(Replica):
-    """Lets calls wait for a slot, as a DecoderReplica does."""
-
-    async def render(self, order: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
-        """See Slot."""
-        self.ids.append(order.render_id)
-        await until(lambda: self.engine.running < SLOTS, "a slot is free")
-        async for update in super().render(order):
-            yield update
 
 
 def submit(it: World, tier: str, number: int, **changes: int) -> list[Job]:
@@ -178,8 +166,8 @@ async def test_who_waits_at_a_replica_steps_back_like_who_waits_on_the_shelf(
     tmp_path: Path,
 ) -> None:
     """Or it takes the slot that is cleared for somebody else, who has to ask again."""
-    async with world(tmp_path, PatientReplica(SLOTS, SLOTS + 2), tiers=TIERS) as it:
-        (replica,) = it.lane.replicas
+    replica = Replica(SLOTS, SLOTS + 2, full_wait_seconds=PATIENCE_SECONDS)
+    async with world(tmp_path, replica, tiers=TIERS) as it:
         it.start()
         free = await drawing(it, "free", 8, passes=16)
         await until(lambda: replica.reserved == SLOTS + 2, "two wait at the replica")

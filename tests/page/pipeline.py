@@ -8,8 +8,6 @@ import hashlib
 import shutil
 import socket
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,11 @@ import numpy as np
 import uvicorn
 
 from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.capabilities import capabilities
-from engine.decoder import Decoder
-from engine.engine import DecoderEngine
 from engine.registry import create_decoder
-from engine.render import Conditioning, RenderSpec, RenderUpdate
+from engine.render import Conditioning
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
@@ -101,53 +98,6 @@ class WordScreen:
         return Verdict(blocked=False)
 
 
-class EngineSlots:
-    """The slots of one engine in this process, as the dispatcher expects them."""
-
-    replica_id = "here"
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._free = asyncio.Semaphore(SLOTS)
-        self._loop = asyncio.get_running_loop()
-        self._streams: dict[str, asyncio.Queue[RenderUpdate]] = {}
-        self.engine = DecoderEngine(decoder, SLOTS, self._emit)
-        self.engine.start()
-
-    @asynccontextmanager
-    async def reserve(self) -> AsyncIterator[EngineSlots]:
-        """Wait for a slot and hold it."""
-        async with self._free:
-            yield self
-
-    async def leave(self, render_ids: Sequence[str]) -> None:
-        """See Decoders."""
-        for render_id in render_ids:
-            self.engine.leave(render_id)
-
-    async def render(self, order: RenderSpec) -> AsyncIterator[RenderUpdate]:
-        """Updates of one render; closing the iterator aborts it."""
-        stream = self._streams[order.render_id] = asyncio.Queue()
-        fields = {name: getattr(order, name) for name in RenderSpec.__slots__}
-        try:
-            self.engine.add(RenderSpec(**fields))
-            while True:
-                update = await stream.get()
-                yield update
-                if update.kind in ("full", "left", "done", "failed"):
-                    return
-        finally:
-            await asyncio.to_thread(self.engine.abort, order.render_id)
-            del self._streams[order.render_id]
-
-    def _emit(self, update: RenderUpdate) -> None:
-        with suppress(RuntimeError):  # the loop has ended: so has everybody who listened
-            self._loop.call_soon_threadsafe(self._deliver, update)
-
-    def _deliver(self, update: RenderUpdate) -> None:
-        if (stream := self._streams.get(update.render_id)) is not None:
-            stream.put_nowait(update)
-
-
 class AnnouncedServer(uvicorn.Server):
     """`up` is set once it listens."""
 
@@ -212,10 +162,11 @@ class Pipeline:
         self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db?timeout=60"))
         family = self._config.model.family
         options = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
-        self._slots = EngineSlots(await asyncio.to_thread(create_decoder, family, **options))
+        decoder = await asyncio.to_thread(create_decoder, family, **options)
+        self._decoders = InProcessDecoders(InProcessReplica(decoder, SLOTS))
         work = InThreads(2, capabilities(family, {}).cells)
         postprocessor = LocalPostprocessor(self._blobs, work)
-        stages = Stages(WordEncoder(), WordScreen(), self._slots, postprocessor)
+        stages = Stages(WordEncoder(), WordScreen(), self._decoders, postprocessor)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
         self._running = asyncio.create_task(self._dispatcher.run())
@@ -254,7 +205,7 @@ class Pipeline:
         await self._dispatcher.stop()
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
-        await asyncio.to_thread(self._slots.engine.stop)
+        await self._decoders.close()
         await asyncio.to_thread(self._ledger.close)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:  # a server that was forced to exit leaves some behind

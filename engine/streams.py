@@ -1,0 +1,116 @@
+"""The async front of a DecoderEngine: the updates of each render as a stream on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+
+from engine.decoder import Decoder
+from engine.engine import DecoderEngine
+from engine.render import LAST, RenderSpec, RenderUpdate, UpdateKind
+
+UPDATE_SECONDS = 0.15
+"""Default interval of routine updates: each of a fast decoder would cost more than its pass. What
+is held back, and drawn again if this process dies at once, is less than that much work."""
+BOUNDARY_POLL_SECONDS = 0.1
+"""An abort frees a slot without an update, so waiting calls also look now and then."""
+
+
+class RenderStreams:
+    """One engine on its own thread, and the streams of its updates on the running event loop."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        slots: int,
+        *,
+        full_wait_seconds: float = 1.0,
+        update_seconds: float = UPDATE_SECONDS,
+    ) -> None:
+        """full_wait_seconds: how long a call waits for a slot before it is told `full`: one about
+        to be free is worth more than a call elsewhere. update_seconds: between routine updates of
+        a render; 0.0 for all of them."""
+        self._full_wait_seconds = full_wait_seconds
+        self._update_seconds = update_seconds
+        self._loop = asyncio.get_running_loop()
+        self._inboxes: dict[str, asyncio.Queue[RenderUpdate | None]] = {}
+        self._boundary = asyncio.Event()
+        self.engine = DecoderEngine(decoder, slots, self._emit)
+        self.engine.start()
+
+    async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
+        """ACCEPTED or FULL first, then PASS as often as throttled, then LEFT, DONE or FAILED.
+        Closing the stream aborts the render at the next pass boundary."""
+        if not await self._added(spec):
+            yield RenderUpdate(spec.render_id, UpdateKind.FULL)
+            return
+        inbox, sent_at = self._inboxes[spec.render_id], self._loop.time()
+        try:
+            while (update := await inbox.get()) is not None:
+                since = self._loop.time() - sent_at
+                if is_throttled(update, spec.passes, since, self._update_seconds):
+                    continue
+                sent_at = self._loop.time()
+                yield update
+                if update.kind in LAST:
+                    return
+        finally:
+            del self._inboxes[spec.render_id]
+            self.engine.abort(spec.render_id)
+
+    def leave(self, render_ids: Iterable[str]) -> None:
+        """Those that are here leave at the next pass boundary; LEFT is their last update."""
+        for render_id in render_ids:
+            self.engine.leave(render_id)
+        self._wake()
+
+    def end(self) -> None:
+        """End every open stream without a last update."""
+        for inbox in self._inboxes.values():
+            inbox.put_nowait(None)
+
+    async def close(self, grace_seconds: float = 0.0) -> None:
+        """Take no more renders in, give those in flight that long, and stop the engine."""
+        await asyncio.to_thread(self.engine.drain, grace_seconds)
+        await asyncio.to_thread(self.engine.stop)
+        self.end()
+
+    async def _added(self, spec: RenderSpec) -> bool:
+        """Try at every pass boundary until the time is up."""
+        deadline = self._loop.time() + self._full_wait_seconds
+        while True:
+            self._inboxes[spec.render_id] = asyncio.Queue()
+            if self.engine.add(spec):
+                return True
+            del self._inboxes[spec.render_id]
+            left = deadline - self._loop.time()
+            if left <= 0:
+                return False
+            try:
+                await asyncio.wait_for(self._boundary.wait(), min(left, BOUNDARY_POLL_SECONDS))
+            except TimeoutError:
+                continue
+
+    def _emit(self, update: RenderUpdate) -> None:
+        """Called on the engine's threads: hand over and return."""
+        self._loop.call_soon_threadsafe(self._deliver, update)
+
+    def _deliver(self, update: RenderUpdate) -> None:
+        inbox = self._inboxes.get(update.render_id)
+        if inbox is not None:
+            inbox.put_nowait(update)
+        if update.kind is not UpdateKind.FULL:  # that one answers a waiting call; it would spin
+            self._wake()
+
+    def _wake(self) -> None:
+        self._boundary.set()  # all calls that wait now ...
+        self._boundary.clear()  # ... and none that comes later
+
+
+def is_throttled(
+    update: RenderUpdate, passes: int, since_sent_seconds: float, interval_seconds: float
+) -> bool:
+    """Whether a routine update comes too soon after the one before: a pass in the middle, without
+    a preview, that the next one replaces."""
+    routine = update.kind is UpdateKind.PASS and update.preview is None and update.pass_no < passes
+    return routine and since_sent_seconds < interval_seconds
