@@ -1,4 +1,4 @@
-"""A watched job as it was last seen, and what about it is news. Pure: the time is an argument."""
+"""A watched job as it was last read, and what about it is news. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ UNKNOWN = Outlook()
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """outlook_at: when the outlook was read, in seconds of any clock. frames: its encoded
-    events, by whatever they differ in; made once for all watchers of the job."""
+class JobView:
+    """A job and its queue estimate."""
 
     job: Job
-    outlook: Outlook
-    outlook_at: float
+    estimate: Outlook
+    estimated_at: float
+    """When the estimate was read, in seconds of any clock."""
     frames: dict[object, bytes] = field(default_factory=dict, compare=False)
+    """Its encoded events, by whatever they differ in; made once for all watchers of the job."""
 
     @classmethod
-    def after(cls, before: Self | None, job: Job, outlook: Outlook | None, now: float) -> Self:
-        """What is known after a look: `before` itself where nothing is news. outlook: None when it
-        was not looked up."""
+    def after(cls, before: Self | None, job: Job, estimate: Outlook | None, now: float) -> Self:
+        """What is known after a read: `before` itself where nothing is news. estimate: None when it
+        was not read."""
         if before is None:
-            return cls(job, outlook or UNKNOWN, now)
-        if outlook is not None:
-            seen = cls(job, outlook, now)
+            return cls(job, estimate or UNKNOWN, now)
+        if estimate is not None:
+            seen = cls(job, estimate, now)
         elif job.state is before.job.state:
-            seen = cls(job, before.outlook, before.outlook_at)
+            seen = cls(job, before.estimate, before.estimated_at)
         else:
             seen = cls(job, UNKNOWN, now)
-        return seen if seen.is_news(before, ahead=True) else before
+        return seen if seen.is_news(before, wants_estimate=True) else before
 
-    def is_news(self, before: Sight, *, ahead: bool) -> bool:
-        """To a watcher that knows `before`, and wants to hear of the outlook if `ahead`."""
+    def is_news(self, before: JobView, *, wants_estimate: bool) -> bool:
+        """To a watcher that knows `before`."""
         if self.job is not before.job and self.job != before.job:
             return True
-        passed = self.outlook_at - before.outlook_at
-        return ahead and has_moved(before.outlook, self.outlook, passed)
+        passed = self.estimated_at - before.estimated_at
+        return wants_estimate and has_moved(before.estimate, self.estimate, passed)
 
 
-def has_moved(told: Outlook, now: Outlook, passed_seconds: float) -> bool:
-    """Whether a client that was told of the one, so long ago, should hear of the other: an ETA that
-    falls as time passes tells nothing."""
-    if now.position != told.position:
+def has_moved(sent: Outlook, now: Outlook, passed_seconds: float) -> bool:
+    """Whether a client that was sent the one estimate, that long ago, should get the other: an ETA
+    that falls as time passes is no news."""
+    if now.position != sent.position:
         return True
-    if now.eta_seconds is None or told.eta_seconds is None:
-        return now.eta_seconds is not told.eta_seconds
-    expected = max(0.0, told.eta_seconds - passed_seconds)
+    if now.eta_seconds is None or sent.eta_seconds is None:
+        return now.eta_seconds is not sent.eta_seconds
+    expected = max(0.0, sent.eta_seconds - passed_seconds)
     return abs(now.eta_seconds - expected) > max(ETA_SECONDS, ETA_SHARE * expected)

@@ -1,9 +1,9 @@
-"""Waiting for jobs: one loop a process reads all watched jobs in one query and tells watchers.
+"""Waiting for jobs: one loop a process reads all watched jobs in one query and wakes watchers.
 
 Level-triggered: a watcher sees the newest state, never a list of events, so nothing can be missed.
-The same loop reads how the jobs stand, once a second in one call; a watcher hears of it only when
-that is news. It also renews `watched_until` of synchronous jobs, and tells the ledger when a client
-has left.
+The same loop reads queue estimates, once a second in one call; a watcher is woken for one only when
+it is news. It also renews `watched_until` of synchronous jobs, and writes to the ledger when a
+client has left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job
 from jobs.ledger import LedgerError, LedgerUnavailable, Outlook
 from jobs.policy.watch_deadline import renewal_seconds, term_seconds
-from serve_app.delivery.job_view import UNKNOWN, Sight
+from serve_app.delivery.job_view import UNKNOWN, JobView
 
 log = logging.getLogger(__name__)
 
@@ -29,31 +29,32 @@ RETRY_SECONDS = 0.5
 ANSWERS_SECONDS = 0.25
 PAUSE_PER_QUERY = 2.0
 """After each query the loop rests this many times as long: watching costs a third of one thread."""
-MOST_TOLD = 12
+MOST_WOKEN = 12
 """Watchers of one tenant that are woken at a time: a thousand of one job write no thousand answers
 in one turn of the event loop."""
 PAUSE_PER_WATCHER_SECONDS = 0.002
-OUTLOOK_SECONDS = 1.0
-"""How often place and ETA of the jobs are looked up while they stay in their states."""
+ESTIMATE_SECONDS = 1.0
+"""How often queue estimates are read while jobs stay in their states."""
 LONGEST_PAUSE_SECONDS = 0.1
-"""And at least so long for each watcher: one sees every pass at once, thousands look ten times a
-second."""
+"""And at least so long for each watcher: one sees every pass at once, thousands are read for ten
+times a second."""
 
 
 class _Watcher:
-    """One open request. `sight` is the newest; `fresh` says that it was not seen yet. ahead:
-    whether it wants to hear of the outlook, too. renewed_at: on this process's clock; None: nothing
-    is to be renewed. until: what its own last renewal made of `watched_until`; None: it has not
-    renewed the watch yet."""
+    """One open request. `view` is the newest; `fresh` is set while it was not seen yet.
+
+    renewed_at: on this process's clock; None: nothing is to be renewed. until: what its own last
+    renewal made of `watched_until`; None: it has not renewed the watch yet.
+    """
 
     def __init__(
-        self, sight: Sight, renewed_at: float | None, until: float | None, *, ahead: bool
+        self, view: JobView, renewed_at: float | None, until: float | None, *, wants_estimate: bool
     ) -> None:
-        self.sight = sight
+        self.view = view
         self.fresh = asyncio.Event()
         self.renewed_at = renewed_at
         self.until = until
-        self.ahead = ahead
+        self.wants_estimate = wants_estimate
 
     @property
     def keeps_alive(self) -> bool:
@@ -62,12 +63,12 @@ class _Watcher:
     @property
     def job(self) -> Job:
         """As it is known here."""
-        return self.sight.job
+        return self.view.job
 
-    def tell(self, sight: Sight) -> bool:
-        """Wakes the watcher only for what is news to it; says whether it did."""
-        before, self.sight = self.sight, sight
-        news = sight is not before and sight.is_news(before, ahead=self.ahead)
+    def tell(self, view: JobView) -> bool:
+        """Wakes the watcher only for what is news to it; whether it did."""
+        before, self.view = self.view, view
+        news = view is not before and view.is_news(before, wants_estimate=self.wants_estimate)
         if news:
             self.fresh.set()
         return news
@@ -79,10 +80,10 @@ class JobWatch:
     def __init__(self, ledger: AsyncLedger, grace_seconds: float) -> None:
         self._ledger = ledger
         self._grace_seconds = grace_seconds
-        self._watchers: dict[_Watcher, None] = {}  # those that were told longest ago first
+        self._watchers: dict[_Watcher, None] = {}  # those woken longest ago first
         self._behind = False
-        self._sights: dict[str, Sight] = {}
-        self._looked_ahead_at = float("-inf")
+        self._views: dict[str, JobView] = {}
+        self._estimated_at = float("-inf")
         self._answered: set[str] = set()
         self._left: dict[str, float] = {}
         self._closed = False
@@ -95,37 +96,41 @@ class JobWatch:
         Keeps the job watched if it is a synchronous one; `renew_now` when it was not submitted just
         now, and its watch may be about to lapse.
         """
-        sights = self._told(Sight(job, UNKNOWN, time.monotonic()), renew_now, ahead=False)
-        async with aclosing(sights):
-            async for sight in sights:
-                yield sight.job
+        views = self._follow(
+            JobView(job, UNKNOWN, time.monotonic()), renew_now, wants_estimate=False
+        )
+        async with aclosing(views):
+            async for view in views:
+                yield view.job
 
-    async def sights(self, job: Job, *, renew_now: bool = False) -> AsyncGenerator[Sight]:
-        """As `snapshots`, with how the job stands; also when that is news. All watchers of a job
-        are given the same object."""
-        sight = self._sights.get(job.id)
-        if sight is None or sight.job != job:
-            outlooks = await self._outlooks([job])
-            sight = Sight(job, outlooks.get(job.id, UNKNOWN), time.monotonic())
-        async with aclosing(self._told(sight, renew_now, ahead=True)) as sights:
-            async for sight in sights:
-                yield sight
+    async def views(self, job: Job, *, renew_now: bool = False) -> AsyncGenerator[JobView]:
+        """As `snapshots`, with the queue estimate, also when only that is news. All watchers of a
+        job are given the same object."""
+        view = self._views.get(job.id)
+        if view is None or view.job != job:
+            estimates = await self._estimates([job])
+            view = JobView(job, estimates.get(job.id, UNKNOWN), time.monotonic())
+        async with aclosing(self._follow(view, renew_now, wants_estimate=True)) as views:
+            async for view in views:
+                yield view
 
-    async def _told(self, sight: Sight, renew_now: bool, *, ahead: bool) -> AsyncGenerator[Sight]:
-        until = None if renew_now else sight.job.watched_until
-        renewed_at = self._first_renewal(sight.job, renew_now)
-        watcher = _Watcher(sight, renewed_at, until, ahead=ahead)
+    async def _follow(
+        self, view: JobView, renew_now: bool, *, wants_estimate: bool
+    ) -> AsyncGenerator[JobView]:
+        until = None if renew_now else view.job.watched_until
+        renewed_at = self._first_renewal(view.job, renew_now)
+        watcher = _Watcher(view, renewed_at, until, wants_estimate=wants_estimate)
         self._watchers[watcher] = None
-        if ahead:
-            self._sights.setdefault(sight.job.id, sight)
+        if wants_estimate:
+            self._views.setdefault(view.job.id, view)
         self._start()
         try:
-            yield sight
-            while not sight.job.ended:
+            yield view
+            while not view.job.ended:
                 await watcher.fresh.wait()
                 watcher.fresh.clear()
-                sight = watcher.sight
-                yield sight
+                view = watcher.view
+                yield view
         finally:
             self._watchers.pop(watcher, None)
             self._leave(watcher)
@@ -141,8 +146,8 @@ class JobWatch:
         return job
 
     async def answered(self, job_id: str) -> None:
-        """Its client has the answer: a later request with the same body is a new one. Written
-        down soon, together with others."""
+        """Its client has the answer: a later request with the same body is a new one. Written to
+        the ledger soon, together with others."""
         self._answered.add(job_id)
         self._start()
 
@@ -168,7 +173,7 @@ class JobWatch:
             self._loop = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        """Ends by itself when nobody waits; the next watcher starts it again."""
+        """Ends by itself when nothing is watched; the next watcher starts it again."""
         while self._watchers or self._answered or self._left:
             try:
                 seen = await self._ledger.version()
@@ -196,49 +201,48 @@ class JobWatch:
         asked = [watcher for watcher in self._watchers if not watcher.job.ended]
         ids = {watcher.job.id for watcher in asked}
         jobs = await self._ledger.get_many(sorted(ids)) if ids else []
-        await self._see(jobs, {watcher.job.id for watcher in asked if watcher.ahead})
-        self._tell(asked)  # not those who came meanwhile: they may know better
+        await self._see(jobs, {watcher.job.id for watcher in asked if watcher.wants_estimate})
+        self._wake(asked)  # not those that came meanwhile: they may know better
         live = {watcher.job.id for watcher in self._watchers}
-        self._sights = {job_id: self._sights[job_id] for job_id in live & self._sights.keys()}
+        self._views = {job_id: self._views[job_id] for job_id in live & self._views.keys()}
         return time.monotonic() - start
 
-    def _tell(self, asked: Sequence[_Watcher]) -> None:
-        """A few of each tenant at a time: they are told the newest state when their turn comes, and
-        a crowd's writing does not hold the loop against others."""
-        told: Counter[str] = Counter()
+    def _wake(self, asked: Sequence[_Watcher]) -> None:
+        """A few of each tenant at a time: the others get the newest state in the next turn, and a
+        crowd's writing does not hold the loop against other tenants."""
+        woken: Counter[str] = Counter()
         self._behind = False
         for watcher in asked:
-            sight = self._sights.get(watcher.job.id)
-            if sight is None:
+            view = self._views.get(watcher.job.id)
+            if view is None:
                 continue
             tenant = watcher.job.request.tenant
-            if told[tenant] >= MOST_TOLD:
+            if woken[tenant] >= MOST_WOKEN:
                 self._behind = True
-            elif watcher.tell(sight):
-                told[tenant] += 1
+            elif watcher.tell(view):
+                woken[tenant] += 1
                 if watcher in self._watchers:  # behind the others from now on
                     self._watchers[watcher] = self._watchers.pop(watcher)
 
-    async def _see(self, jobs: Sequence[Job], ahead: set[str]) -> None:
-        """Make new sights of the jobs that changed, or of which those in `ahead` stand otherwise
-        than was told."""
+    async def _see(self, jobs: Sequence[Job], wanted: set[str]) -> None:
+        """Make new views of the jobs that changed. wanted: those whose estimates are read."""
         now = time.monotonic()
-        due = now - self._looked_ahead_at >= OUTLOOK_SECONDS
+        due = now - self._estimated_at >= ESTIMATE_SECONDS
         if due:
-            self._looked_ahead_at = now
-        outlooks = await self._outlooks(
-            [job for job in jobs if job.id in ahead and (due or self._is_new_state(job))]
+            self._estimated_at = now
+        estimates = await self._estimates(
+            [job for job in jobs if job.id in wanted and (due or self._is_new_state(job))]
         )
         for job in jobs:
-            before = self._sights.get(job.id)
-            self._sights[job.id] = Sight.after(before, job, outlooks.get(job.id), now)
+            before = self._views.get(job.id)
+            self._views[job.id] = JobView.after(before, job, estimates.get(job.id), now)
 
     def _is_new_state(self, job: Job) -> bool:
-        sight = self._sights.get(job.id)
-        return sight is None or sight.job.state is not job.state
+        view = self._views.get(job.id)
+        return view is None or view.job.state is not job.state
 
-    async def _outlooks(self, jobs: Sequence[Job]) -> dict[str, Outlook]:
-        """Of each of them; none while it cannot be known."""
+    async def _estimates(self, jobs: Sequence[Job]) -> dict[str, Outlook]:
+        """Of each of them; none while the ledger is away."""
         ids = [job.id for job in jobs if not job.ended]
         try:
             found = await self._ledger.outlooks(ids) if ids else {}

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from jobs.blobs.store import BlobMissing
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outlook
-from serve_app.delivery.job_view import Sight
+from serve_app.delivery.job_view import JobView
 from serve_app.delivery.pieces import HOLE, filled, pieces_response
 from serve_app.delivery.sse import Event, EventStream, frame
 from serve_app.orders.app_state import AppState, app_state_of
@@ -60,7 +60,7 @@ async def show(request: Request, job_id: str) -> Response:
     state = app_state_of(request)
     if job.watched_until is not None and not job.ended:
         await state.ledger.watch([job.id], state.config.gateway.watch_grace_seconds)
-    return json_response(_body(request, job, await _outlook(state, job)))
+    return json_response(_body(request, job, await _estimate(state, job)))
 
 
 @router.delete("/v1/jobs/{job_id}")
@@ -131,8 +131,8 @@ async def _own_job(request: Request, job_id: str) -> Job:
     return job
 
 
-async def _outlook(state: AppState, job: Job) -> Outlook:
-    """Place and ETA; empty when nobody can say just now."""
+async def _estimate(state: AppState, job: Job) -> Outlook:
+    """Position and ETA; empty while the ledger is away."""
     if job.ended:
         return Outlook()
     try:
@@ -141,10 +141,10 @@ async def _outlook(state: AppState, job: Job) -> Outlook:
         return Outlook()
 
 
-def _body(request: Request, job: Job, outlook: Outlook) -> dict[str, Any]:
-    """`outlook` may be a little older or younger than the job: only what fits it is shown."""
-    position = outlook.position if job.state is JobState.QUEUED else None
-    eta_seconds = None if job.ended else outlook.eta_seconds
+def _body(request: Request, job: Job, estimate: Outlook) -> dict[str, Any]:
+    """`estimate` may be a little older or younger than the job: only what fits it is shown."""
+    position = estimate.position if job.state is JobState.QUEUED else None
+    eta_seconds = None if job.ended else estimate.eta_seconds
     return job_body(job, position, urls(request, job), eta_seconds)
 
 
@@ -152,25 +152,25 @@ async def _events(
     state: AppState, request: Request, job: Job, sent: dict[int, int]
 ) -> AsyncGenerator[Event]:
     shown = b""
-    async with aclosing(state.watch.sights(job, renew_now=True)) as sights:
-        async for sight in sights:
-            async with aclosing(_previews(state, sight.job, sent)) as previews:
+    async with aclosing(state.watch.views(job, renew_now=True)) as views:
+        async for view in views:
+            async with aclosing(_previews(state, view.job, sent)) as previews:
                 async for preview in previews:
                     yield preview
-            told = _job_frame(request, sight)
+            told = _job_frame(request, view)
             if told != shown:  # a job also changes in what is not shown
                 shown = told
                 yield told
 
 
-def _job_frame(request: Request, sight: Sight) -> bytes:
+def _job_frame(request: Request, view: JobView) -> bytes:
     """Encoded once for all streams of a job; not for long, since the links in it expire."""
     which = (root_url(request), int(time.time() // FRAME_SECONDS))
-    if which not in sight.frames:
-        if len(sight.frames) >= MOST_FRAMES:
-            sight.frames.clear()
-        sight.frames[which] = frame(_body(request, sight.job, sight.outlook), "job")
-    return sight.frames[which]
+    if which not in view.frames:
+        if len(view.frames) >= MOST_FRAMES:
+            view.frames.clear()
+        view.frames[which] = frame(_body(request, view.job, view.estimate), "job")
+    return view.frames[which]
 
 
 async def _previews(state: AppState, job: Job, sent: dict[int, int]) -> AsyncGenerator[Event]:

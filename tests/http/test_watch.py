@@ -120,17 +120,17 @@ async def test_how_a_job_stands_is_told_to_all_of_its_watchers_when_it_is_news(
     ledger: CountedLedger, watch: JobWatch
 ) -> None:
     first, job = [await submitted(ledger, number) for number in range(2)]
-    streams = [watch.sights(job) for _ in range(50)]
-    sights = [await anext(stream) for stream in streams]
-    assert {sight.outlook.position for sight in sights} == {1}
-    assert all(sight is sights[0] for sight in sights), "encoded once for all"
+    streams = [watch.views(job) for _ in range(50)]
+    views = [await anext(stream) for stream in streams]
+    assert {view.estimate.position for view in views} == {1}
+    assert all(view is views[0] for view in views), "encoded once for all"
     await ledger.cancel(first.id)
-    sights = [await anext(stream) for stream in streams]
-    assert {(sight.job.state, sight.outlook.position) for sight in sights} == {(JobState.QUEUED, 0)}
+    views = [await anext(stream) for stream in streams]
+    assert {(view.job.state, view.estimate.position) for view in views} == {(JobState.QUEUED, 0)}
     assert ledger.outlook_reads < 50, "one for each stream would be more"
     await ledger.cancel(job.id)
     for stream in streams:
-        states = [sight.job.state async for sight in stream]
+        states = [view.job.state async for view in stream]
         assert states[-1] is JobState.CANCELLED
 
 
@@ -150,10 +150,10 @@ async def test_a_stream_goes_on_while_nobody_can_say_how_its_job_stands(
 ) -> None:
     ledger.outlook_failures = 10**6
     job = await submitted(ledger, 1)
-    stream = watch.sights(job)
-    assert (await anext(stream)).outlook == Outlook()
+    stream = watch.views(job)
+    assert (await anext(stream)).estimate == Outlook()
     await end_all(ledger)
-    states = [sight.job.state async for sight in stream]
+    states = [view.job.state async for view in stream]
     assert states[-1] is JobState.FAILED
 
 

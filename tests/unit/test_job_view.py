@@ -1,4 +1,4 @@
-"""What a watcher hears of: changes, and outlooks that time alone does not explain."""
+"""What a watcher hears of: changes, and estimates that time alone does not explain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from jobs.job import Job, JobState
 from jobs.ledger import Outlook
 from jobs.request import ImageRequest
-from serve_app.delivery.job_view import Sight, has_moved
+from serve_app.delivery.job_view import JobView, has_moved
 
 REQUEST = ImageRequest(
     lane="l", tenant="t", tier="free", model="m", prompt="fox", n=1, width=64, height=64,
@@ -43,33 +43,33 @@ def test_an_eta_that_falls_with_time_tells_nothing(
 
 
 def test_without_news_the_sight_stays_the_same_object() -> None:
-    first = Sight.after(None, JOB, Outlook(1, 50.0), 0.0)
-    assert Sight.after(first, replace(JOB), None, 1.0) is first
-    assert Sight.after(first, replace(JOB), Outlook(1, 45.0), 5.0) is first
-    moved = Sight.after(first, replace(JOB), Outlook(0, 45.0), 5.0)
-    assert (moved.outlook, moved.outlook_at) == (Outlook(0, 45.0), 5.0)
+    first = JobView.after(None, JOB, Outlook(1, 50.0), 0.0)
+    assert JobView.after(first, replace(JOB), None, 1.0) is first
+    assert JobView.after(first, replace(JOB), Outlook(1, 45.0), 5.0) is first
+    moved = JobView.after(first, replace(JOB), Outlook(0, 45.0), 5.0)
+    assert (moved.estimate, moved.estimated_at) == (Outlook(0, 45.0), 5.0)
 
 
 def test_slow_drift_is_told_in_the_end() -> None:
-    sight = Sight.after(None, JOB, Outlook(1, 10.0), 0.0)
+    view = JobView.after(None, JOB, Outlook(1, 10.0), 0.0)
     told = []
     for second in range(1, 10):  # nothing is drawn: the ETA stays while the time passes
-        after = Sight.after(sight, JOB, Outlook(1, 10.0), float(second))
-        told.append(after is not sight)
-        sight = after
+        after = JobView.after(view, JOB, Outlook(1, 10.0), float(second))
+        told.append(after is not view)
+        view = after
     assert told == [False, False, True] * 3
 
 
 def test_an_outlook_of_another_state_is_not_kept() -> None:
-    first = Sight.after(None, JOB, Outlook(1, 50.0), 0.0)
+    first = JobView.after(None, JOB, Outlook(1, 50.0), 0.0)
     leased = replace(JOB, state=JobState.LEASED)
-    assert Sight.after(first, leased, None, 1.0).outlook == Outlook()
-    renewed = Sight.after(first, replace(JOB, watched_until=9.0), None, 1.0)
-    assert (renewed.outlook, renewed.outlook_at) == (Outlook(1, 50.0), 0.0)
+    assert JobView.after(first, leased, None, 1.0).estimate == Outlook()
+    renewed = JobView.after(first, replace(JOB, watched_until=9.0), None, 1.0)
+    assert (renewed.estimate, renewed.estimated_at) == (Outlook(1, 50.0), 0.0)
 
 
 def test_news_of_the_outlook_is_only_for_those_who_want_it() -> None:
-    first = Sight.after(None, JOB, Outlook(1), 0.0)
-    second = Sight.after(first, JOB, Outlook(0), 1.0)
-    assert second.is_news(first, ahead=True)
-    assert not second.is_news(first, ahead=False)
+    first = JobView.after(None, JOB, Outlook(1), 0.0)
+    second = JobView.after(first, JOB, Outlook(0), 1.0)
+    assert second.is_news(first, wants_estimate=True)
+    assert not second.is_news(first, wants_estimate=False)
