@@ -15,12 +15,7 @@ from engine.render import Conditioning, RenderSpec, Source
 from jobs.job import SETTLED, Job, Render, RenderState
 from jobs.ledger import Beat, RenderBeat
 from jobs.policy.attempts import is_suspect
-
-
-def preview_passes(passes: int, wanted: int) -> tuple[int, ...]:
-    """Evenly spread pass numbers for `wanted` previews, never the last pass."""
-    spread = (round(passes * (i + 1) / (wanted + 1)) for i in range(wanted))
-    return tuple(sorted({min(max(number, 1), passes - 1) for number in spread if passes > 1}))
+from jobs.request import preview_passes
 
 
 @dataclass(slots=True, eq=False)

@@ -85,6 +85,12 @@ class ImageRequest:
         return (self.seed + index) % 2**63
 
 
+def preview_passes(passes: int, wanted: int) -> tuple[int, ...]:
+    """Evenly spread pass numbers for `wanted` previews, never the last pass."""
+    spread = (round(passes * (i + 1) / (wanted + 1)) for i in range(wanted))
+    return tuple(sorted({min(max(number, 1), passes - 1) for number in spread if passes > 1}))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enquiry:
     """What is known of an order that is not submitted yet. lane: whose queue it would join; None:

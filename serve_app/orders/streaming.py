@@ -7,9 +7,9 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from dispatch.in_flight import preview_passes
 from jobs.blobs.store import BlobMissing
 from jobs.job import Job, Render, RenderState
+from jobs.request import preview_passes
 from serve_app.delivery.pieces import HOLE, Part, filled
 from serve_app.delivery.sse import Event, frame
 from serve_app.orders.app_state import AppState

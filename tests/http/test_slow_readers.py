@@ -17,9 +17,9 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from dispatch.in_flight import preview_passes
 from jobs.blobs.store import preview_key
 from jobs.job import Job
+from jobs.request import preview_passes
 from serve_app.delivery.pieces import READ_BYTES
 from serve_app.delivery.slow_clients import (
     MOST_BYTES,

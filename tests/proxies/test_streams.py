@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dispatch.in_flight import preview_passes
+from jobs.request import preview_passes
 from serve_app.config.cluster import QualitiesSection
 from tests.proxies.clients import FOX, Official, data, event_stream, submitted, until
 from tests.proxies.conftest import Site

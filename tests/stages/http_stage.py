@@ -17,12 +17,12 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from dispatch.in_flight import preview_passes
 from jobs.blobs.store import DirectoryBlobs, image_key, preview_key
 from jobs.client.async_ledger import AsyncLedger
 from jobs.db.database import open_database
 from jobs.job import Job, RenderState
 from jobs.ledger import Beat, LeaseLost, Outcome, RenderBeat
+from jobs.request import preview_passes
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.access.connections import ClientConnection
 from serve_app.config.cluster import ClusterConfig, parse_cluster_config
