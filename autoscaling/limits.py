@@ -1,11 +1,11 @@
 """Temporary limits: what heat does to tiers, and when it is over. Pure.
 
-Heat is the time that a lane needs for the work it has accepted: its drain seconds. Configured marks
-rise; level n means that the first n of them are passed, and every tier promises the least that it
-and any of these marks say.
+Heat is the time that a lane needs for the work it has accepted: its drain seconds. Configured
+thresholds rise; level n means that the first n of them are passed, and every tier promises the
+least that it and any of these thresholds say.
 
     the level goes   when the drain seconds are                      for its
-    up by one        over above_seconds of the next mark             hold_seconds
+    up by one        over above_seconds of the next threshold        hold_seconds
     down by one      under below_seconds of the last one passed      hold_seconds
     nowhere          in between, or unknown, or not read for a while
 """
@@ -46,7 +46,7 @@ class Tightening:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Threshold:
     """A degree of heat and what it does to tiers. ValueError, beginning with the field's name."""
 
     above_seconds: float
@@ -66,76 +66,91 @@ class Mark:
             raise ValueError(f"hold_seconds: must not be negative, not {self.hold_seconds:g}")
 
 
-def check_marks(marks: Sequence[Mark]) -> None:
+def check_thresholds(thresholds: Sequence[Threshold]) -> None:
     """ValueError, beginning with number and field, unless they rise."""
-    for number, (lower, mark) in enumerate(pairwise(marks), 1):
+    for number, (lower, threshold) in enumerate(pairwise(thresholds), 1):
         for name, rises in (
-            ("above_seconds", mark.above_seconds > lower.above_seconds),
-            ("below_seconds", mark.below_seconds >= lower.below_seconds),
+            ("above_seconds", threshold.above_seconds > lower.above_seconds),
+            ("below_seconds", threshold.below_seconds >= lower.below_seconds),
         ):
             if not rises:
                 raise ValueError(
-                    f"{number}.{name}: marks must rise, and {getattr(mark, name):g} comes after "
-                    f"{getattr(lower, name):g}"
+                    f"{number}.{name}: thresholds must rise, and {getattr(threshold, name):g} "
+                    f"comes after {getattr(lower, name):g}"
                 )
 
 
-def marks_of(documents: Sequence[Mapping[str, Any]]) -> tuple[Mark, ...]:
-    """From a config's `temporary_limits`. Raises what Mark does."""
+def thresholds_of(documents: Sequence[Mapping[str, Any]]) -> tuple[Threshold, ...]:
+    """From a config's `temporary_limits`. Raises what Threshold does."""
     return tuple(
-        Mark(**{**mark, "tiers": {name: Tightening(**t) for name, t in mark["tiers"].items()}})
-        for mark in documents
+        Threshold(
+            **{
+                **threshold,
+                "tiers": {name: Tightening(**t) for name, t in threshold["tiers"].items()},
+            }
+        )
+        for threshold in documents
     )
 
 
-def tightened(tiers: Mapping[str, Tier], marks: Sequence[Mark], level: int) -> dict[str, Tier]:
-    """What the tiers promise at that level; those that no passed mark names as they are."""
+def tightened(
+    tiers: Mapping[str, Tier], thresholds: Sequence[Threshold], level: int
+) -> dict[str, Tier]:
+    """What the tiers promise at that level; those that no passed threshold names as they are."""
     now = dict(tiers)
-    for mark in marks[:level]:
-        now |= {name: mark.tiers[name].of(tier) for name, tier in now.items() if name in mark.tiers}
+    for threshold in thresholds[:level]:
+        now |= {
+            name: threshold.tiers[name].of(tier)
+            for name, tier in now.items()
+            if name in threshold.tiers
+        }
     return now
 
 
 def next_level(
-    marks: Sequence[Mark], before: LimitLevel, drain_seconds: float, now: float
+    thresholds: Sequence[Threshold], before: LimitLevel, drain_seconds: float, now: float
 ) -> LimitLevel:
     """After one more reading. A changed level carries its reason, and its holds begin anew."""
     read = replace(before, drain_seconds=drain_seconds, read_at=now)
-    if before.level > len(marks):
-        reason = f"only {len(marks)} marks are configured now"
-        return replace(read, level=len(marks), since=now, reason=reason, held_since=now)
-    step = _step(marks, before.level, drain_seconds)
+    if before.level > len(thresholds):
+        reason = f"only {len(thresholds)} thresholds are configured now"
+        return replace(read, level=len(thresholds), since=now, reason=reason, held_since=now)
+    step = _step(thresholds, before.level, drain_seconds)
     followed = 0 <= now - before.read_at <= BROKEN_SECONDS
-    if not followed or step != _step(marks, before.level, before.drain_seconds):
+    if not followed or step != _step(thresholds, before.level, before.drain_seconds):
         read = replace(read, held_since=now)
-    mark = marks[before.level - (step < 0)] if step else None
-    if mark is None or now - read.held_since < mark.hold_seconds:
+    threshold = thresholds[before.level - (step < 0)] if step else None
+    if threshold is None or now - read.held_since < threshold.hold_seconds:
         return read
-    reason = _reason(mark, step, drain_seconds)
+    reason = _reason(threshold, step, drain_seconds)
     return replace(read, level=before.level + step, since=now, reason=reason, held_since=now)
 
 
-def eases_in_seconds(marks: Sequence[Mark], level: LimitLevel, now: float) -> float:
+def eases_in_seconds(thresholds: Sequence[Threshold], level: LimitLevel, now: float) -> float:
     """The soonest that the level can go down, if nothing more comes in; 0 for the usual limits."""
-    if not 0 < level.level <= len(marks):
+    if not 0 < level.level <= len(thresholds):
         return 0.0
-    mark = marks[level.level - 1]
-    left = level.drain_seconds - (now - level.read_at) - mark.below_seconds
-    if level.drain_seconds < mark.below_seconds:
+    threshold = thresholds[level.level - 1]
+    left = level.drain_seconds - (now - level.read_at) - threshold.below_seconds
+    if level.drain_seconds < threshold.below_seconds:
         left = level.held_since - now  # the hold has begun
-    return max(0.0, left + mark.hold_seconds)
+    return max(0.0, left + threshold.hold_seconds)
 
 
-def _step(marks: Sequence[Mark], level: int, drain_seconds: float) -> int:
-    """Where a reading points; never both ways, since marks rise and below is under above."""
-    if level < len(marks) and drain_seconds > marks[level].above_seconds:
+def _step(thresholds: Sequence[Threshold], level: int, drain_seconds: float) -> int:
+    """Where a reading points; never both ways, since thresholds rise and below is under above."""
+    if level < len(thresholds) and drain_seconds > thresholds[level].above_seconds:
         return 1
-    return -1 if level and drain_seconds < marks[level - 1].below_seconds else 0
+    return -1 if level and drain_seconds < thresholds[level - 1].below_seconds else 0
 
 
-def _reason(mark: Mark, step: int, drain_seconds: float) -> str:
-    bound = f"over {mark.above_seconds:g} s" if step > 0 else f"under {mark.below_seconds:g} s"
-    return f"{drain_seconds:.0f} s of work were ahead, {bound} for {mark.hold_seconds:g} s"
+def _reason(threshold: Threshold, step: int, drain_seconds: float) -> str:
+    bound = (
+        f"over {threshold.above_seconds:g} s"
+        if step > 0
+        else f"under {threshold.below_seconds:g} s"
+    )
+    return f"{drain_seconds:.0f} s of work were ahead, {bound} for {threshold.hold_seconds:g} s"
 
 
 def _least(one: int | None, other: int | None) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autoscaling.heat import drain_seconds
-from autoscaling.limits import Mark, eases_in_seconds, next_level, tightened
+from autoscaling.limits import Threshold, eases_in_seconds, next_level, tightened
 from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import LedgerUnavailable
 from jobs.limit_levels import LimitLevel
@@ -45,17 +45,17 @@ class TemporaryLimits:
         ledger: AsyncLedger,
         lane: str,
         tiers: Mapping[str, Tier],
-        marks: Sequence[Mark] = (),
+        thresholds: Sequence[Threshold] = (),
     ) -> None:
         self._ledger = ledger
         self._lane = lane
         self._level, self._at, self._seen_at = LimitLevel(), 0.0, time.monotonic()
         self._drawn_rate: float | None = None
-        self.adopt(tiers, marks)
+        self.adopt(tiers, thresholds)
 
-    def adopt(self, tiers: Mapping[str, Tier], marks: Sequence[Mark]) -> None:
+    def adopt(self, tiers: Mapping[str, Tier], thresholds: Sequence[Threshold]) -> None:
         """Go by other numbers from now on."""
-        self._usual, self._marks = tiers, marks
+        self._usual, self._thresholds = tiers, thresholds
         self._apply()
 
     def of(self, tier: str) -> Temporary | None:
@@ -64,7 +64,7 @@ class TemporaryLimits:
         if usual is None or now is None or usual == now:
             return None
         at = self._at + time.monotonic() - self._seen_at
-        eases = eases_in_seconds(self._marks, self._level, at)
+        eases = eases_in_seconds(self._thresholds, self._level, at)
         return Temporary(usual, now, self._level.since, self._level.reason, eases)
 
     async def follow(self) -> None:
@@ -77,14 +77,14 @@ class TemporaryLimits:
 
     async def look(self) -> None:
         """Apply the level that is kept now. Raises LedgerUnavailable."""
-        if self._marks:
+        if self._thresholds:
             self._see(*await self._ledger.limit_level(self._lane))
 
     async def turn(self) -> None:
         """Take the next reading, unless somebody just did. Raises LedgerUnavailable."""
         before, now = await self._ledger.limit_level(self._lane)
         self._see(before, now)
-        if 0 <= now - before.read_at < READING_SECONDS or not (self._marks or before.level):
+        if 0 <= now - before.read_at < READING_SECONDS or not (self._thresholds or before.level):
             return
         depth = await self._ledger.depth(self._lane)
         self._drawn_rate = depth.drawn_rate or self._drawn_rate
@@ -93,14 +93,14 @@ class TemporaryLimits:
         if before.level == before.drain_seconds == drain == 0:
             return  # an idle lane writes nothing
         if drain is None:
-            if before.level <= len(self._marks):
+            if before.level <= len(self._thresholds):
                 return  # nobody knows how hot it is
             drain = before.drain_seconds
-        after = next_level(self._marks, before, drain, now)
+        after = next_level(self._thresholds, before, drain, now)
         if await self._ledger.move_limits(self._lane, before, after):
             self._see(after, now)
             if after.level != before.level:
-                levels = f"{before.level} to {after.level} of {len(self._marks)}"
+                levels = f"{before.level} to {after.level} of {len(self._thresholds)}"
                 log.warning("lane %s: limits from %s: %s", self._lane, levels, after.reason)
 
     def _see(self, level: LimitLevel, now: float) -> None:
@@ -110,7 +110,7 @@ class TemporaryLimits:
             self._apply()
 
     def _apply(self) -> None:
-        self._now = tightened(self._usual, self._marks, self._level.level)
+        self._now = tightened(self._usual, self._thresholds, self._level.level)
         self._ledger.promise(self._now)
 
     async def _forever(self, turn: Callable[[], Awaitable[None]], pause_seconds: float) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from autoscaling.lane_heat import LaneHeat
-from autoscaling.limits import Mark, marks_of
+from autoscaling.limits import Threshold, thresholds_of
 from autoscaling.temporary_limits import TemporaryLimits
 from deployments import loopback
 from deployments.heat_gauges import HeatGauges
@@ -47,7 +47,7 @@ class DispatcherOptions:
     dsn: str
     blobs_directory: str
     tiers: dict[str, Tier]
-    marks: tuple[Mark, ...]
+    thresholds: tuple[Threshold, ...]
     least_share: float
     retention: Retention
     family: str
@@ -96,7 +96,9 @@ class DispatcherReplica:
         self._task = asyncio.create_task(self._dispatcher.run())
         collector = Collector(self._ledger, blobs, settings.lane, options.retention)
         self._collecting = asyncio.create_task(collector.run())
-        self._limits = TemporaryLimits(self._ledger, settings.lane, options.tiers, options.marks)
+        self._limits = TemporaryLimits(
+            self._ledger, settings.lane, options.tiers, options.thresholds
+        )
         self._deciding = asyncio.create_task(self._limits.decide())
         gauges = HeatGauges(LaneHeat(self._ledger, settings.lane), settings.lane)
         self._showing = asyncio.create_task(gauges.run())
@@ -105,10 +107,10 @@ class DispatcherReplica:
         """Tiers and temporary limits of an edited config file, without a restart; those of the
         start where it names none."""
         tiers = {name: Tier(**tier) for name, tier in (live.get("tiers") or {}).items()}
-        marks = live.get("temporary_limits")
+        thresholds = live.get("temporary_limits")
         self._limits.adopt(
             tiers or self._options.tiers,
-            self._options.marks if marks is None else marks_of(marks),
+            self._options.thresholds if thresholds is None else thresholds_of(thresholds),
         )
 
     async def check_health(self) -> None:

@@ -29,7 +29,7 @@ _CHANGES = text("""select at, from_level, to_level, reason, drain_seconds from l
 
 @dataclass(frozen=True, slots=True)
 class LimitLevel:
-    """level: 0 for the usual limits, n for the first n marks. reason: of the last change.
+    """level: 0 for the usual limits, n for the first n thresholds. reason: of the last change.
 
     since: when the level was entered. drain_seconds: of the last reading, at read_at. held_since:
     since when readings have called for the same change, or for none. Times are the ledger's.

@@ -114,7 +114,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         dsn=args.ledger.dsn,
         blobs_directory=args.blobs.directory,
         tiers=args.tier_promises(),
-        marks=args.marks(),
+        thresholds=args.thresholds(),
         least_share=args.least_share,
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,

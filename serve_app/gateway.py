@@ -67,7 +67,7 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         lifespan=_lifespan,
     )
     keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
-    limits = TemporaryLimits(ledger, config.lane, config.tier_promises(), config.marks())
+    limits = TemporaryLimits(ledger, config.lane, config.tier_promises(), config.thresholds())
     heat = LaneHeat(ledger, config.lane)
     app.state.app_state = AppState(
         config,
@@ -101,7 +101,7 @@ def adopt(app: FastAPI, config: ClusterConfig) -> None:
     """Serve by other numbers from the next request on: keys, tiers, limits, qualities, times. The
     ledger and the store stay those of the start."""
     state = app.state.app_state
-    state.limits.adopt(config.tier_promises(), config.marks())
+    state.limits.adopt(config.tier_promises(), config.thresholds())
     app.state.app_state = replace(state, config=config, keyring=Keyring(config, state.ledger))
 
 

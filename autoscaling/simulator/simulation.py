@@ -276,7 +276,7 @@ class _Simulation:
 
     def _tick(self, now: float) -> None:
         snapshot = self._snapshot(now)
-        if self._lane.marks:
+        if self._lane.thresholds:
             self._tighten(snapshot)
         if self._policy is not None:
             self._decide(self._policy(snapshot), now)
@@ -305,7 +305,7 @@ class _Simulation:
 
     def _tighten(self, snapshot: LoadSnapshot) -> None:
         """Temporary limits, by what was drawn within the last minute."""
-        marks, before, now = self._lane.marks, self._level.level, snapshot.at
+        thresholds, before, now = self._lane.thresholds, self._level.level, snapshot.at
         self._drawn.append((now, self._drawn_passes))
         since, drawn = self._drawn[0]
         work = snapshot.waiting_seconds + snapshot.running_seconds
@@ -313,9 +313,9 @@ class _Simulation:
         drain = drain_seconds(work, rate)
         if drain is None:
             return  # nobody knows how hot it is
-        self._level = next_level(marks, self._level, drain, now)
+        self._level = next_level(thresholds, self._level, drain, now)
         if self._level.level != before:
-            self._waiting.tiers = tightened(self._lane.tiers, marks, self._level.level)
+            self._waiting.tiers = tightened(self._lane.tiers, thresholds, self._level.level)
             self._outcome.levels.append(self._level)
 
     def _decide(self, decision: Decision, now: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from autoscaling.limits import Mark
+from autoscaling.limits import Threshold
 from engine.cost import PassCost
 from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.tiers import Tier
@@ -58,9 +58,9 @@ class Lane:
     find room, whatever is asked for; None: all. start_failures: share of starts that fail, at their
     end, and are tried again. failures_per_hour: of one drawing replica. dispatch_seconds: from a
     slot that is free, or a job that arrives, until the job has joined. shelf, headroom: images that
-    are claimed ahead of a slot, and as many more for each drawing replica. marks: what tightens the
-    tiers while the lane is hot. late_seconds: see ColdStarts. deadline_seconds: how long the
-    simulation goes on after the last arrival for those who still wait.
+    are claimed ahead of a slot, and as many more for each drawing replica. thresholds: what
+    tightens the tiers while the lane is hot. late_seconds: see ColdStarts. deadline_seconds: how
+    long the simulation goes on after the last arrival for jobs that still wait.
     """
 
     cost: PassCost
@@ -80,7 +80,7 @@ class Lane:
     shelf: int = 2
     headroom: int = 0
     tick_seconds: float = 1.0
-    marks: Sequence[Mark] = ()
+    thresholds: Sequence[Threshold] = ()
     late_seconds: float = 120.0
     deadline_seconds: float = 86_400.0
 

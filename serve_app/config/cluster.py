@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from autoscaling.limits import Mark, check_marks, marks_of
+from autoscaling.limits import Threshold, check_thresholds, thresholds_of
 from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.tiers import Tier
 from serve_app.config.errors import ConfigError, problems
@@ -25,7 +25,6 @@ from serve_app.config.sections import (
     KeySection,
     LedgerSection,
     LimitsSection,
-    MarkSection,
     ModelSection,
     QualitiesSection,
     QuotaSection,
@@ -34,6 +33,7 @@ from serve_app.config.sections import (
     ScalingSection,
     Section,
     SigningSection,
+    ThresholdSection,
     TierSection,
 )
 
@@ -46,10 +46,7 @@ def environment() -> Mapping[str, str]:
 
 
 class ClusterConfig(Section):
-    """The `args` of one Serve application: one lane, whole.
-
-    least_share: of the lane, for every tier that has work, however small its weight.
-    """
+    """The `args` of one Serve application: one lane, whole."""
 
     lane: Annotated[str, Field(min_length=1)] = "default"
     model: ModelSection = ModelSection()
@@ -61,8 +58,9 @@ class ClusterConfig(Section):
     ledger: LedgerSection = LedgerSection()
     blobs: BlobsSection = BlobsSection()
     tiers: dict[str, TierSection] = {"free": TierSection(images_per_day=3)}
-    temporary_limits: Annotated[tuple[MarkSection, ...], Field(strict=False)] = ()
+    temporary_limits: Annotated[tuple[ThresholdSection, ...], Field(strict=False)] = ()
     least_share: Annotated[float, Field(gt=0, le=1)] = LEAST_SHARE
+    """Of the lane, for every tier that has work, however small its weight."""
     keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
     signing: Annotated[tuple[SigningSection, ...], Field(strict=False, repr=False)] = ()
     quota: QuotaSection = QuotaSection()
@@ -76,16 +74,16 @@ class ClusterConfig(Section):
         kept_here = {"newcomer_files_bytes"}
         return {name: Tier(**t.model_dump(exclude=kept_here)) for name, t in self.tiers.items()}
 
-    def marks(self) -> tuple[Mark, ...]:
+    def thresholds(self) -> tuple[Threshold, ...]:
         """When limits are tightened, and how."""
-        return marks_of([section.model_dump() for section in self.temporary_limits])
+        return thresholds_of([section.model_dump() for section in self.temporary_limits])
 
     def signing_secrets(self) -> dict[str, bytes]:
         """By key id, the minting one first. Reads files. ConfigError, naming the field."""
         return {s.id: s.read(f"signing.{number}") for number, s in enumerate(self.signing)}
 
     def audiences(self) -> dict[str, str]:
-        """By key id, whom its tokens must be for."""
+        """By key id, the audience that its tokens must name."""
         return {s.id: s.audience for s in self.signing if s.audience is not None}
 
     @model_validator(mode="after")
@@ -106,13 +104,13 @@ class ClusterConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _marks_rise(self) -> Self:
-        for number, mark in enumerate(self.temporary_limits):
-            if unknown := sorted(mark.tiers.keys() - self.tiers.keys()):
+    def _thresholds_rise(self) -> Self:
+        for number, threshold in enumerate(self.temporary_limits):
+            if unknown := sorted(threshold.tiers.keys() - self.tiers.keys()):
                 where = f"temporary_limits.{number}.tiers.{unknown[0]}"
                 raise ValueError(f"{where}: unknown tier, known: {', '.join(sorted(self.tiers))}")
         try:
-            check_marks(self.marks())
+            check_thresholds(self.thresholds())
         except ValueError as error:
             raise ValueError(f"temporary_limits.{error}") from None
         return self
@@ -140,7 +138,7 @@ class LiveSection(Section):
     the temporary limits."""
 
     tiers: dict[str, TierSection] | None = None
-    temporary_limits: Annotated[tuple[MarkSection, ...] | None, Field(strict=False)] = None
+    temporary_limits: Annotated[tuple[ThresholdSection, ...] | None, Field(strict=False)] = None
     keys: Annotated[tuple[KeySection, ...] | None, Field(strict=False, repr=False)] = None
     signing: Annotated[tuple[SigningSection, ...] | None, Field(strict=False, repr=False)] = None
     limits: LimitsSection | None = None

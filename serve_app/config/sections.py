@@ -1,4 +1,4 @@
-"""The sections of a configuration, each frozen and strict. What they mean together: config.py."""
+"""The sections of a configuration, each frozen and strict. What they mean together: cluster.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.functional_validators import BeforeValidator
 
-from autoscaling.limits import marks_of
+from autoscaling.limits import thresholds_of
 from autoscaling.policies import PolicyNumbers
 from jobs.quota_days import QuotaDays
 from jobs.tiers import rollout_percent
@@ -32,25 +32,24 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """Which decoder family draws, and what the gateway must know about it.
-
-    aliases: other names that requests may give it, so that a program which was written for one of
-    OpenAI's models runs as it is. options go to the family as they are. size: what `size: auto`
-    means. guidance: classifier-free. pass_seconds: predicted GPU-seconds of one pass of one image,
-    the fair queue's currency.
-    """
+    """Which decoder family draws, and what the gateway must know about it."""
 
     name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
     aliases: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Other names that requests may give it, so that programs for OpenAI's models run unchanged."""
     family: Literal["masked", "paced"] = "masked"
     options: dict[str, JsonValue] = {}
+    """Go to the family as they are."""
     guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
+    """Classifier-free."""
     size: Size = "512x512"
+    """What `size: auto` means."""
     pass_seconds: Seconds = 0.024
+    """Predicted GPU-seconds of one pass of one image: the unit of cost in the fair queue."""
 
 
 HEADROOM = 2
-"""Calls beyond the slots that a decoder replica takes in: one that delivers its pixels, one that
+"""Calls beyond the slots that a decoder replica accepts: one that delivers its pixels, one that
 waits for the next slot."""
 
 
@@ -75,40 +74,41 @@ class EncoderSection(Section):
 
 
 class SafetySection(Section):
-    """screens: image classifiers that run on previews and finals. prompt: screen prompts too.
-    screen_at: shares of the passes after which a render is looked at though nobody asked for a
-    preview there, so that a bad one stops early; finals and previews are screened in any case."""
+    """Classifiers of prompts, previews and final images."""
 
     screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
         "sexual",
         "weapons",
     )
+    """Image classifiers that run on previews and finals."""
     prompt: bool = True
+    """Screen prompts, too."""
     screen_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (
         0.5,
     )
+    """Shares of the passes after which a render is screened without a preview, to stop bad ones
+    early; finals and previews are screened in any case."""
     threads: Count = 1
     replicas: Count = 1
     num_cpus: Share = 0.1
 
 
 class DispatcherSection(Section):
-    """Dispatchers: leases, heartbeats (which are the checkpoints), and the ready shelf.
-
-    attempts: of an image that a stage raises, dies or hangs with, before it fails.
-    pass_timeout_seconds: of one pass of a decoder. call_timeout_seconds: of one call of any other
-    stage, queueing there included.
-    """
+    """Dispatchers: leases, heartbeats (which are the checkpoints), and the ready queue."""
 
     replicas: Count = 1
     num_cpus: Share = 0.1
     lease_seconds: Seconds = 5.0
     heartbeat_seconds: Seconds = 0.25
     shelf: Count = 2
+    """Length of the ready queue."""
     finishing_threads: Count = 1
     attempts: Count = 5
+    """Of an image that a stage raises, dies or hangs with, before it fails."""
     pass_timeout_seconds: Seconds = 30.0
+    """Of one pass of a decoder."""
     call_timeout_seconds: Seconds = 60.0
+    """Of one call of any other stage, queueing there included."""
 
     @model_validator(mode="after")
     def _beats_within_a_lease(self) -> Self:
@@ -118,26 +118,28 @@ class DispatcherSection(Section):
 
 
 class GatewaySection(Section):
-    """sync_wait_seconds: how long a plain JSON request waits; below the client's 600.
-    watch_grace_seconds: how long a synchronous job lives once its client has left; five times that
-    while nothing is heard of its gateway. keepalive_seconds: how long an event stream is silent at
-    most, ten times that of a tenant with hundreds; below the read timeouts of proxies.
-    url_seconds: how long a signed picture URL opens. public_url: where clients reach this lane,
-    when a load balancer maps that to the route prefix; links in answers begin with it.
-    trusted_proxies: addresses or networks whose X-Forwarded-For is believed. hosts: names that
-    requests may be for (their Host without a port); null serves every name. cors_origins: pages
-    whose scripts may ask, each such as https://app.example.com."""
+    """Gateways: how long requests wait, and under which names and origins they come in."""
 
     replicas: Count = 1
     num_cpus: Share = 0.1
     sync_wait_seconds: Seconds = 540.0
+    """How long a plain JSON request waits; below the client's 600."""
     watch_grace_seconds: Seconds = 120.0
+    """How long a synchronous job lives once its client has left; five times that while nothing is
+    heard of its gateway."""
     keepalive_seconds: Seconds = 3.0
+    """How long an event stream is silent at most, ten times that of a tenant with hundreds; below
+    the read timeouts of proxies."""
     url_seconds: Count = 3600
+    """How long a signed picture URL opens."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^/?#\s]+[^?#\s]*$")] | None = None
+    """Where clients reach this lane when a load balancer maps that to the route prefix."""
     trusted_proxies: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+    """Addresses or networks whose X-Forwarded-For is believed."""
     hosts: Annotated[tuple[Host, ...], Field(strict=False, min_length=1)] | None = None
+    """Names that requests may be for (their Host without a port); null serves every name."""
     cors_origins: Annotated[tuple[Origin, ...], Field(strict=False)] = ()
+    """Origins whose scripts may ask, such as https://app.example.com."""
 
 
 class LedgerSection(Section):
@@ -160,8 +162,7 @@ class LedgerSection(Section):
 class ScalingSection(Section):
     """What decoders scale by, where the Decoder's `autoscaling_config` names our policy; what is
     left out is as in autoscaling.policies.PolicyNumbers, which says what each number means. Bounds
-    stand in `autoscaling_config`. late_seconds: with no replica more for so long while some are
-    missing, no more are asked for."""
+    stand in `autoscaling_config`."""
 
     policy: Literal["drain", "static"] | None = None
     wait_seconds: float | None = None
@@ -176,6 +177,7 @@ class ScalingSection(Section):
     step_down: int | None = None
     step_seconds: float | None = None
     late_seconds: Seconds = 120.0
+    """With no replica more for so long while some are missing, no more are asked for."""
 
     @model_validator(mode="after")
     def _numbers_make_sense(self) -> Self:
@@ -195,31 +197,29 @@ class BlobsSection(Section):
 
 
 class TierSection(Section):
-    """How a class of tenants is served; a limit that is null or missing is none. See jobs.tiers.
-
-    rollout: off, on, or a percent of the tier's tenants: `paid first, free two days later` is an
-    edit of this number. newcomer_files_bytes: of files that a tenant keeps before its first order.
-    """
+    """How a class of tenants is served; a limit that is null or missing is none. See jobs.tiers."""
 
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     images_per_day: Count | None = None
     concurrent_renders: Count | None = None
     queued_jobs: Count | None = None
     rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
+    """Off, on, or a percent of the tier's tenants."""
     newcomer_files_bytes: Count = 64 * 2**20
+    """Of files that a tenant keeps before its first order."""
 
 
 class TighteningSection(Section):
-    """What a tier promises at most while a mark is passed. rollout: of tenants that never asked
-    for anything. See autoscaling.limits."""
+    """What a tier promises at most while a threshold is passed. See autoscaling.limits."""
 
     images_per_day: Count | None = None
     concurrent_renders: Count | None = None
     queued_jobs: Count | None = None
     rollout: Annotated[float, BeforeValidator(rollout_percent)] = 100.0
+    """Of tenants that have never ordered anything."""
 
 
-class MarkSection(Section):
+class ThresholdSection(Section):
     """A degree of heat, in seconds that the lane needs for what waits and runs: passed over
     above_seconds, left under below_seconds, each once it was so for hold_seconds."""
 
@@ -230,12 +230,12 @@ class MarkSection(Section):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        marks_of([self.model_dump()])
+        thresholds_of([self.model_dump()])
         return self
 
 
 class KeySection(Section):
-    """An API key and who it belongs to."""
+    """An API key and its tenant."""
 
     key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$", repr=False), Secret()]
     tenant: Annotated[str, Field(min_length=1)]
@@ -243,17 +243,18 @@ class KeySection(Section):
 
 
 class SigningSection(Section):
-    """A secret that signs tenants' tokens, given here or in a file. id: the tokens' `kid`.
-    audience: what its tokens must name as `aud`, for a secret that signs tokens for others, too.
+    """A secret that signs tenants' tokens, given here or in a file.
 
     The first one mints; all are believed, so that a new one is put in front of the old, and the
     old one taken out when its tokens have expired.
     """
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    """The tokens' `kid`."""
     secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False), Secret()] = None
     file: Annotated[str, Field(min_length=1)] | None = None
     audience: Annotated[str, Field(min_length=1)] | None = None
+    """What its tokens must name as `aud`, for a secret that signs tokens for others, too."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -275,9 +276,10 @@ class SigningSection(Section):
 
 
 class QuotaSection(Section):
-    """time_zone: an IANA name; where it is midnight, the day of `images_per_day` begins."""
+    """When the day of `images_per_day` begins."""
 
     time_zone: Zone = "UTC"
+    """An IANA name: at midnight there."""
 
     def days(self) -> QuotaDays:
         """As the ledger takes it."""
@@ -304,42 +306,46 @@ class RetentionSection(Section):
 
 
 class RemoteImagesSection(Section):
-    """From where pictures of edits are fetched when a client sends a URL. hosts: names, in which *
-    stands for anything; none is allowed at first. max_bytes and seconds: of one picture."""
+    """From where pictures of edits are fetched when a client sends a URL."""
 
     hosts: Annotated[
         tuple[Annotated[str, Field(pattern=r"^[a-z0-9.*:-]+$")], ...], Field(strict=False)
     ] = ()
+    """Names, in which * stands for anything; none is allowed at first."""
     max_bytes: Count = 20 * 2**20
+    """Of one picture."""
     seconds: Seconds = 10.0
+    """Of one picture."""
 
 
 class LimitsSection(Section):
-    """What one request may ask for, and how often one may ask without ordering anything.
-
-    deadline_seconds: then a queued job expires. body_seconds: within which a body must have
-    arrived. polls_per_second: of one tenant, a list counting as the rows that it reads;
-    refused_per_second: invalid orders of one tenant; unauthenticated_per_second: of one address
-    without a valid key. All for each gateway, four seconds' worth at once. watchers: requests of
-    one tenant that wait for a picture, or stream, at one gateway. answer_bytes_per_second: of the
-    pictures that one gateway writes to one tenant, after the first 8 MiB. image_bytes: of one
-    picture that is sent. files and files_bytes: that a tenant keeps at once.
-    """
+    """What one request may ask for, and how often a client may ask without ordering anything. Rates
+    are for each gateway, with four seconds' worth at once."""
 
     prompt_characters: Annotated[int, Field(ge=1, le=32_000)] = 32_000
     body_bytes: Count = 1_048_576
     image_bytes: Annotated[int, Field(ge=1, le=64 * 2**20)] = 20 * 2**20
+    """Of one picture that is sent."""
     files: Count = 100
+    """That a tenant keeps at once."""
     files_bytes: Count = 256 * 2**20
+    """Of all of them."""
     images: Annotated[int, Field(ge=1, le=10)] = 10
     max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
     deadline_seconds: Seconds = 86_400.0
+    """Then a queued job expires."""
     body_seconds: Seconds = 30.0
+    """Within which a body must have arrived."""
     polls_per_second: Seconds = 50.0
+    """Of one tenant, a list counting as the rows that it reads."""
     refused_per_second: Seconds = 10.0
+    """Invalid orders of one tenant."""
     watchers: Count = 500
+    """Requests of one tenant that wait for a picture, or stream, at one gateway."""
     answer_bytes_per_second: Count = 16 * 2**20
+    """Of the pictures that one gateway writes to one tenant, after the first 8 MiB."""
     unauthenticated_per_second: Seconds = 10.0
+    """Of one address without a valid key."""
     remote_images: RemoteImagesSection = RemoteImagesSection()
 
 

@@ -78,7 +78,7 @@ def simulated(
         failures_per_hour=assumptions.failures_per_hour,
         headroom=HEADROOM,
         shelf=config.dispatcher.shelf * config.dispatcher.replicas,
-        marks=config.marks(),
+        thresholds=config.thresholds(),
         late_seconds=config.scaling.late_seconds,
         deadline_seconds=config.limits.deadline_seconds,
     )

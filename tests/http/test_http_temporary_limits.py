@@ -22,7 +22,7 @@ from tests.stages.http_stage import Stage, config, stage
 from tests.stages.ledger_kit import wait_until
 
 SECRET = "an operator's secret of 32 bytes or more"
-MARKS: list[dict[str, Any]] = [
+THRESHOLDS: list[dict[str, Any]] = [
     {
         "above_seconds": 60,
         "below_seconds": 30,
@@ -33,7 +33,7 @@ MARKS: list[dict[str, Any]] = [
         },
     }
 ]
-FREE_ONLY = [{**MARKS[0], "tiers": {"free": {"images_per_day": 1}}}]
+FREE_ONLY = [{**THRESHOLDS[0], "tiers": {"free": {"images_per_day": 1}}}]
 IMAGES = "/v1/images/generations"
 
 
@@ -47,7 +47,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             {"key": "sk-cy", "tenant": "cy", "tier": "queue"},
         ],
         signing=[{"id": "new", "secret": SECRET}],
-        temporary_limits=MARKS,
+        temporary_limits=THRESHOLDS,
     )
     with stage(tmp_path, settings) as made:
         yield made
@@ -78,10 +78,10 @@ def limits(http: httpx.Client, tenant: str) -> dict[str, Any]:
 
 def read(shared: Stage, drain_seconds: float) -> LimitLevel:
     """A dispatcher's reading, long after the one before, and another when it has held."""
-    marks = shared.config.marks()
+    thresholds = shared.config.thresholds()
     before, now = shared.ledger.limit_level("default")
-    for seconds in (0.0, MARKS[0]["hold_seconds"]):
-        after = next_level(marks, before, drain_seconds, now + seconds)
+    for seconds in (0.0, THRESHOLDS[0]["hold_seconds"]):
+        after = next_level(thresholds, before, drain_seconds, now + seconds)
         assert shared.ledger.move_limits("default", before, after)
         before = after
     assert shared.ledger.move_limits("default", before, replace(before, read_at=now, since=now))
@@ -168,13 +168,13 @@ def test_the_operator_reads_every_change(
     path = tmp_path / "meltproof.yaml"
     path.write_text(yaml.safe_dump(document))
     assert main(["limits", str(path)]) == 0
-    assert capsys.readouterr().out == "lane default: usual limits (1 mark)\n"
+    assert capsys.readouterr().out == "lane default: usual limits (1 threshold)\n"
     read(shared, 100.0)
     read(shared, 10.0)
     read(shared, 80.0)
     assert main(["limits", str(path), "--last", "2"]) == 0
     first, _, *rows = capsys.readouterr().out.splitlines()
-    assert first.startswith("lane default: temporary limits, mark 1 of 1, since ")
+    assert first.startswith("lane default: temporary limits, threshold 1 of 1, since ")
     assert [row.split("Z ", 1)[1].strip().split(maxsplit=2) for row in rows] == [
         ["0", "1", "80 s of work were ahead, over 60 s for 5 s"],
         ["1", "0", "10 s of work were ahead, under 30 s for 5 s"],

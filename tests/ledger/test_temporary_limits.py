@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaling.limits import Mark, Tightening
+from autoscaling.limits import Threshold, Tightening
 from autoscaling.temporary_limits import READING_SECONDS, TemporaryLimits
 from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import Ledger, LedgerUnavailable, NotYetOpen, QuotaExceeded
@@ -21,7 +21,7 @@ from tests.stages.ledger_kit import LEASE_SECONDS, Clock, Database, claim_one, p
 
 HOLD = 2 * READING_SECONDS
 FREE = Tightening(images_per_day=1, concurrent_renders=1, rollout="off")
-MARKS = (Mark(60, 30, HOLD, {"free": FREE}),)
+THRESHOLDS = (Threshold(60, 30, HOLD, {"free": FREE}),)
 TIERS = {"free": Tier(images_per_day=3), "plus": Tier()}
 
 
@@ -33,7 +33,7 @@ class Lane:
         self.dispatcher, self.gateway = ledgers
         self._clients = [AsyncLedger(ledger) for ledger in ledgers]
         self.limits, self.followed = (
-            TemporaryLimits(client, "chat", TIERS, MARKS) for client in self._clients
+            TemporaryLimits(client, "chat", TIERS, THRESHOLDS) for client in self._clients
         )
 
     def come(self, jobs: int, seconds: float = 10.0) -> None:
@@ -129,7 +129,7 @@ async def test_the_level_outlives_those_who_decide(lane: Lane, database: Databas
     lane.clock.now += 3600
     later = AsyncLedger(database.open(clock=lane.clock))
     with closing(later):
-        limits = TemporaryLimits(later, "chat", TIERS, MARKS)
+        limits = TemporaryLimits(later, "chat", TIERS, THRESHOLDS)
         await limits.look()
         temporary = limits.of("free")
         assert temporary is not None
@@ -141,7 +141,7 @@ async def test_the_level_outlives_those_who_decide(lane: Lane, database: Databas
         assert limits.of("free") is None
         await limits.turn()
         changes = database.open().limit_changes("chat", 1)
-        assert changes[0].reason == "only 0 marks are configured now"
+        assert changes[0].reason == "only 0 thresholds are configured now"
 
 
 async def test_several_deciders_log_each_change_once(
@@ -149,7 +149,7 @@ async def test_several_deciders_log_each_change_once(
 ) -> None:
     other = AsyncLedger(database.open(clock=lane.clock))
     with closing(other):
-        second = TemporaryLimits(other, "chat", TIERS, MARKS)
+        second = TemporaryLimits(other, "chat", TIERS, THRESHOLDS)
         lane.come(13)
         lane.draw(3)
         for drawn in (0, 10):

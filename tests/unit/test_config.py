@@ -26,11 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LAPTOP = yaml.safe_load((ROOT / "configs/laptop.yaml").read_text())
 ARGS = "applications.0.args"
 
-MARKS = f"{ARGS}.temporary_limits"
+THRESHOLDS = f"{ARGS}.temporary_limits"
 
 
-def marks(*given: tuple[float, float, dict[str, Any]]) -> Callable[[Any, dict[str, Any]], object]:
-    """A change of the file that adds such marks."""
+def thresholds(
+    *given: tuple[float, float, dict[str, Any]],
+) -> Callable[[Any, dict[str, Any]], object]:
+    """A change of the file that adds such thresholds."""
     sections = [
         {"above_seconds": above, "below_seconds": below, "tiers": {"free": {}}, **more}
         for above, below, more in given
@@ -56,15 +58,23 @@ WRONG = [
         f"{ARGS}.least_share",
         "over 100 %",
     ),
-    (marks((60, 60, {})), f"{MARKS}.0.below_seconds", r"under above_seconds (60), not 60"),
-    (marks((60, 30, {}), (60, 30, {})), f"{MARKS}.1.above_seconds", "60 comes after 60"),
-    (marks((60, 30, {"hold_seconds": -1.0})), f"{MARKS}.0.hold_seconds", "not be negative"),
-    (marks((60, 30, {"hold": 1})), f"{MARKS}.0.hold", "unknown key"),
-    (marks((60, 30, {"tiers": {"fre": {}}})), f"{MARKS}.0.tiers.fre", "known: free"),
-    (marks((60, 30, {"tiers": {}})), f"{MARKS}.0.tiers", "at least 1"),
     (
-        marks((60, 30, {"tiers": {"free": {"image_per_day": 1}}})),
-        f"{MARKS}.0.tiers.free.image_per_day",
+        thresholds((60, 60, {})),
+        f"{THRESHOLDS}.0.below_seconds",
+        r"under above_seconds (60), not 60",
+    ),
+    (thresholds((60, 30, {}), (60, 30, {})), f"{THRESHOLDS}.1.above_seconds", "60 comes after 60"),
+    (
+        thresholds((60, 30, {"hold_seconds": -1.0})),
+        f"{THRESHOLDS}.0.hold_seconds",
+        "not be negative",
+    ),
+    (thresholds((60, 30, {"hold": 1})), f"{THRESHOLDS}.0.hold", "unknown key"),
+    (thresholds((60, 30, {"tiers": {"fre": {}}})), f"{THRESHOLDS}.0.tiers.fre", "known: free"),
+    (thresholds((60, 30, {"tiers": {}})), f"{THRESHOLDS}.0.tiers", "at least 1"),
+    (
+        thresholds((60, 30, {"tiers": {"free": {"image_per_day": 1}}})),
+        f"{THRESHOLDS}.0.tiers.free.image_per_day",
         "did you mean images_per_day?",
     ),
     (

@@ -1,4 +1,4 @@
-"""Temporary limits: marks, levels and what they do to tiers."""
+"""Temporary limits: thresholds, levels and what they do to tiers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from autoscaling.limits import (
     BROKEN_SECONDS,
-    Mark,
+    Threshold,
     Tightening,
-    check_marks,
+    check_thresholds,
     eases_in_seconds,
     next_level,
     tightened,
@@ -21,9 +21,9 @@ from jobs.limit_levels import LimitLevel
 from jobs.tiers import Tier
 
 HOLD = 5.0
-WARM = Mark(60, 30, HOLD, {"free": Tightening(images_per_day=2, rollout=50)})
-HOT = Mark(300, 120, HOLD, {"free": Tightening(1, concurrent_renders=1, rollout="25%")})
-MARKS = (WARM, HOT)
+WARM = Threshold(60, 30, HOLD, {"free": Tightening(images_per_day=2, rollout=50)})
+HOT = Threshold(300, 120, HOLD, {"free": Tightening(1, concurrent_renders=1, rollout="25%")})
+THRESHOLDS = (WARM, HOT)
 TIERS = {"free": Tier(images_per_day=3), "plus": Tier(weight=4, images_per_day=100)}
 
 Readings = list[tuple[float, float]]
@@ -36,7 +36,7 @@ def followed(readings: Readings, start: LimitLevel | None = None) -> list[LimitL
     now = levels[0].read_at
     for seconds, drain in readings:
         now += seconds
-        levels.append(next_level(MARKS, levels[-1], drain, now))
+        levels.append(next_level(THRESHOLDS, levels[-1], drain, now))
     return levels
 
 
@@ -66,7 +66,11 @@ def test_a_hold_begins_anew_when_nobody_looked() -> None:
 
 def test_fewer_marks_than_before_end_a_level_at_once() -> None:
     left = next_level((), LimitLevel(2, 1.0, "hot", 500.0, 10.0, 10.0), 500.0, 12.0)
-    assert (left.level, left.since, left.reason) == (0, 12.0, "only 0 marks are configured now")
+    assert (left.level, left.since, left.reason) == (
+        0,
+        12.0,
+        "only 0 thresholds are configured now",
+    )
 
 
 band = st.floats(30, 60)
@@ -83,7 +87,7 @@ def test_nothing_flaps_inside_the_band(readings: Readings, level: int) -> None:
 def test_changes_are_single_steps_a_hold_apart_and_within_the_marks(readings: Readings) -> None:
     levels = followed(readings)
     changes = [(a, b) for a, b in pairwise(levels) if a.level != b.level]
-    assert all(abs(b.level - a.level) == 1 and 0 <= b.level <= len(MARKS) for a, b in changes)
+    assert all(abs(b.level - a.level) == 1 and 0 <= b.level <= len(THRESHOLDS) for a, b in changes)
     entered = [b.since for _, b in changes]
     assert all(later - earlier >= HOLD for earlier, later in pairwise(entered))
 
@@ -93,24 +97,26 @@ def test_when_the_heat_is_over_all_is_as_before(readings: Readings) -> None:
     hot = followed(readings)[-1]
     calm = followed(steps([0.0] * 13), hot)[-1]
     assert calm.level == 0
-    assert tightened(TIERS, MARKS, calm.level) == TIERS
+    assert tightened(TIERS, THRESHOLDS, calm.level) == TIERS
 
 
 @given(st.lists(reading, max_size=40), st.floats(1, 3))
 def test_more_heat_never_means_a_lower_level(readings: Readings, factor: float) -> None:
-    """With holds of nothing, so that only the marks decide."""
-    marks = [Mark(mark.above_seconds, mark.below_seconds, 0) for mark in MARKS]
+    """With holds of nothing, so that only the thresholds decide."""
+    thresholds = [
+        Threshold(threshold.above_seconds, threshold.below_seconds, 0) for threshold in THRESHOLDS
+    ]
     cool, hot, now = LimitLevel(), LimitLevel(), 0.0
     for seconds, drain in readings:
         now += seconds
-        cool = next_level(marks, cool, drain, now)
-        hot = next_level(marks, hot, drain * factor, now)
+        cool = next_level(thresholds, cool, drain, now)
+        hot = next_level(thresholds, hot, drain * factor, now)
         assert hot.level >= cool.level
 
 
 @given(st.integers(0, 2), st.integers(0, 2))
 def test_levels_only_tighten_and_others_are_untouched(one: int, other: int) -> None:
-    low, high = (tightened(TIERS, MARKS, level) for level in sorted((one, other)))
+    low, high = (tightened(TIERS, THRESHOLDS, level) for level in sorted((one, other)))
     assert low["plus"] == high["plus"] == TIERS["plus"]
     assert (high["free"].images_per_day or 0) <= (low["free"].images_per_day or 0)
     for number in range(200):
@@ -121,17 +127,17 @@ def test_levels_only_tighten_and_others_are_untouched(one: int, other: int) -> N
 
 
 def test_the_least_of_the_tier_and_all_passed_marks_counts() -> None:
-    free = tightened({"free": Tier(images_per_day=1, rollout=40)}, MARKS, 2)["free"]
+    free = tightened({"free": Tier(images_per_day=1, rollout=40)}, THRESHOLDS, 2)["free"]
     assert free == Tier(images_per_day=1, concurrent_renders=1, rollout=40, newcomers=25.0)
-    assert tightened({"free": Tier()}, MARKS, 1)["free"].images_per_day == 2
+    assert tightened({"free": Tier()}, THRESHOLDS, 1)["free"].images_per_day == 2
 
 
 def test_how_soon_it_can_ease() -> None:
     level = LimitLevel(1, 0.0, "hot", drain_seconds=90.0, read_at=100.0, held_since=95.0)
-    assert eases_in_seconds(MARKS, level, 110.0) == 90 - 10 - 30 + HOLD
+    assert eases_in_seconds(THRESHOLDS, level, 110.0) == 90 - 10 - 30 + HOLD
     cooling = LimitLevel(1, 0.0, "hot", drain_seconds=20.0, read_at=100.0, held_since=98.0)
-    assert eases_in_seconds(MARKS, cooling, 101.0) == 2.0
-    assert eases_in_seconds(MARKS, LimitLevel(), 101.0) == 0.0
+    assert eases_in_seconds(THRESHOLDS, cooling, 101.0) == 2.0
+    assert eases_in_seconds(THRESHOLDS, LimitLevel(), 101.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -147,18 +153,18 @@ def test_how_soon_it_can_ease() -> None:
 )
 def test_a_mark_that_makes_no_sense_names_its_field(fields: tuple[float, ...], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
-        Mark(*fields)
+        Threshold(*fields)
 
 
 @pytest.mark.parametrize(
-    ("marks", "name"),
+    ("thresholds", "name"),
     [
-        ((Mark(60, 30), Mark(60, 40)), "1.above_seconds"),
-        ((Mark(60, 30), Mark(70, 20)), "1.below_seconds"),
-        ((Mark(60, 30), Mark(70, 30), Mark(65, 30)), "2.above_seconds"),
+        ((Threshold(60, 30), Threshold(60, 40)), "1.above_seconds"),
+        ((Threshold(60, 30), Threshold(70, 20)), "1.below_seconds"),
+        ((Threshold(60, 30), Threshold(70, 30), Threshold(65, 30)), "2.above_seconds"),
     ],
 )
-def test_marks_must_rise(marks: tuple[Mark, ...], name: str) -> None:
-    check_marks(MARKS)
-    with pytest.raises(ValueError, match=f"^{name}: marks must rise"):
-        check_marks(marks)
+def test_thresholds_must_rise(thresholds: tuple[Threshold, ...], name: str) -> None:
+    check_thresholds(THRESHOLDS)
+    with pytest.raises(ValueError, match=f"^{name}: thresholds must rise"):
+        check_thresholds(thresholds)

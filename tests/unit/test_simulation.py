@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from autoscaling.limits import Mark, Tightening
+from autoscaling.limits import Threshold, Tightening
 from autoscaling.policy import Decision, LoadSnapshot
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import direction_changes, figures
@@ -148,10 +148,10 @@ def test_jain_is_one_for_equals_and_one_over_n_for_a_hog() -> None:
 
 
 def test_heat_over_a_mark_keeps_newcomers_out_until_it_has_cooled() -> None:
-    mark = Mark(20, 5, hold_seconds=2, tiers={"free": Tightening(rollout="off")})
+    threshold = Threshold(20, 5, hold_seconds=2, tiers={"free": Tightening(rollout="off")})
     flood = [Arrival(n / 4, f"known{n}") for n in range(160)]  # four times what is drawn
     new = [Arrival(at, f"new{at}", newcomer=True) for at in (1.0, 35.0, 200.0)]
-    outcome = simulate(one_slot(marks=[mark]), [*flood, *new], duration_seconds=210)
+    outcome = simulate(one_slot(thresholds=[threshold]), [*flood, *new], duration_seconds=210)
     assert [level.level for level in outcome.levels] == [1, 0]
     refused = {job.arrival.tenant: job.refused for job in outcome.jobs if job.arrival.newcomer}
     assert refused == {"new1.0": None, "new35.0": "rollout", "new200.0": None}

@@ -45,12 +45,14 @@ def _report(console: Console, config: ClusterConfig, last: int) -> None:
         console.print(_table(changes))
 
 
-def _standing(level: LimitLevel, marks: int) -> str:
-    if not marks:
+def _standing(level: LimitLevel, thresholds: int) -> str:
+    if not thresholds:
         return "no temporary limits are configured"
     if not level.level:
-        return f"usual limits ({marks} mark{'s' * (marks > 1)})"
-    return f"temporary limits, mark {level.level} of {marks}, since {_moment(level.since)}"
+        return f"usual limits ({thresholds} threshold{'s' * (thresholds > 1)})"
+    return (
+        f"temporary limits, threshold {level.level} of {thresholds}, since {_moment(level.since)}"
+    )
 
 
 def _table(changes: list[LimitChange]) -> Table:
