@@ -52,7 +52,7 @@ class PostgresDatabase:
         return float(connection.info["now"])
 
     def lock_schema(self, connection: Connection) -> None:
-        """See SqlDatabase. An upgrade may take its time."""
+        """See SqlDatabase. Making tables may take its time."""
         connection.exec_driver_sql("set local statement_timeout = 0")
         connection.exec_driver_sql("set local lock_timeout = 0")
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})

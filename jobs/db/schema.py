@@ -1,15 +1,17 @@
-"""The ledger's tables as they are now, for every database alike. Whoever changes them adds an entry
-to migrations.py, by which older databases become the same.
+"""Every table of the ledger, for every database alike, and the version that a database says it has.
 
 Names: vft is a virtual finish time (the fair queue's stamp), a fence grows with every lease.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Double,
     Index,
     Integer,
@@ -17,16 +19,24 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    func,
+    inspect,
+    select,
     text,
 )
+
+from jobs.ledger import LedgerError
+
+SCHEMA_VERSION = 12
+"""Of the tables below. See docs/decisions/0051 before you change one."""
 
 metadata = MetaData()
 _serial = BigInteger().with_variant(Integer(), "sqlite")
 
 # The newest row is the oldest version of the code that may work with these tables.
-schema_version = Table("meltproof_schema", metadata, Column("version", Integer, primary_key=True))
-# The newest row is how far migrations.py has come; without any, the same as meltproof_schema.
-migrated = Table("meltproof_migrations", metadata, Column("version", Integer, primary_key=True))
+readable_from = Table("meltproof_schema", metadata, Column("version", Integer, primary_key=True))
+# The newest row is the version of these tables.
+version = Table("meltproof_migrations", metadata, Column("version", Integer, primary_key=True))
 
 jobs = Table(
     "jobs",
@@ -223,7 +233,7 @@ costs = Table(
     sqlite_with_rowid=False,
 )
 
-# What the marker of the blobs' directory says; see store_marker.py.
+# What the marker of the blobs' directory says; see blobs/marker.py.
 stores = Table(
     "stores",
     metadata,
@@ -249,3 +259,78 @@ files = Table(
 )
 Index("files_of_tenant", files.c.tenant, files.c.purpose, files.c.created_at, files.c.id)
 Index("files_expiring", files.c.expires_at)
+
+# -- accounts: clients and their keys, in the jobs' database for exact quota (decisions/0012)
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tier", Text, nullable=False),  # as of the newest submit
+    Column("created_at", Double, nullable=False),
+)
+
+# Of a key only its hash is kept: keys are too long and random to be found by trying.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("hash", Text, primary_key=True),  # sha256, hex
+    Column("prefix", Text, nullable=False, unique=True),  # names the key for people
+    Column("tenant", Text, nullable=False),
+    Column("tier", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("rotated_at", Double),
+    Column("revoked_at", Double),
+)
+Index("api_keys_of_tenant", api_keys.c.tenant)
+
+# One row.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # grows with every change of a key: whether what a gateway remembers still holds
+    Column("revision", BigInteger, nullable=False),
+    Column("url_secret", Text, nullable=False),  # hex; signs the URLs of pictures
+)
+
+
+class SchemaMismatch(LedgerError):
+    """The database's tables are of a version that this Meltproof would misread."""
+
+
+def has_tables(connection: Connection) -> bool:
+    """Whether the ledger's tables are there. Raises SchemaMismatch.
+
+    A newer version that only added tables, nullable columns or indexes may be worked with, so that
+    two releases can run side by side."""
+    look = inspect(connection)
+    if not look.has_table(readable_from.name):
+        return False
+    least = found = _newest(connection, readable_from)
+    if look.has_table(version.name):
+        found = _newest(connection, version)
+    if found >= SCHEMA_VERSION >= least:
+        return True
+    advice = (
+        f"start Meltproof with schema {least} or newer"
+        if least > SCHEMA_VERSION
+        else "no release wrote it: name another database, or drop its tables"
+    )
+    raise SchemaMismatch(
+        f"{connection.engine.url.database}: its schema is version {found}, "
+        f"this Meltproof works with {SCHEMA_VERSION}; {advice}"
+    )
+
+
+def create_tables(connection: Connection, lock: Callable[[Connection], None]) -> None:
+    """Where there are none, inside the caller's transaction; `lock` keeps out other processes that
+    do the same. Raises SchemaMismatch."""
+    lock(connection)
+    if not has_tables(connection):
+        metadata.create_all(connection)
+        for table in (readable_from, version):
+            connection.execute(table.insert().values(version=SCHEMA_VERSION))
+
+
+def _newest(connection: Connection, table: Table) -> int:
+    return int(connection.execute(select(func.max(table.c.version))).scalar_one())

@@ -195,12 +195,10 @@ BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews =
     where job_id = :job_id and idx = :idx and state = :was""")
 
 # -- every other move of a job
-# Older ledgers stored of a held job what its images say, too.
 STORE_JOB = text("""update jobs set state = :state, fence = :fence, attempts = :attempts,
         cancel_requested = :cancel_requested, started_at = :started_at,
         finished_at = :finished_at, errors = :errors
-    where id = :id and fence = :was_fence
-      and case when state in ('running', 'finishing') then 'leased' else state end = :was""")
+    where id = :id and fence = :was_fence and state = :was""")
 STORE_RENDER = text("""update renders set state = :state, pass_no = :pass_no,
         attempts = :attempts, previews = :previews, blob = :blob, stage = :stage,
         categories = :categories, error = :error, checkpoint = :checkpoint

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, String, TextClause, bindparam, select, text
 
-from jobs.db.accounts_schema import accounts, api_keys
+from jobs.db.schema import accounts, api_keys
 from jobs.db.statements import TENANT
 from jobs.ledger import LedgerError
 from jobs.request import Tenant

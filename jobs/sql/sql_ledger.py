@@ -16,9 +16,9 @@ from jobs.costs import KINDS_READ, ImageCost
 from jobs.db import statements as sql
 from jobs.db.database import open_database
 from jobs.db.errors import again_if_overtaken
-from jobs.db.migrations import prepare, stored_version
 from jobs.db.prepared import send
 from jobs.db.rows import request_to_json
+from jobs.db.schema import create_tables, has_tables
 from jobs.files import UNLIMITED, FileRoom, StoredFile, leftover
 from jobs.job import HELD, Job, JobEvent, JobState
 from jobs.ledger import (
@@ -82,7 +82,7 @@ class SqlLedger:
     before a job fails. watch_grace_seconds: how long a synchronous job lives when its client has
     left; five times that when nothing is heard of it (watching.py).
     days: by which images are counted. clock: instead of the database's, for tests. Raises
-    LedgerUnavailable, SchemaTooNew, ValueError.
+    LedgerUnavailable, SchemaMismatch, ValueError.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have a default
@@ -122,10 +122,10 @@ class SqlLedger:
     @again_if_overtaken
     def _prepare(self) -> None:
         with self._read() as connection:
-            if stored_version(connection).ready:
+            if has_tables(connection):
                 return
         with self._write() as connection:
-            prepare(connection, self._database.lock_schema)
+            create_tables(connection, self._database.lock_schema)
             open_accounts(connection)
 
     @property

@@ -28,7 +28,7 @@ PAUSE_SECONDS = 0.7
 ASLEEP_LEASES = 1.5
 MEET_SECONDS = 60.0
 """Both go on until each has drawn jobs of the other, and at most so long."""
-UNREADABLE = ("passed over", "TypeError", "SchemaTooNew", "Unreadable")
+UNREADABLE = ("passed over", "TypeError", "SchemaTooNew", "SchemaMismatch", "Unreadable")
 """What a log says when one version does not understand the other."""
 
 
@@ -55,9 +55,9 @@ def _run(world: World, previous: Previous, seconds: float, draw: random.Random) 
     try:
         old = _start_previous(crew, previous, pids)
         _pass_time(crew, seconds / 6)
-        world.ledger().close()  # the first of the new version upgrades the tables
+        world.ledger().close()  # this version opens what the previous one made
         crew.muster(DISPATCHERS, CLIENTS, WISHES)
-        for role in ("dispatcher", "client"):  # starts again on upgraded tables
+        for role in ("dispatcher", "client"):  # starts again beside it
             crew.kill(next(member for member in old if member.role == role))
             faults[f"kill {role}"] += 1
         now = time.monotonic()

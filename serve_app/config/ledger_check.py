@@ -9,8 +9,8 @@ from serve_app.config.errors import ConfigError
 
 
 def check_ledger(dsn: str, nodes: int) -> None:
-    """Create, upgrade or only open the database. ConfigError names the field and the reason,
-    without the DSN, which may hold a password. nodes: machines of the cluster."""
+    """Open the database, and make its tables where it has none. ConfigError names the field and the
+    reason, without the DSN, which may hold a password. nodes: machines of the cluster."""
     try:
         check_place(dsn, nodes)
         SqlLedger(dsn).close()
