@@ -125,6 +125,7 @@ async def _answer(
     state: AppState, request: Request, job: Job, *, as_url: bool, headers: dict[str, str]
 ) -> Response:
     found: dict[int, Part] = {}
+    pictures: dict[int, answers.Content]
     if as_url:
         pictures = {index: {"url": link} for index, link in urls(request, job).items()}
     else:

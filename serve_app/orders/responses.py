@@ -6,6 +6,7 @@ Links begin with the route prefix. Behind a load balancer that maps a host name 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,7 +33,7 @@ def root_path(request: Request) -> str:
 
 
 def json_response(
-    body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
+    body: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     """JSON, encoded by the fast encoder."""
     return Response(to_json(body), status, headers, media_type="application/json")

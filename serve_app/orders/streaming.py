@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 from jobs.blobs.store import BlobMissing
 from jobs.job import Job, Render, RenderState
@@ -17,7 +16,7 @@ from serve_app.orders.pictures import finished, paced, picture_part, preview_par
 from serve_app.wire import answers
 from serve_app.wire.job_problems import job_problem, render_problem
 
-News = tuple[dict[str, Any], Sequence[Part]]
+News = tuple[answers.ImageEvent, Sequence[Part]]
 """An event, and the pictures for the holes in it."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -24,7 +23,13 @@ from serve_app.orders.responses import json_response
 from serve_app.orders.sources import FILE_ID, no_file
 from serve_app.uploads.inputs import Upload
 from serve_app.wire.errors import InvalidRequest
-from serve_app.wire.files import LEAST_SECONDS, MOST_LISTED
+from serve_app.wire.files import (
+    LEAST_SECONDS,
+    MOST_LISTED,
+    DeletedBody,
+    file_body,
+    files_body,
+)
 
 router = APIRouter()
 
@@ -61,7 +66,7 @@ async def create(request: Request) -> Response:
                 life_seconds,
                 upload=Upload(_filename(upload.filename), len(data), _room(config, tenant.tier)),
             )
-    return json_response(_file(stored))
+    return json_response(file_body(stored))
 
 
 @router.get("/v1/files")
@@ -81,16 +86,13 @@ async def recent(request: Request) -> Response:
             raise InvalidRequest("'after' must be the id of a file.", param="after")
         found = await app_state_of(request).ledger.files(tenant.id, int(limit) + 1, after)
         charge_rows(request, tenant, len(found))
-    page = [_file(file) for file in found[: int(limit)]]
-    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {}
-    has_more = len(found) > len(page)
-    return json_response({"object": "list", "data": page, **ends, "has_more": has_more})
+    return json_response(files_body(found, int(limit)))
 
 
 @router.get("/v1/files/{file_id}")
 async def show(request: Request, file_id: str) -> Response:
     """One file."""
-    return json_response(_file(await _own_file(request, file_id)))
+    return json_response(file_body(await _own_file(request, file_id)))
 
 
 @router.get("/v1/files/{file_id}/content")
@@ -115,7 +117,8 @@ async def delete(request: Request, file_id: str) -> Response:
     """Forget it; edits that were ordered with it go on."""
     file = await _own_file(request, file_id)
     await app_state_of(request).ledger.drop_file(file.tenant, file.id)
-    return json_response({"id": file.id, "object": "file", "deleted": True})
+    deleted: DeletedBody = {"id": file.id, "object": "file", "deleted": True}
+    return json_response(deleted)
 
 
 async def _own_file(request: Request, file_id: str) -> StoredFile:
@@ -160,18 +163,3 @@ def _room(config: ClusterConfig, tier: str) -> FileRoom:
 def _filename(given: str | None) -> str:
     """What can be shown of it; nothing is ever opened by it."""
     return "".join(filter(str.isprintable, given or ""))[:255] or "image"
-
-
-def _file(file: StoredFile) -> dict[str, Any]:
-    """OpenAI's File object; the size of the picture is ours."""
-    return {
-        "id": file.id,
-        "object": "file",
-        "bytes": file.bytes,
-        "created_at": int(file.created_at),
-        "expires_at": int(file.expires_at),
-        "filename": file.filename,
-        "purpose": file.purpose,
-        "status": "processed",
-        "size": f"{file.width}x{file.height}",
-    }

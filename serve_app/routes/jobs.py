@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -30,7 +29,7 @@ from serve_app.orders.pictures import (
 )
 from serve_app.orders.responses import json_response, root_url
 from serve_app.wire.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
-from serve_app.wire.jobs import job_body, listed, preview_event
+from serve_app.wire.jobs import JobBody, JobsBody, job_body, listed, preview_event
 
 router = APIRouter()
 
@@ -50,7 +49,8 @@ async def recent(request: Request) -> Response:
     jobs = await app_state_of(request).ledger.recent(tenant.id, int(limit))
     charge_rows(request, tenant, sum(1 + len(job.renders) for job in jobs))
     data = [listed(job_body(job, None, urls(request, job))) for job in jobs]
-    return json_response({"object": "list", "data": data})
+    body: JobsBody = {"object": "list", "data": data}
+    return json_response(body)
 
 
 @router.get("/v1/jobs/{job_id}")
@@ -141,7 +141,7 @@ async def _estimate(state: AppState, job: Job) -> Outlook:
         return Outlook()
 
 
-def _body(request: Request, job: Job, estimate: Outlook) -> dict[str, Any]:
+def _body(request: Request, job: Job, estimate: Outlook) -> JobBody:
     """`estimate` may be a little older or younger than the job: only what fits it is shown."""
     position = estimate.position if job.state is JobState.QUEUED else None
     eta_seconds = None if job.ended else estimate.eta_seconds

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from serve_app.config import sizes
 from serve_app.orders.app_state import AppState, app_state_of
@@ -14,6 +15,7 @@ from serve_app.orders.callers import poller_of
 from serve_app.orders.pictures import MEDIA_TYPES
 from serve_app.orders.responses import json_response
 from serve_app.wire.errors import NotFound
+from serve_app.wire.fields import Seconds
 from serve_app.wire.requests import MOST_PARTIAL_IMAGES
 
 router = APIRouter()
@@ -22,11 +24,29 @@ FIRST_RELEASE = 1_795_219_200
 """`created` of the model: the day of the first release, seconds since the epoch."""
 
 
+class ModelBody(TypedDict):
+    """The model, and what requests for it may say."""
+
+    id: str
+    object: Literal["model"]
+    created: Seconds
+    owned_by: str
+    capabilities: dict[str, Any]
+
+
+class ModelsBody(TypedDict):
+    """The one model of this lane."""
+
+    object: Literal["list"]
+    data: list[ModelBody]
+
+
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
     """The one model of this lane."""
     await poller_of(request)
-    return json_response({"object": "list", "data": [_model(app_state_of(request))]})
+    body: ModelsBody = {"object": "list", "data": [_model(app_state_of(request))]}
+    return json_response(body)
 
 
 @router.get("/v1/models/{name}")
@@ -41,7 +61,7 @@ async def model(request: Request, name: str) -> Response:
     return json_response(found)
 
 
-def _model(state: AppState) -> dict[str, Any]:
+def _model(state: AppState) -> ModelBody:
     return {
         "id": state.config.model.name,
         "object": "model",

@@ -15,7 +15,7 @@ from serve_app.orders.callers import poller_of
 from serve_app.orders.responses import json_response, root_path
 from serve_app.wire.limits import limits_body, ratelimit_headers, temporary_headers
 from serve_app.wire.openapi import document
-from serve_app.wire.status import status_body
+from serve_app.wire.status import HealthBody, status_body
 
 router = APIRouter()
 
@@ -60,14 +60,16 @@ async def openapi(request: Request) -> Response:
 @router.api_route("/healthz", methods=["GET", "HEAD"])
 async def healthz() -> Response:
     """The process answers."""
-    return json_response({"status": "ok"})
+    healthy: HealthBody = {"status": "ok"}
+    return json_response(healthy)
 
 
 @router.api_route("/readyz", methods=["GET", "HEAD"])
 async def readyz(request: Request) -> Response:
     """The ledger answers too. Raises Unavailable."""
     await app_state_of(request).readiness.check()
-    return json_response({"status": "ready"})
+    ready: HealthBody = {"status": "ready"}
+    return json_response(ready)
 
 
 @router.api_route("/", methods=["GET", "HEAD"])

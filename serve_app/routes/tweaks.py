@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -31,7 +30,7 @@ from serve_app.orders.sources import (
 )
 from serve_app.wire import edits, requests
 from serve_app.wire.body_hash import with_hash
-from serve_app.wire.jobs import image_body, listed
+from serve_app.wire.jobs import ImageBody, LineageBody, image_body, listed
 
 
 class _ImageId(StringConvertor):
@@ -116,7 +115,7 @@ async def lineage(request: Request, image_id: str) -> Response:
         if child.request.source is not None and child.request.source.parent == image_id
         for one in finished(child)
     ]
-    body = {
+    body: LineageBody = {
         "object": "lineage",
         "id": image_id,
         "ancestors": ancestors[::-1],
@@ -137,7 +136,7 @@ def _images(job: Job, line: Sequence[Job]) -> Iterator[tuple[Job, Render]]:
         job = before
 
 
-def _shown(request: Request, job: Job, render: Render) -> dict[str, Any]:
+def _shown(request: Request, job: Job, render: Render) -> ImageBody:
     return listed(image_body(job, render, _url(request, job, render)))
 
 

@@ -1,17 +1,107 @@
-"""Jobs as the Images API answers them: JSON, events, usage. Pure, as wire.py is."""
+"""Jobs as the Images API answers them: JSON, events, usage. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from jobs.job import Job, Render
 from jobs.job_ids import image_id
 from jobs.request import ImageRequest
+from serve_app.wire.errors import ImageFailed, ProblemBody
+from serve_app.wire.fields import Count, OutputFormat, PixelSize, Seconds, Url
 from serve_app.wire.job_problems import render_problem
 
 _WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class TokensBody(TypedDict):
+    image_tokens: Count
+    text_tokens: Count
+
+
+class UsageBody(TypedDict):
+    input_tokens: Count
+    input_tokens_details: TokensBody
+    output_tokens: Count
+    output_tokens_details: TokensBody
+    total_tokens: Count
+
+
+class Looks(TypedDict):
+    background: str
+    output_format: OutputFormat
+    quality: str
+    size: PixelSize
+
+
+class ImageKey(TypedDict):
+    id: str
+    image_index: Count
+    seed: Count
+
+
+class Revised(TypedDict, total=False):
+    revised_prompt: str
+
+
+class Content(TypedDict, total=False):
+    b64_json: str
+    url: Url
+
+
+class Picture(ImageKey, Content, Revised):
+    """One finished image."""
+
+
+class LostImage(TypedDict):
+    image_index: Count
+    image_error: ProblemBody
+
+
+class Orderer(TypedDict, total=False):
+    safety_identifier: str
+
+
+class Losses(TypedDict, total=False):
+    errors: list[LostImage]
+
+
+class ImagesBody(Looks, Orderer, Losses):
+    """The images."""
+
+    created: Seconds
+    data: list[Picture]
+    usage: UsageBody
+
+
+class PartialEvent(Looks, ImageKey):
+    """A preview of an image."""
+
+    type: str
+    b64_json: str
+    created_at: Seconds
+    partial_image_index: Count
+
+
+class CompletedEvent(Looks, ImageKey, Revised, Orderer):
+    """A finished image."""
+
+    type: str
+    b64_json: str
+    created_at: Seconds
+    usage: UsageBody
+
+
+class FailedEvent(LostImage):
+    """An image of several that will not come."""
+
+    type: str
+
+
+ImageEvent = PartialEvent | CompletedEvent | FailedEvent
 
 
 def text_tokens(prompt: str) -> int:
@@ -19,7 +109,7 @@ def text_tokens(prompt: str) -> int:
     return len(_WORD.findall(prompt))
 
 
-def usage(request: ImageRequest, images: int, cells: int) -> dict[str, Any]:
+def usage(request: ImageRequest, images: int, cells: int) -> UsageBody:
     """Usage of `images` finished images; an image counts the cells of its token grid that were
     drawn, and a picture that came in all of them."""
     text, seen, drawn = text_tokens(request.prompt), 0, cells
@@ -36,7 +126,7 @@ def usage(request: ImageRequest, images: int, cells: int) -> dict[str, Any]:
     }
 
 
-def without_input(used: Mapping[str, Any]) -> dict[str, Any]:
+def without_input(used: UsageBody) -> UsageBody:
     """The same usage without what came in, for the further images of one request."""
     return {
         **used,
@@ -46,7 +136,7 @@ def without_input(used: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def looks(request: ImageRequest) -> dict[str, str]:
+def looks(request: ImageRequest) -> Looks:
     """The fields that every picture, partial or final, is described with."""
     return {
         "background": request.background,
@@ -56,15 +146,15 @@ def looks(request: ImageRequest) -> dict[str, str]:
     }
 
 
-def images_response(
-    job: Job, pictures: Mapping[int, Mapping[str, str]], cells: int
-) -> dict[str, Any]:
+def images_response(job: Job, pictures: Mapping[int, Content], cells: int) -> ImagesBody:
     """ImagesResponse of an ended job. `pictures`: b64_json or url by image index.
 
     Extensions: `id`, `image_index` and `seed` beside each picture, and `errors` for images that
     have none because the safety system or a failure took them.
     """
-    body: dict[str, Any] = {
+    lost = [image_error(render) for render in job.renders if render.index not in pictures]
+    losses: Losses = {"errors": lost} if lost else {}
+    return {
         "created": int(job.created_at),
         **looks(job.request),
         "data": [
@@ -72,13 +162,9 @@ def images_response(
             for index in sorted(pictures)
         ],
         "usage": usage(job.request, len(pictures), cells),
+        **_orderer(job.request),
+        **losses,
     }
-    if job.request.user is not None:
-        body["safety_identifier"] = job.request.user
-    errors = [image_error(render) for render in job.renders if render.index not in pictures]
-    if errors:
-        body["errors"] = errors
-    return body
 
 
 def event_type(request: ImageRequest, what: str) -> str:
@@ -86,7 +172,7 @@ def event_type(request: ImageRequest, what: str) -> str:
     return f"{'image_generation' if request.source is None else 'image_edit'}.{what}"
 
 
-def partial_event(job: Job, index: int, number: int, b64: str) -> dict[str, Any]:
+def partial_event(job: Job, index: int, number: int, b64: str) -> PartialEvent:
     """...partial_image; `number` counts this image's previews from 0."""
     return {
         "type": event_type(job.request, "partial_image"),
@@ -98,9 +184,9 @@ def partial_event(job: Job, index: int, number: int, b64: str) -> dict[str, Any]
     }
 
 
-def completed_event(job: Job, index: int, b64: str, used: Mapping[str, Any]) -> dict[str, Any]:
+def completed_event(job: Job, index: int, b64: str, used: UsageBody) -> CompletedEvent:
     """...completed, one per image."""
-    event: dict[str, Any] = {
+    return {
         "type": event_type(job.request, "completed"),
         "b64_json": b64,
         "created_at": int(job.created_at),
@@ -108,27 +194,29 @@ def completed_event(job: Job, index: int, b64: str, used: Mapping[str, Any]) -> 
         "usage": used,
         **_revised(job.request),
         **_which(job, index),
+        **_orderer(job.request),
     }
-    if job.request.user is not None:
-        event["safety_identifier"] = job.request.user
-    return event
 
 
-def failed_event(job: Job, render: Render) -> dict[str, Any]:
+def failed_event(job: Job, render: Render) -> FailedEvent:
     """One image of several will not come. A top-level `error` would end the SDK's stream."""
     return {"type": event_type(job.request, "failed"), **image_error(render)}
 
 
-def _which(job: Job, index: int) -> dict[str, Any]:
+def _which(job: Job, index: int) -> ImageKey:
     seed = job.request.image_seed(index)
     return {"id": image_id(job.id, index), "image_index": index, "seed": seed}
 
 
-def _revised(request: ImageRequest) -> dict[str, str]:
+def _revised(request: ImageRequest) -> Revised:
     return {"revised_prompt": request.prompt} if request.revised else {}
 
 
-def image_error(render: Render) -> dict[str, Any]:
+def _orderer(request: ImageRequest) -> Orderer:
+    return {} if request.user is None else {"safety_identifier": request.user}
+
+
+def image_error(render: Render) -> LostImage:
     """Why one image of several is missing."""
-    problem = render_problem(render)
-    return {"image_index": render.index, "image_error": problem.body() if problem else {}}
+    problem = render_problem(render) or ImageFailed()
+    return {"image_index": render.index, "image_error": problem.body()}

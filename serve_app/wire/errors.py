@@ -37,7 +37,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from jobs.ledger import (
     FilesFull,
@@ -56,6 +59,32 @@ WORTH_WAITING_SECONDS = 60
 UNKNOWN_WAIT_SECONDS = 10
 
 
+class ModerationDetails(TypedDict):
+    moderation_stage: str
+    categories: list[str]
+
+
+class ProblemDetails(TypedDict, total=False):
+    moderation_details: ModerationDetails
+    job_id: str
+    temporary: bool
+
+
+class ProblemBody(ProblemDetails):
+    """What is wrong; some errors say more than the first four fields."""
+
+    message: Annotated[str, Field(min_length=1)]
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(TypedDict):
+    """The OpenAI error envelope."""
+
+    error: ProblemBody
+
+
 class ApiError(Exception):
     """The server had an error while processing your request."""
 
@@ -72,16 +101,16 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
-        details: Mapping[str, Any] | None = None,
+        details: ProblemDetails | None = None,
     ) -> None:
         self.message = message or (self.__doc__ or "").strip()
         super().__init__(self.message)
         self.param = param
         self.code = code or type(self).code
         self.headers = {**type(self).headers, **(headers or {})}
-        self.details = dict(details or {})
+        self.details: ProblemDetails = details or {}
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> ProblemBody:
         """What stands under `error` in the envelope."""
         return {
             "message": self.message,
@@ -91,7 +120,7 @@ class ApiError(Exception):
             **self.details,
         }
 
-    def envelope(self) -> dict[str, Any]:
+    def envelope(self) -> ErrorBody:
         """The OpenAI error envelope."""
         return {"error": self.body()}
 

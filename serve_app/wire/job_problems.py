@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from jobs.job import Job, JobState, Render, RenderState
-from serve_app.wire.errors import ApiError, ImageExpired, ImageFailed, JobEnded, ModerationBlocked
+from serve_app.wire.errors import (
+    ApiError,
+    ImageExpired,
+    ImageFailed,
+    JobEnded,
+    ModerationBlocked,
+    ModerationDetails,
+)
 
 
 def render_problem(render: Render) -> ApiError | None:
@@ -45,7 +52,7 @@ def blocked(renders: tuple[Render, ...]) -> ModerationBlocked:
     """The refusal of these images, with where and what for."""
     categories = sorted({category for render in renders for category in render.categories})
     stages = {render.stage for render in renders if render.stage}
-    details = {
+    details: ModerationDetails = {
         "moderation_stage": "input" if stages == {"input"} else "output" if stages else "unknown",
         "categories": categories,
     }

@@ -1,20 +1,110 @@
-"""A job as JSON: our extension of the Images API. Pure, as wire.py is."""
+"""Jobs and their images as JSON: our extension of the Images API. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Literal, TypeVar
 
-from jobs.job import Job, Render, RenderState
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from jobs.job import Job, JobState, Render, RenderState
 from jobs.job_ids import image_id
-from serve_app.wire.answers import looks
+from serve_app.wire.answers import Looks, looks
+from serve_app.wire.errors import ProblemBody
+from serve_app.wire.fields import Count, OutputFormat, Seconds, Url
 from serve_app.wire.job_problems import render_problem
 
 LISTED_CHARACTERS = 1_000
 """Of a prompt in a list."""
 
 
-def preview_event(job: Job, index: int, pass_no: int, b64: str) -> dict[str, Any]:
+class JobImage(TypedDict):
+    id: str
+    index: Count
+    state: RenderState
+    seed: Count
+    passes_done: Count
+    passes_total: Count
+    previews: list[Count]
+    url: Url | None
+    error: ProblemBody | None
+
+
+class Estimate(TypedDict, total=False):
+    eta_seconds: float
+
+
+class JobBody(Looks, Estimate):
+    """The job."""
+
+    id: str
+    object: Literal["job"]
+    state: JobState
+    created_at: Seconds
+    started_at: Seconds | None
+    finished_at: Seconds | None
+    model: str
+    prompt: str
+    n: Count
+    seed: Count
+    queue_position: Count | None
+    passes_done: Count
+    passes_total: Count
+    images: list[JobImage]
+
+
+class JobsBody(TypedDict):
+    """The jobs, newest first, with the beginnings of their prompts."""
+
+    object: Literal["list"]
+    data: list[JobBody]
+
+
+PreviewEvent = TypedDict(
+    "PreviewEvent",
+    {
+        "job_id": str,
+        "index": Count,
+        "pass": Count,
+        "passes_total": Count,
+        "output_format": OutputFormat,
+        "b64_json": str,
+    },
+)
+
+
+class Redrawn(TypedDict, total=False):
+    redraw: Annotated[str, Field(pattern="^[0-9a-f]+$")]
+    cells_redrawn: Count
+
+
+class ImageBody(Looks, Redrawn):
+    """The image, and how it came to be."""
+
+    id: str
+    object: Literal["image"]
+    created_at: Seconds
+    job_id: str
+    image_index: Count
+    model: str
+    prompt: str
+    seed: Count
+    parent: str | None
+    url: Url | None
+
+
+class LineageBody(TypedDict):
+    """The images that it was made from, and those made from it."""
+
+    object: Literal["lineage"]
+    id: str
+    ancestors: list[ImageBody]
+    image: ImageBody
+    children: list[ImageBody]
+
+
+def preview_event(job: Job, index: int, pass_no: int, b64: str) -> PreviewEvent:
     """A preview in the events of a job."""
     return {
         "job_id": job.id,
@@ -31,14 +121,15 @@ def job_body(
     position: int | None,
     urls: Mapping[int, str],
     eta_seconds: float | None = None,
-) -> dict[str, Any]:
+) -> JobBody:
     """A job as GET /v1/jobs/{id} shows it. `urls`: of finished images by index. An ETA that nobody
     can know is left out."""
     request = job.request
+    estimate: Estimate = {} if eta_seconds is None else {"eta_seconds": round(eta_seconds, 1)}
     return {
         "id": job.id,
         "object": "job",
-        "state": job.state.value,
+        "state": job.state,
         "created_at": int(job.created_at),
         "started_at": _whole(job.started_at),
         "finished_at": _whole(job.finished_at),
@@ -48,23 +139,29 @@ def job_body(
         **looks(request),
         "seed": request.seed,
         "queue_position": position,
-        **({} if eta_seconds is None else {"eta_seconds": round(eta_seconds, 1)}),
+        **estimate,
         "passes_done": sum(_passes_done(job, render) for render in job.renders),
         "passes_total": request.passes * request.n,
-        "images": [_image_body(job, render, urls.get(render.index)) for render in job.renders],
+        "images": [_image_of(job, render, urls.get(render.index)) for render in job.renders],
     }
 
 
-def listed(body: dict[str, Any]) -> dict[str, Any]:
+Prompted = TypeVar("Prompted", JobBody, ImageBody)
+
+
+def listed(body: Prompted) -> Prompted:
     """The same in a list: a long prompt is cut, since a hundred of them are megabytes."""
     return {**body, "prompt": body["prompt"][:LISTED_CHARACTERS]}
 
 
-def image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:
+def image_body(job: Job, render: Render, url: str | None) -> ImageBody:
     """A drawn picture as GET /v1/images/{id} shows it: how it came to be. A `url` of null: it is
     kept no longer."""
     request, source = job.request, job.request.source
-    body = {
+    redrawn: Redrawn = {}
+    if source is not None:  # the cells that were drawn anew, a bit each
+        redrawn = {"redraw": source.redraw, "cells_redrawn": int(source.redraw, 16).bit_count()}
+    return {
         "id": image_id(job.id, render.index),
         "object": "image",
         "created_at": int(job.created_at),
@@ -76,18 +173,16 @@ def image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:
         "seed": request.image_seed(render.index),
         "parent": source.parent if source else None,
         "url": url,
+        **redrawn,
     }
-    if source is not None:  # the cells that were drawn anew, a bit each
-        body |= {"redraw": source.redraw, "cells_redrawn": int(source.redraw, 16).bit_count()}
-    return body
 
 
-def _image_body(job: Job, render: Render, url: str | None) -> dict[str, Any]:
+def _image_of(job: Job, render: Render, url: str | None) -> JobImage:
     problem = render_problem(render)
     return {
         "id": image_id(job.id, render.index),
         "index": render.index,
-        "state": render.state.value,
+        "state": render.state,
         "seed": job.request.image_seed(render.index),
         "passes_done": _passes_done(job, render),
         "passes_total": job.request.passes,

@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from autoscaling.temporary_limits import Temporary
 from jobs.ledger import Standing, Usage
 from jobs.request import Tenant
 from jobs.tiers import Tier
+from serve_app.wire.fields import Count, Seconds
+
+
+class Left(TypedDict):
+    limit: Count | None
+    used: Count
+    remaining: Count | None
+
+
+class LeftToday(Left):
+    resets_at: Seconds
+
+
+class UsualLimits(TypedDict):
+    images_per_day: Count | None
+    queued_jobs: Count | None
+    concurrent_renders: Count | None
+
+
+class LimitsBody(TypedDict):
+    """The limits, and what is used of them."""
+
+    object: Literal["limits"]
+    tenant: str
+    tier: str
+    open: bool
+    images_per_day: LeftToday
+    queued_jobs: Left
+    concurrent_renders: Left
+    temporary: bool
+    since: NotRequired[Seconds]
+    reason: NotRequired[str]
+    eases_in_seconds: NotRequired[Count]
+    usual: NotRequired[UsualLimits]
 
 
 def ratelimit_headers(usage: Usage) -> dict[str, str]:
@@ -43,42 +79,37 @@ def temporary_headers(temporary: Temporary | None) -> dict[str, str]:
 
 def limits_body(
     tenant: Tenant, tier: Tier, standing: Standing, temporary: Temporary | None
-) -> dict[str, Any]:
+) -> LimitsBody:
     """GET /v1/limits: what holds now, `tier` being the usual. A limit of null is none."""
-    body = _limits(tenant, tier if temporary is None else temporary.now, standing)
-    if temporary is None:
-        return {**body, "temporary": False}
-    return {
-        **body,
-        "temporary": True,
-        "since": math.floor(temporary.since),
-        "reason": temporary.reason,
-        "eases_in_seconds": whole_seconds(temporary.eases_in_seconds),
-        "usual": {
-            "images_per_day": tier.images_per_day,
-            "queued_jobs": tier.queued_jobs,
-            "concurrent_renders": tier.concurrent_renders,
-        },
-    }
-
-
-def _limits(tenant: Tenant, tier: Tier, standing: Standing) -> dict[str, Any]:
-    usage = standing.usage
-    return {
+    now, usage = tier if temporary is None else temporary.now, standing.usage
+    newcomer_refused = standing.newcomer and not now.open_to_newcomer(tenant.id)
+    body: LimitsBody = {
         "object": "limits",
         "tenant": tenant.id,
         "tier": tenant.tier,
-        "open": tier.open_to(tenant.id)
-        and (not standing.newcomer or tier.open_to_newcomer(tenant.id)),
+        "open": now.open_to(tenant.id) and not newcomer_refused,
         "images_per_day": {
             **_left(usage.limit, usage.used),
             "resets_at": math.ceil(usage.resets_at),
         },
-        "queued_jobs": _left(tier.queued_jobs, standing.queued_jobs),
-        "concurrent_renders": _left(tier.concurrent_renders, standing.renders),
+        "queued_jobs": _left(now.queued_jobs, standing.queued_jobs),
+        "concurrent_renders": _left(now.concurrent_renders, standing.renders),
+        "temporary": temporary is not None,
     }
+    if temporary is not None:
+        body |= {
+            "since": math.floor(temporary.since),
+            "reason": temporary.reason,
+            "eases_in_seconds": whole_seconds(temporary.eases_in_seconds),
+            "usual": {
+                "images_per_day": tier.images_per_day,
+                "queued_jobs": tier.queued_jobs,
+                "concurrent_renders": tier.concurrent_renders,
+            },
+        }
+    return body
 
 
-def _left(limit: int | None, used: int) -> dict[str, int | None]:
+def _left(limit: int | None, used: int) -> Left:
     remaining = None if limit is None else max(0, limit - used)
     return {"limit": limit, "used": used, "remaining": remaining}
