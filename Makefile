@@ -13,10 +13,13 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 CODE := serve_app deployments dispatch autoscaling engine jobs scripts examples tests
+# Two tests at a time, those of a file in order.
+WORKERS := -n 2 --dist loadfile
+FAST := $(addprefix tests/,contract dispatch golden http ledger unit uploads)
 
 export PROMPT
 
-.PHONY: help setup demo run test check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour conformance fuzz chaos
+.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour conformance fuzz chaos
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -45,6 +48,9 @@ run: setup ## Start the service on this machine and stay up: http://127.0.0.1:80
 
 test: setup check ## Everything that must hold: style, types, arrows, tests
 	$(BIN)/python -m pytest
+
+test-fast: setup ## The tests of everyday work: no Ray, no browser, no PostgreSQL, nothing slow
+	$(BIN)/python -m pytest $(WORKERS) -m "not (postgres or slow)" $(FAST)
 
 check: setup ## Style, types and import arrows only
 	$(BIN)/ruff check $(CODE)

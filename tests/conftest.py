@@ -27,6 +27,16 @@ _patience = httpx._config.DEFAULT_TIMEOUT_CONFIG  # one object, which every call
 _patience.connect = _patience.read = _patience.write = _patience.pool = 60.0
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what starts PostgreSQL: `make test-fast` does without."""
+    for item in items:
+        given = getattr(item, "callspec", None)
+        params = given.params.values() if given else ()
+        if "postgres" in item.fixturenames or any(str(value) == "postgresql" for value in params):
+            item.add_marker("postgres")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """Started once, when the first test asks for it."""

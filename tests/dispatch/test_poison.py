@@ -23,6 +23,8 @@ from scripts.chaos.poison import KINDS
 from tests.dispatch.dispatch_stages import until
 from tests.dispatch.poison import STAGES, Poison, PoisonedWorld
 
+pytestmark = pytest.mark.slow
+
 QUICK: dict[str, Any] = {
     "attempts": 3, "call_timeout_seconds": 0.5, "slow_seconds": 0.03, "patience_seconds": 0.5,
     "waiting": 4, "retry_seconds": 0.01,

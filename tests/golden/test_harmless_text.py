@@ -9,6 +9,8 @@ from engine.prompt_screen import PromptScreen
 from engine.text import TextEncoder
 from scripts.train_prompt_screen import emoji_names, harmless_words
 
+pytestmark = pytest.mark.slow
+
 MOST_WRONGLY_BLOCKED = 0.002
 ALL_AT_ONCE = 128
 TRULY_UNSAFE: frozenset[str] = frozenset()

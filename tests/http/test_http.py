@@ -182,18 +182,6 @@ def test_the_models(client: openai.OpenAI) -> None:
 # Safety and failure
 
 
-def test_a_blocked_prompt(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as refused:
-        client.images.generate(prompt="something unsafe")
-    assert refused.value.code == "moderation_blocked"
-    assert refused.value.type == "image_generation_user_error"
-    assert isinstance(refused.value.body, dict)
-    assert refused.value.body["moderation_details"] == {
-        "moderation_stage": "input",
-        "categories": ["sexual"],
-    }
-
-
 def test_one_blocked_image_leaves_the_others(client: openai.OpenAI) -> None:
     answer = client.images.generate(prompt="second is unsafe", n=3)
     assert answer.data is not None
@@ -202,12 +190,6 @@ def test_one_blocked_image_leaves_the_others(client: openai.OpenAI) -> None:
     assert (error["image_index"], error["image_error"]["code"]) == (1, "moderation_blocked")
     assert answer.usage is not None
     assert answer.usage.output_tokens == 128
-
-
-def test_a_block_ends_a_stream_with_its_error(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.APIError) as refused:
-        list(client.images.generate(prompt="something unsafe", stream=True, partial_images=2))
-    assert refused.value.code == "moderation_blocked"
 
 
 def test_one_blocked_image_does_not_end_the_stream(client: openai.OpenAI) -> None:
@@ -243,22 +225,13 @@ def test_quota_is_not_retried_and_an_over_quota_request_leaves_nothing(shared: S
 
 BAD: list[tuple[dict[str, Any] | bytes, int, str | None]] = [
     ({}, 400, "prompt"),
-    ({"prompt": ""}, 400, "prompt"),
-    ({"prompt": "x" * 32_001}, 400, "prompt"),
     ({"prompt": "a\u0000b"}, 400, "prompt"),
     (b'{"prompt": "a\\ud800b"}', 400, "prompt"),
-    ({"prompt": "a", "n": 0}, 400, "n"),
-    ({"prompt": "a", "n": 11}, 400, "n"),
     ({"prompt": "a", "n": "two"}, 400, "n"),
     ({"prompt": "a", "size": "10x10"}, 400, "size"),
     ({"prompt": "a", "model": "dall-e-3"}, 404, "model"),
     ({"prompt": "a", "quality": "ultra"}, 400, "quality"),
-    ({"prompt": "a", "output_format": "gif"}, 400, "output_format"),
-    ({"prompt": "a", "output_compression": 10}, 400, "output_compression"),
-    ({"prompt": "a", "background": "transparent"}, 400, "background"),
-    ({"prompt": "a", "partial_images": 1}, 400, "partial_images"),
     ({"prompt": "a", "seed": 2**63}, 400, "seed"),
-    ({"prompt": "a", "promtp": "b"}, 400, "promtp"),
     (b"{", 400, None),
     (b"", 400, None),
     (b"[1]", 400, None),

@@ -75,19 +75,12 @@ def test_another_tenants_file_does_not_exist(client: openai.OpenAI, shared: Stag
     assert client.files.retrieve(kept.id) == kept
 
 
-def test_a_file_may_ask_for_a_shorter_life(client: openai.OpenAI) -> None:
-    wish: openai.types.FileCreateParams.ExpiresAfter = {"anchor": "created_at", "seconds": 7200}  # type: ignore[name-defined]
-    kept = client.files.create(file=picture(), purpose="vision", expires_after=wish)
-    assert (kept.expires_at or 0) - kept.created_at == 7200
-
-
 @pytest.mark.parametrize(
     ("data", "file", "param", "code"),
     [
         ({"purpose": "vision"}, b"no picture at all", "file", "unsupported_image"),
         ({"purpose": "vision"}, picture()[:100], "file", "broken_image"),
         ({"purpose": "vision"}, b"\0" * 110_000, "file", "image_too_large"),
-        ({"purpose": "batch"}, picture(), "purpose", "invalid_value"),
         ({}, picture(), "purpose", "invalid_value"),
         ({"purpose": "vision", "file": "no file"}, None, "file", "invalid_type"),
         ({"purpose": ""}, picture(), "purpose", "invalid_value"),

@@ -184,7 +184,7 @@ def test_another_server_is_not_taken_for_ours(
 ) -> None:
     Stranger.answer = answer
     with HTTPServer(("127.0.0.1", 0), Stranger) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = ("--base-url", f"http://127.0.0.1:{server.server_port}")
         assert main(["status", *url]) == 1
         assert main(["generate", "x", "-o", f"{tmp_path}/x.png", *url]) == 1
