@@ -1,4 +1,4 @@
-"""The one file that knows every part: a ClusterConfig becomes a Serve application.
+"""Wires every part: a ClusterConfig becomes a Serve application.
 
 The only entry for a laptop, `serve deploy` and KubeRay. Without `from __future__ import
 annotations`, because Ray reads the parameter's class to validate `args`.

@@ -18,7 +18,7 @@ from serve_app.wire.errors import ApiError, InvalidRequest, WrongHost
 HEALTH_PATHS = ("/healthz", "/readyz")
 """Probes ask by address; these tell nothing and take no key."""
 PREFLIGHT_SECONDS = 600
-TOLD = (
+EXPOSED_HEADERS = (
     "location", "preference-applied", "retry-after", "x-job-id", "x-meltproof-limits",
     "x-ratelimit-limit-images", "x-ratelimit-remaining-images", "x-ratelimit-reset-images",
     "x-request-id", "x-should-retry",
@@ -35,7 +35,7 @@ def let_pages_ask(app: Starlette, section: GatewaySection) -> None:
             allow_origins=section.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],  # whatever the page asks for: the key is in one of them
-            expose_headers=TOLD,
+            expose_headers=EXPOSED_HEADERS,
             max_age=PREFLIGHT_SECONDS,
         )
 
@@ -49,7 +49,7 @@ class OwnHosts:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or say whom it should have asked for."""
+        """Serve one request, or answer which names are served here."""
         problem = self._problem(scope) if scope["type"] == "http" else None
         if problem is None:
             await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The FastAPI application: routers, one error table, request ids. Knows no Ray, holds no truth."""
+"""The FastAPI application: routers, one error table, request ids. No Ray, no state of jobs."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _allowed(request: Request) -> set[str]:
 
 
 class Envelope:
-    """Puts a request id and nosniff on every answer, and turns what nobody caught into a 500.
+    """Puts a request id and nosniff on every answer, and turns uncaught exceptions into a 500.
 
     A request that came through Serve has an id already, and Serve itself puts it on the answer.
     """

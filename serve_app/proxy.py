@@ -1,7 +1,7 @@
 """What runs inside Serve's HTTP proxies: a gateway that dies costs its requests a second try.
 
-Serve says nothing to those whose replica has died, so that the server below makes it a 500. Here
-the request is put to another gateway instead, once, and marked as a retry, so that it finds the job
+Serve sends no answer to requests whose replica has died, and the server below makes it a 500. Here
+the request goes to another gateway instead, once, and marked as a retry, so that it finds the job
 that the dead one may have accepted. Serve calls `middlewares` in every proxy.
 """
 
@@ -19,7 +19,7 @@ from serve_app.access.connections import use_for_every_server
 from serve_app.delivery.slow_clients import SlowClientProtection
 
 TRIES = 2
-"""Not more: a request that kills whoever reads it must not go round."""
+"""Not more: a request that kills the gateway that reads it must not go round."""
 PAUSE_SECONDS = 0.2
 KEPT_BYTES = 65_536
 """A larger body is not kept for a second try; its client tries again."""
@@ -37,10 +37,10 @@ _UNAVAILABLE = {
 def middlewares() -> list[Middleware]:
     """As Serve wants them, just before it starts the server around them."""
     use_for_every_server()
-    return [Middleware(SlowClientProtection), Middleware(AskAgain)]
+    return [Middleware(SlowClientProtection), Middleware(RetryOnce)]
 
 
-class AskAgain:
+class RetryOnce:
     """ASGI middleware around a whole proxy."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -84,7 +84,7 @@ class _Body:
         return message
 
     def rewind(self) -> bool:
-        """Begin anew; False when that cannot be done, or nobody is there to hear the answer."""
+        """Begin anew; False when that cannot be done, or the client has disconnected."""
         self._ahead.extendleft(reversed(self._kept))
         self._kept.clear()
         again, self._room = self._room >= 0, KEPT_BYTES
@@ -92,7 +92,7 @@ class _Body:
 
 
 class _Answer:
-    """What a gateway says; `begun` stays False when it dies before it has said anything."""
+    """A gateway's answer; `begun` stays False when it dies before it has sent any of it."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -108,8 +108,8 @@ def _asked(scope: Scope, number: int) -> Scope:
     writes into it."""
     headers = [(name, value) for name, value in scope["headers"] if name not in _FOR_PROXIES]
     if number:
-        told = Headers(raw=headers).get(_RETRY_COUNT.decode(), "0")
-        count = int(told) if told.isascii() and told.isdigit() else 0
+        sent = Headers(raw=headers).get(_RETRY_COUNT.decode(), "0")
+        count = int(sent) if sent.isascii() and sent.isdigit() else 0
         headers = [(name, value) for name, value in headers if name != _RETRY_COUNT]
         headers.append((_RETRY_COUNT, str(min(count + number, 9999)).encode()))
     return {**scope, "headers": headers}

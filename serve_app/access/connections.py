@@ -159,7 +159,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def _plain_head(self) -> bytes:
         """The head that was just read, without its offers to upgrade."""
-        wishes = b", ".join(
+        options = b", ".join(
             token.strip()
             for name, value in self.headers
             if name == b"connection"
@@ -167,8 +167,8 @@ class ClientConnection(HttpToolsProtocol):
             if token.strip().lower() not in _NOT_KEPT
         )
         kept = [(name, value) for name, value in self.headers if name not in _NOT_KEPT]
-        if wishes:
-            kept.append((b"connection", wishes))
+        if options:
+            kept.append((b"connection", options))
         version = self.scope.get("http_version", "1.1").encode()
         lines = [b"%s %s HTTP/%s" % (self.scope["method"].encode(), self.url, version)]
         lines += [b"%s: %s" % header for header in kept]

@@ -29,7 +29,7 @@ _HEADERS = JWSRegistry(algorithms=[ALGORITHM], strict_check_header=False)  # RFC
 
 
 class TokenRefused(Exception):
-    """The token says nothing; the message says why, and may be shown."""
+    """The token is not valid; the message says why, and may be shown."""
 
 
 def mint(
@@ -52,8 +52,8 @@ def looks_like_a_token(bearer: str) -> bool:
 def verify(
     token: str, secrets: Mapping[str, bytes], now: float, audiences: Mapping[str, str] | None = None
 ) -> Tenant:
-    """Whom the token speaks for. secrets: by key id. audiences: by key id, whom its tokens must be
-    for; where there is none, a token for an audience is for another one. Raises TokenRefused."""
+    """The token's tenant. secrets: by key id. audiences: by key id, what its tokens must
+    name; where there is none, a token for an audience is refused. Raises TokenRefused."""
     if len(token) > _LONGEST:
         raise TokenRefused("The token is too long.")
     try:

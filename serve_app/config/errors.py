@@ -32,7 +32,7 @@ def problems(root: type[BaseModel], error: ValidationError) -> list[str]:
 
 
 def unknown(name: str, known: Iterable[str], what: str = "key") -> str:
-    """That nobody knows this name, and what was perhaps meant."""
+    """That this name is unknown, and what was perhaps meant."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"unknown {what}" + (f", did you mean {close[0]}?" if close else "")
 

@@ -17,7 +17,7 @@ DEPLOYMENTS = {
     DECODER_POLICY: ("Decoder",),
     REQUESTS_POLICY: ("Gateway", "PromptEncoder", "SafetyClassifier"),
 }
-"""Our policies, and whom they can scale."""
+"""Our policies, and the deployments that they can scale."""
 
 Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -268,12 +268,12 @@ class JobWatch:
     async def _write_left(self) -> None:
         """Of clients that have left, while no other one waits here for the same job. Kept until it
         is written."""
-        told = dict(self._left)
+        pending = dict(self._left)
         waited_for = {watcher.job.id for watcher in self._watchers if watcher.keeps_alive}
-        left = {job_id: until for job_id, until in told.items() if job_id not in waited_for}
+        left = {job_id: until for job_id, until in pending.items() if job_id not in waited_for}
         if left:
             await self._ledger.left(left, self._grace_seconds)
-        for job_id, until in told.items():
+        for job_id, until in pending.items():
             if self._left.get(job_id) == until:
                 del self._left[job_id]
 

@@ -84,7 +84,7 @@ def changes(status: dict[str, Any], config: dict[str, Any]) -> list[Change]:
 
 
 def _again(name: str, status: str) -> list[Change]:
-    """Serve shows what it was told last, also when that did not start."""
+    """Serve shows the last config that was put, also when that did not start."""
     return [Change(name, status, "RUNNING", Effect.TRIES_AGAIN, name)] if status in BROKEN else []
 
 

@@ -51,9 +51,9 @@ class LocalCluster:
     """One Ray head on loopback with one set of Serve applications.
 
     config: a Serve config file as a dict, already checked. environment: of this process.
-    dashboard_port: 0 picks a free one.
-    reserved: what its replicas hold, which must fit on this machine. nodes: a cluster.yaml of
-    Ray's for what its own autoscaler may add to the head: logical nodes on this machine.
+    dashboard_port: 0 picks a free one. reserved: what its replicas hold, which must fit
+    on this machine. nodes: a cluster.yaml of Ray's for what its own autoscaler may add to the head:
+    logical nodes on this machine.
     """
 
     def __init__(
@@ -235,8 +235,8 @@ def new_temp_dir() -> Path:
 
 
 def end_with_parent() -> None:
-    """In the child: it gets a SIGINT when its parent dies, of whatever (Linux only), and hears it:
-    shells start background jobs with SIGINT ignored, and that is inherited."""
+    """In the child: it gets a SIGINT when its parent dies, of whatever (Linux only), and handles
+    it: shells start background jobs with SIGINT ignored, and that is inherited."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
@@ -262,7 +262,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def require_free(port: int) -> None:
-    """ClusterFailed naming the port when somebody listens there already."""
+    """ClusterFailed naming the port when another program listens there already."""
     with socket.socket() as probe:
         if probe.connect_ex((LOOPBACK, port)) == 0:
             raise ClusterFailed(

@@ -1,4 +1,4 @@
-"""A config file as the simulator takes it: which lane, what a pass costs, who scales it."""
+"""A config file as the simulator takes it: lane, cost of a pass, scaling policy."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PRODUCTION_STARTS = ColdStart(22.7, 42.0)
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What no config file says. picture_seconds: GPU-seconds of one image; None: as the config has
-    it. The rest: see simulator.work.Lane."""
+    """What no config file says; see simulator.work.Lane."""
 
     picture_seconds: float | None = None
+    """GPU-seconds of one image; None: as the config has it."""
     cold_start: ColdStart = PRODUCTION_STARTS
     nodes: int | None = None
     start_failures: float = 0.0
@@ -36,13 +36,14 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """One lane and a fresh policy for each run; None: as many replicas as there are.
-    wait_seconds: that its policy aims at."""
+    """One lane and its policy."""
 
     name: str
     lane: Lane
     wait_seconds: float
+    """What the policy aims at."""
     new_policy: Callable[[], Policy] | None
+    """A fresh one for each run; None: as many replicas as there are."""
 
     def scaled_by(self, name: str) -> Simulated:
         """The same lane, scaled by that rival."""

@@ -59,8 +59,8 @@ def report(what: str, temp_dir: Path) -> str:
     shown = next((log for log in found if read(log).strip()), temp_dir / "head.log")
     text = last_lines(read(shown))
     known = cause(text) or cause(last_lines(head, 60))
-    who = f" ({', '.join(dict.fromkeys(died))} ended)" if died else ""
-    lines = [f"{what}{who}{f': {known}' if known else ''}", f"{shown} ends with:", text]
+    ended = f" ({', '.join(dict.fromkeys(died))} ended)" if died else ""
+    lines = [f"{what}{ended}{f': {known}' if known else ''}", f"{shown} ends with:", text]
     return "\n".join(lines)
 
 

@@ -7,9 +7,8 @@ from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded, Submi
 from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.sql.reattaching import may_reattach
 from serve_app.orders.app_state import AppState
-from serve_app.wire.errors import queue_is_full
+from serve_app.wire.errors import queue_is_full, temporary_refusal
 from serve_app.wire.requests import RequestContext
-from serve_app.wire.temporary_refusal import temporary_refusal
 
 REFUSALS = (QuotaExceeded, QueueFull, NotYetOpen)
 
@@ -35,7 +34,7 @@ async def check_order(
 
 
 async def check_read(state: AppState, context: RequestContext, read: ImageRequest) -> None:
-    """The same once the body was read, if that tells more: of several images, and of a retry."""
+    """The same once the body was read, if that says more: of several images, and of a retry."""
     if read.n > 1 or may_reattach(read):
         await check_order(state, context, read)
 
@@ -53,16 +52,16 @@ async def _check(state: AppState, enquiry: Enquiry) -> None:
 
 
 async def refusal(state: AppState, error: LedgerError, tenant: Tenant, n: int) -> Exception:
-    """What the client is told of one of `REFUSALS` of an order for n images: when a place will be
-    free, and where only temporary limits refuse it, when they ease."""
+    """The answer to one of `REFUSALS` of an order for n images: when a place will be free, and
+    where only temporary limits refuse it, when they ease."""
     state.recent_refusals.note(tenant.id)
     temporary = temporary_refusal(error, tenant.id, n, state.limits.of(tenant.tier))
     if temporary is not None:
         return temporary
     if not isinstance(error, QueueFull):
         return error
-    outlook = await state.ledger.outlook(error.first_job_id)
-    return queue_is_full(error, outlook.eta_seconds)
+    estimate = await state.ledger.outlook(error.first_job_id)
+    return queue_is_full(error, estimate.eta_seconds)
 
 
 async def submit(state: AppState, request: ImageRequest) -> Submission:

@@ -24,7 +24,7 @@ SLOWEST_BYTES_PER_SECOND = 65_536
 MOST_FIELDS = 64
 ALIASES = {"images": "image"}
 PLAIN_ENCODINGS = (b"binary", b"8bit", b"7bit")
-"""Of parts, as some clients still say; RFC 7578 4.7 knows no other than bytes as they are."""
+"""Of parts, as some clients still send; RFC 7578 4.7 knows no other than bytes as they are."""
 _LISTED = re.compile(r"\[[0-9]{0,4}\]\Z", re.ASCII)
 _NAME = re.compile(rb";\s*filename\s*=", re.IGNORECASE)
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*\"?([^;\"]*)", re.IGNORECASE)
@@ -163,7 +163,7 @@ def too_large(param: str, size_bytes: int, limits: LimitsSection) -> InvalidRequ
 
 class _Bounded(MultiPartParser):
     """Its text fields have `max_part_size` together, since they are kept in memory; and it has an
-    end: of one that was cut off, the last picture would be missing and nobody would say so."""
+    end: of one that was cut off, the last picture would be missing unnoticed."""
 
     _text_bytes = 0
     _ended = False

@@ -41,17 +41,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FoundPicture:
-    """A picture's bytes, as untrusted as they came. size: where it is known. parent and tokens: of
-    one that was drawn here."""
+    """A picture that a client named or sent."""
 
     data: bytes
+    """As untrusted as they came."""
     size: tuple[int, int] | None = None
+    """Where it is known."""
     parent: str | None = None
+    """Image id of one that was drawn here."""
     tokens: bytes | None = None
+    """Of one that was drawn here."""
 
 
 class ToFetch(Exception):
-    """Pictures are behind these URLs: by role, each with the name that the client knows it by."""
+    """Pictures are behind these URLs: by role, each with the parameter that names it."""
 
     def __init__(self, urls: Mapping[str, tuple[str, str]]) -> None:
         super().__init__(urls)
@@ -199,10 +202,10 @@ async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> Foun
 
 
 def no_image() -> NotFound:
-    """Of an id that is nobody's, or another tenant's, or not drawn yet."""
+    """Of an unknown id, another tenant's, or one that is not drawn yet."""
     return NotFound("That image does not exist, or not yet.", code="image_not_found")
 
 
 def no_file(param: str | None = None) -> NotFound:
-    """Of an id that is nobody's, or another tenant's."""
+    """Of an unknown id, or another tenant's."""
     return NotFound("There is no such file.", param=param, code="file_not_found")

@@ -30,13 +30,15 @@ COMPANIONS = ("mask", "markup")
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
-    """pictures: by role, with the names that the client knows them by. known: gives a request the
-    hash that is the same for a retry."""
+    """A body, parsed."""
 
     body: edits.EditBody
     pictures: Mapping[str, Given]
+    """By role."""
     params: Mapping[str, str]
+    """By role, the parameter that names the picture."""
     known: Callable[[ImageRequest], ImageRequest]
+    """Gives a request the hash that is the same for a retry."""
 
 
 _Read = Callable[[], Awaitable[_Edit]]

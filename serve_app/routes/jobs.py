@@ -92,7 +92,7 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     state = app_state_of(request)
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
     if "signature" in request.query_params:
-        if not is_signed(request, job_id, number):  # before the ledger hears of it
+        if not is_signed(request, job_id, number):  # before the ledger is asked
             charge_unauthenticated(request)
             raise BadSignature
         job = await _any_job(request, job_id)
@@ -157,10 +157,10 @@ async def _events(
             async with aclosing(_previews(state, view.job, sent)) as previews:
                 async for preview in previews:
                     yield preview
-            told = _job_frame(request, view)
-            if told != shown:  # a job also changes in what is not shown
-                shown = told
-                yield told
+            now = _job_frame(request, view)
+            if now != shown:  # a job also changes in what is not shown
+                shown = now
+                yield now
 
 
 def _job_frame(request: Request, view: JobView) -> bytes:

@@ -40,12 +40,13 @@ is not as much room left for others."""
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a tenant keeps. sent_bytes: count for it, unless what is kept is more. room: for all of
-    its files."""
+    """What a tenant keeps."""
 
     filename: str
     sent_bytes: int
+    """Count for it, unless what is kept is more."""
     room: FileRoom
+    """For all of the tenant's files."""
 
 
 class Inputs:
@@ -101,7 +102,7 @@ class Inputs:
         grid: tuple[int, int],
     ) -> Canvas:
         """files: `image`, and where there are any `mask` and `markup`. Sizes are width and height.
-        Raises InvalidRequest with the name that the client knows the wrong one by."""
+        Raises InvalidRequest that names the parameter of the wrong one."""
         ask = partial(
             Intake.canvas,
             image=files["image"],

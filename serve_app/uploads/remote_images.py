@@ -28,8 +28,8 @@ class RemoteImages:
     async def fetched(
         self, tenant: str, urls: Mapping[str, tuple[str, str]], remote: RemoteImagesSection
     ) -> AsyncGenerator[dict[str, bytes]]:
-        """What is behind them, by role; held for as long as this lasts. urls: the name that the
-        client knows it by, and the URL. Raises InvalidRequest that names it."""
+        """What is behind them, by role; held for as long as this lasts. urls: the parameter
+        that names it, and the URL. Raises InvalidRequest that names it."""
         own = self._of.setdefault(tenant, asyncio.Semaphore(MOST_OF_TENANT))
         async with own, self._all:
             pictures = {}

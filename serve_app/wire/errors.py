@@ -1,33 +1,5 @@
 """Every error that a client can see, and the one table from domain errors to them.
 
-    ApiError                    500 server_error
-    ├── InvalidRequest          400 the body, a header or a query is wrong; `param` names the field
-    ├── ModerationBlocked       400 moderation_blocked: every image was refused by the safety system
-    ├── Unauthorized            401 invalid_api_key, invalid_token, unknown_tier
-    ├── BadSignature            403 invalid_signature: a picture's URL is forged or too old
-    ├── NotOpen                 403 not_yet_open: the tier's rollout has not reached this account
-    ├── NotFound                404 not_found, unknown_url, model_not_found
-    ├── MethodNotAllowed        405 method_not_allowed
-    ├── BodyTooSlow             408 request_timeout
-    ├── JobEnded                410 job_cancelled, job_expired
-    ├── ImageExpired            410 image_expired: it was drawn, and its time to be kept is over
-    ├── Retired                 410 endpoint_retired: it is no more, and something else is
-    ├── BodyTooLarge            413 body_too_large
-    ├── UnknownEncoding         415 unsupported_content_encoding: a body that is packed
-    ├── WrongHost               421 wrong_host: it is for another name, see `gateway.hosts`
-    ├── KeyReused               422 idempotency_mismatch
-    ├── QuotaUsedUp             429 insufficient_quota; the client must not retry
-    ├── QueueIsFull             429 rate_limit_exceeded: too many of the tenant's jobs wait
-    ├── TooManyRequests         429 rate_limit_exceeded: too many polls, or too many wrong keys
-    ├── TemporaryLimit          429 rate_limit_exceeded: only temporary limits refuse it, see
-    │                           temporary_refusal.py
-    ├── TooManyWaiting          429 too_many_waiting: the gateway has no memory for one more
-    ├── TooManyOpen             429 too_many_open: requests of this account that wait or stream
-    ├── StillQueued             429 still_queued; the client's retry goes on waiting for that job
-    ├── ImageFailed             500 render_failed; the client must not retry
-    ├── Unavailable             503 ledger_unavailable; nothing was half accepted
-    └── NewerJob                503 newer_job: while the service is updated
-
 The OpenAI SDK retries 408, 409, 429 and >= 500 unless `x-should-retry` says otherwise: 409 is
 therefore never used, and what is permanent says so.
 """
@@ -42,16 +14,18 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from autoscaling.temporary_limits import Temporary
 from jobs.ledger import (
     FilesFull,
     IdempotencyMismatch,
     JobUnreadable,
+    LedgerError,
     LedgerUnavailable,
     NotYetOpen,
     QueueFull,
     QuotaExceeded,
 )
-from serve_app.wire.limits import ratelimit_headers
+from serve_app.wire.limits import ratelimit_headers, temporary_headers, whole_seconds
 
 NO_RETRY = {"x-should-retry": "false"}
 WORTH_WAITING_SECONDS = 60
@@ -125,11 +99,24 @@ class ApiError(Exception):
         return {"error": self.body()}
 
 
-class InvalidRequest(ApiError):
+class ClientError(ApiError):
+    """The request is wrong."""
+
+    type = "invalid_request_error"
+
+
+class TooManyRequests(ApiError):
+    """You are asking too often."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+
+
+class InvalidRequest(ClientError):
     """The request is not valid."""
 
     status = 400
-    type = "invalid_request_error"
     code = "invalid_value"
     charged = True
 
@@ -142,115 +129,102 @@ class ModerationBlocked(ApiError):
     code = "moderation_blocked"
 
 
-class Unauthorized(ApiError):
+class Unauthorized(ClientError):
     """Incorrect API key provided."""
 
     status = 401
-    type = "invalid_request_error"
     code = "invalid_api_key"
     headers = {"www-authenticate": "Bearer"}
 
 
-class BadSignature(ApiError):
+class BadSignature(ClientError):
     """This URL has expired or its signature is wrong."""
 
     status = 403
-    type = "invalid_request_error"
     code = "invalid_signature"
 
 
-class NotOpen(ApiError):
+class NotOpen(ClientError):
     """Images are not yet open for your account. They open step by step; nothing was recorded."""
 
     status = 403
-    type = "invalid_request_error"
     code = "not_yet_open"
     headers = NO_RETRY
 
 
-class NotFound(ApiError):
+class NotFound(ClientError):
     """There is nothing here."""
 
     status = 404
-    type = "invalid_request_error"
     code = "not_found"
     charged = True
 
 
-class MethodNotAllowed(ApiError):
+class MethodNotAllowed(ClientError):
     """That method is not allowed here."""
 
     status = 405
-    type = "invalid_request_error"
     code = "method_not_allowed"
 
 
-class BodyTooSlow(ApiError):
+class BodyTooSlow(ClientError):
     """The request body did not arrive in time."""
 
     status = 408
-    type = "invalid_request_error"
     code = "request_timeout"
     headers = {"connection": "close"}
     charged = True
 
 
-class JobEnded(ApiError):
+class JobEnded(ClientError):
     """The job was ended before it had an image."""
 
     status = 410
-    type = "invalid_request_error"
     code = "job_cancelled"
 
 
-class ImageExpired(ApiError):
+class ImageExpired(ClientError):
     """This image was kept for a while and has been deleted since."""
 
     status = 410
-    type = "invalid_request_error"
     code = "image_expired"
 
 
-class Retired(ApiError):
+class Retired(ClientError):
     """This endpoint is no more."""
 
     status = 410
-    type = "invalid_request_error"
     code = "endpoint_retired"
 
 
-class BodyTooLarge(ApiError):
+class BodyTooLarge(ClientError):
     """The request body is too large."""
 
     status = 413
-    type = "invalid_request_error"
     code = "body_too_large"
     headers = {"connection": "close"}
     charged = True
 
 
-class UnknownEncoding(ApiError):
+class UnknownEncoding(ClientError):
     """Request bodies are read as they are: send it without a Content-Encoding."""
 
     status = 415
-    type = "invalid_request_error"
     code = "unsupported_content_encoding"
     headers = {"accept-encoding": "identity"}  # RFC 9110 12.5.3: what would have been read
 
 
-class WrongHost(ApiError):
+class WrongHost(ClientError):
     """This server has another name."""
 
     status = 421
-    type = "invalid_request_error"
     code = "wrong_host"
 
 
-class KeyReused(ApiError):
+class KeyReused(ClientError):
     """This Idempotency-Key was used with another request body."""
 
     status = 422
-    type = "invalid_request_error"
     code = "idempotency_mismatch"
     charged = True
 
@@ -264,45 +238,31 @@ class QuotaUsedUp(ApiError):
     headers = NO_RETRY
 
 
-class QueueIsFull(ApiError):
+class QueueIsFull(TooManyRequests):
     """As many of your jobs are waiting as may wait at the same time."""
 
-    status = 429
-    type = "requests"
-    code = "rate_limit_exceeded"
+
+class TemporaryLimit(TooManyRequests):
+    """Limits are tighter than usual for a while."""
 
 
-class TooManyRequests(ApiError):
-    """You are asking too often."""
-
-    status = 429
-    type = "requests"
-    code = "rate_limit_exceeded"
-
-
-class TooManyWaiting(ApiError):
+class TooManyWaiting(TooManyRequests):
     """Too many requests are waiting to be written down. Nothing was accepted; please try again."""
 
-    status = 429
-    type = "requests"
     code = "too_many_waiting"
     headers = {"retry-after": "2", "x-should-retry": "true"}
 
 
-class TooManyOpen(ApiError):
+class TooManyOpen(TooManyRequests):
     """Too many requests of your account are waiting or streaming. Nothing was accepted."""
 
-    status = 429
-    type = "requests"
     code = "too_many_open"
     headers = {"retry-after": "5", "x-should-retry": "true"}
 
 
-class StillQueued(ApiError):
+class StillQueued(TooManyRequests):
     """The job is still waiting. It keeps its place: repeat the request to go on waiting for it."""
 
-    status = 429
-    type = "requests"
     code = "still_queued"
     headers = {"retry-after": "1", "x-should-retry": "true"}
 
@@ -376,10 +336,45 @@ def queue_is_full(full: QueueFull, eta_seconds: float | None) -> QueueIsFull:
     return QueueIsFull(message, headers=headers)
 
 
-def too_many(whose: str, per_second: float, wait_seconds: float) -> TooManyRequests:
-    """The refusal of one who asks without ordering anything, with when to ask again."""
+def temporary_refusal(
+    error: LedgerError, tenant: str, n: int, temporary: Temporary | None
+) -> ApiError | None:
+    """The refusal of n images, with the usual limit and the soonest time at which it may hold
+    again; None when the usual limits refuse them, too."""
+    if temporary is None:
+        return None
+    usual, seconds = temporary.usual, temporary.eases_in_seconds
+    headers = temporary_headers(temporary)
+    match error:
+        case QuotaExceeded(usage=usage) if _fits(usage.used + n, usual.images_per_day):
+            what, limit, usually = "images a day", usage.limit, usual.images_per_day
+            seconds = min(seconds, usage.resets_in_seconds)
+            headers |= ratelimit_headers(usage)
+        case QueueFull() if _fits(error.limit + 1, usual.queued_jobs):
+            what, limit, usually = "waiting jobs", error.limit, usual.queued_jobs
+        case NotYetOpen() if usual.open_to(tenant):
+            headers["retry-after"] = str(whole_seconds(seconds))
+            message = "Temporary limits: new accounts come in step by step while much is waiting."
+            return NotOpen(f"{message} Try again in {whole_seconds(seconds)} s.", headers=headers)
+        case _:
+            return None
+    headers["retry-after"] = str(whole_seconds(seconds))
+    if seconds > WORTH_WAITING_SECONDS:
+        headers |= NO_RETRY
+    instead = "any number" if usually is None else usually
+    message = f"Temporary limits: {what}: {limit} instead of {instead} while much is waiting."
+    again = f"Try again in {whole_seconds(seconds)} s."
+    return TemporaryLimit(f"{message} {again}", headers=headers, details={"temporary": True})
+
+
+def _fits(count: int, limit: int | None) -> bool:
+    return limit is None or count <= limit
+
+
+def too_many(what: str, per_second: float, wait_seconds: float) -> TooManyRequests:
+    """The refusal by a rate limit of requests that order nothing, with when to ask again."""
     seconds = math.ceil(wait_seconds)
-    message = f"Rate limit reached for {whose}: {per_second:g} a second. Try again in {seconds} s."
+    message = f"Rate limit reached for {what}: {per_second:g} a second. Try again in {seconds} s."
     return TooManyRequests(message, headers={"retry-after": str(seconds)})
 
 

@@ -1,4 +1,4 @@
-"""Why a job or one of its images has no picture, as its client is told. Pure."""
+"""Why a job or one of its images has no picture, as its client is answered. Pure."""
 
 from __future__ import annotations
 

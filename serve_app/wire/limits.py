@@ -59,7 +59,7 @@ def ratelimit_headers(usage: Usage) -> dict[str, str]:
 
 
 def whole_seconds(seconds: float) -> int:
-    """Rounded up, and nothing beyond an hour, which nobody can foresee."""
+    """Rounded up, and at most an hour: beyond that nothing is foreseeable."""
     return max(1, math.ceil(min(seconds, 3600)))
 
 

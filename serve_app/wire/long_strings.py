@@ -20,10 +20,11 @@ _ESCAPES = ((b"\\/", b"/"), (b"\\n", b"\n"), (b"\\r", b"\r"))
 
 @dataclass(frozen=True, slots=True)
 class Shortened:
-    """raw: the JSON with a marker in place of each long string. long: the strings, by marker."""
+    """A JSON text with a marker in place of each long string."""
 
     raw: bytes
     long: Mapping[str, str]
+    """The strings, by marker."""
 
     def restored(self, value: Any) -> Any:
         """A parsed value with its long strings."""

@@ -17,7 +17,7 @@ import yaml
 from jobs.request import Tenant
 from jobs.sql.accounts import Accounts
 from serve_app.__main__ import main
-from serve_app.access import ledger_keys
+from serve_app.access import auth
 from serve_app.access.tokens import mint
 from tests.stages.http_stage import Stage, config, stage
 from tests.stages.ledger_kit import wait_until
@@ -121,7 +121,7 @@ def test_a_stranger_is_told_why(
 def test_a_key_of_the_ledger_works_and_stops_within_seconds(
     shared: Stage, http: httpx.Client, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_keys, "FRESH_SECONDS", 0.02)
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 0.02)
 
     def status(key: str) -> int:
         return http.get("/v1/jobs", headers=bearer(key)).status_code
@@ -141,7 +141,7 @@ def test_a_key_of_the_ledger_works_and_stops_within_seconds(
 def test_known_keys_and_strangers_cost_no_look_up(
     shared: Stage, http: httpx.Client, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_keys, "FRESH_SECONDS", 600.0)
+    monkeypatch.setattr(auth, "FRESH_SECONDS", 600.0)
     looked: list[str] = []
     asked = shared.gateway_ledger.key_owner
 

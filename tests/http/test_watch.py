@@ -250,7 +250,7 @@ async def test_a_crowd_of_one_tenant_is_told_a_few_at_a_time(
     ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them in the end, and another tenant's client does not wait for them."""
-    monkeypatch.setattr(module, "MOST_TOLD", 3)
+    monkeypatch.setattr(module, "MOST_WOKEN", 3)
     crowd = (await ledger.submit(request(1))).job
     other = (await ledger.submit(replace(request(2), tenant="other"))).job
     told: list[tuple[str, int]] = []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.access.addresses import NOBODY, client_address
+from serve_app.access.addresses import UNKNOWN, client_address
 from serve_app.access.buckets import BURST_SECONDS, Buckets
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
@@ -80,7 +80,7 @@ def test_a_million_addresses_hold_no_memory() -> None:
         ("10.0.0.1", [], "10.0.0.1"),
         ("::ffff:10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
         ("fd00::1", ["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::/64"),
-        (None, ["198.51.100.1"], NOBODY),
+        (None, ["198.51.100.1"], UNKNOWN),
     ],
 )
 def test_only_our_own_proxies_are_believed(

@@ -13,7 +13,6 @@ from jobs.ledger import (
     NotYetOpen,
 )
 from jobs.request import ImageRequest
-from serve_app.wire import errors
 from serve_app.wire.errors import ApiError, from_domain, from_status
 from serve_app.wire.job_problems import job_problem, render_problem
 
@@ -31,11 +30,7 @@ def _job(state: JobState, *renders: Render) -> Job:
 
 
 @pytest.mark.parametrize("kind", _kinds(ApiError))
-def test_every_error_is_drawn_in_the_tree_and_has_a_message(kind: type[ApiError]) -> None:
-    line = f"{kind.__name__:<24}{kind.status}"
-    assert errors.__doc__ is not None
-    drawn = [" ".join(row.strip("│├└─ ").split()) for row in errors.__doc__.splitlines()]
-    assert any(row.startswith(" ".join(line.split())) for row in drawn), line
+def test_every_error_has_a_message(kind: type[ApiError]) -> None:
     body = kind().envelope()["error"]
     assert body["message"].endswith(".")
     assert {"message", "type", "param", "code"} <= set(body)

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from serve_app import proxy
-from serve_app.proxy import KEPT_BYTES, AskAgain
+from serve_app.proxy import KEPT_BYTES, RetryOnce
 
 JSON = [(b"content-type", b"application/json")]
 PLAIN = [(b"content-type", b"text/plain; charset=utf-8")]
@@ -41,7 +41,7 @@ class Gateways:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def ask(app: AskAgain, *parts: bytes, headers: Any = (), leave: bool = False) -> Answer:
+async def ask(app: RetryOnce, *parts: bytes, headers: Any = (), leave: bool = False) -> Answer:
     """POST a body in these parts."""
     messages: list[Message] = [
         {"type": "http.request", "body": part, "more_body": number < len(parts) - 1}
@@ -77,7 +77,7 @@ DRAWN: Answer = (200, JSON, b"{}")
 
 async def test_a_request_whose_gateway_died_is_put_to_another_one_as_a_retry() -> None:
     gateways = Gateways(DIED, DRAWN)
-    assert await ask(AskAgain(gateways), b'{"prompt": ', b'"a fox"}') == DRAWN
+    assert await ask(RetryOnce(gateways), b'{"prompt": ', b'"a fox"}') == DRAWN
     (first, body), (second, again) = gateways.asked
     assert body == again == b'{"prompt": "a fox"}'
     assert b"x-stainless-retry-count" not in first
@@ -86,7 +86,7 @@ async def test_a_request_whose_gateway_died_is_put_to_another_one_as_a_retry() -
 
 async def test_a_clients_own_retries_are_counted_on() -> None:
     gateways = Gateways(DIED, DRAWN)
-    await ask(AskAgain(gateways), b"{}", headers=[(b"x-stainless-retry-count", b"2")])
+    await ask(RetryOnce(gateways), b"{}", headers=[(b"x-stainless-retry-count", b"2")])
     assert [asked[b"x-stainless-retry-count"] for asked, _ in gateways.asked] == [b"2", b"3"]
 
 
@@ -104,14 +104,14 @@ async def test_what_cannot_be_asked_again_is_told_to_try_again(
 ) -> None:
     asked = client()
     gateways = Gateways(DIED, DRAWN)
-    answer = await ask(AskAgain(gateways), *asked["parts"], leave=asked["leave"])
+    answer = await ask(RetryOnce(gateways), *asked["parts"], leave=asked["leave"])
     assert len(gateways.asked) == 1
     check_unavailable(answer)
 
 
 async def test_a_request_that_kills_every_gateway_goes_round_no_more_than_twice() -> None:
     gateways = Gateways(DIED, DIED, DIED)
-    check_unavailable(await ask(AskAgain(gateways), b"{}"))
+    check_unavailable(await ask(RetryOnce(gateways), b"{}"))
     assert len(gateways.asked) == 2
 
 
@@ -125,11 +125,11 @@ def check_unavailable(answer: Answer) -> None:
 @pytest.mark.parametrize("answer", [DRAWN, (500, JSON, b'{"error": {}}'), (404, PLAIN, b"no")])
 async def test_what_a_gateway_says_goes_through(answer: Answer) -> None:
     gateways = Gateways(answer)
-    assert await ask(AskAgain(gateways), b"{}") == answer
+    assert await ask(RetryOnce(gateways), b"{}") == answer
 
 
 async def test_clients_cannot_turn_the_proxys_own_knobs() -> None:
     gateways = Gateways(DRAWN)
     knobs = [(b"x-request-timeout-seconds", b"0.01"), (b"x-request-disconnect-disabled", b"1")]
-    await ask(AskAgain(gateways), b"{}", headers=[*knobs, (b"accept", b"*/*")])
+    await ask(RetryOnce(gateways), b"{}", headers=[*knobs, (b"accept", b"*/*")])
     assert gateways.asked[0][0] == {b"accept": b"*/*"}

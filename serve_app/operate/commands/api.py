@@ -1,4 +1,4 @@
-"""What a command-line client says to the service, over HTTP. It knows no more than any client.
+"""What a command-line client says to the service, over HTTP. It uses what any client may.
 
 ServiceError
 └── Unreachable   nothing answers at that address

@@ -19,7 +19,7 @@ from serve_app.operate.serve_api import ClusterFailed
 LOOPBACK = "127.0.0.1"
 MOST_NODES = 100_000
 EPILOG = """\
-Keys that nobody reads are errors, though Ray Serve accepts them. A file for loopback is compared
+Keys that are never read are errors, though Ray Serve accepts them. A file for loopback is compared
 with this machine, any other one only with what --cpus, --gpus and --nodes, or --address, say.
 
 exit codes: 0 every file is right and fits; 1 something is wrong; 2 wrong arguments"""

@@ -110,7 +110,7 @@ def _numbered(path: Path, index: int) -> Path:
 
 
 def _request(options: argparse.Namespace) -> Body:
-    wishes = {
+    body = {
         "prompt": options.prompt,
         "n": options.n,
         "size": options.size,
@@ -118,7 +118,7 @@ def _request(options: argparse.Namespace) -> Body:
         "seed": options.seed,
         "output_format": FORMATS[options.output.suffix.lower()],
     }
-    return {name: value for name, value in wishes.items() if value is not None}
+    return {name: value for name, value in body.items() if value is not None}
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

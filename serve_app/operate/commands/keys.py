@@ -1,5 +1,5 @@
-"""`meltproof keys`: who may ask. Works on the ledger of a config file, while the service runs or
-not; running gateways know of a change within two seconds."""
+"""`meltproof keys`: API keys and signed tokens. Works on the ledger of a config file, while the
+service runs or not; running gateways see a change within two seconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from serve_app.operate.commands.operating import speaker
 DAY_SECONDS = 86_400
 EPILOG = """\
 A key is shown once, when it is made; only its hash is kept. To change a key without a gap, create
-a second one and revoke the first when nobody uses it any more.
+a second one and revoke the first when it is no longer used.
 
 exit codes: 0 done; 1 the ledger does not answer or has no such key; 2 wrong arguments or config"""
 
