@@ -1,4 +1,4 @@
-"""What a pass costs, and a render's share of the passes it rides in. Pure: no clock, no tensors."""
+"""What a pass costs, and a render's share of the passes it was in. Pure: no clock, no tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PassCost:
-    """A straight line: what a pass costs whoever rides, and what each row adds."""
+    """A straight line: what every pass costs, and what each row adds."""
 
     fixed_seconds: float
     row_seconds: float
@@ -26,25 +26,25 @@ PRIOR = PassCost(fixed_seconds=0.005, row_seconds=0.03)
 
 
 @dataclass(slots=True)
-class Fare:
-    """What one render has cost so far: how it began, and of each pass its share, the batch's
-    seconds over its width."""
+class CostMeter:
+    """What one render has cost so far: its setup, and of each pass its share, the batch's seconds
+    over its width."""
 
     seconds: float = 0.0
     passes: int = 0
     widths: int = 0
 
-    def board(self, seconds: float) -> None:
-        """What it took to begin, alone."""
+    def add_setup(self, seconds: float) -> None:
+        """What it took to begin."""
         self.seconds += seconds
 
-    def ride(self, pass_seconds: float, width: int) -> None:
+    def add_pass(self, pass_seconds: float, width: int) -> None:
         """One more pass, in a batch of `width` renders."""
         self.seconds += pass_seconds / width
         self.passes += 1
         self.widths += width
 
-    def whole(self, passes: int, slots: int) -> float:
+    def total(self, passes: int, slots: int) -> float:
         """GPU-seconds with all `passes`; 0.0 when that cannot be said: some were done elsewhere, or
         its batches were on average less than half full, in which a render costs more than it does
         when there is a queue."""

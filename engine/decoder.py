@@ -19,17 +19,18 @@ class RenderRejected(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """passes: how many. batch_key: renders share a batch only when equal.
-    pass_seconds: predicted seconds of one pass of this render alone."""
+    """What a render will cost."""
 
     passes: int
     batch_key: str
+    """Renders share a batch only when it is equal."""
     pass_seconds: float
+    """Predicted seconds of one pass of this render alone."""
 
 
-class Render(Protocol):
-    """One image in flight inside one process; leaving the batch is dropping this object.
-    A family subclasses nothing: it only needs these two attributes."""
+class DecodeState(Protocol):
+    """What a family keeps of one image between passes, mutable, inside one process; leaving the
+    batch is dropping this object. A family subclasses nothing: it needs these two attributes."""
 
     spec: RenderSpec
     pass_no: int
@@ -50,23 +51,23 @@ class Decoder(Protocol):
         """What it will cost; raises RenderRejected naming the field that cannot be drawn.
         Cheap and pure: called from any thread."""
 
-    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> Render:
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> DecodeState:
         """A new render, or one that goes on after `checkpoint.pass_no` passes. With a source, all
         cells but those to redraw hold its picture, and keep it to the end.
         The engine has already dropped a checkpoint of another model identity or seed, and begins
         again without one when this raises."""
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         """One pass for every render of the batch, each at its own pass number; advances pass_no.
         What a row draws depends on that render alone, never on its neighbours."""
 
-    def preview(self, render: Render) -> Pixels:
+    def preview(self, render: DecodeState) -> Pixels:
         """The picture as far as it is: blurry early, clear late. Changes nothing."""
 
-    def checkpoint(self, render: Render) -> Checkpoint:
+    def checkpoint(self, render: DecodeState) -> Checkpoint:
         """Everything needed to go on elsewhere; a copy, later passes do not change it."""
 
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         """The final picture of a render that has done all its passes."""
 
 

@@ -122,7 +122,7 @@ class RenderUpdate:
     DONE: pixels are set. FAILED: error says why; rejected when the request itself cannot be drawn,
     so that trying again is of no use.
     pass_seconds: how long that pass took for the whole batch of batch_width renders.
-    cost_seconds: with DONE, the GPU-seconds of all its passes; 0.0 for unknown, see cost.Fare.
+    cost_seconds: with DONE, the GPU-seconds of all its passes; 0.0 for unknown, see cost.CostMeter.
     """
 
     render_id: str

@@ -1,4 +1,4 @@
-"""Who takes the next pass. Pure bookkeeping: no tensors, no clock, no threads.
+"""Which renders share the next pass. Pure bookkeeping: no tensors, no clock, no threads.
 
 Owned by one engine (or one simulated replica), which calls it under its own lock.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 
-class Rider(Protocol):
+class Schedulable(Protocol):
     """What the scheduler needs to know about a render in flight."""
 
     @property
@@ -21,11 +21,11 @@ class Rider(Protocol):
         """Done, aborted or failed: the slot is free at the next pass boundary."""
 
 
-R = TypeVar("R", bound=Rider)
+R = TypeVar("R", bound=Schedulable)
 
 
 class Scheduler(Generic[R]):
-    """Slots of one running batch. Riders join and leave at any pass boundary.
+    """Slots of one running batch. Renders join and leave at any pass boundary.
 
     Keys take turns: the one that waited longest since its last pass (or since it appeared) goes
     next, so a key waits at most one turn of each other key. Rows keep the order of joining.
@@ -42,21 +42,21 @@ class Scheduler(Generic[R]):
 
     @property
     def taken(self) -> int:
-        """Slots that are taken or promised at the next pass boundary. Those of riders who leave
-        there are not: a newcomer that is promised one joins at that boundary, not one later."""
-        return sum(not rider.leaving for rider in (*self.waiting, *self.running))
+        """Slots that are taken or promised at the next pass boundary. Those of renders
+        that leave there are not: a newcomer joins at that very boundary, not one later."""
+        return sum(not render.leaving for render in (*self.waiting, *self.running))
 
     @property
     def free_slots(self) -> int:
-        """How many more riders can be promised a slot now."""
+        """How many more renders can be promised a slot now."""
         return max(0, self.slots_max - self.taken)
 
-    def join(self, rider: R) -> None:
-        """Wait for the next pass boundary. Whoever asks beyond `free_slots` waits for a slot."""
-        self.waiting.append(rider)
+    def join(self, render: R) -> None:
+        """Wait for the next pass boundary; beyond `free_slots`, for a slot."""
+        self.waiting.append(render)
 
     def schedule(self) -> tuple[R, ...]:
-        """At a pass boundary: seat who waits and say who takes the next pass; empty when idle."""
+        """At a pass boundary: admit those that wait and return the next batch; empty when idle."""
         self._drop_leaving()
         room = self.slots_max - len(self.running)
         self.running += self.waiting[:room]
@@ -64,21 +64,21 @@ class Scheduler(Generic[R]):
         if not self.running:
             return ()
         key = self._next_key()
-        return tuple(rider for rider in self.running if rider.batch_key == key)
+        return tuple(render for render in self.running if render.batch_key == key)
 
     def settle(self, batch: Sequence[R]) -> None:
-        """After the pass: count the turn, free the slots of those who leave."""
+        """After the pass: count the turn, free the slots of those that leave."""
         self._turn += 1
         if batch:
             self._last_turn[batch[0].batch_key] = self._turn
         self._drop_leaving()
 
     def _drop_leaving(self) -> None:
-        self.waiting = [rider for rider in self.waiting if not rider.leaving]
-        self.running = [rider for rider in self.running if not rider.leaving]
+        self.waiting = [render for render in self.waiting if not render.leaving]
+        self.running = [render for render in self.running if not render.leaving]
 
     def _next_key(self) -> str:
-        """Also notes when a key appeared, so that newcomers queue behind those who wait already."""
-        present = dict.fromkeys(rider.batch_key for rider in self.running)
+        """Also notes when a key appeared, so that new keys queue behind those that wait already."""
+        present = dict.fromkeys(render.batch_key for render in self.running)
         self._last_turn = {key: self._last_turn.get(key, self._turn) for key in present}
         return min(present, key=self._last_turn.__getitem__)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedRender
+from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedState
 from engine.models.codec import Codec, CodecConfig
 from engine.render import Pixels, RenderSpec
 from engine.text import TextEncoder
@@ -48,7 +48,7 @@ class Artist:
         self.decoder = MaskedDecoder(weights)
         self.passes, self.guidance = passes, guidance
 
-    def _passes(self, prompt: str, seed: int) -> Iterator[MaskedRender]:
+    def _passes(self, prompt: str, seed: int) -> Iterator[MaskedState]:
         """The render after each of its passes."""
         (conditioning,) = self.encoder.encode([prompt])
         spec = RenderSpec("eval", conditioning, seed, self.passes, self.guidance)

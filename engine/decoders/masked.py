@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine import sampling
 from engine.cost import PassCost
-from engine.decoder import Plan, Render, RenderRejected, cells_to_draw
+from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
 from engine.models.codec import Codec, CodecConfig, to_latents
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
@@ -35,7 +35,7 @@ Codes = NDArray[np.uint8]
 
 
 @dataclass(slots=True)
-class MaskedRender:
+class MaskedState:
     """drawn: how many cells are filled in, the others were there from the beginning.
     prompts: two rows on the decoder's device; row 0 the prompt, row 1 nothing.
     expected: float32 [cells, channels], the mean codes that the last pass here believed in."""
@@ -119,15 +119,15 @@ class MaskedDecoder:
             )
         return Plan(spec.passes, batch_key="masked", pass_seconds=CPU_COST.seconds(1))
 
-    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedRender:
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedState:
         self.plan(spec)
         prompts = self._told(spec.conditioning)
         codes = self._at_first(spec.source)
         drawn = int((codes[:, 0] == MASKED).sum())
         if checkpoint is None:
-            return MaskedRender(spec, 0, drawn, codes, prompts)
+            return MaskedState(spec, 0, drawn, codes, prompts)
         codes = self._unpack(checkpoint, spec.passes, codes)
-        return MaskedRender(spec, checkpoint.pass_no, drawn, codes, prompts)
+        return MaskedState(spec, checkpoint.pass_no, drawn, codes, prompts)
 
     def _at_first(self, source: Source | None) -> Codes:
         """The codes before the first pass: all masked, but for what a source keeps."""
@@ -190,13 +190,13 @@ class MaskedDecoder:
         return codes
 
     @torch.inference_mode()
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         for start in range(0, len(batch), self._row_chunk):
             rows = [_mine(render) for render in batch[start : start + self._row_chunk]]
             for render, (prompted, unprompted) in zip(rows, self._logits(rows), strict=True):
                 self._fill_in(render, prompted, unprompted)
 
-    def _logits(self, rows: Sequence[MaskedRender]) -> Tensor:
+    def _logits(self, rows: Sequence[MaskedState]) -> Tensor:
         """[rows, 2, cells, channels, levels]: of each row as it is now, with and without prompt."""
         width = len(rows)
         if self._device.type == "cuda":
@@ -208,7 +208,7 @@ class MaskedDecoder:
             self._trusted[width] = torch.equal(alone, self._network(rows))
         return alone
 
-    def _network(self, rows: Sequence[MaskedRender]) -> Tensor:
+    def _network(self, rows: Sequence[MaskedState]) -> Tensor:
         codes = torch.from_numpy(np.stack([r.codes for r in rows])).repeat_interleave(2, dim=0)
         masked = codes[:, :, 0] == MASKED
         both = self.networks.transformer.fill(
@@ -219,7 +219,7 @@ class MaskedDecoder:
         logits: Tensor = both.float().cpu().view(len(rows), 2, *both.shape[1:])
         return logits
 
-    def _fill_in(self, render: MaskedRender, prompted: Tensor, unprompted: Tensor) -> None:
+    def _fill_in(self, render: MaskedState, prompted: Tensor, unprompted: Tensor) -> None:
         """Draw codes for masked cells and keep those that are sure enough; one row's logits."""
         guidance = render.spec.guidance
         logits = guidance * prompted + (1 - guidance) * unprompted
@@ -235,7 +235,7 @@ class MaskedDecoder:
         render.pass_no = done
 
     @torch.inference_mode()
-    def preview(self, render: Render) -> Pixels:
+    def preview(self, render: DecodeState) -> Pixels:
         mine = _mine(render)
         expected = mine.expected
         if expected is None:  # just restored: ask again what the masked cells will be
@@ -245,12 +245,12 @@ class MaskedDecoder:
         soft = torch.where(codes == MASKED, expected, codes.float())
         return self._draw(to_latents(soft, self._levels))
 
-    def checkpoint(self, render: Render) -> Checkpoint:
+    def checkpoint(self, render: DecodeState) -> Checkpoint:
         mine = _mine(render)
         return Checkpoint(self.model, mine.pass_no, mine.spec.seed, mine.codes.tobytes())
 
     @torch.inference_mode()
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         codes = torch.from_numpy(_mine(render).codes)
         return self._draw(to_latents(codes, self._levels))
 
@@ -269,7 +269,7 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _mine(render: Render) -> MaskedRender:
-    if not isinstance(render, MaskedRender):
+def _mine(render: DecodeState) -> MaskedState:
+    if not isinstance(render, MaskedState):
         raise TypeError(f"not a render of the masked family: {render!r}")
     return render

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.cost import PassCost
-from engine.decoder import Plan, Render, RenderRejected, cells_to_draw
+from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 
 GRID = 16
@@ -28,7 +28,7 @@ Tokens = NDArray[np.uint8]
 
 
 @dataclass(slots=True)
-class PacedRender:
+class PacedState:
     """drawn: how many cells are filled in. plane: float64 [CELLS] in 0..1, what the prompt asks
     for. palette: uint8 [COLOURS, 3]."""
 
@@ -64,37 +64,37 @@ class PacedDecoder:
             raise RenderRejected(f"guidance must be above 0, got {spec.guidance}")
         return Plan(spec.passes, batch_key="paced", pass_seconds=self.cost.seconds(1))
 
-    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> PacedRender:
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> PacedState:
         self.plan(spec)
         draw = _random(_prompt_key(spec.conditioning), 0)
         plane, palette = _plane(draw), _palette(draw)
         tokens = _at_first(spec.source, palette)
         drawn = int((tokens == MASKED).sum())
         if checkpoint is None:
-            return PacedRender(spec, 0, drawn, tokens, plane, palette)
+            return PacedState(spec, 0, drawn, tokens, plane, palette)
         tokens = _unpack(checkpoint, spec.passes, tokens)
-        return PacedRender(spec, checkpoint.pass_no, drawn, tokens, plane, palette)
+        return PacedState(spec, checkpoint.pass_no, drawn, tokens, plane, palette)
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         for render in batch:
             _fill_in(_mine(render))
         self._sleep(self.cost.seconds(len(batch)))
 
-    def preview(self, render: Render) -> Pixels:
+    def preview(self, render: DecodeState) -> Pixels:
         mine = _mine(render)
         return _picture(_expected_colours(mine.tokens, mine.palette))
 
-    def checkpoint(self, render: Render) -> Checkpoint:
+    def checkpoint(self, render: DecodeState) -> Checkpoint:
         mine = _mine(render)
         return Checkpoint(MODEL, mine.pass_no, mine.spec.seed, mine.tokens.tobytes())
 
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         mine = _mine(render)
         return _picture(mine.palette[mine.tokens].astype(np.float64))
 
 
-def _mine(render: Render) -> PacedRender:
-    if not isinstance(render, PacedRender):
+def _mine(render: DecodeState) -> PacedState:
+    if not isinstance(render, PacedState):
         raise TypeError(f"not a render of the paced family: {render!r}")
     return render
 
@@ -156,7 +156,7 @@ def _palette(draw: np.random.Generator) -> NDArray[np.uint8]:
     return ramp.astype(np.uint8)
 
 
-def _fill_in(render: PacedRender) -> None:
+def _fill_in(render: PacedState) -> None:
     """One pass: unmask this pass's share of the cells. More guidance, less noise on the plane."""
     spec, done = render.spec, render.pass_no + 1
     masked = np.flatnonzero(render.tokens == MASKED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.decoder import Decoder, Render
+from engine.decoder import Decoder, DecodeState
 from engine.render import Conditioning, Pixels, RenderSpec
 from scripts.bench.workload import Ask
 
@@ -28,7 +28,7 @@ def run_static(decoder: Decoder, specs: Sequence[RenderSpec], *, rows_leave: boo
     prompt takes the seat, so that every pass costs what a full batch costs.
     """
     longest = max(spec.passes for spec in specs)
-    renders: list[Render] = [decoder.begin(spec, None) for spec in specs]
+    renders: list[DecodeState] = [decoder.begin(spec, None) for spec in specs]
     seats = list(renders)
     for done in range(1, longest + 1):
         decoder.step(seats)
@@ -37,7 +37,7 @@ def run_static(decoder: Decoder, specs: Sequence[RenderSpec], *, rows_leave: boo
     return [decoder.finish(render) for render in renders]
 
 
-def _seat(decoder: Decoder, seat: Render, longest: int) -> Render:
+def _seat(decoder: Decoder, seat: DecodeState, longest: int) -> DecodeState:
     """The row itself while it has passes to do, then one that only takes its room."""
     if seat.pass_no < seat.spec.passes:
         return seat

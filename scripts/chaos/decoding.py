@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatch.ports import StageUnavailable
-from engine.decoder import Render
+from engine.decoder import DecodeState
 from engine.decoders.paced import PacedDecoder
 from engine.render import LAST, Pixels, RenderSpec, RenderUpdate
 from engine.streams import RenderStreams
@@ -32,7 +32,7 @@ class CountedDecoder(PacedDecoder):
         super().__init__(pass_ms=pass_ms, per_row_ms=0.0)
         self._log = log
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         """See Decoder."""
         if any(render.spec.seed % POISON == 0 for render in batch):
             raise ArithmeticError("the pass broke")
@@ -42,7 +42,7 @@ class CountedDecoder(PacedDecoder):
         now = time.time()
         self._log.write("".join(f"{now} {r.spec.render_id} {r.pass_no}\n" for r in batch))
 
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         """See Decoder."""
         pixels = super().finish(render)
         return marked(pixels, kind_of(read_prompt(render.spec.conditioning), "after"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.capabilities import Capabilities
-from engine.decoder import Decoder, Render
+from engine.decoder import Decoder, DecodeState
 from engine.engine import DecoderEngine
 from engine.region import Region, edit_passes
 from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source, UpdateKind
@@ -37,7 +37,7 @@ class _Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._decoder, name)
 
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         began = time.perf_counter()
         pixels = self._decoder.finish(render)
         self.finish_seconds = time.perf_counter() - began

@@ -18,7 +18,7 @@ import numpy as np
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.ports import StageUnavailable
 from dispatch.postprocess import InThreads, LocalPostprocessor
-from engine.decoder import Decoder, Render
+from engine.decoder import Decoder, DecodeState
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, Source
@@ -118,20 +118,20 @@ class BrittleDecoder(PacedDecoder):
         self.close_after: set[tuple[int, int]] = set()
         self.pictures_alive = 0
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         if any(render.spec.seed in self.broken for render in batch):
             raise ArithmeticError("the pass broke")
         super().step(batch)
         self.drawn.update((render.spec.seed, render.pass_no) for render in batch)
 
-    def checkpoint(self, render: Render) -> Checkpoint:
+    def checkpoint(self, render: DecodeState) -> Checkpoint:
         """The engine asks for it in order to report the pass."""
         self.told[render.spec.seed, render.pass_no] += 1
         if (render.spec.seed, render.pass_no) in self.close_after:
             self._gate.close()
         return super().checkpoint(render)
 
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         pixels = super().finish(render)
         self.pictures_alive += 1
         weakref.finalize(pixels, self._picture_gone)

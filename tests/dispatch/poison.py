@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.decoder import Render
+from engine.decoder import DecodeState
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
 from engine.region import edit_passes, to_hex
@@ -114,7 +114,7 @@ class FragileDecoder(PacedDecoder):
         super().__init__(sleep=lambda _: None)
         self._replica = replica
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         """See Decoder."""
         for render in batch:
             match self._replica.poison.get(render.spec.seed):

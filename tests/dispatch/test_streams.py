@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.decoder import Render
+from engine.decoder import DecodeState
 from engine.decoders.paced import PacedDecoder
 from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 from engine.streams import UPDATE_SECONDS, RenderStreams, is_throttled
@@ -75,7 +75,7 @@ async def test_a_render_asked_to_leave_sends_its_last_pass_however_fast() -> Non
     drawn: list[int] = []
 
     class Counted(PacedDecoder):
-        def step(self, batch: Sequence[Render]) -> None:
+        def step(self, batch: Sequence[DecodeState]) -> None:
             super().step(batch)
             drawn.append(batch[0].pass_no)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decoder import Decoder, Render
+from engine.decoder import Decoder, DecodeState
 from engine.engine import DecoderEngine
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
@@ -84,14 +84,14 @@ class Poisoned:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._decoder, name)
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         if any(self._is_poison(render) for render in batch):
             healthy = [render for render in batch if not self._is_poison(render)]
             self._decoder.step(healthy[: (len(healthy) + 1) // 2])
             raise RuntimeError("poison")
         self._decoder.step(batch)
 
-    def _is_poison(self, render: Render) -> bool:
+    def _is_poison(self, render: DecodeState) -> bool:
         return render.spec.render_id == self._render_id and render.pass_no >= self._from_pass
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.decoder import Render
+from engine.decoder import DecodeState
 from engine.decoders.paced import PacedDecoder
 from engine.render import Conditioning, RenderSpec
 from jobs.sql.sql_ledger import SqlLedger
@@ -40,7 +40,7 @@ class Counting(PacedDecoder):
         super().__init__(sleep=lambda _: None)
         self.rows: list[int] = []
 
-    def step(self, batch: list[Render]) -> None:  # type: ignore[override]
+    def step(self, batch: list[DecodeState]) -> None:  # type: ignore[override]
         self.rows.append(len(batch))
         super().step(batch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.cost import Fare, PassCost
+from engine.cost import CostMeter, PassCost
 
 
 def test_a_negative_cost_is_refused() -> None:
@@ -13,11 +13,11 @@ def test_a_negative_cost_is_refused() -> None:
 
 
 def test_a_render_pays_its_beginning_and_its_share_of_every_pass() -> None:
-    fare = Fare()
-    fare.board(0.02)
-    fare.ride(0.4, 4)
-    fare.ride(0.3, 2)
-    assert fare.whole(passes=2, slots=4) == pytest.approx(0.02 + 0.1 + 0.15)
+    meter = CostMeter()
+    meter.add_setup(0.02)
+    meter.add_pass(0.4, 4)
+    meter.add_pass(0.3, 2)
+    assert meter.total(passes=2, slots=4) == pytest.approx(0.02 + 0.1 + 0.15)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_render_pays_its_beginning_and_its_share_of_every_pass() -> None:
 def test_a_render_that_went_on_from_elsewhere_or_rode_alone_says_nothing(
     rides: list[tuple[float, int]], passes: int
 ) -> None:
-    fare = Fare()
+    meter = CostMeter()
     for seconds, width in rides:
-        fare.ride(seconds, width)
-    assert fare.whole(passes, slots=4) == 0.0
+        meter.add_pass(seconds, width)
+    assert meter.total(passes, slots=4) == 0.0

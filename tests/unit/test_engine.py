@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.decoder import Plan, Render, RenderRejected
-from engine.decoders.paced import PacedDecoder, PacedRender
+from engine.decoder import DecodeState, Plan, RenderRejected
+from engine.decoders.paced import PacedDecoder, PacedState
 from engine.engine import DecoderEngine
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
@@ -73,12 +73,12 @@ class Held(PacedDecoder):
         self.in_finish, self.finish_may_end = threading.Event(), threading.Event()
         self.finish_thread = ""
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         self.in_pass.set()
         assert self.pass_may_end.wait(PATIENCE_SECONDS)
         super().step(batch)
 
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         self.finish_thread = threading.current_thread().name
         self.in_finish.set()
         assert self.finish_may_end.wait(PATIENCE_SECONDS)
@@ -416,7 +416,7 @@ class TwoKeys(PacedDecoder):
     def plan(self, spec: RenderSpec) -> Plan:
         return Plan(spec.passes, batch_key=spec.render_id[0], pass_seconds=0.0)
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         assert len({render.spec.render_id[0] for render in batch}) == 1
         super().step(batch)
 
@@ -441,19 +441,19 @@ class Breaks(PacedDecoder):
         if verb == self.verb and render_id == "bad":
             raise self.error
 
-    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> PacedRender:
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> PacedState:
         self._break("begin", spec.render_id)
         return super().begin(spec, checkpoint)
 
-    def checkpoint(self, render: Render) -> Checkpoint:
+    def checkpoint(self, render: DecodeState) -> Checkpoint:
         self._break("checkpoint", render.spec.render_id)
         return super().checkpoint(render)
 
-    def preview(self, render: Render) -> Pixels:
+    def preview(self, render: DecodeState) -> Pixels:
         self._break("preview", render.spec.render_id)
         return super().preview(render)
 
-    def finish(self, render: Render) -> Pixels:
+    def finish(self, render: DecodeState) -> Pixels:
         self._break("finish", render.spec.render_id)
         return super().finish(render)
 
@@ -497,7 +497,7 @@ def test_a_rejection_says_so_in_the_family_s_words(build: Build, heard: Heard) -
 class FailsOnce(PacedDecoder):
     failed = False
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         super().step(batch)
         if not self.failed and batch[0].pass_no == 2:
             self.failed = True
@@ -559,7 +559,7 @@ class Widths(PacedDecoder):
         super().__init__(0, 0)
         self.passes: list[str] = []
 
-    def step(self, batch: Sequence[Render]) -> None:
+    def step(self, batch: Sequence[DecodeState]) -> None:
         self.passes.append(" ".join(render.spec.render_id for render in batch))
         super().step(batch)
 

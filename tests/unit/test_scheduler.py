@@ -32,7 +32,7 @@ def one_pass(scheduler: Scheduler[Row]) -> str:
     return "".join(row.name for row in batch)
 
 
-def test_idle_without_riders() -> None:
+def test_idle_without_renders() -> None:
     assert scheduler_of().schedule() == ()
 
 

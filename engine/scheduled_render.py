@@ -1,39 +1,37 @@
-"""One render on its way through an engine: where it is, and what there is to say about it."""
+"""One render inside an engine: where it is, and its updates."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
 
-from engine.cost import Fare
-from engine.decoder import Plan, Render
+from engine.cost import CostMeter
+from engine.decoder import DecodeState, Plan
 from engine.render import Checkpoint, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class Flight:
-    """A render in flight: what the scheduler seats and the engine steps.
-
-    checkpoint: its last good state, from which it goes on after a pass that raised.
-    asked_to_leave: its next pass here is its last. rides_to: how many passes it will have done
-    after the one that is under way; 0 between passes. ended: aborted, failed, left or done; nothing
-    is said about it any more. announced: ACCEPTED was said; of one that is tried alone only when
-    its turn has come.
-    """
+class ScheduledRender:
+    """A render in an engine's batch: what the scheduler orders and the engine steps."""
 
     spec: RenderSpec
     plan: Plan
     checkpoint: Checkpoint | None
-    render: Render | None = None
+    """Its last good state, from which it goes on after a pass that raised."""
+    decode_state: DecodeState | None = None
     asked_to_leave: bool = False
-    rides_to: int = 0
+    """Its next pass here is its last."""
+    next_pass: int = 0
+    """The number of the pass that is under way; 0 between passes."""
     ended: bool = False
+    """Aborted, failed, left or done: no more updates."""
     announced: bool = False
+    """ACCEPTED was sent; of one that is tried alone only when its turn has come."""
     pass_seconds: float = 0.0
     batch_width: int = 0
-    fare: Fare = field(default_factory=Fare)
+    cost: CostMeter = field(default_factory=CostMeter)
 
     @property
     def batch_key(self) -> str:
@@ -46,23 +44,23 @@ class Flight:
 
     @property
     def leaving(self) -> bool:
-        """While a pass is under way also if it brings the end here: who waits is promised the slot
-        in time for the next one."""
-        last = self.asked_to_leave or self.rides_to >= self.plan.passes
-        return self.ended or self.complete or (self.rides_to > 0 and last)
+        """While a pass is under way also if it is the last here: a waiting render is promised the
+        slot in time for the next one."""
+        last = self.asked_to_leave or self.next_pass >= self.plan.passes
+        return self.ended or self.complete or (self.next_pass > 0 and last)
 
     @property
     def pass_no(self) -> int:
-        if self.render is not None:
-            return self.render.pass_no
+        if self.decode_state is not None:
+            return self.decode_state.pass_no
         return self.checkpoint.pass_no if self.checkpoint is not None else 0
 
     @property
-    def drawn(self) -> Render:
-        """The family's render; an error before `begin`."""
-        if self.render is None:
+    def state(self) -> DecodeState:
+        """The family's state; an error before `begin`."""
+        if self.decode_state is None:
             raise RuntimeError(f"render {self.spec.render_id} has not begun")
-        return self.render
+        return self.decode_state
 
     def update(
         self,
@@ -73,7 +71,7 @@ class Flight:
         error: str | None = None,
         rejected: bool = False,
     ) -> RenderUpdate:
-        """What there is to say now. slots: of the engine, among which a pass's time is shared."""
+        """An update of that kind. slots: of the engine, among which a pass's time is shared."""
         passed, done = kind in (UpdateKind.PASS, UpdateKind.LEFT), kind is UpdateKind.DONE
         return RenderUpdate(
             self.spec.render_id,
@@ -85,7 +83,7 @@ class Flight:
             error=error,
             pass_seconds=self.pass_seconds if passed else 0.0,
             batch_width=self.batch_width if passed else 0,
-            cost_seconds=self.fare.whole(self.plan.passes, slots) if done else 0.0,
+            cost_seconds=self.cost.total(self.plan.passes, slots) if done else 0.0,
             rejected=rejected,
         )
 
