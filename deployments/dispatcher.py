@@ -39,10 +39,7 @@ log = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True, slots=True)
 class DispatcherOptions:
-    """Where the ledger and the blobs are, and how patient to be with other stages.
-
-    family, family_options: of the decoders. pass_timeout_seconds: for one pass of a decoder.
-    """
+    """Where the ledger and the blobs are, and how long to wait for other stages."""
 
     dsn: str
     blobs_directory: str
@@ -51,9 +48,11 @@ class DispatcherOptions:
     least_share: float
     retention: Retention
     family: str
+    """Of the decoders."""
     family_options: dict[str, Any]
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
+    """For one pass of a decoder."""
 
 
 class DispatcherReplica:

@@ -1,7 +1,7 @@
 """Keeps replicas off the network where their whole cluster is: Serve 2.60 binds every replica's
 inter-deployment port to all interfaces and has no option for it.
 
-On a cluster whose node address is 127.0.0.1 nobody else could reach that port anyway.
+On a cluster whose node address is 127.0.0.1 no other machine could reach that port anyway.
 """
 
 from __future__ import annotations

@@ -27,12 +27,12 @@ AWAY = (RayActorError, RayServeException, RayError, TimeoutError)
 """What a handle raises when a replica is lost, silent, or not there at all."""
 
 END_SECONDS = 5.0
-"""How long the end of a stream may come after its last update, and an answer that says nothing."""
+"""How long after its last update a stream may end, and the answer to a broadcast may take."""
 
 
 def stage_unavailable(error: Exception, what: str) -> Exception:
     """StageUnavailable, unless the replica is well and its code raised: waiting would not help.
-    What a replica raises in the words of dispatch.ports comes as that, without Ray's wrapping."""
+    The errors of dispatch.ports that a replica raises come without Ray's wrapping."""
     cause: object = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, CallFailed | StageUnavailable):
         return type(cause)(str(cause))
@@ -40,12 +40,7 @@ def stage_unavailable(error: Exception, what: str) -> Exception:
 
 
 class DecoderSlots:
-    """The decoder replicas of the lane, through Serve's router.
-
-    pass_timeout_seconds: a replica that says nothing for so long is given up; without it a network
-    partition would hang a call for a minute. reserve_timeout_seconds: how long to wait for room
-    before asking again.
-    """
+    """The decoder replicas of the lane, through Serve's router."""
 
     def __init__(
         self,
@@ -53,6 +48,9 @@ class DecoderSlots:
         pass_timeout_seconds: float,
         reserve_timeout_seconds: float = 30.0,
     ) -> None:
+        """pass_timeout_seconds: a replica that is silent that long is given up; without it a
+        network partition would hang a call for a minute. reserve_timeout_seconds: how long to wait
+        for room before asking again."""
         self._handle = handle.options(stream=True, method_name="render")
         self._pass_timeout_seconds = pass_timeout_seconds
         self._reserve_timeout_seconds = reserve_timeout_seconds
@@ -74,8 +72,8 @@ class DecoderSlots:
                 log.info("the reserved replica is gone: %r", error)
 
     async def leave(self, render_ids: Sequence[str]) -> None:
-        """Every replica hears it, as nobody here remembers who is where; it is seldom, and one
-        message for all that give way together."""
+        """One broadcast for all renders that are preempted together: no table says which replica
+        has which."""
         try:
             heard = self._handle.broadcast("leave", list(render_ids))
             await heard.results_async(timeout_s=END_SECONDS, return_exceptions=True)
@@ -127,7 +125,7 @@ class ReplicaSlot:
 
 
 class LeakedSlots:
-    """Runs inside a decoder replica and frees reservations that nobody came for."""
+    """Runs inside a decoder replica and frees reservations that no call came for."""
 
     def __init__(self, clock: Callable[[], float], older_than_seconds: float = 10.0) -> None:
         self._clock = clock
@@ -135,7 +133,7 @@ class LeakedSlots:
         self._first_seen: dict[str, float] = {}
 
     def reclaim(self) -> int:
-        """How many were freed now. Call it every few seconds."""
+        """Free those overdue and return how many. Call it every few seconds."""
         now = self._clock()
         held = _reserved_tokens()
         self._first_seen = {token: self._first_seen.get(token, now) for token in held}

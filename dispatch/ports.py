@@ -33,7 +33,7 @@ class SourceGone(Exception):
 @contextmanager
 def leaving_is_away() -> Iterator[None]:
     """Around calls to a stage: a replica on its way out cancels what it was asked, and that comes
-    as CancelledError although nobody wants the caller to end. Then it is StageUnavailable."""
+    as CancelledError although the caller was not cancelled. Then it is StageUnavailable."""
     try:
         yield
     except asyncio.CancelledError:

@@ -21,7 +21,7 @@ from jobs.request import ImageRequest, SourceImage
 T = TypeVar("T")
 STORE_THREADS = 4
 STORE_SECONDS = 30.0
-"""A store that is silent for so long is away."""
+"""A store that is silent that long is away."""
 
 
 class Work(Protocol):

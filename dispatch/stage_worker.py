@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from dispatch.ports import CallFailed, StageUnavailable
-from engine.worker import LIMITS, ItemFailed, Limits, Worker, WorkerBroken
+from engine.worker import LIMITS, CallLimits, ItemFailed, Worker, WorkerBroken
 
 T = TypeVar("T")
 
 
 class StageWorker:
     """One engine.worker.Worker on a thread of its own; calls wait for each other in order, as the
-    models use every core that they are given. Raises in the words of dispatch.ports."""
+    models use every core that they are given. Raises the errors of dispatch.ports."""
 
     def __init__(self, threads: ThreadPoolExecutor, worker: Worker) -> None:
         self._threads = threads
@@ -25,7 +25,7 @@ class StageWorker:
 
     @classmethod
     async def start(
-        cls, build: str, arguments: Mapping[str, Any], limits: Limits = LIMITS
+        cls, build: str, arguments: Mapping[str, Any], limits: CallLimits = LIMITS
     ) -> StageWorker:
         """See Worker. WorkerBroken when the models do not load."""
         threads = ThreadPoolExecutor(1, thread_name_prefix="worker")

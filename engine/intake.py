@@ -66,7 +66,7 @@ class Canvas:
 class Intake:
     """workers: pictures decoded at once. RuntimeError when a picture cannot be decoded at all.
 
-    Whoever makes one closes it.
+    Call `close` at the end.
     """
 
     def __init__(self, *, workers: int = 1, budget: Budget = BUDGET) -> None:
@@ -208,7 +208,7 @@ def _unless_refused(answer: Message) -> Message:
 
 
 def _png_size(png: bytes) -> Size:
-    """Read by hand: the child may speak for a stranger by now."""
+    """Read by hand: by now the child may be controlled by its input."""
     if len(png) < 24 or not png.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"):
         raise ValueError("not a PNG")
     width, height = struct.unpack(">II", png[16:24])

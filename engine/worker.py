@@ -31,23 +31,27 @@ class _Died(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one call, far above what any takes: processor seconds of all its threads together, and
-    seconds on the clock, for what waits for ever. start_seconds: until the models are loaded."""
+class CallLimits:
+    """Of one call, far above what any takes."""
 
     cpu_seconds: int = 10
+    """Processor time of all its threads together."""
     wall_seconds: float = 20.0
+    """On the clock, for a call that hangs."""
     start_seconds: float = 120.0
+    """Until the models are loaded."""
 
 
-LIMITS = Limits()
+LIMITS = CallLimits()
 
 
 class Worker:
     """build: "module:name" of what the process makes once, with `arguments`, and whose methods are
     called. WorkerBroken when that raises; the message says what."""
 
-    def __init__(self, build: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> None:
+    def __init__(
+        self, build: str, arguments: Mapping[str, Any], limits: CallLimits = LIMITS
+    ) -> None:
         self._build = build
         self._arguments = dict(arguments)
         self._limits = limits

@@ -145,7 +145,7 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Render:
-    """One image of a held job; a rider of the engine's scheduler. seated: it has a slot, or is
+    """One image of a held job; see the engine's Schedulable. seated: it has a slot, or is
     promised one. seat: which one, from began_at on, None before its first pass there."""
 
     job: Job

@@ -1,4 +1,4 @@
-"""What one picture of a stranger may cost, and the refusal of one that is not taken."""
+"""What one untrusted picture may cost, and the refusal of one that is not taken."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def send(stream: IO[bytes], head: Mapping[str, Any], parts: Sequence[bytes] = ()
 
 def receive(stream: IO[bytes], most_bytes: int) -> Message:
     """Read one message. EOFError when the other side is gone, ValueError when it is not one or its
-    parts have more than `most_bytes` together: the other side may be in the hands of a stranger."""
+    parts have more than `most_bytes` together: the other side may be controlled by its input."""
     (length,) = struct.unpack(">I", _exactly(stream, 4))
     if length > HEAD_BYTES:
         raise ValueError(f"a head of {length} bytes")

@@ -31,7 +31,7 @@ _BRANDS = {b"avif": "an AVIF", b"avis": "an AVIF"}
 
 
 def kind_of(data: bytes, field: str) -> str:
-    """PNG, JPEG or WEBP; Refused for anything else, saying what it is where that can be told."""
+    """PNG, JPEG or WEBP; Refused for anything else, saying what it is where that is known."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):

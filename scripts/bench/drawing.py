@@ -46,7 +46,7 @@ class Drawer:
             spec_of(ask, conditioning, self.recipe.guidance)
             for ask, conditioning in zip(asks, conditionings, strict=True)
         ]
-        return self.press(run_static(self.decoder, specs, rows_leave=self.recipe.rows_leave))
+        return self.postprocess(run_static(self.decoder, specs, rows_leave=self.recipe.rows_leave))
 
     def prepare(self, prompts: Sequence[str]) -> list[Conditioning]:
         """Encoded and screened prompts."""
@@ -56,7 +56,7 @@ class Drawer:
                 raise Unfit(f"prompt blocked: {verdict.categories}")
         return conditionings
 
-    def press(self, pictures: Sequence[Pixels]) -> list[bytes]:
+    def postprocess(self, pictures: Sequence[Pixels]) -> list[bytes]:
         """Screened pictures as PNG files."""
         for verdict in self.screens.screen_images(pictures):
             if verdict.blocked:

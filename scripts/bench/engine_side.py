@@ -62,14 +62,14 @@ class EngineSide:
 
     def _heard(self, update: RenderUpdate) -> None:
         if update.kind is UpdateKind.DONE and update.pixels is not None:
-            self._finisher.submit(self._press, update.pixels)
+            self._finisher.submit(self._postprocess, update.pixels)
         elif update.kind is UpdateKind.FAILED:
             self._failed.append(update.error or "failed without a reason")
         if update.kind in (UpdateKind.DONE, UpdateKind.FAILED):
             self._room.release()
 
-    def _press(self, pixels: Pixels) -> None:
-        self._drawer.press([pixels])
+    def _postprocess(self, pixels: Pixels) -> None:
+        self._drawer.postprocess([pixels])
         self._finished.append(time.perf_counter())
 
 

@@ -25,20 +25,20 @@ def run_static(decoder: Decoder, specs: Sequence[RenderSpec], *, rows_leave: boo
     """One static batch until its longest render is done.
 
     With rows_leave false a finished row keeps its place in the tensors: another render of the same
-    prompt takes the seat, so that every pass costs what a full batch costs.
+    prompt takes the row, so that every pass costs what a full batch costs.
     """
     longest = max(spec.passes for spec in specs)
     renders: list[DecodeState] = [decoder.begin(spec, None) for spec in specs]
-    seats = list(renders)
+    rows = list(renders)
     for done in range(1, longest + 1):
-        decoder.step(seats)
+        decoder.step(rows)
         left = [render for render in renders if render.spec.passes > done]
-        seats = left if rows_leave else [_seat(decoder, seat, longest) for seat in seats]
+        rows = left if rows_leave else [_row(decoder, row, longest) for row in rows]
     return [decoder.finish(render) for render in renders]
 
 
-def _seat(decoder: Decoder, seat: DecodeState, longest: int) -> DecodeState:
+def _row(decoder: Decoder, row: DecodeState, longest: int) -> DecodeState:
     """The row itself while it has passes to do, then one that only takes its room."""
-    if seat.pass_no < seat.spec.passes:
-        return seat
-    return decoder.begin(replace(seat.spec, passes=longest), None)
+    if row.pass_no < row.spec.passes:
+        return row
+    return decoder.begin(replace(row.spec, passes=longest), None)

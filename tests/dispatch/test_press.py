@@ -16,7 +16,7 @@ from dispatch.stage_worker import StageWorker
 from engine.decoders.paced import CELLS
 from engine.picture import encode
 from engine.postprocessing import Unusable
-from engine.worker import Limits
+from engine.worker import CallLimits
 from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
 from tests.dispatch.postprocessing_target import HANGS, KILLS
@@ -34,7 +34,7 @@ def picture(first: int) -> np.ndarray:
 @pytest.fixture
 async def processes() -> AsyncIterator[InProcesses]:
     build = "tests.dispatch.postprocessing_target:Brittle"
-    worker = await StageWorker.start(build, {"cells": CELLS}, Limits(cpu_seconds=1))
+    worker = await StageWorker.start(build, {"cells": CELLS}, CallLimits(cpu_seconds=1))
     made = InProcesses([worker])
     yield made
     await asyncio.to_thread(made.close)

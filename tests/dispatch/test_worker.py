@@ -23,10 +23,10 @@ with warnings.catch_warnings():
     from dispatch.stage_worker import StageWorker
 from dispatch.ports import CallFailed, StageUnavailable
 from engine.render import Conditioning
-from engine.worker import ItemFailed, Limits, Worker, WorkerBroken
+from engine.worker import CallLimits, ItemFailed, Worker, WorkerBroken
 
 TARGET = "tests.dispatch.worker_target:Target"
-LIMITS = Limits(cpu_seconds=1, wall_seconds=20.0)
+LIMITS = CallLimits(cpu_seconds=1, wall_seconds=20.0)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def worker() -> Iterator[Worker]:
 
 @pytest.fixture
 async def stage() -> AsyncIterator[StageWorker]:
-    made = await StageWorker.start(TARGET, {}, Limits(wall_seconds=0.5))
+    made = await StageWorker.start(TARGET, {}, CallLimits(wall_seconds=0.5))
     yield made
     made.close()
 
@@ -64,7 +64,7 @@ def test_of_a_batch_only_the_item_at_fault_fails(worker: Worker, bad: str, said:
 
 
 def test_a_call_that_waits_for_ever_is_ended_too() -> None:
-    worker = Worker(TARGET, {}, Limits(wall_seconds=1.0))
+    worker = Worker(TARGET, {}, CallLimits(wall_seconds=1.0))
     with pytest.raises(ItemFailed):
         worker.call("one", "sleep")
     worker.close()

@@ -1,4 +1,4 @@
-"""Pictures of strangers through the real child: what they become, and what is refused."""
+"""Untrusted pictures through the real child: what they become, and what is refused."""
 
 from __future__ import annotations
 
