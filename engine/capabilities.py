@@ -1,4 +1,4 @@
-"""What each decoder family can do, said once: the gateway validates by it, shows it, and prices
+"""What each decoder family can do: the gateway validates by it, shows it, and prices
 edits by it. Reads a manifest at most; no tensor library is loaded."""
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "emoji-cpu"
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """picture_size: width and height in pixels of what the family draws, before any upscaling.
-    grid: columns and rows of its cells. input_images: how many pictures an edit may bring, 0 for a
-    family that cannot edit. transparent: whether it draws a real alpha channel."""
+    """Of a decoder family with its options."""
 
     picture_size: tuple[int, int]
+    """Width and height in pixels of what it draws, before any upscaling."""
     grid: tuple[int, int]
+    """Columns and rows of its cells."""
     input_images: int
+    """How many pictures an edit may bring, 0 where it cannot edit."""
     transparent: bool = False
+    """Whether it draws a real alpha channel."""
 
     @property
     def cells(self) -> int:

@@ -18,26 +18,22 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """A prompt as a decoder reads it.
-
-    tokens: float16 [length, 384], the text encoder's last hidden states (padding cut off).
-    pooled: float16 [384], their mean; what the prompt screen reads too.
-    """
+    """A prompt as a decoder reads it."""
 
     tokens: NDArray[np.float16]
+    """[length, 384]: the text encoder's last hidden states, padding cut off."""
     pooled: NDArray[np.float16]
+    """[384]: their mean; the prompt screen reads it too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a render needs to go on elsewhere: a token grid of 1-2 KB, its pass number and seed.
-
-    model: identity of (family, weights sha256, sampler version); another identity starts again.
-    pass_no: passes already done; equal to the plan's passes when only pixels are missing.
-    """
+    """What a render needs to go on elsewhere: a token grid of 1-2 KB, its pass number and seed."""
 
     model: str
+    """Identity of (family, weights sha256, sampler version); another one starts again."""
     pass_no: int
+    """Passes already done; equal to the plan's passes when only pixels are missing."""
     seed: int
     state: bytes
 
@@ -61,40 +57,38 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A picture that is changed in part.
-
-    pixels: uint8 [height, width, 3] of the family's picture_size.
-    redraw: bool [cells], row by row: those drawn anew; all others are locked, to the last code.
-    tokens: the packed final Checkpoint of that very picture, if it was drawn here. A family that
-    cannot read it (another identity, cut off) falls back on the pixels.
-    """
+    """A picture that is changed in part."""
 
     pixels: Pixels
+    """[height, width, 3] of the family's picture_size."""
     redraw: NDArray[np.bool_]
+    """[cells], row by row: those drawn anew; all others are locked, to the last code."""
     tokens: bytes | None = None
+    """The packed final Checkpoint of that very picture, if it was drawn here. A family that cannot
+    read it (another identity, cut off) falls back on the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderSpec:
-    """One image to draw.
-
-    seed: 0 <= seed < 2**63. passes: total number of passes. guidance: 1.0 switches it off.
-    preview_after: pass numbers (1-based) after which a preview is wanted.
-    checkpoint: packed Checkpoint to go on from, or None to begin. source: a picture to change in
-    part, or None to draw a new one; `passes` are then those of the cells drawn anew.
-    alone: its first pass here, or its pixels if all passes are done, is the engine's only work
-    from ACCEPTED on: what goes wrong before its next update is its own fault.
-    """
+    """One image to draw."""
 
     render_id: str
     conditioning: Conditioning
     seed: int
+    """0 <= seed < 2**63."""
     passes: int
+    """In total; with a source, of the cells drawn anew."""
     guidance: float = 3.0
+    """1.0 switches it off."""
     preview_after: tuple[int, ...] = ()
+    """Pass numbers (1-based) after which a preview is wanted."""
     checkpoint: bytes | None = None
+    """A packed Checkpoint to go on from, or None to begin."""
     source: Source | None = None
+    """A picture to change in part, or None to draw a new one."""
     alone: bool = False
+    """Its first pass here, or its pixels if all passes are done, is the engine's only work from
+    ACCEPTED on: what goes wrong before its next update is its own fault."""
 
 
 class UpdateKind(StrEnum):
@@ -114,7 +108,7 @@ LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.
 
 @dataclass(frozen=True, slots=True)
 class RenderUpdate:
-    """What the engine says about one render after a pass; the last one received is the checkpoint.
+    """The news of one render; the last checkpoint received is where it goes on.
 
     ACCEPTED: pass_no is where it goes on (0 when it began anew).
     PASS: pass_no passes are done, checkpoint is set, preview is set where one was asked for.

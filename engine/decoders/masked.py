@@ -36,16 +36,17 @@ Codes = NDArray[np.uint8]
 
 @dataclass(slots=True)
 class MaskedState:
-    """drawn: how many cells are filled in, the others were there from the beginning.
-    prompts: two rows on the decoder's device; row 0 the prompt, row 1 nothing.
-    expected: float32 [cells, channels], the mean codes that the last pass here believed in."""
+    """One image of this family."""
 
     spec: RenderSpec
     pass_no: int
     drawn: int
+    """How many cells are filled in; the others were there from the beginning."""
     codes: Codes
     prompts: Prompts
+    """Two rows on the decoder's device: row 0 the prompt, row 1 nothing."""
     expected: Tensor | None = None
+    """float32 [cells, channels]: the mean codes that the last pass here predicted."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class MaskedModel:
 
 
 class MaskedDecoder:
-    """weights: a folder as `make train` writes it. row_chunk: at most so many renders go through
-    the network together. threads: torch's number of threads in this process, 0 leaves it alone.
+    """weights: a folder as `make train` writes it. row_chunk: most renders that go through the
+    network together. threads: torch's number of threads in this process, 0 leaves it alone.
     device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if any; codes
     are drawn on the CPU either way.
 
@@ -121,7 +122,7 @@ class MaskedDecoder:
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedState:
         self.plan(spec)
-        prompts = self._told(spec.conditioning)
+        prompts = self._projected(spec.conditioning)
         codes = self._at_first(spec.source)
         drawn = int((codes[:, 0] == MASKED).sum())
         if checkpoint is None:
@@ -157,14 +158,14 @@ class MaskedDecoder:
         return cast(Codes, codes[0].cpu().numpy())
 
     @torch.inference_mode()
-    def _told(self, conditioning: Conditioning) -> Prompts:
+    def _projected(self, conditioning: Conditioning) -> Prompts:
         config = self.networks.transformer.config
         text = torch.zeros(2, config.text_length, config.text_width)
         tokens = torch.from_numpy(conditioning.tokens[: config.text_length].astype(np.float32))
         text[0, : len(tokens)] = tokens
         pooled = torch.zeros(2, config.text_width)
         pooled[0] = torch.from_numpy(conditioning.pooled.astype(np.float32))
-        return self.networks.transformer.told(text.to(self._device), pooled.to(self._device))
+        return self.networks.transformer.project(text.to(self._device), pooled.to(self._device))
 
     def _codes(self, checkpoint: Checkpoint) -> Codes:
         """ValueError when these are no codes of this family."""

@@ -29,15 +29,17 @@ Tokens = NDArray[np.uint8]
 
 @dataclass(slots=True)
 class PacedState:
-    """drawn: how many cells are filled in. plane: float64 [CELLS] in 0..1, what the prompt asks
-    for. palette: uint8 [COLOURS, 3]."""
+    """One image of this family."""
 
     spec: RenderSpec
     pass_no: int
     drawn: int
+    """How many cells are filled in."""
     tokens: Tokens
     plane: NDArray[np.float64]
+    """[CELLS] in 0..1: what the prompt asks for."""
     palette: NDArray[np.uint8]
+    """[COLOURS, 3]"""
 
 
 class PacedDecoder:
@@ -129,7 +131,7 @@ def _masked_after(pass_no: int, passes: int, cells: int) -> int:
 
 
 def _random(seed: int, pass_no: int) -> np.random.Generator:
-    """One stream for each (seed, pass): what a pass draws does not depend on who ran before it."""
+    """One stream for each (seed, pass): what a pass draws does not depend on what ran before it."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, pass_no], np.uint64)))
 
 

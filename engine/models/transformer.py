@@ -1,4 +1,4 @@
-"""The masked-token transformer: fills masked cells of a picture, told by a prompt.
+"""The masked-token transformer: fills masked cells of a picture, conditioned on a prompt.
 
 Every cell has `channels` codes; each code has its own small softmax, so the head is tiny and the
 expected code is exact. The prompt enters three ways, all nearly free beside the cells: as extra
@@ -64,7 +64,7 @@ class Layer(nn.Module):
         """[B, S, W] -> [B, heads, S, W / heads]"""
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def told(self, text: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """text [B, S, text_width] -> keys and values, each [B, heads, S, W / heads]."""
         k, v = self.text_kv(text).chunk(2, dim=2)
         return _norm(self._split(k)), self._split(v)
@@ -80,7 +80,7 @@ class Layer(nn.Module):
         return cast(Tensor, self.out(mixed.transpose(1, 2).flatten(2)))
 
     def forward(self, x: Tensor, text: tuple[Tensor, Tensor], conditioning: Tensor) -> Tensor:
-        """x [B, cells, W], text as `told` gives it, conditioning [B, 6, W]."""
+        """x [B, cells, W], text as `project` gives it, conditioning [B, 6, W]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (
             (conditioning + self.modulation).to(x.dtype).unsqueeze(2).unbind(1)
         )
@@ -135,12 +135,12 @@ class MaskedTransformer(nn.Module):
     def forward(self, latents: Tensor, masked: Tensor, text: Tensor, pooled: Tensor) -> Tensor:
         """As `fill`, for prompts met for the first time: text [B, S, text_width], pooled
         [B, text_width]."""
-        return self.fill(latents, masked, self.told(text, pooled))
+        return self.fill(latents, masked, self.project(text, pooled))
 
-    def told(self, text: Tensor, pooled: Tensor) -> Prompts:
+    def project(self, text: Tensor, pooled: Tensor) -> Prompts:
         """text [B, S, text_width], pooled [B, text_width]; done once for all passes."""
         text = _norm(text)
-        layers = tuple(cast(Layer, layer).told(text) for layer in self.layers)
+        layers = tuple(cast(Layer, layer).project(text) for layer in self.layers)
         return Prompts(self.pooled_in(_norm(pooled)), layers)
 
     def fill(self, latents: Tensor, masked: Tensor, prompts: Prompts) -> Tensor:
