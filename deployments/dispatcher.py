@@ -20,8 +20,9 @@ from deployments.heat_gauges import HeatGauges
 from deployments.nodes import alive_nodes
 from deployments.ports import RemoteClassifier, RemoteEncoder
 from deployments.slots import DecoderSlots
-from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.dispatcher import Dispatcher
 from dispatch.postprocess import InProcesses, LocalPostprocessor
+from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities
 from jobs.blobs.collector import Collector
 from jobs.blobs.marker import check_store

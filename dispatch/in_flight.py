@@ -1,232 +1,355 @@
-"""What one dispatcher holds: jobs under lease and their images on the way.
+"""What one dispatcher has in flight: jobs under lease and their images, each in one state.
 
-Mutable, with one owner: the dispatcher's event loop. Nothing here does I/O.
+Only this file writes the fields of Lease and InFlightRender; other files report events. One that
+this table does not allow raises IllegalTransition and changes nothing. Owned by the dispatcher's
+event loop; no I/O.
+
+| event                | from                                                  | to         |
+| -------------------- | ----------------------------------------------------- | ---------- |
+| queue                | preparing, dispatched to rendering, finishing, paused | ready      |
+| dispatch             | ready                                                 | dispatched |
+| recall               | dispatched                                            | recalled   |
+| update accepted      | dispatched, recalled                                  | accepted   |
+| update pass          | accepted, rendering                                   | rendering  |
+| update done          | accepted, rendering                                   | finishing  |
+| pause                | dispatched to rendering, finishing                    | paused     |
+| preempt, update left | preparing to rendering, paused                        | preempted  |
+| settle               | preparing to preempted                                | settling   |
+| record               | settling                                              | settled    |
+| drop                 | preparing to settling                                 | dropped    |
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-from engine.render import Conditioning, RenderSpec, Source
-from jobs.job import SETTLED, Job, Render, RenderState
+from dispatch.trials import Losses
+from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
+from jobs.job import IllegalTransition, Job, Render, RenderState
 from jobs.ledger import Beat, RenderBeat
 from jobs.policy.attempts import is_suspect
 from jobs.request import preview_passes
 
 
+class State(StrEnum):
+    """Where an image stands in this dispatcher; what the ledger says of it is a RenderState."""
+
+    PREPARING = "preparing"  # its prompt is being encoded and screened
+    READY = "ready"  # in the ready queue
+    DISPATCHED = "dispatched"  # sent to a replica that has not accepted it yet
+    RECALLED = "recalled"  # called back from that replica, since another one has a free slot
+    ACCEPTED = "accepted"  # in a slot; no pass is done there
+    RENDERING = "rendering"  # in a slot; a pass is done there
+    FINISHING = "finishing"  # its pixels are screened, encoded and stored
+    PAUSED = "paused"  # backs off before it is ready again
+    PREEMPTED = "preempted"  # out of its slot, until its job is released
+    SETTLING = "settling"  # its outcome is being written
+    SETTLED = "settled"  # its outcome is in the ledger
+    DROPPED = "dropped"  # the lease is lost or released: nothing more is written
+
+
+IN_SLOT = frozenset({State.ACCEPTED, State.RENDERING})
+_IN_STREAM = IN_SLOT | {State.DISPATCHED, State.RECALLED}
+ENDED = frozenset({State.SETTLED, State.DROPPED})
+LIVE = frozenset(State) - ENDED - {State.SETTLING}
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.READY: _IN_STREAM | {State.PREPARING, State.FINISHING, State.PAUSED},
+    State.DISPATCHED: frozenset({State.READY}),
+    State.RECALLED: frozenset({State.DISPATCHED}),
+    State.ACCEPTED: frozenset({State.DISPATCHED, State.RECALLED}),
+    State.RENDERING: IN_SLOT,
+    State.FINISHING: IN_SLOT,
+    State.PAUSED: _IN_STREAM | {State.FINISHING},
+    State.PREEMPTED: LIVE - {State.FINISHING, State.PREEMPTED},
+    State.SETTLING: LIVE,
+    State.SETTLED: frozenset({State.SETTLING}),
+    State.DROPPED: LIVE | {State.SETTLING},
+}
+"""For each state, those from which it is entered."""
+_UPDATES = {
+    UpdateKind.ACCEPTED: State.ACCEPTED,
+    UpdateKind.PASS: State.RENDERING,
+    UpdateKind.LEFT: State.PREEMPTED,
+    UpdateKind.DONE: State.FINISHING,
+}
+
+
 @dataclass(slots=True, eq=False)
-class Flight:
-    """One image of a held job. While it flies it is on the shelf, or `task` moves it on.
+class InFlightRender:
+    """One image of a leased job."""
 
-    furthest: most passes ever done; new ground wipes out earlier `attempts`. accepted, moved: this
-    trip has a slot, and has done a pass. seat: the id under which it has one. replica_id: where the
-    trip goes. called_back: from a replica at which it waits, since there is a slot elsewhere.
-    wanting_since: when it began to wait for one, on the shelf or at a replica; None: it does not.
-    others: calls that decoders had taken in at the last of those.
-    finishing: its pixels are on their way to the store. suspect: a stage was lost with it, so it is
-    tried alone; see trials.py. unheard: trips in a row that were lost before a decoder took it in,
-    though it took in others.
-    cost_seconds: GPU-seconds of all its passes, once they are known. told: previews that the
-    ledger knows of. screens: previews being looked at.
-    """
-
-    hold: Hold
-    index: int
-    state: RenderState
-    pass_no: int
-    checkpoint: bytes | None
-    previews: set[int]
+    lease: Lease
+    progress: RenderBeat
+    """What the next heartbeat writes."""
+    recorded: frozenset[int]
+    """Previews that the ledger knows of."""
     attempts: int
-    furthest: int = 0
+    """Failures in a row without progress."""
+    furthest: int
+    """Most passes ever done: more than `progress` after a restart from an unusable checkpoint."""
+    state: State = State.PREPARING
+    losses: Losses = field(default_factory=Losses)
     dispatches: int = 0
-    accepted: bool = False
-    moved: bool = False
-    finishing: bool = False
-    suspect: bool = False
-    unheard: int = 0
-    others: int = 0
-    seat: str | None = None
-    replica_id: str | None = None
-    called_back: bool = False
-    wanting_since: float | None = None
-    cost_seconds: float = 0.0
-    told: set[int] = field(default_factory=set)
+    replica_id: str = ""
+    """Of the last dispatch."""
+    unslotted_since: float | None = None
+    """Since when it has been ready without finding a slot; monotonic."""
     task: asyncio.Task[None] | None = None
-    screens: set[asyncio.Task[None]] = field(default_factory=set)
+    """What moves it on, from its dispatch to its outcome."""
+    screenings: set[asyncio.Task[None]] = field(default_factory=set)
+    """Of its previews."""
 
-    def order(self, screen_after: tuple[int, ...]) -> RenderSpec:
-        """The next trip, from the last checkpoint; `screen_after` are passes to look at even
-        though nobody asked for a preview.
+    @classmethod
+    def of(cls, lease: Lease, render: Render) -> InFlightRender:
+        """From the checkpoint in the ledger."""
+        progress = RenderBeat(
+            render.index, render.state, render.pass_no, render.checkpoint, render.previews
+        )
+        recorded = frozenset(render.previews)
+        return cls(lease, progress, recorded, render.attempts, furthest=render.pass_no)
 
-        The id carries the fence and the number of the trip: neither an orphan that an earlier
-        holder left in a decoder nor a late abort of an earlier trip ever meets this one.
-        """
-        request, conditioning = self.hold.job.request, self.hold.conditioning
-        if conditioning is None:
-            raise RuntimeError(f"job {self.hold.job.id} is not prepared")
+    @property
+    def index(self) -> int:
+        """Of the image in its job."""
+        return self.progress.index
+
+    @property
+    def render_id(self) -> str:
+        """At its decoder. With the fence and the number of the dispatch: neither an orphan of an
+        earlier holder nor a late abort of an earlier dispatch meets this one."""
+        job = self.lease.job
+        return f"{job.id}/{self.index}/{job.fence}.{self.dispatches}"
+
+    @property
+    def live(self) -> bool:
+        """Whether it still needs an outcome."""
+        return self.state in LIVE
+
+    @property
+    def mine(self) -> bool:
+        """Whether the current task is the one that moves it on."""
+        return self.live and self.task is asyncio.current_task()
+
+    def wants_preview(self, pass_no: int) -> bool:
+        """Whether the user asked for the preview after this pass."""
+        request = self.lease.job.request
+        return pass_no in preview_passes(request.passes, request.partial_images)
+
+    # Events
+
+    def queue(self) -> None:
+        """It joins the ready queue."""
+        self._enter(State.READY)
+        self.task = None
+        if self.unslotted_since is None:
+            self.unslotted_since = time.monotonic()
+
+    def dispatch(self, replica_id: str, screen_at: Iterable[float]) -> RenderSpec:
+        """It is sent to a replica, to go on from its last checkpoint. screen_at: shares of the
+        passes after which a preview is screened even if none was asked for."""
+        self._enter(State.DISPATCHED)
         self.dispatches += 1
-        looks = {*preview_passes(request.passes, request.partial_images), *screen_after}
+        self.replica_id = replica_id
+        request, conditioning = self.lease.job.request, self.lease.prompt
+        if conditioning is None:
+            raise RuntimeError(f"job {self.lease.job.id} is not prepared")
+        screened = (round(request.passes * share) for share in screen_at)
+        looks = {look for look in screened if 0 < look < request.passes}
+        looks |= set(preview_passes(request.passes, request.partial_images))
         return RenderSpec(
-            render_id=f"{self.hold.job.id}/{self.index}/{self.hold.job.fence}.{self.dispatches}",
+            render_id=self.render_id,
             conditioning=conditioning,
             seed=request.image_seed(self.index),
             passes=request.passes,
             guidance=request.guidance,
-            preview_after=tuple(sorted(look for look in looks if look > self.pass_no)),
-            checkpoint=self.checkpoint,
-            source=self.hold.source,
-            alone=self.suspect,
+            preview_after=tuple(sorted(look for look in looks if look > self.progress.pass_no)),
+            checkpoint=self.progress.checkpoint,
+            source=self.lease.source,
+            alone=self.losses.suspect,
         )
 
-    @property
-    def flying(self) -> bool:
-        """True while this image is ours to go on with."""
-        return not self.hold.dropped and self.hold.flights.get(self.index) is self
+    def update(self, update: RenderUpdate) -> None:
+        """Its decoder reports: accepted, a pass, left, or pixels."""
+        self._enter(_UPDATES[update.kind])
+        self.unslotted_since = None
+        decoded = update.pass_no >= self.lease.job.request.passes
+        state = RenderState.FINISHING if decoded else RenderState.RENDERING
+        self.progress = replace(self.progress, state=state, pass_no=update.pass_no)
+        if update.kind is UpdateKind.ACCEPTED:
+            self.losses.accepted()
+        elif update.kind is not UpdateKind.DONE:
+            self.progress = replace(self.progress, checkpoint=update.checkpoint)
+            if update.pass_no > self.furthest:
+                self.furthest, self.attempts = update.pass_no, 0
+                self.losses.progressed()
 
-    def wants_preview(self, pass_no: int) -> bool:
-        """True when the user asked for the preview after this pass."""
-        request = self.hold.job.request
-        return pass_no in preview_passes(request.passes, request.partial_images)
+    def lost(self, accepted_elsewhere: int) -> bool:
+        """Its stream broke; returns whether it is to blame. See Losses.lost."""
+        if self.state is State.RENDERING:
+            return False
+        return self.losses.lost(self.state is State.ACCEPTED, accepted_elsewhere)
 
-    @property
-    def waits_at(self) -> tuple[str, float] | None:
-        """The replica at which it waits for a slot, and since when."""
-        if self.replica_id is None or self.wanting_since is None:
-            return None
-        return self.replica_id, self.wanting_since
+    def recall(self) -> None:
+        """Another replica has a slot for it: its stream ends, and it is queued again."""
+        self._enter(State.RECALLED)
+        if self.task is not None:
+            self.task.cancel()
 
-    def beat(self) -> RenderBeat:
-        """Where this image is now."""
-        previews = tuple(sorted(self.previews))
-        return RenderBeat(self.index, self.state, self.pass_no, self.checkpoint, previews)
+    def pause(self) -> None:
+        """It is queued again later. Its pixels are not kept: the checkpoint decodes to them."""
+        self._enter(State.PAUSED)
+        self.task = None
+
+    def preempt(self) -> None:
+        """It must not take a slot any more: its job goes back to the queue."""
+        self._enter(State.PREEMPTED)
+        self.stop()
+
+    def settle(self) -> None:
+        """Its outcome is known; what else is said about it comes too late."""
+        self._enter(State.SETTLING)
+        self.stop()
+
+    def record(self) -> None:
+        """Its outcome is in the ledger."""
+        self._enter(State.SETTLED)
+
+    def drop(self) -> None:
+        """Its lease is lost or released."""
+        self._enter(State.DROPPED)
+        self.stop()
+
+    # Facts that change no state
+
+    def fail_attempt(self) -> int:
+        """A stage failed because of it; returns how many times so far."""
+        self.attempts += 1
+        return self.attempts
+
+    def store_preview(self, pass_no: int) -> None:
+        """The preview after this pass is in the blob store."""
+        previews = tuple(sorted({*self.progress.previews, pass_no}))
+        self.progress = replace(self.progress, previews=previews)
+
+    def run_by(self, task: asyncio.Task[None]) -> None:
+        """This task moves it on."""
+        self.task = task
+
+    def screened_by(self, task: asyncio.Task[None]) -> None:
+        """A preview of it is being screened."""
+        self.screenings.add(task)
+        task.add_done_callback(self.screenings.discard)
 
     def stop(self) -> None:
-        """End whatever moves this image on, except for the task that says so; a decoder that
-        draws it is left at the next pass boundary."""
-        current = asyncio.current_task()
-        tasks = [task for task in (self.task, *self.screens) if task not in (None, current)]
+        """Cancel its tasks, but for the current one; that closes its stream."""
+        tasks = {self.task, *self.screenings} - {None, asyncio.current_task()}
         self.task = None
         for task in tasks:
             if task is not None:
                 task.cancel()
 
+    def _enter(self, state: State) -> None:
+        if self.state not in TRANSITIONS[state]:
+            raise IllegalTransition(f"render {self.render_id}: {state} after {self.state}")
+        self.state = state
+
 
 @dataclass(slots=True, eq=False)
-class Hold:
-    """One job under lease. `settling`: images whose end is being written; `preparing` encodes and
-    screens the prompt. `waiting_since`: no stage has done with it in time, so it takes no room from
-    others; `tries`: how often one has not. `suspect`: as of a flight, while its prompt is prepared.
-    `leaving`: on its way back to the queue, as soon as its images have left their slots. `dropped`:
-    the lease is lost or given back; write no more."""
+class Lease:
+    """One job that this dispatcher holds, with its images that were not settled before."""
 
     job: Job
-    conditioning: Conditioning | None = None
+    losses: Losses
+    """Of the stages that prepare it."""
+    retries: int
+    """Of stages, since one has answered."""
+    renders: tuple[InFlightRender, ...] = ()
+    prompt: Conditioning | None = None
     source: Source | None = None
-    flights: dict[int, Flight] = field(default_factory=dict)
-    settling: set[Flight] = field(default_factory=set)
-    preparing: asyncio.Task[None] | None = None
-    waiting_since: float | None = None
-    tries: int = 0
-    suspect: bool = False
-    leaving: bool = False
-    dropped: bool = False
+    overdue_since: float | None = None
+    """Since when it waits for a late stage, and takes no room from others."""
+    preempting: bool = False
+    """It is released as soon as its images have left their slots."""
 
     @classmethod
-    def of(cls, job: Job) -> Hold:
-        """Every image that is not settled becomes a flight, from its checkpoint."""
-        hold = cls(job, suspect=is_suspect(job))
-        for render in job.renders:
-            if render.state not in SETTLED:
-                hold.flights[render.index] = _flight(hold, render)
-        return hold
+    def of(cls, job: Job) -> Lease:
+        """Of a job just claimed."""
+        suspect = is_suspect(job)
+        lease = cls(job, Losses(suspect), retries=job.attempts if suspect else 0)
+        unsettled = (render for render in job.renders if not render.settled)
+        lease.renders = tuple(InFlightRender.of(lease, render) for render in unsettled)
+        return lease
 
     @property
-    def done(self) -> bool:
-        """Nothing is left to draw or to write."""
-        return not (self.flights or self.settling)
+    def live(self) -> list[InFlightRender]:
+        """Images that still need an outcome."""
+        return [render for render in self.renders if render.live]
 
-    def waits_but_for(self, flight: Flight) -> bool:
-        """Whether no other image is in a decoder, or on its way from there."""
-        others = (other for other in self.flights.values() if other is not flight)
-        return not any(other.seat is not None or other.finishing for other in others)
+    @property
+    def ended(self) -> bool:
+        """Whether every image is settled or dropped."""
+        return all(render.state in ENDED for render in self.renders)
 
     @property
     def furthest_share(self) -> float:
         """Share of the passes that its furthest image has done."""
-        passes = self.job.request.passes
-        return max((flight.pass_no for flight in self.flights.values()), default=0) / passes
+        passes = (render.progress.pass_no for render in self.live)
+        return max(passes, default=0) / self.job.request.passes
 
-    def beat(self) -> Beat:
-        """Where every image is that has not met its end."""
-        return self.beat_of(self.flights.values())
+    def any_in(self, *states: State) -> bool:
+        """Whether an image is in one of these states."""
+        return any(render.state in states for render in self.renders)
 
-    def beat_of(self, flights: Iterable[Flight]) -> Beat:
-        """Where some of the images are."""
-        return Beat(self.job.id, self.job.fence, tuple(flight.beat() for flight in flights))
+    def beat(self, *renders: InFlightRender) -> Beat:
+        """Where these images are; by default all that still need an outcome."""
+        beats = tuple(render.progress for render in renders or self.live)
+        return Beat(self.job.id, self.job.fence, beats)
+
+    def prepared(self, prompt: Conditioning, source: Source | None) -> None:
+        """What decoders need is here."""
+        self.prompt, self.source = prompt, source
+
+    def busy_beside(self, render: InFlightRender) -> bool:
+        """Whether another image is in a slot, or on its way from there."""
+        busy = IN_SLOT | {State.FINISHING}
+        return any(other.state in busy for other in self.renders if other is not render)
+
+    def late(self) -> None:
+        """A stage keeps it waiting."""
+        self.overdue_since = self.overdue_since or time.monotonic()
+
+    def answered(self) -> None:
+        """The stages have answered."""
+        self.overdue_since, self.retries = None, 0
+
+    def retry(self) -> None:
+        """A stage is asked again."""
+        self.retries += 1
+
+    def beaten(self, beat: Beat) -> None:
+        """The ledger has this heartbeat."""
+        previews = {of_render.index: of_render.previews for of_render in beat.renders}
+        for render in self.renders:
+            render.recorded |= set(previews.get(render.index, ()))
+
+    def preempt(self) -> None:
+        """It clears its slots for another job, and takes none that is being cleared."""
+        self.preempting = True
+        for render in self.live:
+            if render.unslotted_since is not None or render.state is State.PREPARING:
+                render.preempt()
+
+    def keep(self) -> None:
+        """It goes on after all: no image is left to preempt."""
+        self.preempting = False
 
     def drop(self) -> None:
-        """Stop every flight and never write for this job again."""
-        self.dropped = True
-        if self.preparing is not None and self.preparing is not asyncio.current_task():
-            self.preparing.cancel()
-        for flight in self.flights.values():
-            flight.stop()
-        self.flights.clear()
-
-
-def _flight(hold: Hold, render: Render) -> Flight:
-    return Flight(
-        hold=hold,
-        index=render.index,
-        state=render.state,
-        pass_no=render.pass_no,
-        checkpoint=render.checkpoint,
-        previews=set(render.previews),
-        attempts=render.attempts,
-        furthest=render.pass_no,
-        told=set(render.previews),
-    )
-
-
-class Shelf:
-    """Encoded, screened images that wait for a slot, in the order they were claimed."""
-
-    def __init__(self) -> None:
-        self._ready: deque[Flight] = deque()
-        self._filled = asyncio.Event()
-
-    def __len__(self) -> int:
-        """Without those of jobs that take no room."""
-        return sum(flight.hold.waiting_since is None for flight in self._ready)
-
-    def put(self, flight: Flight, *, first: bool = False) -> None:
-        """At the end, or in front when it comes back from a lost or full replica."""
-        if flight.wanting_since is None:
-            flight.wanting_since = time.monotonic()
-        if first:
-            self._ready.appendleft(flight)
-        else:
-            self._ready.append(flight)
-        self._filled.set()
-
-    def take(self) -> Flight | None:
-        """The next one, or None."""
-        self.sweep()
-        flight = self._ready.popleft() if self._ready else None
-        self.sweep()
-        return flight
-
-    def sweep(self) -> None:
-        """Forget those that are not ours any more: nobody may ever come to take them."""
-        ours = (flight for flight in self._ready if flight.flying)
-        self._ready = deque(flight for flight in ours if not flight.hold.leaving)
-        if not self._ready:
-            self._filled.clear()
-
-    async def filled(self) -> None:
-        """Return once something is here."""
-        await self._filled.wait()
+        """It is lost or released."""
+        for render in self.renders:
+            if render.state not in ENDED:
+                render.drop()

@@ -1,22 +1,29 @@
 """What was asked, before it meets a slot: encoded and screened. Prompts once for as long as they
 are remembered, pictures to be changed every time.
 
-A job that made way comes again with the same words, and under a flood most jobs do. Only exactly
+A preempted job comes again with the same words, and under a flood most jobs do. Only exactly
 the same words are the same; neither they nor who wrote them is kept.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
-from dispatch.ports import Classifier, Encoder, Postprocessor
-from dispatch.trials import call
+from dispatch.in_flight import Lease
+from dispatch.overdue import OverdueJobs
+from dispatch.ports import CallLost, StageUnavailable
+from dispatch.settings import Stages
+from dispatch.trials import Trials, call
 from engine.render import Conditioning, Source
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
+log = logging.getLogger(__name__)
 GOOD_PROMPT = "a red fox"
 """Stages that are well answer to it."""
 REMEMBERED = 256
@@ -36,16 +43,10 @@ class Preparing:
     """Asks the stages, each for so long at most. The prompt that was used longest ago is forgotten
     first."""
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        classifier: Classifier,
-        postprocessor: Postprocessor,
-        limit_seconds: float,
-    ) -> None:
-        self._encoder = encoder
-        self._classifier = classifier
-        self._postprocessor = postprocessor
+    def __init__(self, stages: Stages, limit_seconds: float) -> None:
+        self._encoder = stages.encoder
+        self._classifier = stages.classifier
+        self._postprocessor = stages.postprocessor
         self._limit_seconds = limit_seconds
         self._known: OrderedDict[bytes, Prepared] = OrderedDict()
 
@@ -58,6 +59,29 @@ class Preparing:
         screening = self._classifier.screen_image(source.pixels, request.moderation)
         verdict = await call("source screen", screening, self._limit_seconds)
         return Prepared(words.conditioning, verdict, source)
+
+    async def prepare_job(self, lease: Lease, trials: Trials, overdue: OverdueJobs) -> Prepared:
+        """However many tries it takes. Raises SourceGone, CallFailed, and StageUnavailable when a
+        stage was away for too long."""
+        request = lease.job.request
+        prepare = partial(self.prepare, request)
+        if lease.losses.suspect:  # not at once, and not together with those it was lost with
+            overdue.add(lease)
+            await asyncio.sleep(overdue.backoff_seconds(lease))
+        while True:
+            try:
+                with overdue.timed(lease):
+                    prepared = await trials.run(request.tenant, lease.losses.suspect, prepare)
+            except StageUnavailable as error:
+                log.warning("preparing waits: %s", error)
+                if overdue.gives_up(lease, error):
+                    raise
+                if isinstance(error, CallLost):
+                    lease.losses.suspected()
+                await asyncio.sleep(overdue.backoff_seconds(lease))
+            else:
+                overdue.remove(lease)
+                return prepared
 
     async def probe(self) -> None:
         """Whether encoder and classifier answer to good words now. Raises as `prepare`."""

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
-from dispatch.in_flight import Flight
 from dispatch.ports import CallFailed, CallLost, SourceGone, StageUnavailable, leaving_is_away
 from jobs.policy.attempts import ALSO_ALONE
 
@@ -26,7 +25,7 @@ ALONE_SECONDS = 1.0
 """So long nothing else begins beside a suspect: what dies of a call mostly does so soon."""
 _TOGETHER_SECONDS = 0.05  # within which a caller hears of all calls that were lost together
 _SAID = 500  # characters of what a stage says: it is kept with the job
-UNHEARD = 5
+UNACCEPTED = 5
 """Decoders that were lost in a row before they accepted a render."""
 
 
@@ -117,35 +116,44 @@ class Trials:
             raise StageUnavailable(f"{lost}; and for a good call {error}") from None
 
 
-class DecoderLosses:
-    """The same for renders that a decoder was lost with. One without progress becomes a suspect,
-    and suspects make their first pass alone in the decoder, from `accepted` on: what is lost then
-    is at fault. A decoder that never accepts it may have been dead already; several in a row, while
-    renders are accepted elsewhere, are a loss, too."""
+class Losses:
+    """The same for one job's preparation or one render. A render without progress that a decoder
+    was lost with becomes a suspect, and makes its next first pass alone in a decoder, from
+    `accepted` on: what is lost then is at fault. A decoder that never accepts it may have been dead
+    already; several in a row, while renders are accepted elsewhere, are a loss, too."""
 
-    def __init__(self) -> None:
-        self._accepted = 0
+    def __init__(self, suspect: bool = False) -> None:
+        self.suspect = suspect
+        self.unaccepted = 0
+        self._accepted_elsewhere = 0
 
-    def blame(self, flight: Flight) -> bool:
-        """Whether the trip that was just lost was ended by this very render."""
-        if flight.moved:
+    def accepted(self) -> None:
+        """A decoder has accepted the render."""
+        self.unaccepted = 0
+
+    def progressed(self) -> None:
+        """It did a pass for the first time."""
+        self.suspect = False
+
+    def suspected(self) -> bool:
+        """It was lost without progress; returns whether it was a suspect before."""
+        before, self.suspect = self.suspect, True
+        return before
+
+    def lost(self, accepted: bool, accepted_elsewhere: int) -> bool:
+        """A decoder was lost with it, before a pass. accepted: by that decoder. accepted_elsewhere:
+        renders so far, by any. Returns whether this very render ended the decoder."""
+        if not accepted and not self._unaccepted_too_often(accepted_elsewhere):
             return False
-        if not flight.accepted and not self._unheard_too_often(flight):
-            return False
-        suspect, flight.suspect = flight.suspect, True
-        return suspect
+        return self.suspected()
 
-    def note(self, flight: Flight) -> None:
-        """A trip is over."""
-        self._accepted += flight.accepted
-
-    def _unheard_too_often(self, flight: Flight) -> bool:
-        if self._accepted > flight.others or flight.unheard == 0:
-            flight.unheard += 1
-        flight.others = self._accepted
-        if flight.unheard < UNHEARD:
+    def _unaccepted_too_often(self, accepted_elsewhere: int) -> bool:
+        if accepted_elsewhere > self._accepted_elsewhere or self.unaccepted == 0:
+            self.unaccepted += 1
+        self._accepted_elsewhere = accepted_elsewhere
+        if self.unaccepted < UNACCEPTED:
             return False
-        flight.unheard = 0
+        self.unaccepted = 0
         return True
 
 

@@ -18,7 +18,7 @@ from deployments.dispatcher import DispatcherOptions, DispatcherReplica
 from deployments.encoder import EncoderReplica
 from deployments.nodes import alive_nodes
 from deployments.safety import SafetyReplica
-from dispatch.dispatcher import DispatchSettings
+from dispatch.settings import DispatchSettings
 from jobs.blobs.marker import check_store
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.dispatcher import Dispatcher
+from dispatch.settings import DispatchSettings, Stages
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from scripts.chaos.decoding import SocketDecoders

@@ -13,8 +13,9 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import count
 
-from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.dispatcher import Dispatcher
 from dispatch.in_process import InProcessDecoders, InProcessReplica
+from dispatch.settings import DispatchSettings, Stages
 from engine.decoders.paced import PacedDecoder
 from jobs.client.async_ledger import AsyncLedger
 from jobs.sql.sql_ledger import SqlLedger

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.dispatcher import Dispatcher
+from dispatch.settings import DispatchSettings, Stages
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, JobState

@@ -9,10 +9,11 @@ import pytest
 
 from dispatch.ports import CallFailed, StageUnavailable
 from dispatch.prepare import REMEMBERED, Preparing
+from dispatch.settings import Stages
 from engine.render import Conditioning
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
-from tests.dispatch.dispatch_stages import Files, Prompts, Verdicts
+from tests.dispatch.dispatch_stages import Files, Lane, Prompts, Verdicts
 from tests.stages.ledger_kit import wish
 
 
@@ -35,7 +36,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def preparing(encoder: Prompts, files: Files) -> Preparing:
-    return Preparing(encoder, Verdicts(), files, limit_seconds=60.0)
+    return Preparing(Stages(encoder, Verdicts(), Lane(), files), limit_seconds=60.0)
 
 
 async def test_the_same_words_are_asked_about_once(files: Files) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from dispatch.dispatcher import Dispatcher, DispatchSettings, Stages
+from dispatch.dispatcher import Dispatcher
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.postprocess import InThreads, LocalPostprocessor
+from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities
 from engine.registry import create_decoder
 from engine.render import Conditioning

@@ -7,11 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dispatch.in_flight import Flight, Hold
 from dispatch.ports import CallFailed, CallLost, SourceGone, StageUnavailable
-from dispatch.trials import UNHEARD, DecoderLosses, Trials, Turns, call
-from jobs.job import Job
-from tests.stages.ledger_kit import wish
+from dispatch.trials import UNACCEPTED, Losses, Trials, Turns, call
 
 
 async def well() -> None:
@@ -110,28 +107,20 @@ async def test_tenants_take_turns_and_those_that_leave_lose_theirs() -> None:
     assert order == ["e1", "e2", "a1", "e4"]
 
 
-def flight() -> Flight:
-    hold = Hold.of(Job.queued("1", wish(), 0.0, None))
-    return hold.flights[0]
-
-
 def test_a_render_is_blamed_for_what_it_loses_alone_and_without_progress() -> None:
-    losses, render = DecoderLosses(), flight()
-    render.accepted = True
-    assert not losses.blame(render), "it may have been in company"
-    assert render.suspect, "so its next trip is alone"
-    assert losses.blame(render)
-    render.moved = True
-    assert not losses.blame(render)
+    losses = Losses()
+    assert not losses.lost(True, 1), "it may have been in company"
+    assert losses.suspect, "so its next stream is alone"
+    assert losses.lost(True, 2)
+    losses.progressed()
+    assert not losses.lost(True, 3)
 
 
 def test_decoders_that_accept_nothing_at_all_are_away() -> None:
-    losses, render, other = DecoderLosses(), flight(), flight()
-    for _ in range(10 * UNHEARD):
-        assert not losses.blame(render)
-    assert not render.suspect
-    other.accepted = True
-    for _ in range(UNHEARD):
-        losses.note(other)
-        assert not losses.blame(render)
-    assert render.suspect
+    losses = Losses()
+    for _ in range(10 * UNACCEPTED):
+        assert not losses.lost(False, 0)
+    assert not losses.suspect
+    for accepted_elsewhere in range(1, UNACCEPTED + 1):
+        assert not losses.lost(False, accepted_elsewhere)
+    assert losses.suspect

@@ -1,0 +1,116 @@
+"""Preemption: jobs leave their slots, at a pass boundary, to jobs of tiers with a larger share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from dispatch.in_flight import IN_SLOT, Lease, State
+from dispatch.leases import Leases
+from dispatch.ports import Decoders, StageUnavailable
+from dispatch.ready_queue import ReadyQueue
+from dispatch.settings import DispatchSettings
+from jobs.client.async_ledger import AsyncLedger
+from jobs.ledger import Asking
+from jobs.policy.preemption import SPARED_FROM, called_back
+
+log = logging.getLogger(__name__)
+_NO_SLOT_SECONDS = 0.03  # an image that has waited for so long has found no free slot
+_ASK_SECONDS = 0.01  # between two questions to the ledger
+
+
+class Preemption:
+    """Of one dispatcher: asks the ledger which of its jobs to preempt, and preempts them."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        leases: Leases,
+        ready: ReadyQueue,
+        decoders: Decoders,
+        settings: DispatchSettings,
+    ) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._ready = ready
+        self._decoders = decoders
+        self._settings = settings
+
+    async def turn(self, worker: str) -> None:
+        """While images wait for slots, in the ready queue or at replicas, ask at every change of
+        the ledger. One that has just come may find a slot yet."""
+        if not self._unslotted(0.0):
+            await self._ready.filled()
+        if not self._unslotted(_NO_SLOT_SECONDS):
+            await asyncio.sleep(_NO_SLOT_SECONDS)
+            return
+        seen = await self._ledger.version()
+        unslotted = self._unslotted(0.0)
+        waiting = [
+            lease.job
+            for lease in self._leases
+            if lease in unslotted or (lease.any_in(State.PREPARING) and not lease.overdue_since)
+        ]
+        tiers = {job.id: job.request.tier for job in waiting}
+        in_slot = {
+            lease.job.id: lease.furthest_share for lease in self._leases if lease.any_in(*IN_SLOT)
+        }
+        preempted = await self._ledger.make_way(Asking(self._settings.lane, worker, tiers, in_slot))
+        self.preempt(lease for lease in self._leases if lease.job.id in preempted)
+        await asyncio.sleep(_ASK_SECONDS)
+        await self._ledger.changed(seen, self._settings.heartbeat_seconds)
+
+    def _unslotted(self, for_seconds: float) -> set[Lease]:
+        """Jobs of which an image has waited for a slot for so long."""
+        before = time.monotonic() - for_seconds
+        since = ((lease, r.unslotted_since) for lease in self._leases for r in lease.live)
+        return {lease for lease, at in since if at is not None and at <= before}
+
+    def preempt(self, leases: Iterable[Lease]) -> None:
+        """Release these jobs once their slots are clear, except for those that are nearly done."""
+        leases = [x for x in leases if not x.preempting and x.furthest_share < SPARED_FROM]
+        for lease in leases:
+            log.info("%s is preempted", lease.job.id)
+            lease.preempt()
+        if leases:
+            self._leases.spawn(self._clear(leases))
+
+    async def _clear(self, leases: list[Lease]) -> None:
+        patience_seconds = self._settings.lease_seconds
+        slots = [r.render_id for lease in leases for r in lease.live if r.state in IN_SLOT]
+        try:
+            if slots:
+                await self._decoders.leave(slots)
+        except StageUnavailable as error:
+            log.warning("preempted in the middle of a pass: %s", error)
+            patience_seconds = 0.0
+        except Exception:
+            log.exception("preempted in the middle of a pass")
+            patience_seconds = 0.0
+        await asyncio.gather(*(self._release(lease, patience_seconds) for lease in leases))
+
+    async def _release(self, lease: Lease, patience_seconds: float) -> None:
+        """Once its images have left their slots, with the pass under way; unless that was their
+        last one, and they go on to their pixels."""
+        in_slot = [(r.task, r.replica_id) for r in lease.live if r.state in IN_SLOT and r.task]
+        streams = {task for task, _ in in_slot}
+        late = (await asyncio.wait(streams, timeout=patience_seconds))[1] if streams else set()
+        self._recall(replica_id for _, replica_id in in_slot)
+        if late or lease.any_in(State.PREEMPTED, State.READY):
+            await self._leases.release(lease)
+        else:
+            lease.keep()
+
+    def _recall(self, cleared: Iterable[str]) -> None:
+        """Slots have been cleared at these replicas: images that wait at full ones get them, before
+        the preempted job comes again."""
+        dispatched = {
+            render: (render.replica_id, render.unslotted_since or 0.0)
+            for lease in self._leases
+            for render in lease.live
+            if render.state is State.DISPATCHED and not lease.preempting
+        }
+        for render in called_back(dispatched, cleared):
+            render.recall()

@@ -1,0 +1,92 @@
+"""Every event in every state of an image in flight: allowed as the table says, or it raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dispatch.in_flight import InFlightRender, Lease, State
+from engine.render import Conditioning, RenderUpdate, UpdateKind
+from jobs.job import IllegalTransition, Job
+from tests.stages.ledger_kit import wish
+
+IN_STREAM = {State.DISPATCHED, State.RECALLED, State.ACCEPTED, State.RENDERING}
+LIVE = set(State) - {State.SETTLING, State.SETTLED, State.DROPPED}
+
+
+def reports(kind: UpdateKind) -> Callable[[InFlightRender], object]:
+    return lambda render: render.update(RenderUpdate("1/0/0.1", kind, 3))
+
+
+EVENTS: Mapping[str, tuple[Callable[[InFlightRender], object], set[State], State]] = {
+    "queue": (
+        InFlightRender.queue,
+        IN_STREAM | {State.PREPARING, State.FINISHING, State.PAUSED},
+        State.READY,
+    ),
+    "dispatch": (lambda render: render.dispatch("r", (0.5,)), {State.READY}, State.DISPATCHED),
+    "recall": (InFlightRender.recall, {State.DISPATCHED}, State.RECALLED),
+    "accepted": (
+        reports(UpdateKind.ACCEPTED),
+        {State.DISPATCHED, State.RECALLED},
+        State.ACCEPTED,
+    ),
+    "pass": (reports(UpdateKind.PASS), {State.ACCEPTED, State.RENDERING}, State.RENDERING),
+    "left": (
+        reports(UpdateKind.LEFT),
+        IN_STREAM | {State.PREPARING, State.READY, State.PAUSED},
+        State.PREEMPTED,
+    ),
+    "done": (reports(UpdateKind.DONE), {State.ACCEPTED, State.RENDERING}, State.FINISHING),
+    "pause": (InFlightRender.pause, IN_STREAM | {State.FINISHING}, State.PAUSED),
+    "preempt": (
+        InFlightRender.preempt,
+        IN_STREAM | {State.PREPARING, State.READY, State.PAUSED},
+        State.PREEMPTED,
+    ),
+    "settle": (InFlightRender.settle, LIVE, State.SETTLING),
+    "record": (InFlightRender.record, {State.SETTLING}, State.SETTLED),
+    "drop": (InFlightRender.drop, LIVE | {State.SETTLING}, State.DROPPED),
+}
+
+
+def in_state(state: State) -> InFlightRender:
+    lease = Lease.of(Job.queued("1", wish(), 0.0, None))
+    zeros = np.zeros(4, np.float16)
+    lease.prepared(Conditioning(zeros[None], zeros), None)
+    (render,) = lease.renders
+    render.state = state
+    return render
+
+
+def seen(render: InFlightRender) -> dict[str, Any]:
+    return {field.name: getattr(render, field.name) for field in fields(render)}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("state", State)
+async def test_every_event_in_every_state(state: State, name: str) -> None:
+    happens, sources, target = EVENTS[name]
+    render = in_state(state)
+    before = seen(render)
+    if state in sources:
+        happens(render)
+        assert render.state is target
+    else:
+        with pytest.raises(IllegalTransition, match=f"{target} after {state}"):
+            happens(render)
+        assert seen(render) == before, "nothing was changed"
+
+
+def test_new_ground_clears_attempts_and_a_restart_is_none() -> None:
+    render = in_state(State.ACCEPTED)
+    reports(UpdateKind.PASS)(render)
+    assert render.fail_attempt() == 1
+    reports(UpdateKind.PASS)(render)
+    assert (render.attempts, render.furthest, render.progress.pass_no) == (1, 3, 3)
+    render.update(RenderUpdate("1/0/0.1", UpdateKind.PASS, 4))
+    assert (render.attempts, render.furthest) == (0, 4)
