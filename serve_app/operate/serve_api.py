@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,11 +32,11 @@ class NoCluster(ClusterFailed):
 
 @dataclass(frozen=True, slots=True)
 class ServeApi:
-    """The Serve of the cluster whose dashboard is at `address`. token: Ray's, sent only when the
-    cluster asks for one."""
+    """The Serve of the cluster whose dashboard is at `address`."""
 
     address: str
     token: str | None = field(default=None, repr=False)
+    """Ray's, sent only when the cluster asks for one."""
 
     def status(self) -> dict[str, Any]:
         """Everything that Serve says about itself. Raises ClusterFailed."""
@@ -96,6 +98,20 @@ class ServeApi:
                 token = {"Authorization": f"Bearer {self.token}"}
                 answer = http.request(method, url, json=body, headers=token)
             return answer
+
+
+def ray_token(environment: Mapping[str, str]) -> str | None:
+    """RAY_AUTH_TOKEN, or else what the file RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token holds; None
+    where there is none, or RAY_AUTH_MODE says that none is wanted."""
+    if environment.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return None
+    if given := environment.get("RAY_AUTH_TOKEN", "").strip():
+        return given
+    home = environment.get("HOME", "")
+    path = environment.get("RAY_AUTH_TOKEN_PATH") or (home and f"{home}/.ray/auth_token")
+    with suppress(OSError, ValueError):
+        return (path and Path(path).read_text(encoding="ascii").strip()) or None
+    return None
 
 
 def refused(address: str, *, with_token: bool) -> str:

@@ -20,7 +20,6 @@ from serve_app.orders.bodies import Form, content, is_form, is_large, on_disk, r
 from serve_app.orders.callers import context_of, orderer_of
 from serve_app.orders.sources import Given, find_all, in_turn, with_canvas
 from serve_app.wire import edits, requests
-from serve_app.wire.body_hash import with_hash
 from serve_app.wire.errors import InvalidRequest
 
 router = APIRouter()
@@ -130,7 +129,7 @@ async def _json(request: Request, state: AppState) -> AsyncGenerator[_Read]:
             named = {role: ref for role, ref in given.items() if ref is not None}
             _check_companions(named)
             params = {"image": "images", "mask": "mask", "markup": "markup"}
-            known = partial(with_hash, body=body, raw=raw, path="edits")
+            known = partial(requests.with_hash, body=body, raw=raw, path="edits")
             return _Edit(body, named, params, known)
 
         yield read

@@ -15,16 +15,15 @@ from engine.capabilities import Capabilities
 from engine.region import Region, edit_passes, to_hex
 from jobs.request import ImageRequest, SourceImage
 from serve_app.config.cluster import ClusterConfig
-from serve_app.wire.body_hash import bytes_hash
 from serve_app.wire.errors import InvalidRequest
+from serve_app.wire.json_body import number, read_json
 from serve_app.wire.requests import (
     MOVING,
     PictureBody,
     RequestContext,
-    number,
+    bytes_hash,
     parse_body,
     picture_request,
-    read_json,
 )
 
 MOST_IMAGES = 16

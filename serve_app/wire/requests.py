@@ -8,29 +8,28 @@ alpha) are refused by name. docs/openai-compatibility.md has every one of them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.capabilities import Capabilities
 from jobs.request import ImageRequest, Tenant
+from jobs.sql.reattaching import may_reattach
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.sizes import parse_size
-from serve_app.wire.body_hash import with_hash
-from serve_app.wire.errors import BodyTooLarge, InvalidRequest, NotFound
-from serve_app.wire.long_strings import shorten
+from serve_app.wire.errors import InvalidRequest, NotFound
+from serve_app.wire.json_body import read_json
 
 LARGEST_SEED = 2**63 - 1
 MOST_PARTIAL_IMAGES = 3
-MOST_PARTS = 65_536
-"""Of a JSON body: commas and brackets, those inside of text as well. Twice as many as the longest
-prompt could have; a large body of nothing else would take thirty times its size in memory."""
-MOST_VALUES = 256
-"""Of a JSON body, nested ones too: several times as many as any request has a name for."""
+LONG_CHARACTERS = 1000
+"""Strings beyond this, as pictures are, enter a body's hash by their own digest, which blocks no
+other thread."""
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED = re.compile(r'"[^"]*"')
 _CODES = {
@@ -199,55 +198,35 @@ def order_of(body: PictureBody, request: ImageRequest) -> ImageOrder:
     return ImageOrder(request, stream=body.stream, as_url=body.response_format == "url")
 
 
-def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
-    """The JSON object, without what is null. most_bytes: of all but long strings, which are
-    pictures and bounded where the body is read. Raises InvalidRequest, BodyTooLarge."""
-    try:
-        short = shorten(raw)
-    except ValueError:
-        raise _too_many_fields() from None
-    if len(short.raw) > most_bytes:
-        raise BodyTooLarge(f"The body has more than {most_bytes} bytes beside its pictures.")
-    try:
-        if sum(map(short.raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
-            raise ValueError("too many parts")
-        text = short.raw.decode(json.detect_encoding(short.raw), "surrogatepass")
-        document = _JSON.decode(text)
-    except (ValueError, RecursionError):
-        raise InvalidRequest(
-            "We could not parse the JSON body of your request.", code="invalid_json"
-        ) from None
-    if not isinstance(document, dict):
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    if count_values(document, MOST_VALUES) > MOST_VALUES:
-        raise _too_many_fields()
-    return {name: short.restored(value) for name, value in document.items() if value is not None}
+def with_hash(
+    request: ImageRequest, body: BaseModel, raw: bytes = b"", path: str = ""
+) -> ImageRequest:
+    """The request with what a retry is known by: a digest of what its body says, however its fields
+    are ordered and spelled. The same body elsewhere (`path`) is another request."""
+    known = replace(request, body_hash=body_hash(body, path))
+    return replace(known, raw_hash=bytes_hash(raw, path)) if may_reattach(request) else known
 
 
-def _too_many_fields() -> InvalidRequest:
-    message = f"The body has more than {MOST_VALUES} fields and values."
-    return InvalidRequest(message, code="too_many_fields")
+def body_hash(body: BaseModel, path: str = "") -> str:
+    """Hex digest of the fields that were sent."""
+    said = _short(body.model_dump(exclude_unset=True))
+    canonical = json.dumps([path, said], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def count_values(document: object, most: int) -> int:
-    """Fields and elements in it, nested ones too; stops counting beyond `most`."""
-    count, unseen = 0, [document]
-    while unseen and count <= most:
-        value = unseen.pop()
-        if isinstance(value, (dict, list)):
-            count += len(value)
-            if count <= most:
-                unseen.extend(value.values() if isinstance(value, dict) else value)
-    return count
+def bytes_hash(raw: bytes, path: str = "") -> str:
+    """Hex digest of the bytes themselves."""
+    digest = hashlib.sha256(f"{path}\n".encode() if path else b"")
+    digest.update(raw)
+    return digest.hexdigest()
 
 
-def number(text: str) -> int | float:
-    """JSON has one kind of number: 2.0 is as whole as 2."""
-    value = float(text)
-    return int(value) if value.is_integer() else value
-
-
-_JSON = json.JSONDecoder(parse_float=number)  # json.loads would make one for every request
+def _short(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONG_CHARACTERS:
+        return {"sha256": hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()}
+    if isinstance(value, dict):
+        return {name: _short(one) for name, one in value.items()}
+    return [_short(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:

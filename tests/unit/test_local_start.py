@@ -17,8 +17,7 @@ import pytest
 from serve_app.operate import local_cluster
 from serve_app.operate.head_environment import PORT_VARIABLES, head_environment, sockets_fit
 from serve_app.operate.local_cluster import LocalCluster, free_ports, new_temp_dir
-from serve_app.operate.ray_token import ray_token
-from serve_app.operate.serve_api import ClusterFailed, NoCluster, ServeApi, reason
+from serve_app.operate.serve_api import ClusterFailed, NoCluster, ServeApi, ray_token, reason
 from serve_app.operate.start_failure import cause, refusal, report
 
 CONFIG: dict[str, Any] = {"http_options": {"host": "127.0.0.1", "port": 1}, "applications": []}

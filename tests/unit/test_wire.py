@@ -19,7 +19,6 @@ from jobs.request import Tenant
 from serve_app.config.cluster import parse_cluster_config
 from serve_app.config.sizes import parse_size
 from serve_app.wire import answers, requests
-from serve_app.wire.body_hash import body_hash
 from serve_app.wire.edits import JsonEditBody
 from serve_app.wire.errors import ApiError, InvalidRequest
 from serve_app.wire.jobs import job_body
@@ -27,6 +26,7 @@ from serve_app.wire.requests import (
     ImageOrder,
     RequestContext,
     RequestOptions,
+    body_hash,
     parse_generation,
     parse_options,
 )

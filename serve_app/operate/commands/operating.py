@@ -9,8 +9,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from serve_app.config.cluster import environment
-from serve_app.operate.ray_token import ray_token
-from serve_app.operate.serve_api import ServeApi
+from serve_app.operate.serve_api import ServeApi, ray_token
 
 ADDRESS = "http://127.0.0.1:8265"
 

@@ -1,4 +1,4 @@
-"""Pictures inside JSON: long strings are taken out before the rest is parsed, and put back after.
+"""JSON bodies, bounded. Long strings, which are pictures, are taken out before the rest is parsed.
 
 A JSON parser looks at every character of a string and holds the interpreter's lock meanwhile, which
 stops the whole gateway for as long. Looking for the next quote is a hundred times as fast. Pure.
@@ -6,16 +6,75 @@ stops the whole gateway for as long. Looking for the next quote is a hundred tim
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serve_app.wire.errors import BodyTooLarge, InvalidRequest
+
 LONG_BYTES = 65_536
 MOST_STRINGS = 1_024
+MOST_PARTS = 65_536
+"""Of a JSON body: commas and brackets, those inside of text as well. Twice as many as the longest
+prompt could have; a large body of nothing else would take thirty times its size in memory."""
+MOST_VALUES = 256
+"""Of a JSON body, nested ones too: several times as many as any request has a name for."""
 _BACKSLASH = ord("\\")
 _ESCAPES = ((b"\\/", b"/"), (b"\\n", b"\n"), (b"\\r", b"\r"))
 """What base64 is written with: PHP escapes slashes, MIME encoders break lines."""
+
+
+def number(text: str) -> int | float:
+    """JSON has one kind of number: 2.0 is as whole as 2."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+_JSON = json.JSONDecoder(parse_float=number)  # json.loads would make one for every request
+
+
+def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
+    """The JSON object, without what is null. most_bytes: of all but long strings, which are
+    pictures and bounded where the body is read. Raises InvalidRequest, BodyTooLarge."""
+    try:
+        short = shorten(raw)
+    except ValueError:
+        raise _too_many_fields() from None
+    if len(short.raw) > most_bytes:
+        raise BodyTooLarge(f"The body has more than {most_bytes} bytes beside its pictures.")
+    try:
+        if sum(map(short.raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
+            raise ValueError("too many parts")
+        text = short.raw.decode(json.detect_encoding(short.raw), "surrogatepass")
+        document = _JSON.decode(text)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(
+            "We could not parse the JSON body of your request.", code="invalid_json"
+        ) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    if count_values(document, MOST_VALUES) > MOST_VALUES:
+        raise _too_many_fields()
+    return {name: short.restored(value) for name, value in document.items() if value is not None}
+
+
+def _too_many_fields() -> InvalidRequest:
+    message = f"The body has more than {MOST_VALUES} fields and values."
+    return InvalidRequest(message, code="too_many_fields")
+
+
+def count_values(document: object, most: int) -> int:
+    """Fields and elements in it, nested ones too; stops counting beyond `most`."""
+    count, unseen = 0, [document]
+    while unseen and count <= most:
+        value = unseen.pop()
+        if isinstance(value, (dict, list)):
+            count += len(value)
+            if count <= most:
+                unseen.extend(value.values() if isinstance(value, dict) else value)
+    return count
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.wire.errors import BodyTooLarge, InvalidRequest
-from serve_app.wire.long_strings import LONG_BYTES, MOST_STRINGS, shorten
-from serve_app.wire.requests import MOST_VALUES, count_values, read_json
+from serve_app.wire.json_body import (
+    LONG_BYTES,
+    MOST_STRINGS,
+    MOST_VALUES,
+    count_values,
+    read_json,
+    shorten,
+)
 
 LONG = "A" * LONG_BYTES
 ROOM = 2**20
