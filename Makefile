@@ -19,7 +19,7 @@ FAST := $(addprefix tests/,contract dispatch golden http ledger unit uploads)
 
 export PROMPT
 
-.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour conformance fuzz chaos
+.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour conformance fuzz chaos shape
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -87,7 +87,7 @@ bench-accept: setup ## Measure what accepting an order costs beside a bare FastA
 	$(BIN)/python -m scripts.accept
 
 fuzz: setup ## Ask the HTTP surface everything that it does not expect, and send it hostile files
-	$(BIN)/python -m scripts.fuzz
+	$(BIN)/python -m tests.fuzz
 
 bench-neighbour: setup ## Abuse the service at the rate its limits allow, beside a quiet tenant
 	$(BIN)/python -m scripts.neighbour
@@ -98,8 +98,11 @@ bench-autoscaling: setup ## Play four crowds to a live lane whose decoders come 
 bench-policies: setup ## Measure what scaling policies cost beside hindsight and beside each other
 	$(BIN)/python -m scripts.policies
 
+shape: setup ## Say how big the code is, and how many files one picture passes
+	$(BIN)/python -m scripts.shape
+
 conformance: setup ## Ask a running service for all of OpenAI's reference, through its own clients
-	$(BIN)/python -m scripts.conformance
+	$(BIN)/python -m tests.conformance
 
 bench-edits: setup ## Measure what changing a quarter of a picture costs beside drawing one
 	$(BIN)/python -m scripts.edits

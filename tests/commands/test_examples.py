@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from scripts.conformance.clients import NODE, NodeSdk
+from tests.conformance.clients import NODE, NodeSdk
 from tests.page.pipeline import Pipeline
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -13,7 +13,7 @@ from engine.prompt_words import WordList, plain
 from engine.render import Conditioning
 from engine.safety import SafetyScreens
 from engine.verdict import ScreenUnusable, Verdict, merge
-from scripts.fuzz.prompts import ADVERSARIAL
+from tests.fuzz.prompts import ADVERSARIAL
 
 
 @pytest.fixture(scope="module")

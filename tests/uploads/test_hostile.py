@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from engine.intake import Budget, Intake, Refused
-from scripts.fuzz.hostile import Named, hostile_files, valid_files
-from scripts.fuzz.jpegs import progressive_bomb
+from tests.fuzz.hostile import Named, hostile_files, valid_files
+from tests.fuzz.jpegs import progressive_bomb
 
 MEMORY = 256 * 2**20
 GOOD = dict(valid_files())["jpeg"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
-from scripts.conformance.clients import Answer, Client
-from scripts.conformance.row import (
+from tests.conformance.clients import Answer, Client
+from tests.conformance.row import (
     Ask,
     Check,
     Does,
@@ -30,49 +31,65 @@ SMALL = "64x64"
 STILL = "pictures here are still"
 
 
+HONOURED, REFUSED, NO_EFFECT = Does.HONOURED, Does.REFUSED, Does.NO_EFFECT
+QUALITIES = ("low", "medium", "high", "xhigh", "max")
+NewRow = Callable[[str, tuple[str, ...], Does, str, Check], Row]
+"""A row about a parameter: name, values, does, note, check."""
+
+
 def parameter_rows(where: str, ask: Ask) -> list[Row]:
     """What both endpoints take. `ask`: a good request for one small picture with a seed."""
 
     def row(name: str, values: tuple[str, ...], does: Does, note: str, check: Check) -> Row:
         return Row(where, "parameter", name, values, does, note, check)
 
-    honoured, refused, no_effect = Does.HONOURED, Does.REFUSED, Does.NO_EFFECT
-    qualities = ("low", "medium", "high", "xhigh", "max")
+    groups = (_order_rows, _look_rows, _file_rows, _stream_rows, _unoffered_rows, _client_rows)
+    return [made for rows in groups for made in rows(row, ask)]
+
+
+def _order_rows(row: NewRow, ask: Ask) -> list[Row]:
+    """What is drawn, by which model, and how many."""
     return [
-        row("prompt", ("text",), honoured, "up to 32,000 characters", honours(ask, pictures)),
+        row("prompt", ("text",), HONOURED, "up to 32,000 characters", honours(ask, pictures)),
         row(
             "prompt",
             ("missing", "empty", "too long"),
-            refused,
+            REFUSED,
             "400",
             refuses(ask, "prompt", {"prompt": ""}, {"prompt": " "}, {"prompt": "x" * 32_001}),
         ),
         row(
             "model",
             ("ours", "an alias"),
-            honoured,
+            HONOURED,
             "`GET /v1/models` names it; `model.aliases` of the config are other names for it",
             _own_model(ask),
         ),
         row(
             "model",
             ("another",),
-            refused,
+            REFUSED,
             "404 `model_not_found`, which says ours",
             _other_models(ask),
         ),
         row(
             "n",
             ("1..10",),
-            honoured,
+            HONOURED,
             "image i is drawn with seed + i",
             honours_each(ask, "n", (1, 3, 10), lambda a, n: len(set(pictures(a))) == n),
         ),
-        row("n", ("0", "11"), refused, "400", refuses(ask, "n", {"n": 0}, {"n": 11})),
+        row("n", ("0", "11"), REFUSED, "400", refuses(ask, "n", {"n": 0}, {"n": 11})),
+    ]
+
+
+def _look_rows(row: NewRow, ask: Ask) -> list[Row]:
+    """How large and how well drawn it is."""
+    return [
         row(
             "size",
             ("WIDTHxHEIGHT", *SIZES),
-            honoured,
+            HONOURED,
             "both divisible by 16, 1:3 to 3:1, up to 3840x2160; drawn at the model's own size and "
             "scaled",
             honours_each(ask, "size", (*SIZES, "48x16", "1536x864"), has_size),
@@ -80,22 +97,22 @@ def parameter_rows(where: str, ask: Ask) -> list[Row]:
         row(
             "size",
             ("auto",),
-            honoured,
+            HONOURED,
             "the size that the operator set, or the picture's; the answer says which",
             honours(ask, lambda a: has_size(a, a.body["size"]), size="auto"),
         ),
-        row("size", ("others",), refused, "400 with the rule", refuses(ask, "size", *ODD_SIZES)),
+        row("size", ("others",), REFUSED, "400 with the rule", refuses(ask, "size", *ODD_SIZES)),
         row(
             "quality",
-            qualities,
-            honoured,
+            QUALITIES,
+            HONOURED,
             "the number of passes",
-            honours_each(ask, "quality", qualities, lambda a, q: a.body["quality"] == q),
+            honours_each(ask, "quality", QUALITIES, lambda a, q: a.body["quality"] == q),
         ),
         row(
             "quality",
             ("auto", "standard"),
-            honoured,
+            HONOURED,
             "medium",
             honours_each(
                 ask, "quality", ("auto", "standard"), lambda a, _: a.body["quality"] == "medium"
@@ -104,7 +121,7 @@ def parameter_rows(where: str, ask: Ask) -> list[Row]:
         row(
             "background",
             ("opaque", "auto"),
-            honoured,
+            HONOURED,
             "auto is opaque",
             honours_each(
                 ask, "background", ("opaque", "auto"), lambda a, _: a.body["background"] == "opaque"
@@ -113,31 +130,37 @@ def parameter_rows(where: str, ask: Ask) -> list[Row]:
         row(
             "background",
             ("transparent",),
-            refused,
+            REFUSED,
             "400: neither family draws an alpha channel; asked of the family, not of a list",
             refuses(ask, "no alpha", {"background": "transparent"}),
         ),
+    ]
+
+
+def _file_rows(row: NewRow, ask: Ask) -> list[Row]:
+    """The files that it ends as."""
+    return [
         row(
             "output_format",
             ("png", "webp", "jpeg"),
-            honoured,
+            HONOURED,
             "",
             honours_each(ask, "output_format", ("png", "webp", "jpeg"), _has_format),
         ),
         row(
             "output_format",
             ("gif", "svg"),
-            refused,
+            REFUSED,
             "400: still pictures of pixels only",
             refuses(
                 ask, "'png', 'webp' or 'jpeg'", {"output_format": "gif"}, {"output_format": "svg"}
             ),
         ),
-        row("output_compression", ("0..100",), honoured, "webp and jpeg", _compresses(ask)),
+        row("output_compression", ("0..100",), HONOURED, "webp and jpeg", _compresses(ask)),
         row(
             "output_compression",
             ("with png", "101"),
-            refused,
+            REFUSED,
             "400: png has none, 100 is let pass",
             refuses(
                 ask,
@@ -146,30 +169,10 @@ def parameter_rows(where: str, ask: Ask) -> list[Row]:
                 {"output_compression": 101, "output_format": "webp"},
             ),
         ),
-        row("stream", ("true", "false"), honoured, "server-sent events", _streams(ask)),
-        row(
-            "partial_images",
-            ("0..3",),
-            honoured,
-            "previews, `image_index` (ours) says of which image",
-            _previews(ask),
-        ),
-        row(
-            "partial_images",
-            ("4", "without stream"),
-            refused,
-            "400",
-            refuses(
-                ask,
-                "partial_images",
-                {"partial_images": 4, "stream": True},
-                {"partial_images": 2},
-            ),
-        ),
         row(
             "response_format",
             ("b64_json", "url"),
-            honoured,
+            HONOURED,
             "url opens without a key for an hour",
             both(
                 honours(ask, pictures, response_format="b64_json"),
@@ -179,60 +182,98 @@ def parameter_rows(where: str, ask: Ask) -> list[Row]:
         row(
             "response_format",
             ("url in a stream",),
-            refused,
+            REFUSED,
             "400: streams are b64_json",
             refuses(ask, "b64_json", {"response_format": "url", "stream": True}),
         ),
+    ]
+
+
+def _stream_rows(row: NewRow, ask: Ask) -> list[Row]:
+    """What comes while it is drawn."""
+    return [
+        row("stream", ("true", "false"), HONOURED, "server-sent events", _streams(ask)),
+        row(
+            "partial_images",
+            ("0..3",),
+            HONOURED,
+            "previews, `image_index` (ours) says of which image",
+            _previews(ask),
+        ),
+        row(
+            "partial_images",
+            ("4", "without stream"),
+            REFUSED,
+            "400",
+            refuses(
+                ask,
+                "partial_images",
+                {"partial_images": 4, "stream": True},
+                {"partial_images": 2},
+            ),
+        ),
+    ]
+
+
+def _unoffered_rows(row: NewRow, ask: Ask) -> list[Row]:
+    """What no model here can do."""
+    return [
         row(
             "complexity",
             ("low", "medium", "high"),
-            no_effect,
+            NO_EFFECT,
             "there is no planning to spend on",
             changes_nothing(ask, *({"complexity": v} for v in ("low", "medium", "high"))),
         ),
         row(
             "frame_count",
             ("2..16",),
-            refused,
+            REFUSED,
             "400: no gif",
             refuses(ask, STILL, {"frame_count": 9}),
         ),
         row(
             "frame_duration_ms",
             ("milliseconds",),
-            refused,
+            REFUSED,
             "400: no gif",
             refuses(ask, STILL, {"frame_duration_ms": 200}),
         ),
         row(
             "svg",
             ("{model, reasoning}",),
-            refused,
+            REFUSED,
             "400: no svg",
             refuses(ask, STILL, {"svg": {"model": "gpt-5", "reasoning": {"effort": "low"}}}),
         ),
+    ]
+
+
+def _client_rows(row: NewRow, ask: Ask) -> list[Row]:
+    """What clients say about themselves, and of ours."""
+    return [
         row(
             "safety_identifier",
             ("text",),
-            honoured,
+            HONOURED,
             "reported back; empty or null leaves the word to `user`",
             both(
                 honours(ask, _is_for("s1"), safety_identifier="s1", user="u1"),
                 honours(ask, _is_for("u1"), safety_identifier="", user="u1"),
             ),
         ),
-        row("user", ("text",), honoured, "reported back", honours(ask, _is_for("u1"), user="u1")),
+        row("user", ("text",), HONOURED, "reported back", honours(ask, _is_for("u1"), user="u1")),
         row(
             "seed",
             ("0..2^63-1",),
-            honoured,
+            HONOURED,
             "ours: the same seed is the same picture",
             _seeds(ask),
         ),
         row(
             "anything else",
             ("unknown",),
-            refused,
+            REFUSED,
             "400 `unknown_parameter`: nothing is ignored without a word",
             refuses(ask, "Unknown parameter", {"promtp": "x"}),
         ),

@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from scripts.fuzz.pngs import Named, exifs
+from tests.fuzz.pngs import Named, exifs
 
 
 def riff(*chunks: bytes, length: int | None = None) -> bytes:

@@ -13,8 +13,8 @@ import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.fuzz.server import FUZZED
 from serve_app.config.sizes import STEP, parse_size
+from tests.fuzz.server import FUZZED
 
 ORDERS = {"createImages", "createEdits", "tweakImage"}
 SIDES = st.integers(1, 24).map(lambda steps: STEP * steps)

@@ -11,8 +11,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from scripts.fuzz import jpegs, webps
-from scripts.fuzz.pngs import BODY, HEAD, Named, chunk, png, pngs
+from tests.fuzz import jpegs, webps
+from tests.fuzz.pngs import BODY, HEAD, Named, chunk, png, pngs
 
 MUTANTS = 16
 CUTS = (0.02, 0.1, 0.3, 0.5, 0.8, 0.95)

@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
-from scripts.conformance.answer_rows import answer_rows, event_rows
-from scripts.conformance.clients import Answer, Client, Upload
-from scripts.conformance.file_rows import flat, kept
-from scripts.conformance.picture_rows import parameter_rows
-from scripts.conformance.row import (
+from tests.conformance.answer_rows import answer_rows, event_rows
+from tests.conformance.clients import Answer, Client, Upload
+from tests.conformance.file_rows import flat, kept
+from tests.conformance.picture_rows import parameter_rows
+from tests.conformance.row import (
     ALL,
     Ask,
     Check,

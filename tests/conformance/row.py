@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from scripts.conformance.clients import Answer, Client
+from tests.conformance.clients import Answer, Client
 
 Check = Callable[[Client], None]
 """Raises AssertionError when the server does something else than the row says."""

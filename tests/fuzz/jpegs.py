@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from scripts.fuzz.pngs import Named, exifs
+from tests.fuzz.pngs import Named, exifs
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 DC, AC = 0x00, 0x10

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.conformance import litellm
-from scripts.conformance.clients import CLIENTS, Client, NodeSdk
-from scripts.conformance.page import PAGE, markdown
-from scripts.conformance.reference import missing
-from scripts.conformance.row import Row
-from scripts.conformance.service import KEY, PACED, TENANTS
-from scripts.conformance.table import ROWS
+from tests.conformance import litellm
+from tests.conformance.clients import CLIENTS, Client, NodeSdk
+from tests.conformance.page import PAGE, markdown
+from tests.conformance.reference import missing
+from tests.conformance.row import Row
+from tests.conformance.service import KEY, PACED, TENANTS
+from tests.conformance.table import ROWS
 from tests.page.pipeline import CONFIG, Pipeline
 
 WRITTEN = ("parameter", "error", "header")
@@ -79,5 +79,5 @@ def test_rows_are_told_apart() -> None:
 
 def test_the_page_is_what_the_table_says() -> None:
     assert Path(PAGE).read_text(encoding="utf-8") == markdown(ROWS), (
-        "python -m scripts.conformance --page"
+        "python -m tests.conformance --page"
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import httpx
 
-from scripts.conformance.clients import Answer, Client, PythonSdk
-from scripts.conformance.edit_rows import EDIT, hole, keeps_the_right_half
-from scripts.conformance.row import Ask, Check, Does, Row, both, expect, good, honours, pictures
 from serve_app.config.cluster import environment
 from serve_app.operate.http_proxies import no_proxy
 from serve_app.operate.local_cluster import free_port
+from tests.conformance.clients import Answer, Client, PythonSdk
+from tests.conformance.edit_rows import EDIT, hole, keeps_the_right_half
+from tests.conformance.row import Ask, Check, Does, Row, both, expect, good, honours, pictures
 
 VERSION = "1.106.2"
 VENV = Path(".cache/litellm")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripts.conformance.clients import Client, Upload
-from scripts.conformance.row import (
+from tests.conformance.clients import Client, Upload
+from tests.conformance.row import (
     ALL,
     SDKS,
     Ask,

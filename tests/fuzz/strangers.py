@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from scripts.fuzz.texts import PLACES
+from tests.fuzz.texts import PLACES
 
 HEADERS = {"authorization": "Bearer sk-fuzz"}
 ASKED = {"prompt": "a red fox", "quality": "low"}

@@ -1,4 +1,4 @@
-"""`python -m scripts.conformance`: ask a live service for every row of the table through the
+"""`python -m tests.conformance`: ask a live service for every row of the table through the
 official Python SDK, the official Node SDK and plain HTTP, then through LiteLLM's proxy; write the
 page. The last line is one JSON object."""
 
@@ -11,14 +11,14 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from scripts.conformance import litellm
-from scripts.conformance.clients import CLIENTS, NODE, Client, NodeSdk
-from scripts.conformance.litellm import LITELLM
-from scripts.conformance.page import PAGE, markdown
-from scripts.conformance.reference import missing
-from scripts.conformance.row import Row
-from scripts.conformance.service import KEY, PACED, service
-from scripts.conformance.table import ROWS
+from tests.conformance import litellm
+from tests.conformance.clients import CLIENTS, NODE, Client, NodeSdk
+from tests.conformance.litellm import LITELLM
+from tests.conformance.page import PAGE, markdown
+from tests.conformance.reference import missing
+from tests.conformance.row import Row
+from tests.conformance.service import KEY, PACED, service
+from tests.conformance.table import ROWS
 
 
 def ask_all(lanes: dict[str, str], rows: tuple[Row, ...]) -> dict[Row, list[str]]:

@@ -16,7 +16,7 @@ from openai.types import (
 )
 from pydantic import BaseModel
 
-from scripts.conformance.row import Row
+from tests.conformance.row import Row
 
 PARAMETERS = {
     "generations": image_generate_params.ImageGenerateParamsStreaming,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scripts.conformance.clients import Answer, Client
-from scripts.conformance.row import Ask, Check, Does, Row, asked_once, expect, good
+from tests.conformance.clients import Answer, Client
+from tests.conformance.row import Ask, Check, Does, Row, asked_once, expect, good
 
 USAGE = {
     "usage.input_tokens": "words and punctuation of the prompt, and the cells of input pictures",

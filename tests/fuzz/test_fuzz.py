@@ -8,7 +8,7 @@ import sys
 
 
 def test_the_surface_holds_a_small_run() -> None:
-    command = [sys.executable, "-m", "scripts.fuzz", "--quick"]
+    command = [sys.executable, "-m", "tests.fuzz", "--quick"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
     found = json.loads(ran.stdout.splitlines()[-1])

@@ -45,7 +45,7 @@ def service(folder: Path) -> Iterator[Service]:
     """Up, watched, and down again. What it says goes to a log in the folder."""
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.fuzz.server", str(folder / "service")],
+            [sys.executable, "-m", "tests.fuzz.server", str(folder / "service")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

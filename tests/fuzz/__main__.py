@@ -16,11 +16,11 @@ from itertools import islice
 from pathlib import Path
 
 from engine.intake import Budget
-from scripts.fuzz.hostile import hostile_files
-from scripts.fuzz.prompts import ADVERSARIAL
-from scripts.fuzz.properties import FULL, QUICK, schemathesis
-from scripts.fuzz.running import service
-from scripts.fuzz.strangers import order, send
+from tests.fuzz.hostile import hostile_files
+from tests.fuzz.prompts import ADVERSARIAL
+from tests.fuzz.properties import FULL, QUICK, schemathesis
+from tests.fuzz.running import service
+from tests.fuzz.strangers import order, send
 
 MIB = 2**20
 SERVER_BYTES = 768 * MIB

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
-from scripts.conformance.row import Row
+from tests.conformance.row import Row
 
 PAGE = Path("docs/openai-compatibility.md")
 TITLES = {
@@ -31,7 +31,7 @@ API, and of the files and models that it needs, with what Meltproof does with it
 and fields are read from the types of OpenAI's own Python SDK, so that none is left out by accident.
 `make conformance` asks a running service for every row through the official Python SDK, the
 official Node SDK and plain HTTP, all as they come from their registries, and makes this page; a
-test holds it to the table in `scripts/conformance/`.
+test holds it to the table in `tests/conformance/`.
 
 LiteLLM's proxy is asked, too, as `examples/litellm.yaml` sets it up; what it drops is at the end.
 

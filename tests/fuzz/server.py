@@ -1,4 +1,4 @@
-"""`python -m scripts.fuzz.server FOLDER`: the service to fuzz, in a process of its own, until its
+"""`python -m tests.fuzz.server FOLDER`: the service to fuzz, in a process of its own, until its
 standard input ends. The first line it prints is its address."""
 
 from __future__ import annotations

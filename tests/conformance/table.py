@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from scripts.conformance.answer_rows import answer_rows, event_rows
-from scripts.conformance.clients import Answer
-from scripts.conformance.edit_rows import EDITS, TWEAKS
-from scripts.conformance.file_rows import FILES
-from scripts.conformance.litellm import LITELLM
-from scripts.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS, VARIATIONS
-from scripts.conformance.picture_rows import WIDE_SIZES, has_size, parameter_rows
-from scripts.conformance.row import (
+from tests.conformance.answer_rows import answer_rows, event_rows
+from tests.conformance.clients import Answer
+from tests.conformance.edit_rows import EDITS, TWEAKS
+from tests.conformance.file_rows import FILES
+from tests.conformance.litellm import LITELLM
+from tests.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS, VARIATIONS
+from tests.conformance.picture_rows import WIDE_SIZES, has_size, parameter_rows
+from tests.conformance.row import (
     Ask,
     Check,
     Does,

@@ -187,7 +187,7 @@ class NodeSdk:
         if shutil.which("node") is None:
             return "Node is not installed (apt-get install nodejs npm)"
         if not (NODE / "node_modules" / "openai").is_dir():
-            return "the Node SDK is not installed (npm ci --prefix scripts/conformance/node)"
+            return "the Node SDK is not installed (npm ci --prefix tests/conformance/node)"
         return None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from scripts.conformance.clients import Client, Upload
-from scripts.conformance.row import Ask, Check, Does, Row, expect, good, opened, refuses
+from tests.conformance.clients import Client, Upload
+from tests.conformance.row import Ask, Check, Does, Row, expect, good, opened, refuses
 
 
 def flat(kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> Upload:

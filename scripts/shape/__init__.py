@@ -1,0 +1,1 @@
+"""How big and how deep the code is: what CONTRIBUTING promises, as numbers."""
