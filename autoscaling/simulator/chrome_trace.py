@@ -9,24 +9,24 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from autoscaling.simulator.simulation import Outcome, Trip
+from autoscaling.simulator.simulation import SimulationResult, SlotUse
 
-TRIPS_MAX = 20_000
+SLOT_USES_MAX = 20_000
 SAMPLES_MAX = 5_000
 LANE = 0
-LIFE = 0
+STATE_THREAD = 0
 
 Event = dict[str, Any]
 
 
-def chrome_trace(outcome: Outcome) -> str:
-    """JSON. Of the renders at most TRIPS_MAX are told, those around the longest queue."""
+def chrome_trace(outcome: SimulationResult) -> str:
+    """JSON. Of the renders at most SLOT_USES_MAX are told, those around the longest queue."""
     events = [
         {"ph": "M", "name": "process_name", "pid": LANE, "args": {"name": "lane"}},
         *_decisions(outcome),
         *_counters(outcome),
-        *_lives(outcome),
-        *(_render(trip) for trip in _around_the_peak(outcome)),
+        *_replicas(outcome),
+        *(_render(use) for use in _around_the_peak(outcome)),
     ]
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}, separators=(",", ":"))
 
@@ -35,7 +35,7 @@ def _microseconds(seconds: float) -> int:
     return round(seconds * 1e6)
 
 
-def _decisions(outcome: Outcome) -> Iterator[Event]:
+def _decisions(outcome: SimulationResult) -> Iterator[Event]:
     told = [(at, f"{d.replicas} replicas", d.reason) for at, d in outcome.decisions]
     told += [(level.since, f"limits {level.level}", level.reason) for level in outcome.levels]
     for at, name, reason in told:
@@ -45,7 +45,7 @@ def _decisions(outcome: Outcome) -> Iterator[Event]:
         }  # fmt: skip
 
 
-def _counters(outcome: Outcome) -> Iterator[Event]:
+def _counters(outcome: SimulationResult) -> Iterator[Event]:
     every = max(1, len(outcome.samples) // SAMPLES_MAX)
     for sample in outcome.samples[::every]:
         counted = {
@@ -61,39 +61,39 @@ def _counters(outcome: Outcome) -> Iterator[Event]:
             yield {"ph": "C", "pid": LANE, "ts": at, "name": name, "args": values}
 
 
-def _lives(outcome: Outcome) -> Iterator[Event]:
+def _replicas(outcome: SimulationResult) -> Iterator[Event]:
     """Starting and ready times of every GPU."""
     for node in sorted({replica.node for replica in outcome.replicas}):
         yield {"ph": "M", "name": "process_name", "pid": node + 1, "args": {"name": f"GPU {node}"}}
-        yield {"ph": "M", "name": "thread_name", "pid": node + 1, "tid": LIFE,
+        yield {"ph": "M", "name": "thread_name", "pid": node + 1, "tid": STATE_THREAD,
                "args": {"name": "replica"}}  # fmt: skip
     for replica in outcome.replicas:
         gone = outcome.ended_at if replica.gone_at is None else replica.gone_at
         ready = gone if replica.ready_at is None else replica.ready_at
         name = f"replica {replica.number}"
-        yield _slice(replica.node, LIFE, f"{name} starts", replica.asked_at, ready)
-        yield _slice(replica.node, LIFE, name, ready, gone)
+        yield _slice(replica.node, STATE_THREAD, f"{name} starts", replica.asked_at, ready)
+        yield _slice(replica.node, STATE_THREAD, name, ready, gone)
 
 
-def _around_the_peak(outcome: Outcome) -> Sequence[Trip]:
-    trips = sorted(outcome.trips, key=lambda trip: (trip.began, trip.node, trip.seat))
-    if len(trips) <= TRIPS_MAX:
-        return trips
+def _around_the_peak(outcome: SimulationResult) -> Sequence[SlotUse]:
+    slot_uses = sorted(outcome.slot_uses, key=lambda use: (use.began, use.node, use.slot))
+    if len(slot_uses) <= SLOT_USES_MAX:
+        return slot_uses
     peak = max(outcome.samples, key=lambda sample: (sample.waiting_seconds, sample.drawing)).at
-    before = sum(trip.began < peak for trip in trips)
-    first = min(max(0, before - TRIPS_MAX // 2), len(trips) - TRIPS_MAX)
-    return trips[first : first + TRIPS_MAX]
+    before = sum(use.began < peak for use in slot_uses)
+    first = min(max(0, before - SLOT_USES_MAX // 2), len(slot_uses) - SLOT_USES_MAX)
+    return slot_uses[first : first + SLOT_USES_MAX]
 
 
-def _render(trip: Trip) -> Event:
-    job = trip.job
-    told = _slice(trip.node, trip.seat + 1, f"job {job.number}", trip.began, trip.ended)
+def _render(use: SlotUse) -> Event:
+    job = use.job
+    told = _slice(use.node, use.slot + 1, f"job {job.number}", use.began, use.ended)
     waited = None if job.wait_seconds is None else round(job.wait_seconds, 3)
     told["args"] = {
         "tier": job.arrival.tier,
         "tenant": job.arrival.tenant,
         "waited_seconds": waited,
-        "cut": not trip.done,
+        "cut": not use.done,
     }
     return told
 

@@ -1,4 +1,4 @@
-"""The best schedule in hindsight: what a policy would do that knew every arrival beforehand.
+"""The best schedule in hindsight: a policy that knows every arrival beforehand.
 
 Drawn work, as a curve over time, must stay below what has arrived and above what has run out of
 patience. Of all curves between these two, the taut string changes its slope least, and its slope is
@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from autoscaling.policy import Decision, LoadSnapshot
-from autoscaling.simulator.simulation import Outcome, simulate
-from autoscaling.simulator.work import Arrival, Lane
+from autoscaling.simulator.simulation import SimulationResult, simulate
+from autoscaling.simulator.workload import Arrival, Lane
 from jobs.tiers import Tier
 
 LATE_SHARE = 0.05
@@ -28,7 +28,7 @@ TRIALS = 7
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Replicas asked for in each second from 0 on; afterwards one, as long as somebody waits."""
+    """Replicas asked for in each second from 0 on; afterwards one, while any job waits."""
 
     targets: Sequence[int]
 
@@ -42,14 +42,14 @@ class Schedule:
 
 def clairvoyant(
     lane: Lane, arrivals: Sequence[Arrival], wait_seconds: float, *, seed: int = 0
-) -> Outcome | None:
+) -> SimulationResult | None:
     """The cheapest run found in which 95 % of the jobs begin within wait_seconds, with the lane's
-    cold start and bounds; all of them in the order of arrival, which nobody's share makes late.
+    cold start and bounds; all of them in the order of arrival, without shares.
     None: not found, however much is allowed."""
     lane = replace(lane, tiers={"": Tier()})
     alike = [replace(a, tenant="", tier="", newcomer=False) for a in arrivals]
 
-    def run(margin: float, occupied: bool) -> Outcome:
+    def run(margin: float, occupied: bool) -> SimulationResult:
         schedule = plan(lane, alike, margin * wait_seconds, occupied)
         return simulate(lane, alike, schedule, seed=seed)
 
@@ -58,10 +58,10 @@ def clairvoyant(
 
 
 def _most_patient(
-    run: Callable[[float, bool], Outcome], occupied: bool, wait_seconds: float
-) -> Outcome | None:
+    run: Callable[[float, bool], SimulationResult], occupied: bool, wait_seconds: float
+) -> SimulationResult | None:
     """By bisection, the one whose plan counts on the longest wait."""
-    found: Outcome | None = None
+    found: SimulationResult | None = None
     least, most = MARGINS
     for _ in range(TRIALS):
         margin = (least + most) / 2
@@ -73,13 +73,13 @@ def _most_patient(
     return found
 
 
-def gpu_seconds(outcome: Outcome) -> float:
+def gpu_seconds(outcome: SimulationResult) -> float:
     """Paid, from asking for each replica until it is gone."""
     end = outcome.ended_at
     return sum((r.gone_at or end) - r.asked_at for r in outcome.replicas)
 
 
-def late_share(outcome: Outcome, wait_seconds: float) -> float:
+def late_share(outcome: SimulationResult, wait_seconds: float) -> float:
     """Of the accepted jobs, those that waited longer or for ever."""
     accepted = [job for job in outcome.jobs if job.refused is None]
     late = sum(job.wait_seconds is None or job.wait_seconds > wait_seconds for job in accepted)
@@ -89,7 +89,7 @@ def late_share(outcome: Outcome, wait_seconds: float) -> float:
 def plan(
     lane: Lane, arrivals: Sequence[Arrival], wait_seconds: float, occupied: bool = True
 ) -> Schedule:
-    """By which everybody would begin within wait_seconds, were work a fluid. occupied: as many
+    """By which every job would begin within wait_seconds, were work a fluid. occupied: as many
     replicas as that work occupies; else as many as draw it at the pace at which it begins."""
     times = [a.at for a in arrivals]
     work = [a.images * (a.passes or lane.passes) * lane.row_seconds for a in arrivals]

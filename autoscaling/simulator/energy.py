@@ -1,8 +1,8 @@
 """What a GPU draws from the wall, busy and idle. Estimates: real pictures are measured, not these.
 
 h200: busy is its 700 W limit, the GPU alone. b200: busy is an eighth of the 9,514 W of a whole
-8-GPU server that drew SDXL in MLPerf Power v5.1, the only audited figure for pictures. Idle, with
-the weights loaded, nobody publishes: a sixth of busy is assumed.
+8-GPU server that drew SDXL in MLPerf Power v5.1, the only audited figure for pictures. Idle draw
+with the weights loaded is published nowhere: a sixth of busy is assumed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run comes to, in numbers."""
+"""A run in numbers."""
 
 from __future__ import annotations
 
@@ -9,40 +9,42 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from autoscaling.simulator.energy import Watts, kwh
-from autoscaling.simulator.simulation import Outcome
-from autoscaling.simulator.work import Job
+from autoscaling.simulator.simulation import SimulationResult
+from autoscaling.simulator.workload import SimulatedJob
 
 QUANTILES = (0.5, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
 class TierFigures:
-    """waits, turnarounds: seconds until a decoder began, and until the last image was done, at
-    QUANTILES; empty when nobody was served. unfinished: still waited or ran at the end."""
+    """Of one tier, or of the whole lane."""
 
     jobs: int
     pictures: int
     refused: dict[str, int]
     unfinished: int
+    """Jobs that still waited or ran at the end."""
     waits: tuple[float, ...]
+    """Seconds until a decoder began, at QUANTILES; empty when no job was begun."""
     turnarounds: tuple[float, ...]
+    """Seconds until the last image was done, at QUANTILES."""
     jain: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run. GPU-hours are paid from asking for a replica until it is gone; optimum_gpu_hours: of
-    the best schedule in hindsight, None where it was not asked for. gpu_hours is the sum of
-    starting, drawing and idle."""
+    """One run."""
 
     name: str
     hours: float
     tiers: dict[str, TierFigures]
     all: TierFigures
     gpu_hours: float
+    """Paid, from asking for a replica until it is gone: starting, drawing and idle together."""
     starting_gpu_hours: float
     drawing_gpu_hours: float
     optimum_gpu_hours: float | None
+    """Of the best schedule in hindsight; None where it was not asked for."""
     peak_gpus: int
     direction_changes: int
     failures: int
@@ -61,7 +63,7 @@ class Figures:
 
 
 def figures(
-    name: str, outcome: Outcome, watts: Watts, optimum_gpu_hours: float | None = None
+    name: str, outcome: SimulationResult, watts: Watts, optimum_gpu_hours: float | None = None
 ) -> Figures:
     """Add it all up."""
     end, replicas = outcome.ended_at, outcome.replicas
@@ -105,7 +107,7 @@ def direction_changes(targets: Sequence[int]) -> int:
     return sum(one != other for one, other in pairwise(steps))
 
 
-def _tier(jobs: Sequence[Job], jain: float | None) -> TierFigures:
+def _tier(jobs: Sequence[SimulatedJob], jain: float | None) -> TierFigures:
     refused = Counter(job.refused for job in jobs if job.refused is not None)
     done = [job for job in jobs if job.finished_at is not None]
     waits = sorted(_known(job.wait_seconds for job in jobs))

@@ -1,6 +1,6 @@
 """Runs side by side as one picture: GPUs against demand, waits, queue. The only home of Matplotlib.
 
-Colours are those of Okabe and Ito, which people tell apart whatever they see of colours.
+Colours are those of Okabe and Ito, which colour-blind readers tell apart, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from autoscaling.simulator.simulation import Outcome
+from autoscaling.simulator.simulation import SimulationResult
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#999999",
@@ -26,7 +26,7 @@ LEAST_WAIT = 0.1
 LABELS = ("GPUs", "p95 wait, seconds", "queue, GPU-minutes")
 
 
-def save_plot(path: Path, runs: Sequence[tuple[str, Outcome]], title: str) -> None:
+def save_plot(path: Path, runs: Sequence[tuple[str, SimulationResult]], title: str) -> None:
     """A PNG with a column for each run."""
     figure = Figure(figsize=(2.0 + 5.5 * len(runs), 8.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -53,11 +53,11 @@ def save_plot(path: Path, runs: Sequence[tuple[str, Outcome]], title: str) -> No
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _edges(outcome: Outcome) -> NDArray[np.float64]:
+def _edges(outcome: SimulationResult) -> NDArray[np.float64]:
     return np.linspace(0.0, max(outcome.ended_at, 1.0), BINS + 1)
 
 
-def _replicas(axis: Axes, outcome: Outcome, scale: float) -> None:
+def _replicas(axis: Axes, outcome: SimulationResult, scale: float) -> None:
     """Means, so that equal areas are equal GPU-hours."""
     edges, samples = _edges(outcome), outcome.samples
     at = [sample.at for sample in samples]
@@ -75,7 +75,7 @@ def _replicas(axis: Axes, outcome: Outcome, scale: float) -> None:
     _legend(axis)
 
 
-def _waits(axis: Axes, outcome: Outcome, scale: float) -> None:
+def _waits(axis: Axes, outcome: SimulationResult, scale: float) -> None:
     """By the time of arrival."""
     edges = _edges(outcome)
     tiers = sorted({job.arrival.tier for job in outcome.jobs})
@@ -104,7 +104,7 @@ def _legend(axis: Axes) -> None:
                     frameon=False, borderaxespad=0.1)  # fmt: skip
 
 
-def _queue(axis: Axes, outcome: Outcome, scale: float) -> None:
+def _queue(axis: Axes, outcome: SimulationResult, scale: float) -> None:
     edges, samples = _edges(outcome), outcome.samples
     at = [sample.at for sample in samples]
     waiting = _mean(at, [sample.waiting_seconds / 60 for sample in samples], edges)

@@ -1,4 +1,4 @@
-"""Ray Serve's default scaling policy, the installed Ray's own functions, on somebody else's clock.
+"""Ray Serve's default scaling policy, the installed Ray's own functions, on the simulator's clock.
 
 Only this file knows that Ray keeps the time of its delays in an argument that begins with an
 underscore.
@@ -18,9 +18,9 @@ from autoscaling.policy import Decision, LoadSnapshot
 ALL = 1_000_000
 
 
-class RayDefault:
+class RayDefaultPolicy:
     """requests: in progress and waiting. mean: makes the running mean over so many seconds that
-    Ray takes over its look-back period; that its metrics are up to 10 s old is spared it."""
+    Ray takes over its look-back period; the delay of its metrics, up to 10 s, is left out."""
 
     def __init__(
         self,

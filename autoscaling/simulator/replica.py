@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from autoscaling.simulator.work import Render
+from autoscaling.simulator.workload import SimulatedRender
 from engine.cost import PassCost
 from engine.scheduler import Scheduler
 
 
-class Life(StrEnum):
+class ReplicaState(StrEnum):
     """What a replica is doing; it costs money in each of these but the last."""
 
     STARTING = "starting"
@@ -28,12 +28,12 @@ class Replica:
         self.asked_at = asked_at
         self.ready_at: float | None = None
         self.gone_at: float | None = None
-        self.life = Life.STARTING
+        self.state = ReplicaState.STARTING
         self.busy_seconds = 0.0
         self.drawn_passes = 0
-        self._scheduler: Scheduler[Render] = Scheduler(slots)
-        self._seats = list(range(slots - 1, -1, -1))
-        self._batch: tuple[Render, ...] = ()
+        self._scheduler: Scheduler[SimulatedRender] = Scheduler(slots)
+        self._free_slots = list(range(slots - 1, -1, -1))
+        self._batch: tuple[SimulatedRender, ...] = ()
         self._pass_seconds = 0.0
         self.taken = 0
 
@@ -42,42 +42,42 @@ class Replica:
         """True while a pass is under way."""
         return bool(self._batch)
 
-    def join(self, render: Render) -> None:
-        """Promise a slot; it rides from the next pass boundary on."""
-        render.seated = True
+    def join(self, render: SimulatedRender) -> None:
+        """Promise a slot; it is in the batch from the next pass boundary on."""
+        render.has_slot = True
         self._scheduler.join(render)
         self.taken += 1
 
     def begin_pass(self, now: float, cost: PassCost) -> float | None:
-        """When the pass that begins now will end; None when there is nobody to draw."""
+        """When the pass that begins now will end; None without renders."""
         self._batch = batch = self._scheduler.schedule()
         if not batch:
             return None
         for render in batch:
-            if render.seat is None:
-                render.seat, render.began_at = self._seats.pop(), now
+            if render.slot is None:
+                render.slot, render.began_at = self._free_slots.pop(), now
                 if render.job.began_at is None:
                     render.job.began_at = now
         self._pass_seconds = cost.seconds(len(batch))
         return now + self._pass_seconds
 
-    def end_pass(self) -> list[Render]:
-        """The pass is drawn: who had the last one, or was asked to leave. Their slots are free."""
+    def end_pass(self) -> list[SimulatedRender]:
+        """The renders that leave after it, done or preempted. Their slots are free."""
         batch, self._batch = self._batch, ()
         self.busy_seconds += self._pass_seconds
         self.drawn_passes += len(batch)
         for render in batch:
             render.passes_left -= 1
-            render.leaving = not render.passes_left or render.job.leaving
+            render.leaving = not render.passes_left or render.job.preempted
         leaving = [render for render in batch if render.leaving]
-        self._seats += [render.seat for render in leaving if render.seat is not None]
+        self._free_slots += [render.slot for render in leaving if render.slot is not None]
         self.taken -= len(leaving)
         self._scheduler.settle(batch)
         return leaving
 
-    def lose(self) -> list[Render]:
-        """Everybody on board, each at its last whole pass; the pass under way is lost."""
-        on_board = [*self._scheduler.running, *self._scheduler.waiting]
+    def take_renders(self) -> list[SimulatedRender]:
+        """All its renders, each at its last whole pass; the pass under way is lost."""
+        renders = [*self._scheduler.running, *self._scheduler.waiting]
         self._scheduler = Scheduler(self._scheduler.slots_max)
         self._batch, self.taken = (), 0
-        return on_board
+        return renders

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from autoscaling.simulator.tenants import IMAGES_MEAN, Crowd
-from autoscaling.simulator.work import Arrival
+from autoscaling.simulator.workload import Arrival
 from jobs.tiers import Tier
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
@@ -97,10 +97,10 @@ def arrivals(
     return list(_thinned(lambda at: most * shape(at), scenario, crowd, random))
 
 
-def dressed(seconds: Iterable[float], tiers: Mapping[str, Tier], seed: int) -> list[Arrival]:
+def with_tenants(seconds: Iterable[float], tiers: Mapping[str, Tier], seed: int) -> list[Arrival]:
     """Bare times of arrival, of an image each, with tenants of the usual skew."""
-    crowd = Crowd(tiers, Random(f"{seed}/dressed"))
-    return [Arrival(at, *crowd.somebody()) for at in seconds]
+    crowd = Crowd(tiers, Random(f"{seed}/with_tenants"))
+    return [Arrival(at, *crowd.next_tenant()) for at in seconds]
 
 
 def _thinned(
@@ -113,7 +113,7 @@ def _thinned(
     at = random.expovariate(highest)
     while at < scenario.duration_seconds:
         if random.random() * highest * IMAGES_MEAN < pictures_per_second(at):
-            yield Arrival(at, *crowd.somebody(), next(images))
+            yield Arrival(at, *crowd.next_tenant(), next(images))
         at += random.expovariate(highest)
 
 

@@ -16,13 +16,13 @@ def jain(values: Sequence[float]) -> float:
 
 
 class Shares:
-    """For every tenant of one tier: what it was given while it waited beside others, over an equal
-    share of what all who waited then were given."""
+    """For every tenant of one tier: the work it got while it waited beside others, over an equal
+    share of what all waiting tenants got then."""
 
     def __init__(self) -> None:
         self._jobs = 0
         self._work = 0
-        self._each = 0.0  # what everybody would have who has waited beside others from the start
+        self._each = 0.0  # what a tenant would have that has waited beside others from the start
         self._entered: dict[str, float] = {}
         self._due: defaultdict[str, float] = defaultdict(float)
         self._given: Counter[str] = Counter()

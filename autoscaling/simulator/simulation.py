@@ -13,14 +13,14 @@ from autoscaling.heat import drain_seconds
 from autoscaling.limits import next_level, tightened
 from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, Policy
 from autoscaling.simulator.fleet import Fleet
-from autoscaling.simulator.making_way import who_leaves
-from autoscaling.simulator.replica import Life, Replica
-from autoscaling.simulator.waiting import Waiting
-from autoscaling.simulator.work import Arrival, Job, Lane, Render
+from autoscaling.simulator.preemption import preempt_jobs
+from autoscaling.simulator.queue import SimulatedQueue
+from autoscaling.simulator.replica import Replica, ReplicaState
+from autoscaling.simulator.workload import Arrival, Lane, SimulatedJob, SimulatedRender
 from jobs.limit_levels import LimitLevel
 
 NO_SLOT_SECONDS = 0.03
-"""A job that has found no slot in so long asks others to leave theirs, as in dispatchers."""
+"""How long a job waits for a slot before others are preempted for it, as in dispatchers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +37,33 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Trip:
+class SlotUse:
     """One render's stay in a slot; `done`: it left with its last pass."""
 
     node: int
-    seat: int
+    slot: int
     began: float
     ended: float
-    job: Job
+    job: SimulatedJob
     done: bool
 
 
 @dataclass(slots=True)
-class Outcome:
-    """Everything that happened until `ended_at`. decisions: when the number asked for changed, and
-    why. levels: of the adaptive limits, when they changed. jain: by tier, see shares.py."""
+class SimulationResult:
+    """Everything that happened until `ended_at`."""
 
     lane: Lane
-    jobs: list[Job]
+    jobs: list[SimulatedJob]
     ended_at: float = 0.0
     replicas: list[Replica] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     decisions: list[tuple[float, Decision]] = field(default_factory=list)
+    """When the number asked for changed, and why."""
     levels: list[LimitLevel] = field(default_factory=list)
-    trips: list[Trip] = field(default_factory=list)
+    """Of the temporary limits, when they changed."""
+    slot_uses: list[SlotUse] = field(default_factory=list)
     jain: dict[str, float | None] = field(default_factory=dict)
+    """By tier, see shares.py."""
     failed_starts: int = 0
     failures: int = 0
 
@@ -73,8 +75,8 @@ def simulate(
     *,
     duration_seconds: float = 0.0,
     seed: int = 0,
-) -> Outcome:
-    """Run until everybody is served and the duration is over, or until those who wait have passed
+) -> SimulationResult:
+    """Run until every job is done and the duration is over, or until those that wait have passed
     the lane's deadline. policy: None leaves the number of replicas as it is."""
     in_order = sorted(arrivals, key=lambda arrival: arrival.at)
     return _Simulation(lane, in_order, policy, duration_seconds, seed).run()
@@ -93,20 +95,20 @@ class _Simulation:
         self._policy = policy
         self._heap: list[tuple[float, int, Callable[[float], None]]] = []
         self._numbers = count()
-        jobs = [Job(n, a, a.passes or lane.passes) for n, a in enumerate(arrivals)]
+        jobs = [SimulatedJob(n, a, a.passes or lane.passes) for n, a in enumerate(arrivals)]
         self._until = duration_seconds
         if jobs:
             self._until = max(duration_seconds, jobs[-1].arrival.at)
         self._over = False
-        self._outcome = Outcome(lane, jobs)
+        self._outcome = SimulationResult(lane, jobs)
         self._coming = iter(jobs)
         self._unended = len(jobs)
-        self._waiting = Waiting(lane.tiers, lane.least_share, lane.row_seconds)
-        self._shelf: deque[Render] = deque()
-        self._held: dict[Job, None] = {}
+        self._queue = SimulatedQueue(lane.tiers, lane.least_share, lane.row_seconds)
+        self._ready_queue: deque[SimulatedRender] = deque()
+        self._held: dict[SimulatedJob, None] = {}
         self._held_passes = 0
-        self._wanting: dict[Job, None] = {}
-        shares = self._waiting.fair_queue.shares({a.tier for a in arrivals})
+        self._without_slot: dict[SimulatedJob, None] = {}
+        shares = self._queue.fair_queue.shares({a.tier for a in arrivals})
         self._larger = {tier for tier in shares if shares[tier] > min(shares.values())}
         self._filling = False
         self._lately: deque[tuple[float, int]] = deque()
@@ -116,12 +118,12 @@ class _Simulation:
         self._level = LimitLevel()
         self._drawn_passes = 0
         self._drawn: deque[tuple[float, int]] = deque(maxlen=1 + round(60 / lane.tick_seconds))
-        self._fleet = Fleet(lane, seed, self._later, self._lost, self._nudge)
+        self._fleet = Fleet(lane, seed, self._later, self._lost, self._fill_soon)
 
     def _later(self, at: float, happen: Callable[[float], None]) -> None:
         heappush(self._heap, (at, next(self._numbers), happen))
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulationResult:
         self._next_arrival()
         self._tick(0.0)
         while self._heap and not self._over:
@@ -129,7 +131,7 @@ class _Simulation:
             happen(clock)
         outcome, fleet = self._outcome, self._fleet
         outcome.replicas = fleet.ever
-        shares = self._waiting.shares
+        shares = self._queue.shares
         outcome.jain = {tier: shares[tier].index() for tier in sorted(shares)}
         outcome.failed_starts, outcome.failures = fleet.failed_starts, fleet.failures
         return outcome
@@ -141,34 +143,34 @@ class _Simulation:
         if job is not None:
             self._later(job.arrival.at, lambda now: self._arrives(job, now))
 
-    def _arrives(self, job: Job, now: float) -> None:
-        job.refused = self._waiting.submit(job, now)
+    def _arrives(self, job: SimulatedJob, now: float) -> None:
+        job.refused = self._queue.submit(job, now)
         if job.refused is None:
             self._lately.append((now, job.all_passes))
             self._lately_passes += job.all_passes
-            self._nudge(now)
+            self._fill_soon(now)
             if job.arrival.tier in self._larger:
-                self._want_way(job, now)
+                self._wants_slot(job, now)
         else:
             self._unended -= 1
         self._next_arrival()
 
-    def _nudge(self, now: float) -> None:
-        """There may be a slot for somebody."""
+    def _fill_soon(self, now: float) -> None:
+        """A slot may be free, or a job may wait for one."""
         if not self._filling:
             self._filling = True
             self._later(now + self._lane.dispatch_seconds, self._fill)
 
     def _fill(self, now: float) -> None:
-        """Slots for the fairest, as long as there are both; idle replicas begin with them."""
+        """Fill free slots in fair order; idle replicas begin a pass."""
         self._filling = False
         joined: dict[Replica, None] = {}
         self._claim(now)
-        while self._shelf and (replica := self._fleet.roomiest()) is not None:
-            render = self._shelf.popleft()
-            if not render.job.seated:
-                render.job.seated = True
-                self._waiting.begins(render.job)
+        while self._ready_queue and (replica := self._fleet.least_loaded()) is not None:
+            render = self._ready_queue.popleft()
+            if not render.job.has_begun:
+                render.job.has_begun = True
+                self._queue.begins(render.job)
             replica.join(render)
             self._fleet.moved(replica, replica.taken - 1)
             joined[replica] = None
@@ -177,47 +179,54 @@ class _Simulation:
             self._begin_pass(replica, now)
 
     def _claim(self, now: float) -> None:
-        """Keep the shelf filled."""
-        room = self._lane.shelf + self._lane.headroom * self._fleet.counts[Life.DRAWING]
-        while len(self._shelf) < room:
-            job = self._waiting.claim(now)
+        """Keep the ready queue filled."""
+        room = (
+            self._lane.ready_images + self._lane.headroom * self._fleet.counts[ReplicaState.DRAWING]
+        )
+        while len(self._ready_queue) < room:
+            job = self._queue.claim(now)
             if job is None:
                 return
             job.leased_at = now
-            job.claimed_at = now if job.claimed_at is None else job.claimed_at
-            job.renders = [Render(job, passes) for passes in job.left]
+            job.renders = [SimulatedRender(job, passes) for passes in job.left]
             self._held[job] = None
             self._held_passes += sum(job.left)
-            self._shelf.extend(job.renders)
+            self._ready_queue.extend(job.renders)
 
-    def _want_way(self, job: Job, now: float) -> None:
-        """If it has found no slot in a moment, others are asked to leave theirs."""
-        self._wanting[job] = None
-        if len(self._wanting) == 1:
-            self._later(now + self._lane.dispatch_seconds + NO_SLOT_SECONDS, self._make_way)
+    def _wants_slot(self, job: SimulatedJob, now: float) -> None:
+        """If it has found no slot in a moment, others are preempted."""
+        self._without_slot[job] = None
+        if len(self._without_slot) == 1:
+            self._later(now + self._lane.dispatch_seconds + NO_SLOT_SECONDS, self._preempt)
 
-    def _make_way(self, now: float) -> None:
-        wanting, self._wanting = list(self._wanting), {}
-        leaving = who_leaves(self._waiting.fair_queue, wanting, self._held) if self._shelf else ()
+    def _preempt(self, now: float) -> None:
+        without_slot, self._without_slot = list(self._without_slot), {}
+        leaving = (
+            preempt_jobs(self._queue.fair_queue, without_slot, self._held)
+            if self._ready_queue
+            else ()
+        )
         for job in leaving:
-            job.leaving = True
-            self._shelf = deque(render for render in self._shelf if render.job is not job)
-            self._give_back(job)
+            job.preempted = True
+            self._ready_queue = deque(
+                render for render in self._ready_queue if render.job is not job
+            )
+            self._return_to_queue(job)
         if leaving:
-            self._nudge(now)
+            self._fill_soon(now)
 
-    def _give_back(self, job: Job) -> None:
+    def _return_to_queue(self, job: SimulatedJob) -> None:
         """At its place in the queue, once its images have ended their passes and left."""
-        if not any(render.seated for render in job.renders):
-            self._waiting.put_back(job)
-            job.renders, job.leaving = [], False
+        if not any(render.has_slot for render in job.renders):
+            self._queue.put_back(job)
+            job.renders, job.preempted = [], False
             self._held_passes -= sum(job.left)
             del self._held[job]
 
     # Passes
 
     def _begin_pass(self, replica: Replica, now: float) -> None:
-        """Unless one is under way, or there is nobody to draw."""
+        """Unless one is under way, or there is nothing to draw."""
         ends = None if replica.drawing else replica.begin_pass(now, self._lane.cost)
         if ends is not None:
             self._later(ends, lambda at: self._pass_ends(replica, at))
@@ -234,43 +243,45 @@ class _Simulation:
         self._fleet.moved(replica, taken)
         self._fleet.left_empty(replica, now)
         if leaving and self._lane.dispatch_seconds > 0:
-            self._nudge(now)
-        elif leaving:  # somebody joins at this very boundary
+            self._fill_soon(now)
+        elif leaving:  # a waiting image joins at this very boundary
             self._fill(now)
         self._begin_pass(replica, now)
 
-    def _leaves(self, render: Render, replica: Replica, now: float) -> None:
-        self._trip(render, replica, now)
+    def _leaves(self, render: SimulatedRender, replica: Replica, now: float) -> None:
+        self._free_slot(render, replica, now)
         job = render.job
         if render.passes_left:
-            self._give_back(job)
+            self._return_to_queue(job)
             return
         job.renders.remove(render)
         if not job.renders:
             job.finished_at = now
             self._unended -= 1
             del self._held[job]
-            self._waiting.ended(job)
-        elif job.leaving:
-            self._give_back(job)
+            self._queue.ended(job)
+        elif job.preempted:
+            self._return_to_queue(job)
 
-    def _lost(self, replica: Replica, renders: list[Render], now: float) -> None:
-        """They go on elsewhere before anybody new, from their last whole pass."""
+    def _lost(self, replica: Replica, renders: list[SimulatedRender], now: float) -> None:
+        """They go on elsewhere before any other image, from their last whole pass."""
         for render in renders:
-            self._trip(render, replica, now)
-        self._shelf.extendleft(render for render in reversed(renders) if not render.job.leaving)
+            self._free_slot(render, replica, now)
+        self._ready_queue.extendleft(
+            render for render in reversed(renders) if not render.job.preempted
+        )
         for render in renders:
-            if render.job.leaving and render.job in self._held:
-                self._give_back(render.job)
-        self._nudge(now)
+            if render.job.preempted and render.job in self._held:
+                self._return_to_queue(render.job)
+        self._fill_soon(now)
 
-    def _trip(self, render: Render, replica: Replica, now: float) -> None:
-        """It has its slot no more."""
-        if render.seat is not None:
+    def _free_slot(self, render: SimulatedRender, replica: Replica, now: float) -> None:
+        """Record its stay in the slot that it leaves."""
+        if render.slot is not None:
             done = not render.passes_left
-            trip = Trip(replica.node, render.seat, render.began_at, now, render.job, done)
-            self._outcome.trips.append(trip)
-        render.seated, render.seat = False, None
+            use = SlotUse(replica.node, render.slot, render.began_at, now, render.job, done)
+            self._outcome.slot_uses.append(use)
+        render.has_slot, render.slot = False, None
 
     # Ticks
 
@@ -290,17 +301,17 @@ class _Simulation:
     def _snapshot(self, now: float) -> LoadSnapshot:
         while self._lately and self._lately[0][0] <= now - ARRIVAL_WINDOW_SECONDS:
             self._lately_passes -= self._lately.popleft()[1]
-        row_seconds, drawing = self._lane.row_seconds, self._fleet.counts[Life.DRAWING]
+        row_seconds, drawing = self._lane.row_seconds, self._fleet.counts[ReplicaState.DRAWING]
         self._cold_starts.look(now, self._target, drawing)
         return LoadSnapshot(
             at=now,
-            waiting=self._waiting.load(now),
+            waiting=self._queue.load(now),
             running_seconds=self._held_passes * row_seconds,
             arrival_rate=self._lately_passes * row_seconds / ARRIVAL_WINDOW_SECONDS,
             replicas=drawing,
             target=self._target,
             cold_start_seconds=self._cold_starts.seconds,
-            unbegun_seconds=sum(render.passes_left for render in self._shelf) * row_seconds,
+            unbegun_seconds=sum(render.passes_left for render in self._ready_queue) * row_seconds,
         )
 
     def _tighten(self, snapshot: LoadSnapshot) -> None:
@@ -312,15 +323,15 @@ class _Simulation:
         rate = (self._drawn_passes - drawn) * self._lane.row_seconds / max(now - since, 1.0)
         drain = drain_seconds(work, rate)
         if drain is None:
-            return  # nobody knows how hot it is
+            return  # the heat is unknown
         self._level = next_level(thresholds, self._level, drain, now)
         if self._level.level != before:
-            self._waiting.tiers = tightened(self._lane.tiers, thresholds, self._level.level)
+            self._queue.tiers = tightened(self._lane.tiers, thresholds, self._level.level)
             self._outcome.levels.append(self._level)
 
     def _decide(self, decision: Decision, now: float) -> None:
-        """Within the bounds; like the adapter in Ray, not for more while none of those that are
-        missing comes."""
+        """Within the bounds; like the adapter in Ray, no more are asked for while late ones are
+        missing."""
         lane = self._lane
         target = min(max(decision.replicas, lane.min_replicas), lane.max_replicas)
         if target > self._target and self._cold_starts.late(now):
@@ -337,9 +348,9 @@ class _Simulation:
             Sample(
                 snapshot.at,
                 self._target,
-                counts[Life.STARTING],
-                counts[Life.DRAWING],
-                counts[Life.DRAINING],
+                counts[ReplicaState.STARTING],
+                counts[ReplicaState.DRAWING],
+                counts[ReplicaState.DRAINING],
                 jobs,
                 snapshot.waiting_seconds,
             )

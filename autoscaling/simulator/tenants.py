@@ -1,8 +1,8 @@
-"""Who asks: a crowd of tenants of which few ask for most, and how many images they ask for.
+"""Tenants of which few ask for most, and how many images each request is for.
 
 The skew is that of a production image service over 23 days: of 4,247 users the top 1 % made 27.7 %
 of the requests and the top 10 % made 57 %; 58 % were for one image, 8 % for two, 19 % for four and
-15 % for eight (Alibaba's GenTD26 trace). Here, too, the heaviest tenants are those who pay.
+15 % for eight (Alibaba's GenTD26 trace). Here, too, the heaviest tenants are in the dearer tiers.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Crowd:
         self._edges = list(accumulate(TENANTS * part / total for part in reversed(parts)))
         self._dearest_first = by_weight[::-1]
 
-    def somebody(self) -> tuple[str, str]:
-        """The next tenant who asks, and its tier."""
+    def next_tenant(self) -> tuple[str, str]:
+        """The tenant of the next request, and its tier."""
         rank = bisect(self._heavier, self._random.random() * self._heavier[-1])
         rank = min(rank, TENANTS - 1)
         tier = self._dearest_first[min(bisect(self._edges, rank), len(self._edges) - 1)]

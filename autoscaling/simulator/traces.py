@@ -13,8 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from autoscaling.simulator.scenarios import dressed
-from autoscaling.simulator.work import Arrival
+from autoscaling.simulator.scenarios import with_tenants
+from autoscaling.simulator.workload import Arrival
 from jobs.tiers import Tier
 
 IMAGES_MAX = 10
@@ -26,8 +26,8 @@ class TraceError(ValueError):
 
 
 def read_trace(path: Path, tiers: Mapping[str, Tier], seed: int = 0) -> list[Arrival]:
-    """Its arrivals, counted from the first one. tiers: of the config. Where no column says who
-    asks, tenants of the usual skew do, by seed. TraceError."""
+    """Its arrivals, counted from the first one. tiers: of the config. Without a column
+    of tenants or tiers, tenants of the usual skew ask, by seed. TraceError."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
@@ -43,7 +43,7 @@ def read_trace(path: Path, tiers: Mapping[str, Tier], seed: int = 0) -> list[Arr
         raise TraceError(f"{path}:2: no rows, wanted at least one arrival")
     first = found[0].at
     if not {"tenant", "tier"} & set(fields):
-        return dressed([arrival.at - first for arrival in found], tiers, seed)
+        return with_tenants([arrival.at - first for arrival in found], tiers, seed)
     return [replace(arrival, at=arrival.at - first) for arrival in found]
 
 
@@ -88,7 +88,7 @@ def _arrival(at: float, row: dict[str, str], tiers: Collection[str]) -> Arrival:
     given = row.get("images", "1").strip()
     if not given.isdecimal() or not 1 <= int(given) <= IMAGES_MAX:
         raise ValueError(f"images|must be a whole number from 1 to {IMAGES_MAX}, not {given!r}")
-    return Arrival(at, row.get("tenant", "somebody").strip(), tier, int(given))
+    return Arrival(at, row.get("tenant", "default").strip(), tier, int(given))
 
 
 def _number(text: str) -> float:

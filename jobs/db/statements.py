@@ -158,7 +158,7 @@ NEW_LEASE = text("""insert into leases
     values (:job_id, :lane, :tier, :tenant, :images, :passes, :now, :fence, :worker, :lease_until,
         :lease_seconds, :progress, :no)""")
 
-# -- making way
+# -- preempt
 HELD = text("""select l.job_id, l.tier, l.images, l.passes, l.claimed_at, l.worker, l.yield_to,
         j.preemptions, j.way_made, j.created_at,
         (select max(r.pass_no) from renders r where r.job_id = l.job_id
@@ -166,7 +166,7 @@ HELD = text("""select l.job_id, l.tier, l.images, l.passes, l.claimed_at, l.work
         exists (select 1 from renders r where r.job_id = l.job_id
             and r.state = 'rendering') as drawing
     from leases l cross join jobs j where j.id = l.job_id and l.lane = :lane""")
-NEXT_WITHOUT_WAY = text(f"""select j.id, j.created_at,
+QUEUED_PREEMPTORS = text(f"""select j.id, j.created_at,
         (select count(*) from renders r where r.job_id = j.id) as images
     from jobs j
     where j.lane = :lane and j.tier = :tier and j.state = 'queued' and not j.way_made
@@ -174,9 +174,9 @@ NEXT_WITHOUT_WAY = text(f"""select j.id, j.created_at,
       and (j.watched_until is null or j.watched_until > :now)
       and j.vft < {PARKED_FROM}
     order by j.vft, j.seq limit :limit""")
-ASK_TO_LEAVE = text("update leases set yield_to = :tier where job_id = :job_id")
-PREEMPTED = _many("update jobs set preemptions = preemptions + 1 where id in :ids")
-WAY_MADE = _many("update jobs set way_made = :yes where id in :ids")
+PREEMPT = text("update leases set yield_to = :tier where job_id = :job_id")
+COUNT_PREEMPTIONS = _many("update jobs set preemptions = preemptions + 1 where id in :ids")
+SLOTS_CLEARED = _many("update jobs set way_made = :yes where id in :ids")
 
 # -- renew
 # By ids, too, because PostgreSQL would read all leases to find a few pairs.
@@ -247,7 +247,7 @@ FIRST_QUEUED = text("""select vft, seq, cost_seconds from jobs
     where lane = :lane and tier = :tier and state = 'queued' order by vft, seq limit :limit""")
 SAMPLED = text(f"""select vft, seq, cost_seconds from jobs
     where lane = :lane and tier = :tier and state = 'queued' and {IN_SAMPLE} order by vft, seq""")
-# The next ones of a tier: further back is who has asked for much, and waits for himself.
+# Of the next jobs of a tier: heavy tenants sort later, and wait for their own jobs.
 FIRST_ARRIVAL = text(f"""select min(created_at) from (
     select created_at from jobs
     where lane = :lane and tier = :tier and state = 'queued' and vft < {PARKED_FROM}

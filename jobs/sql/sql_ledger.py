@@ -57,7 +57,7 @@ from jobs.sql.forgetting import (
 from jobs.sql.heartbeat import write_beats
 from jobs.sql.parking import stray_tenants, unpark
 from jobs.sql.passed_over import PassedOver
-from jobs.sql.preempting import make_way, who_gives_way
+from jobs.sql.preempting import find_preemption, store_preemption
 from jobs.sql.queue_estimate import Outlooks
 from jobs.sql.queue_length import Queues
 from jobs.sql.records import load_job, load_jobs, lock_jobs, store_job, store_jobs
@@ -252,11 +252,11 @@ class SqlLedger:
     def make_way(self, asking: Asking) -> list[str]:
         """See Ledger."""
         with self._read() as connection:
-            decided = who_gives_way(connection, self._fair_queue, asking, self._now(connection))
-        if not decided.leaving:
+            decided = find_preemption(connection, self._fair_queue, asking, self._now(connection))
+        if not decided.preempted:
             return []
         with self._write(self._database.relaxed) as connection:
-            return make_way(connection, self._fair_queue, asking, self._now(connection))
+            return store_preemption(connection, self._fair_queue, asking, self._now(connection))
 
     @again_if_overtaken
     def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:

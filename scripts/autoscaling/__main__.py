@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from autoscaling.simulator.simulation import simulate
-from autoscaling.simulator.work import Arrival, ColdStart
+from autoscaling.simulator.workload import Arrival, ColdStart
 from jobs.job import Job, JobState
 from scripts.autoscaling.lane import Decoders, LiveLane
 from scripts.autoscaling.shapes import SHAPES, Shape

@@ -65,13 +65,13 @@ def rivals(loads: Sequence[Load]) -> float:
     """Ray Serve's GPU-hours over ours, the least over these loads."""
     least = float("inf")
     for name, load in loads:
-        for rival, theirs, ours in measures.beside_rivals(lane(10.0), load):
+        for baseline, theirs, ours in measures.beside_baselines(lane(10.0), load):
             ratio = theirs.gpu_hours / ours.gpu_hours
             say(
-                f"  {name:44} {rival:12} {theirs.gpu_hours:7.2f} {theirs.p95:7.1f}"
+                f"  {name:44} {baseline:12} {theirs.gpu_hours:7.2f} {theirs.p95:7.1f}"
                 f" {ours.gpu_hours:7.2f} {ours.p95:7.1f} {ratio:7.2f}"
             )
-            if rival == "ray-default":
+            if baseline == "ray-default":
                 least = min(least, ratio)
     return least
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 from statistics import fmean, pstdev
 
-from autoscaling.simulator.scenarios import SCENARIOS, arrivals, dressed
+from autoscaling.simulator.scenarios import SCENARIOS, arrivals, with_tenants
 from autoscaling.simulator.traces import read_trace
-from autoscaling.simulator.work import Arrival
+from autoscaling.simulator.workload import Arrival
 from jobs.tiers import Tier
 
 TIERS = {"free": Tier(weight=1), "plus": Tier(weight=3), "pro": Tier(weight=6)}
@@ -32,7 +32,7 @@ def bursty_loads(directory: Path, seeds: int) -> Iterator[Load]:
         for seed in range(1, seeds):
             yield f"azure code, minutes shuffled by {seed}", _shuffled(recorded, seed)
     for seed in range(seeds):
-        yield f"drawn bursts {seed}", dressed(_bursts(seed), ONE_TIER, seed)
+        yield f"drawn bursts {seed}", with_tenants(_bursts(seed), ONE_TIER, seed)
 
 
 def smooth_load(directory: Path) -> Load:
@@ -44,7 +44,7 @@ def smooth_load(directory: Path) -> Load:
     while at < HOUR:
         at += random.expovariate(4.5 + 2.0 * (at / HOUR))
         times.append(at)
-    return "drawn, smooth", dressed(times, ONE_TIER, 0)
+    return "drawn, smooth", with_tenants(times, ONE_TIER, 0)
 
 
 def pulse(seed: int) -> list[Arrival]:
@@ -76,7 +76,7 @@ def _shuffled(recorded: Sequence[Arrival], seed: int) -> list[Arrival]:
         for arrival in recorded
         if (block := int(arrival.at // BLOCK_SECONDS)) in place
     ]
-    return dressed(sorted(times), ONE_TIER, seed)
+    return with_tenants(sorted(times), ONE_TIER, seed)
 
 
 def _bursts(seed: int) -> list[float]:

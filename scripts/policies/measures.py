@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autoscaling.policies import PolicyNumbers, build_policy
+from autoscaling.simulator.baselines import BASELINES, Requests, baseline
 from autoscaling.simulator.clairvoyant import clairvoyant, gpu_seconds
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import direction_changes, figures
-from autoscaling.simulator.rivals import RIVALS, Requests, rival
-from autoscaling.simulator.simulation import Outcome, simulate
-from autoscaling.simulator.work import Arrival, ColdStart, Lane
+from autoscaling.simulator.simulation import SimulationResult, simulate
+from autoscaling.simulator.workload import Arrival, ColdStart, Lane
 from engine.cost import PassCost
 from jobs.policy.fair_queue import FairQueue
 from scripts.policies.loads import ONE_TIER, PICTURE_SECONDS, TIERS, launch_day, pulse
@@ -71,13 +71,13 @@ def beside_hindsight(there: Lane, load: Sequence[Arrival], numbers: PolicyNumber
     return replace(ours(there, load, numbers), optimum_hours=hours)
 
 
-def beside_rivals(there: Lane, load: Sequence[Arrival]) -> Iterator[tuple[str, Run, Run]]:
-    """Each rival's run, and the cheapest of ours, down a ladder of wait targets, that lets nobody
-    wait longer at p95."""
+def beside_baselines(there: Lane, load: Sequence[Arrival]) -> Iterator[tuple[str, Run, Run]]:
+    """Each baseline's run, and the cheapest of ours, down a ladder of wait targets, whose p95 wait
+    is no longer."""
     requests = Requests(there.picture_seconds, there.slots)
     runs = [ours(there, load, replace(MINUTE, wait_seconds=wait)) for wait in LADDER]
-    for name in RIVALS:
-        theirs = _run(simulate(there, load, rival(name, requests, 0, there.max_replicas)))
+    for name in BASELINES:
+        theirs = _run(simulate(there, load, baseline(name, requests, 0, there.max_replicas)))
         fair = [run for run in runs if run.p95 <= theirs.p95]
         if fair:
             yield name, theirs, min(fair, key=lambda run: run.gpu_hours)
@@ -102,7 +102,7 @@ def launch_day_seconds() -> tuple[float, Run]:
     return time.perf_counter() - began, run
 
 
-def _run(outcome: Outcome) -> Run:
+def _run(outcome: SimulationResult) -> Run:
     found = figures("", outcome, WATTS["h200"])
     work = sum(job.all_passes for job in outcome.jobs) * outcome.lane.row_seconds
     return Run(found.gpu_hours, found.all.waits[1], work / 3600)

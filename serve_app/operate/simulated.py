@@ -8,8 +8,8 @@ from pathlib import Path
 
 from autoscaling.policies import build_policy
 from autoscaling.policy import Policy
-from autoscaling.simulator.rivals import Requests, rival
-from autoscaling.simulator.work import ColdStart, Lane
+from autoscaling.simulator.baselines import Requests, baseline
+from autoscaling.simulator.workload import ColdStart, Lane
 from engine.cost import PRIOR, PassCost
 from engine.decoders.paced import PacedDecoder
 from jobs.policy.fair_queue import FairQueue
@@ -46,13 +46,13 @@ class Simulated:
     """A fresh one for each run; None: as many replicas as there are."""
 
     def scaled_by(self, name: str) -> Simulated:
-        """The same lane, scaled by that rival."""
+        """The same lane, scaled by that baseline."""
         lane = self.lane
         requests = Requests(lane.picture_seconds, lane.slots)
         return replace(
             self,
             name=name,
-            new_policy=lambda: rival(name, requests, lane.min_replicas, lane.max_replicas),
+            new_policy=lambda: baseline(name, requests, lane.min_replicas, lane.max_replicas),
         )
 
 
@@ -78,7 +78,7 @@ def simulated(
         start_failures=assumptions.start_failures,
         failures_per_hour=assumptions.failures_per_hour,
         headroom=HEADROOM,
-        shelf=config.dispatcher.shelf * config.dispatcher.replicas,
+        ready_images=config.dispatcher.shelf * config.dispatcher.replicas,
         thresholds=config.thresholds(),
         late_seconds=config.scaling.late_seconds,
         deadline_seconds=config.limits.deadline_seconds,

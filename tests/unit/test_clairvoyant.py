@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from autoscaling.policies import PolicyNumbers, build_policy
 from autoscaling.simulator.clairvoyant import clairvoyant, gpu_seconds, late_share, taut_string
 from autoscaling.simulator.simulation import simulate
-from autoscaling.simulator.work import Arrival, ColdStart, Lane
+from autoscaling.simulator.workload import Arrival, ColdStart, Lane
 from engine.cost import PassCost
 
 LANE = Lane(

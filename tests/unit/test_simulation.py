@@ -13,8 +13,8 @@ from autoscaling.policy import Decision, LoadSnapshot
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import direction_changes, figures
 from autoscaling.simulator.shares import jain
-from autoscaling.simulator.simulation import Outcome, simulate
-from autoscaling.simulator.work import Arrival, ColdStart, Lane
+from autoscaling.simulator.simulation import SimulationResult, simulate
+from autoscaling.simulator.workload import Arrival, ColdStart, Lane
 from engine.cost import PassCost
 from engine.decoders.paced import PacedDecoder
 from engine.engine import DecoderEngine
@@ -40,7 +40,7 @@ def crowd(seed: int, jobs: int, per_second: float) -> list[Arrival]:
     return arrivals
 
 
-def waits(outcome: Outcome) -> list[float]:
+def waits(outcome: SimulationResult) -> list[float]:
     return [job.wait_seconds for job in outcome.jobs if job.wait_seconds is not None]
 
 
@@ -87,7 +87,7 @@ def test_everything_that_arrives_ends_exactly_once_whatever_fails() -> None:
     assert sum(replica.drawn_passes for replica in outcome.replicas) == drawn  # none twice
     assert outcome.failures > 0
     assert outcome.failed_starts > 0
-    assert any(not trip.done for trip in outcome.trips)
+    assert any(not use.done for use in outcome.slot_uses)
     assert max(s.starting + s.drawing + s.draining for s in outcome.samples) <= 8
 
 
@@ -115,8 +115,8 @@ def test_a_drain_ends_its_renders_within_the_grace_and_hands_the_rest_over() -> 
 
     lane = one_slot(passes=20, replicas=2, max_replicas=2, grace_seconds=2.25)
     outcome = simulate(lane, [Arrival(0.0, "a"), Arrival(0.0, "b")], fewer)
-    cut = [trip for trip in outcome.trips if not trip.done]
-    assert [(trip.began, trip.ended) for trip in cut] == [(0.0, 7.25)]
+    cut = [use for use in outcome.slot_uses if not use.done]
+    assert [(use.began, use.ended) for use in cut] == [(0.0, 7.25)]
     # The pass under way is lost; 14 of 20 were done, and it goes on when the other one is free.
     assert sorted(job.finished_at or 0.0 for job in outcome.jobs) == pytest.approx([10.0, 13.0])
 
@@ -196,7 +196,7 @@ def test_a_paid_job_takes_the_slot_of_a_free_one_which_goes_on_from_its_last_pas
     paid = outcome.jobs[-1]
     assert paid.wait_seconds == pytest.approx(0.5)  # until the pass under way is drawn
     assert paid.finished_at == pytest.approx(13.5)
-    assert [(trip.ended, trip.job.arrival.tier) for trip in outcome.trips] == [
+    assert [(use.ended, use.job.arrival.tier) for use in outcome.slot_uses] == [
         (3.5, "free"),
         (10.0, "free"),
         (13.5, "paid"),

@@ -9,7 +9,7 @@ import pytest
 
 from autoscaling.simulator.scenarios import SCENARIOS, arrivals
 from autoscaling.simulator.traces import TraceError, read_trace
-from autoscaling.simulator.work import Arrival
+from autoscaling.simulator.workload import Arrival
 from jobs.tiers import Tier
 
 TIERS = {"free": Tier(), "plus": Tier(4), "pro": Tier(8)}

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from autoscaling.simulator.baselines import BASELINES
 from autoscaling.simulator.chrome_trace import chrome_trace
 from autoscaling.simulator.clairvoyant import clairvoyant, gpu_seconds
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import figures
 from autoscaling.simulator.report import as_json, table
-from autoscaling.simulator.rivals import RIVALS
 from autoscaling.simulator.scenarios import SCENARIOS, arrivals
-from autoscaling.simulator.simulation import Outcome, simulate
+from autoscaling.simulator.simulation import SimulationResult, simulate
 from autoscaling.simulator.traces import TraceError, read_trace
-from autoscaling.simulator.work import Arrival, ColdStart
+from autoscaling.simulator.workload import Arrival, ColdStart
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
 from serve_app.operate.simulated import PRODUCTION_STARTS, Assumptions, Simulated, simulated
@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     runs = _runs(options)
     coming = _arrivals(options, runs[0])
     length = SCENARIOS[options.scenario].duration_seconds if options.scenario else 0.0
-    outcomes: list[tuple[str, Outcome]] = []
+    outcomes: list[tuple[str, SimulationResult]] = []
     for run in runs:
         policy = None if run.new_policy is None else run.new_policy()
         outcome = simulate(run.lane, coming, policy, duration_seconds=length, seed=options.seed)
@@ -84,10 +84,10 @@ def _runs(options: argparse.Namespace) -> list[Simulated]:
         return simulated(path, file, options.lane, assumptions)
 
     def other(name: str) -> Simulated:
-        if name in RIVALS:
+        if name in BASELINES:
             return asked.scaled_by(name)
         if not Path(name).exists():
-            raise ConfigError(f"{name}: no such file, nor one of {', '.join(RIVALS)}")
+            raise ConfigError(f"{name}: no such file, nor one of {', '.join(BASELINES)}")
         found = load(Path(name))
         if missing := sorted(asked.lane.tiers.keys() - found.lane.tiers.keys()):
             raise ConfigError(f"{name}: args.tiers: has no {missing[0]!r}, whose jobs it gets here")
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=(),
         metavar="OTHER",
-        help=f"beside it: other config files, or other policies ({', '.join(RIVALS)})",
+        help=f"beside it: other config files, or other policies ({', '.join(BASELINES)})",
     )
     parser.add_argument(
         "--optimum", action="store_true", help="find the best schedule in hindsight: a dozen runs"

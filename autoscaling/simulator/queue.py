@@ -1,5 +1,5 @@
-"""Who waits, and who is next: the ledger's queue without a ledger. Stamps, turns and limits are
-decided by the same pure code of `jobs`, only what SQL does for it is done by heaps."""
+"""The ledger's queue without a ledger: stamps, turns and limits are decided by the same pure code
+of `jobs`, and heaps do what SQL does there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 
 from autoscaling.policy import TierLoad
 from autoscaling.simulator.shares import Shares
-from autoscaling.simulator.work import Job
+from autoscaling.simulator.workload import SimulatedJob
 from jobs.policy.fair_queue import FairQueue, Head, Served, aged, stamp
 from jobs.tiers import DEFAULT_TIER, Tier
 
@@ -20,11 +20,11 @@ UNPARKED = 2
 NEXT_ONES = 100
 """Of a tier's queue, near its front: among them the oldest is looked for, as in the ledger."""
 
-_Queued = tuple[float, int, Job]
+_Queued = tuple[float, int, SimulatedJob]
 
 
 @dataclass(slots=True)
-class _TierQueue:
+class _TierHeap:
     """One tier's heap by (stamp, number), what it was given, its virtual time; and the passes in
     the heap. Parked jobs are elsewhere."""
 
@@ -44,14 +44,14 @@ class _TierQueue:
         return queued
 
 
-class Waiting:
-    """Accepted jobs that nobody has claimed. tiers may be replaced at any time."""
+class SimulatedQueue:
+    """Accepted jobs that are not claimed. tiers may be replaced at any time."""
 
     def __init__(self, tiers: Mapping[str, Tier], least_share: float, row_seconds: float) -> None:
         self.tiers = tiers
         self._least_share = least_share
         self._row_seconds = row_seconds
-        self._tiers: dict[str, _TierQueue] = {}
+        self._tiers: dict[str, _TierHeap] = {}
         self._last_stamps: dict[tuple[str, str], float] = {}
         self._parked: dict[str, list[_Queued]] = {}
         self._images_today: Counter[tuple[str, int]] = Counter()
@@ -63,10 +63,10 @@ class Waiting:
 
     @property
     def fair_queue(self) -> FairQueue:
-        """Who gets which share now."""
+        """The tiers' shares now."""
         return FairQueue(self.tiers, self._least_share)
 
-    def submit(self, job: Job, now: float) -> str | None:
+    def submit(self, job: SimulatedJob, now: float) -> str | None:
         """Take it in; or why it is refused: `rollout`, `quota` or `queue_full`."""
         arrival = job.arrival
         tier = self.tiers.get(arrival.tier, DEFAULT_TIER)
@@ -89,22 +89,22 @@ class Waiting:
         self._enter(job, now)
         return None
 
-    def _enter(self, job: Job, now: float) -> None:
+    def _enter(self, job: SimulatedJob, now: float) -> None:
         arrival, cost = job.arrival, job.all_passes * self._row_seconds
-        queue = self._tiers.setdefault(arrival.tier, _TierQueue(vtime_at=now))
+        queue = self._tiers.setdefault(arrival.tier, _TierHeap(vtime_at=now))
         flow = (arrival.tier, arrival.tenant)
         vtime = aged(queue.vtime, now - queue.vtime_at)
         job.stamp = self._last_stamps[flow] = stamp(vtime, self._last_stamps.get(flow), cost)
         self._push(job)
 
-    def _push(self, job: Job) -> None:
+    def _push(self, job: SimulatedJob) -> None:
         tier, tenant = job.arrival.tier, job.arrival.tenant
         self._tiers[tier].push((job.stamp, job.number, job))
         if tenant not in self._parked and self._unbegun[tier][tenant]:
             self.shares[tier].enters(tenant)
 
-    def claim(self, now: float) -> Job | None:
-        """The next job, by turns between tiers and by stamp within one; None when nobody may."""
+    def claim(self, now: float) -> SimulatedJob | None:
+        """The next job, by turns between tiers and by stamp within one; None when none may."""
         heads = {
             tier: Head(str(job.number), job.stamp, job.all_passes * self._row_seconds)
             for tier, queue in self._tiers.items()
@@ -125,7 +125,7 @@ class Waiting:
         queued[tenant] -= 1
         return job
 
-    def begins(self, job: Job) -> None:
+    def begins(self, job: SimulatedJob) -> None:
         """A claimed job has got its first slot."""
         tier, tenant = job.arrival.tier, job.arrival.tenant
         self.shares[tier].given(tenant, job.all_passes)
@@ -133,15 +133,15 @@ class Waiting:
         if not self._unbegun[tier][tenant]:
             self.shares[tier].leaves(tenant)
 
-    def put_back(self, job: Job) -> None:
-        """A claimed job gives way: it waits again, at its place, for what is left of it."""
+    def put_back(self, job: SimulatedJob) -> None:
+        """A preempted job waits again, at its place, for what is left of it."""
         tier, tenant = job.arrival.tier, job.arrival.tenant
         self.ended(job)
         self._queued[tier][tenant] += 1
         self._push(job)
         job.left = [render.passes_left for render in job.renders]
 
-    def _head(self, tier: str, queue: _TierQueue) -> Job | None:
+    def _head(self, tier: str, queue: _TierHeap) -> SimulatedJob | None:
         """Jobs of tenants that render as much as they may are parked on the way. A job larger than
         the limit runs alone."""
         limit = self.tiers.get(tier, DEFAULT_TIER).concurrent_renders
@@ -154,7 +154,7 @@ class Waiting:
             self.shares[tier].leaves(job.arrival.tenant)
         return None
 
-    def ended(self, job: Job) -> None:
+    def ended(self, job: SimulatedJob) -> None:
         """A claimed job is held no more: its tenant's parked ones take their places again."""
         tenant = job.arrival.tenant
         self._under_way[tenant] -= len(job.left)
@@ -166,7 +166,7 @@ class Waiting:
             self._push(next_one)
 
     def load(self, now: float) -> dict[str, TierLoad]:
-        """Tiers in which somebody waits, as the ledger tells it: without parked jobs."""
+        """Tiers with waiting jobs, as the ledger tells it: without parked ones."""
         return {
             tier: TierLoad(
                 len(queue.heap),

@@ -10,7 +10,7 @@ with warnings.catch_warnings():
     import ray.serve.autoscaling_policy  # noqa: F401
 
 from autoscaling.policy import LoadSnapshot, Policy, TierLoad
-from autoscaling.simulator.rivals import RIVALS, Requests, rival
+from autoscaling.simulator.baselines import BASELINES, Requests, baseline
 
 REQUESTS = Requests(picture_seconds=10.0, slots=2)
 
@@ -35,7 +35,7 @@ def run(
 
 
 def test_rays_own_policy_waits_for_its_delays_on_the_simulated_clock():
-    policy = rival("ray-default", REQUESTS, least=1, most=100)
+    policy = baseline("ray-default", REQUESTS, least=1, most=100)
     changes = run(policy, lambda at: 8 if at < 70 else 0, seconds=800, first=4)
     # Eight wait beside eight in progress: twice as many, after 30 s; back after 600 s.
     assert changes[0] == (30, 8)
@@ -44,7 +44,7 @@ def test_rays_own_policy_waits_for_its_delays_on_the_simulated_clock():
 
 
 def test_knative_panics_at_once_and_comes_down_after_a_minute():
-    policy = rival("knative", REQUESTS, least=1, most=100)
+    policy = baseline("knative", REQUESTS, least=1, most=100)
     changes = run(policy, lambda at: 100 if at == 10 else 0, seconds=120, first=1)
     assert changes[0][0] == 10
     assert changes[0][1] > 4
@@ -52,14 +52,14 @@ def test_knative_panics_at_once_and_comes_down_after_a_minute():
 
 
 def test_hpa_tolerates_ten_percent_and_doubles_at_most():
-    policy = rival("hpa", REQUESTS, least=1, most=100)
+    policy = baseline("hpa", REQUESTS, least=1, most=100)
     assert policy(load(0, 2, 20, 20)).replicas == 20
     assert policy(load(15, 400, 20, 20)).replicas == 40
     assert policy(load(16, 400, 20, 40)).replicas == 40
 
 
-@pytest.mark.parametrize("name", RIVALS)
-def test_rivals_keep_their_bounds_and_come_back_from_zero(name: str):
-    policy = rival(name, REQUESTS, least=0, most=5)
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_keep_their_bounds_and_come_back_from_zero(name: str):
+    policy = baseline(name, REQUESTS, least=0, most=5)
     assert 1 <= policy(load(0, 1, 0, 0)).replicas <= 5
     assert 1 <= policy(load(60, 500, 2, 2)).replicas <= 5

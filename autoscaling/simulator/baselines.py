@@ -1,4 +1,4 @@
-"""What others would do: Knative's autoscaler, Kubernetes' HPA, Ray Serve's own, a static peak.
+"""Policies to compare with: Knative's autoscaler, Kubernetes' HPA, Ray Serve's own, a static peak.
 
 They see what they see in their own systems, requests in progress and waiting, and aim at as many a
 replica as it has slots. Each keeps its own defaults.
@@ -22,7 +22,7 @@ HPA_DOWN_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """How a lane's work looks to who counts requests: one for each picture."""
+    """A lane's work as a count of requests: one for each picture."""
 
     picture_seconds: float
     slots: int
@@ -36,7 +36,7 @@ class Requests:
         return waiting + (places if waiting else min(places, math.ceil(running)))
 
 
-class Mean:
+class MovingAverage:
     """Over the last `seconds`, of what is shown."""
 
     def __init__(self, seconds: float) -> None:
@@ -52,8 +52,8 @@ class Mean:
         return max(0.0, self._sum / len(self._shown))
 
 
-class Every:
-    """Asks the policy anew only when so many seconds have passed."""
+class Periodic:
+    """Asks the policy at most once in so many seconds."""
 
     def __init__(self, policy: Policy, seconds: float) -> None:
         self._policy, self._seconds = policy, seconds
@@ -66,7 +66,7 @@ class Every:
         return self._policy(snapshot)
 
 
-class Knative:
+class KnativeAutoscaler:
     """KPA: concurrency over 60 s, at 70 % of what a replica can hold; in a panic, begun by 200 % of
     what the ready replicas are there for, over 6 s, and upwards only until 60 s after it. Down to
     half at a time. Source: knative/serving, pkg/autoscaler/scaling/autoscaler.go."""
@@ -77,7 +77,10 @@ class Knative:
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
         self._target = self.TARGET_UTILISATION * requests.slots
-        self._stable, self._panic = Mean(self.STABLE_SECONDS), Mean(self.PANIC_SECONDS)
+        self._stable, self._panic = (
+            MovingAverage(self.STABLE_SECONDS),
+            MovingAverage(self.PANIC_SECONDS),
+        )
         self._panicked_at: float | None = None
         self._most = 0
 
@@ -97,9 +100,9 @@ class Knative:
         return Decision(self._most, "panic")
 
 
-class Ratio:
+class HorizontalPodAutoscaler:
     """HPA v2: replicas times (requests a replica over those aimed at), unless within 10 %; at most
-    twice as many, or four more, at a time. From zero as KEDA does it: one, when somebody waits."""
+    twice as many, or four more, at a time. From zero as KEDA does it: one, when a request waits."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
@@ -115,11 +118,13 @@ class Ratio:
 
 
 def _knative(requests: Requests, most: int) -> Policy:
-    return Every(Knative(requests), KNATIVE_TICK_SECONDS)
+    return Periodic(KnativeAutoscaler(requests), KNATIVE_TICK_SECONDS)
 
 
 def _hpa(requests: Requests, most: int) -> Policy:
-    return Every(Stabilised(Ratio(requests), lambda _: HPA_DOWN_SECONDS), HPA_SYNC_SECONDS)
+    return Periodic(
+        Stabilised(HorizontalPodAutoscaler(requests), lambda _: HPA_DOWN_SECONDS), HPA_SYNC_SECONDS
+    )
 
 
 def _static(requests: Requests, most: int) -> Policy:
@@ -127,12 +132,12 @@ def _static(requests: Requests, most: int) -> Policy:
 
 
 def _ray(requests: Requests, most: int) -> Policy:
-    from autoscaling.simulator.ray_default import RayDefault  # Ray takes a second to import
+    from autoscaling.simulator.ray_default import RayDefaultPolicy  # Ray takes a second to import
 
-    return RayDefault(requests, Mean, float(max(requests.slots, 2)))
+    return RayDefaultPolicy(requests, MovingAverage, float(max(requests.slots, 2)))
 
 
-RIVALS: Mapping[str, Callable[[Requests, int], Policy]] = {
+BASELINES: Mapping[str, Callable[[Requests, int], Policy]] = {
     "ray-default": _ray,
     "knative": _knative,
     "hpa": _hpa,
@@ -140,6 +145,6 @@ RIVALS: Mapping[str, Callable[[Requests, int], Policy]] = {
 }
 
 
-def rival(name: str, requests: Requests, least: int, most: int) -> Policy:
+def baseline(name: str, requests: Requests, least: int, most: int) -> Policy:
     """A fresh one by its name, between the same bounds as ours. KeyError for an unknown name."""
-    return Bounded(RIVALS[name](requests, most), least, most)
+    return Bounded(BASELINES[name](requests, most), least, most)

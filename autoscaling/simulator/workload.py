@@ -17,17 +17,17 @@ BATCH_KEY = "simulated"
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request at second `at` of the simulated clock, which begins at midnight.
-
-    passes: of each image; None: as many as the lane's own. newcomer: the tenant never asked before.
-    """
+    """A request."""
 
     at: float
-    tenant: str = "somebody"
+    """Second of the simulated clock, which begins at midnight."""
+    tenant: str = "default"
     tier: str = "free"
     images: int = 1
     passes: int | None = None
+    """Of each image; None: as many as the lane's own."""
     newcomer: bool = False
+    """The tenant never asked before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +52,40 @@ class ColdStart:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Everything of a lane that decides who waits how long.
-
-    cost: of one pass. passes: of an image. replicas: that draw at the start. nodes: replicas that
-    find room, whatever is asked for; None: all. start_failures: share of starts that fail, at their
-    end, and are tried again. failures_per_hour: of one drawing replica. dispatch_seconds: from a
-    slot that is free, or a job that arrives, until the job has joined. shelf, headroom: images that
-    are claimed ahead of a slot, and as many more for each drawing replica. thresholds: what
-    tightens the tiers while the lane is hot. late_seconds: see ColdStarts. deadline_seconds: how
-    long the simulation goes on after the last arrival for jobs that still wait.
-    """
+    """Everything of a lane that decides how long jobs wait."""
 
     cost: PassCost
+    """Of one pass."""
     slots: int = 4
     passes: int = 12
+    """Of an image."""
     tiers: Mapping[str, Tier] = field(default_factory=lambda: {"free": Tier()})
     least_share: float = LEAST_SHARE
     min_replicas: int = 1
     max_replicas: int = 1
     replicas: int = 1
+    """That draw at the start."""
     cold_start: ColdStart = ColdStart(10.0)
     nodes: int | None = None
+    """Replicas that find a node, whatever is asked for; None: all."""
     grace_seconds: float = 30.0
     start_failures: float = 0.0
+    """Share of starts that fail, at their end, and are tried again."""
     failures_per_hour: float = 0.0
+    """Of one drawing replica."""
     dispatch_seconds: float = 0.005
-    shelf: int = 2
+    """From a free slot, or the arrival of a job, until the job has joined."""
+    ready_images: int = 2
+    """That are claimed ahead of a slot."""
     headroom: int = 0
+    """As many more of them for each drawing replica."""
     tick_seconds: float = 1.0
     thresholds: Sequence[Threshold] = ()
+    """What tightens the tiers while the lane is hot."""
     late_seconds: float = 120.0
+    """See ColdStarts."""
     deadline_seconds: float = 86_400.0
+    """How long the simulation goes on after the last arrival."""
 
     @property
     def row_seconds(self) -> float:
@@ -96,31 +99,32 @@ class Lane:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
-    """A request on its way. Times are None until they come.
-
-    stamp: its place in the fair queue. left: passes left of each image when it was last in the
-    queue; renders: its images while it is held. claimed_at: taken out of the queue for the first
-    time; leased_at: for the last. began_at: its first image's first pass. refused: why it was not
-    accepted. seated: an image of it has had a slot. way_made: slots were cleared for it;
-    leaving: its images are asked to leave their own; preemptions: how often they were.
-    """
+class SimulatedJob:
+    """A request on its way. Times are None until they come."""
 
     number: int
     arrival: Arrival
     passes: int
     stamp: float = 0.0
+    """Its place in the fair queue."""
     left: list[int] = field(default_factory=list)
-    renders: list[Render] = field(default_factory=list)
-    claimed_at: float | None = None
+    """Passes left of each image when it was last in the queue."""
+    renders: list[SimulatedRender] = field(default_factory=list)
+    """Its images while it is held."""
     leased_at: float = 0.0
+    """When it was claimed last."""
     began_at: float | None = None
+    """Its first image's first pass."""
     finished_at: float | None = None
     refused: str | None = None
-    seated: bool = False
-    way_made: bool = False
-    leaving: bool = False
+    """Why it was not accepted."""
+    has_begun: bool = False
+    """An image of it has had a slot."""
+    preempted: bool = False
+    """Its images leave their slots after their passes."""
     preemptions: int = 0
+    slots_cleared: bool = False
+    """Other jobs were preempted for it."""
 
     @property
     def all_passes(self) -> int:
@@ -144,14 +148,15 @@ class Job:
 
 
 @dataclass(slots=True, eq=False)
-class Render:
-    """One image of a held job; see the engine's Schedulable. seated: it has a slot, or is
-    promised one. seat: which one, from began_at on, None before its first pass there."""
+class SimulatedRender:
+    """One image of a held job, in the batch of the engine's scheduler."""
 
-    job: Job
+    job: SimulatedJob
     passes_left: int
     leaving: bool = False
-    seated: bool = False
+    has_slot: bool = False
+    """It has a slot, or is promised one."""
     batch_key: str = BATCH_KEY
-    seat: int | None = None
+    slot: int | None = None
+    """Which one, from began_at on; None before its first pass there."""
     began_at: float = 0.0
