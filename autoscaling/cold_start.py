@@ -1,7 +1,4 @@
-"""What became of the replicas that were asked for: how long they took, and those that do not come.
-
-Pure: whoever looks brings the time.
-"""
+"""How long replicas take to start, and whether those that were asked for are late. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ SMOOTHING = 0.5  # of the newest cold start: the last two or three say what the 
 
 
 class ColdStarts:
-    """Learned by looking at how many replicas run of those that are wanted.
+    """Measured by how many of the wanted replicas run.
 
-    guess_seconds: believed until the first one came. late_seconds: with no replica more for so long
-    while some are missing, something is wrong: a node that never comes, or one that fails to start.
+    guess_seconds: until the first one started. late_seconds: without one more for so long while
+    some are missing, a node never comes or a replica fails to start.
     """
 
     def __init__(self, guess_seconds: float, late_seconds: float) -> None:
@@ -26,7 +23,7 @@ class ColdStarts:
         self._measured = self._began = False
 
     def look(self, at: float, target: int, running: int) -> None:
-        """Call it every moment. What was asked for before the first look is not measured."""
+        """To be called often. What was asked for before the first call is not measured."""
         if self._began and target > self._target:
             self._asked.append((at, target))
         while self._asked and self._asked[-1][1] > target:
@@ -40,7 +37,7 @@ class ColdStarts:
         self._target, self._running, self._began = target, running, True
 
     def missing_seconds(self, at: float) -> float:
-        """Since when replicas are missing and none came; 0 when all run."""
+        """How long replicas have been missing without a new one; 0 when all run."""
         return 0.0 if self._short_since is None else at - self._short_since
 
     def late(self, at: float) -> bool:

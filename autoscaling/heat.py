@@ -13,27 +13,26 @@ from autoscaling.policy import LoadSnapshot, TierLoad
 from jobs.ledger import Depth, TierWaiting
 
 TREND_SECONDS = 30.0
-"""Readings of so long make a trend."""
+"""The time over which readings make a trend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """One lane at one moment.
-
-    waiting: by tier, as the ledger tells it. running_seconds: GPU-seconds left of what dispatchers
-    hold. arrival_rate, render_rate: GPU-seconds accepted and drawn per second; render_rate is None
-    while too little was drawn to say. drain_seconds: until all of it is done at that rate; None
-    when nobody knows, or nobody draws. trend: seconds that drain_seconds grows per second, negative
-    when it shrinks; None with fewer than two readings.
-    """
+    """One lane at one moment."""
 
     read_at: float
     waiting: Mapping[str, TierWaiting]
+    """By tier, as the ledger tells it."""
     running_seconds: float
+    """GPU-seconds left of what dispatchers hold."""
     arrival_rate: float
+    """GPU-seconds accepted per second."""
     render_rate: float | None
+    """GPU-seconds drawn per second; None while too little was drawn to say."""
     drain_seconds: float | None
+    """Until all of it is done at that rate; None when the rate is unknown or 0."""
     trend: float | None = None
+    """Growth of drain_seconds per second; None with fewer than two readings."""
 
 
 class HeatMeter:
@@ -67,7 +66,7 @@ class HeatMeter:
 
 
 def drain_seconds(work_seconds: float, render_rate: float | None) -> float | None:
-    """How long so many GPU-seconds last; no work is done at once, whoever draws."""
+    """How long that many GPU-seconds last at that rate; 0 without work."""
     if work_seconds <= 0:
         return 0.0
     return work_seconds / render_rate if render_rate else None
@@ -92,7 +91,7 @@ def load_snapshot(
     cold_start_seconds: float = 10.0,
     render_rate: float = 1.0,
 ) -> LoadSnapshot:
-    """What a policy may know, of a reading of the ledger and of who draws; see LoadSnapshot."""
+    """A reading of the ledger and the replicas, as policies see them."""
     return LoadSnapshot(
         at=depth.read_at,
         waiting={

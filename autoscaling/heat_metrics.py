@@ -7,8 +7,8 @@ import math
 from autoscaling.heat import Heat
 
 OF_LANE = {
-    "meltproof_drain_seconds": "Until all that waits and runs is drawn; NaN while nobody knows.",
-    "meltproof_render_rate": "GPU-seconds drawn per second; NaN while nobody knows.",
+    "meltproof_drain_seconds": "Until all that waits and runs is drawn; NaN while unknown.",
+    "meltproof_render_rate": "GPU-seconds drawn per second; NaN while unknown.",
     "meltproof_arrival_rate": "GPU-seconds of work accepted per second, over six seconds.",
     "meltproof_running_gpu_seconds": "GPU-seconds left of what dispatchers hold.",
 }
@@ -26,7 +26,7 @@ def of_lane(heat: Heat) -> dict[str, float]:
 
 
 def of_tier(heat: Heat, tier: str) -> dict[str, float]:
-    """What OF_TIER names; zeros for a tier in which nobody waits any more."""
+    """What OF_TIER names; zeros for a tier without waiting jobs."""
     waiting = heat.waiting.get(tier)
     if waiting is None:
         return dict.fromkeys(OF_TIER, 0.0)

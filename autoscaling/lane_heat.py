@@ -1,4 +1,4 @@
-"""A lane's heat for whoever asks, however many and however often: one reading a second."""
+"""A lane's heat, read once a second however often it is asked for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LaneHeat:
         self._read_at = 0.0
 
     async def now(self) -> Heat:
-        """At most FRESH_SECONDS old. LedgerUnavailable, also for so long to everybody."""
+        """At most FRESH_SECONDS old. A LedgerUnavailable is kept and raised for as long."""
         async with self._reading:
             if self._answer is None or time.monotonic() - self._read_at >= FRESH_SECONDS:
                 self._answer = await self._read()

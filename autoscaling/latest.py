@@ -1,4 +1,4 @@
-"""The newest answer to a question that may take its time, for somebody who must not wait for it."""
+"""The newest answer to a slow question, for callers that must not wait for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ask = Callable[[], T]
 
 @dataclass(slots=True)
 class _Cell(Generic[T]):
-    """What the thread leaves for others: one reference, so that no lock is needed."""
+    """Written by the thread, read by others: one reference, so that no lock is needed."""
 
     answer: tuple[float, T] | None = None
     problem: str = "nothing was read yet"

@@ -16,7 +16,7 @@ ARRIVAL_WINDOW_SECONDS = ledger.ARRIVAL_WINDOW_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class TierLoad:
-    """What waits in one tier's queue. oldest_seconds: how long its first job has waited."""
+    """One tier's queue. oldest_seconds: how long its first job has waited."""
 
     jobs: int
     seconds: float
@@ -25,30 +25,30 @@ class TierLoad:
 
 @dataclass(frozen=True, slots=True)
 class LoadSnapshot:
-    """One lane at one moment: all that a policy may know.
-
-    at: seconds on one clock that never goes back; only differences mean something.
-    waiting: tiers in which somebody waits. running_seconds: GPU-seconds left of what is held by
-    dispatchers, of which unbegun_seconds wait for a slot. arrival_rate: GPU-seconds of work
-    accepted per second, over the last ARRIVAL_WINDOW_SECONDS. replicas: that draw now. target:
-    asked for last, with those that are still starting. render_rate: GPU-seconds that one busy
-    replica draws in a second; 1 once costs are learned. cold_start_seconds: from asking for a
-    replica until it draws, as lately measured.
-    """
+    """One lane at one moment: all that a policy may know."""
 
     at: float
+    """Seconds on a clock that never goes back; only differences mean something."""
     waiting: Mapping[str, TierLoad]
+    """Tiers with waiting jobs."""
     running_seconds: float
+    """GPU-seconds left of what dispatchers hold."""
     arrival_rate: float
+    """GPU-seconds accepted per second, over the last ARRIVAL_WINDOW_SECONDS."""
     replicas: int
+    """That draw now."""
     target: int
+    """Asked for last, with those that are still starting."""
     render_rate: float = 1.0
+    """GPU-seconds that one busy replica draws in a second; 1 once costs are learned."""
     cold_start_seconds: float = 10.0
+    """From asking for a replica until it draws, as lately measured."""
     unbegun_seconds: float = 0.0
+    """Those of running_seconds that wait for a slot."""
 
     @property
     def waiting_seconds(self) -> float:
-        """GPU-seconds of work that nobody has begun."""
+        """GPU-seconds of work in the queue."""
         return sum(tier.seconds for tier in self.waiting.values())
 
     @property

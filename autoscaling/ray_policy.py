@@ -35,29 +35,29 @@ POLL_SECONDS = 0.25
 FRESH_SECONDS = 5.0
 """A reading of the load that is older says nothing about a burst."""
 LATE_SECONDS = 120.0
-SAY_SECONDS = 60.0
+LOG_SECONDS = 60.0
 GUESS_SECONDS = 10.0
-"""Of a cold start, until one was seen."""
+"""Of a cold start, until one was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What a policy has to know of its lane. dsn: of the lane's ledger.
-
-    weights: of the tiers. late_seconds: see ColdStarts. numbers: Serve's bounds replace those in
-    it.
-    """
+    """What a policy has to know of its lane."""
 
     lane: str
     dsn: str
+    """Of the lane's ledger."""
     weights: dict[str, float]
+    """Of the tiers."""
     least_share: float
     late_seconds: float
+    """See ColdStarts."""
     numbers: PolicyNumbers
+    """Serve's bounds replace those in it."""
 
     @property
     def fair_queue(self) -> FairQueue:
-        """Who gets which share of the lane."""
+        """The tiers' shares of the lane."""
         return FairQueue({t: Tier(weight=w) for t, w in self.weights.items()}, self.least_share)
 
 
@@ -96,8 +96,8 @@ def _reader(application: str) -> Iterator[Callable[[], Reading]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a policy decides upon: the load, and the numbers to look at it with."""
+class PolicyInput:
+    """What a policy decides upon."""
 
     load: LoadSnapshot
     numbers: PolicyNumbers
@@ -110,12 +110,12 @@ class RequestsPolicy:
     they have, `target_ongoing_requests` each."""
 
     def __init__(self) -> None:
-        self._seen: Seen | None = None
+        self._input: PolicyInput | None = None
         self._policy: Policy | None = None
         self._cold_starts = ColdStarts(GUESS_SECONDS, LATE_SECONDS)
         self._decision: Decision | None = None
-        self._said = ("", "")
-        self._said_at = 0.0
+        self._logged = ("", "")
+        self._logged_at = 0.0
         tags = ("application", "deployment")
         self._wanted = Gauge("meltproof_scaling_wanted", "Replicas that the policy wants", tags)
         self._held = Counter("meltproof_scaling_held", "Decisions not to decide", tags)
@@ -127,7 +127,7 @@ class RequestsPolicy:
         except Exception as error:  # noqa: BLE001 - a policy that raises freezes the whole cluster
             return self._hold(ctx, f"{type(error).__name__}: {error}"), {}
 
-    def _look(self, ctx: Any) -> Seen | str:
+    def _read(self, ctx: Any) -> PolicyInput | str:
         """What there is to see now, or why there is nothing."""
         load = LoadSnapshot(
             at=time.monotonic(),
@@ -139,52 +139,52 @@ class RequestsPolicy:
             cold_start_seconds=self._cold_starts.seconds,
         )
         each = ctx.config.get_target_ongoing_requests()
-        return Seen(load, PolicyNumbers(policy="ongoing", ongoing_per_replica=each))
+        return PolicyInput(load, PolicyNumbers(policy="ongoing", ongoing_per_replica=each))
 
     def _decide(self, ctx: Any) -> int:
         now, running = time.monotonic(), len(ctx.running_replicas)
         self._cold_starts.look(now, ctx.target_num_replicas, running)
-        seen = self._look(ctx)
-        if isinstance(seen, str):
-            return self._hold(ctx, seen)
-        decision = self._ask(ctx, seen)
+        found = self._read(ctx)
+        if isinstance(found, str):
+            return self._hold(ctx, found)
+        decision = self._ask(ctx, found)
         if decision.replicas >= ctx.target_num_replicas and self._cold_starts.late(now):
             missing = ctx.target_num_replicas - running
             return self._hold(ctx, f"{missing} of them were asked for long ago and do not come")
         self._wanted.set(decision.replicas, tags=_tags(ctx))
         if decision.replicas != ctx.target_num_replicas:
-            self._say(ctx, str(decision.replicas), decision.reason)
+            self._log(ctx, str(decision.replicas), decision.reason)
         return decision.replicas
 
-    def _ask(self, ctx: Any, seen: Seen) -> Decision:
+    def _ask(self, ctx: Any, found: PolicyInput) -> Decision:
         """The policy sees every reading once; one with new numbers begins anew."""
         bounds = ctx.capacity_adjusted_min_replicas, ctx.capacity_adjusted_max_replicas
-        numbers = replace(seen.numbers, min_replicas=bounds[0], max_replicas=bounds[1])
-        seen = replace(seen, numbers=numbers)
-        before, self._seen = self._seen, seen
-        if self._policy is None or before is None or _terms(before) != _terms(seen):
-            self._policy = build_policy(numbers, seen.fair_queue)
-            self._cold_starts.late_seconds = seen.late_seconds
-        elif self._decision is not None and before.load.at == seen.load.at:
+        numbers = replace(found.numbers, min_replicas=bounds[0], max_replicas=bounds[1])
+        found = replace(found, numbers=numbers)
+        before, self._input = self._input, found
+        if self._policy is None or before is None or _terms(before) != _terms(found):
+            self._policy = build_policy(numbers, found.fair_queue)
+            self._cold_starts.late_seconds = found.late_seconds
+        elif self._decision is not None and before.load.at == found.load.at:
             return self._decision
-        self._decision = self._policy(seen.load)
+        self._decision = self._policy(found.load)
         return self._decision
 
     def _hold(self, ctx: Any, why: str) -> int:
         self._held.inc(tags=_tags(ctx))
-        self._say(ctx, f"holds {ctx.target_num_replicas}", why)
+        self._log(ctx, f"holds {ctx.target_num_replicas}", why)
         return int(ctx.target_num_replicas)
 
-    def _say(self, ctx: Any, what: str, why: str) -> None:
+    def _log(self, ctx: Any, what: str, why: str) -> None:
         """Once when it is news, and now and then while it lasts."""
         now = time.monotonic()
-        if (what, why) != self._said or now - self._said_at > SAY_SECONDS:
-            self._said, self._said_at = (what, why), now
+        if (what, why) != self._logged or now - self._logged_at > LOG_SECONDS:
+            self._logged, self._logged_at = (what, why), now
             log.info("scaling %s/%s: %s: %s", ctx.app_name, ctx.deployment_name, what, why)
 
 
-def _terms(seen: Seen) -> tuple[object, ...]:
-    return seen.numbers, seen.fair_queue, seen.late_seconds
+def _terms(found: PolicyInput) -> tuple[object, ...]:
+    return found.numbers, found.fair_queue, found.late_seconds
 
 
 def _tags(ctx: Any) -> dict[str, str]:
@@ -198,7 +198,7 @@ class DecoderPolicy(RequestsPolicy):
         super().__init__()
         self._latest: Latest[Reading] | None = None
 
-    def _look(self, ctx: Any) -> Seen | str:
+    def _read(self, ctx: Any) -> PolicyInput | str:
         if self._latest is None:
             self._latest = Latest(partial(_reader, ctx.app_name), POLL_SECONDS, FRESH_SECONDS)
         if (answer := self._latest.answer) is None:
@@ -208,4 +208,4 @@ class DecoderPolicy(RequestsPolicy):
             depth, len(ctx.running_replicas), ctx.target_num_replicas, self._cold_starts.seconds
         )
         load = replace(load, at=read_at)  # the ledger's clock may be set back, this one never is
-        return Seen(load, scaling.numbers, scaling.fair_queue, scaling.late_seconds)
+        return PolicyInput(load, scaling.numbers, scaling.fair_queue, scaling.late_seconds)

@@ -1,4 +1,4 @@
-"""Figures with their sources, from figures.toml."""
+"""PlanFigures with their sources, from figures.toml."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ KINDS = ("measured", "estimate", "setting")
 
 
 class UnknownFigure(ValueError):
-    """Nobody has this figure; the message begins with the option that asked for it."""
+    """There is no such figure; the message begins with the option that asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number, and where it is from. kind: measured (in this project),
-    estimate, setting, or given."""
+    """A number, and where it is from."""
 
     value: float
     kind: str
+    """measured (in this project), estimate, setting, or given."""
     source: str
 
     def __str__(self) -> str:
@@ -35,14 +35,16 @@ Group = Mapping[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """steps: name, unit, formula. service: by name. gpus: by GPU, then name. models: images a
-    second, by model, then GPU."""
+class PlanFigures:
+    """All figures, by name."""
 
     steps: Sequence[tuple[str, str, str]]
+    """Name, unit, formula."""
     service: Group
     gpus: Mapping[str, Group]
+    """By GPU."""
     models: Mapping[str, Group]
+    """Images a second by GPU, by model."""
 
     def gpu(self, name: str) -> Group:
         """What is known of a GPU. UnknownFigure."""
@@ -55,14 +57,14 @@ class Figures:
         return pick(rates, gpu, f"--gpu for {model}", hint)
 
 
-def load_figures(path: Path = FILE) -> Figures:
+def load_figures(path: Path = FILE) -> PlanFigures:
     """All of them. ValueError for a figure without a source."""
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     groups = {
         kind: {name: _group(entries, name) for name, entries in document[kind].items()}
         for kind in ("gpus", "models")
     }
-    return Figures(document["steps"], _group(document["service"], "service"), **groups)
+    return PlanFigures(document["steps"], _group(document["service"], "service"), **groups)
 
 
 def _group(entries: Mapping[str, dict[str, object]], where: str) -> Group:

@@ -1,4 +1,4 @@
-"""From images a week to GPUs, databases and kilowatt-hours, line by line. Pure."""
+"""From images a week to GPUs, databases and kilowatt-hours, step by step. Pure."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from autoscaling.planning.figures import Figure, Figures, pick
+from autoscaling.planning.figures import Figure, PlanFigures, pick
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What is asked for. peak_factor: images a second at the peak over the week's mean. given: the
-    operator's own figures, by name, before ours."""
+class PlanInputs:
+    """What the operator asks for."""
 
     images_per_week: float
     peak_factor: float
+    """Images a second at the peak, over the week's mean."""
     model: str
     gpu: str
     p95_wait: float
     images_per_job: float = 1.0
     given: Mapping[str, float] = field(default_factory=dict)
+    """The operator's own figures, by name, before ours."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One step: what it comes to, the formula with its numbers, and the figures new in it."""
+class PlanStep:
+    """One step: its value, the formula with its numbers, and the figures that are new in it."""
 
     name: str
     value: float
@@ -37,10 +38,10 @@ class Line:
     figures: Mapping[str, Figure]
 
 
-def plan(wishes: Wishes, figures: Figures) -> dict[str, Line]:
-    """Everything that the wishes come to, by name, in order. Raises UnknownFigure."""
-    known = _known(wishes, figures)
-    values, lines = {name: figure.value for name, figure in known.items()}, {}
+def plan(inputs: PlanInputs, figures: PlanFigures) -> dict[str, PlanStep]:
+    """Every step, by name, in order. Raises UnknownFigure."""
+    known = _known(inputs, figures)
+    values, steps = {name: figure.value for name, figure in known.items()}, {}
     told = {name for name, figure in known.items() if figure.kind == "asked"}
     for name, unit, formula in figures.steps:
         used = re.findall(r"[a-z_]\w+", formula)
@@ -49,20 +50,20 @@ def plan(wishes: Wishes, figures: Figures) -> dict[str, Line]:
         values[name] = _value(ast.parse(formula, mode="eval").body, values)
         new = {one: known[one] for one in used if one in known and one not in told}
         told |= new.keys()
-        lines[name] = Line(name, values[name], unit, _shown(formula, values), new)
-    return lines
+        steps[name] = PlanStep(name, values[name], unit, _shown(formula, values), new)
+    return steps
 
 
-def _known(wishes: Wishes, figures: Figures) -> dict[str, Figure]:
-    known = {**figures.service, **figures.gpu(wishes.gpu)}
+def _known(inputs: PlanInputs, figures: PlanFigures) -> dict[str, Figure]:
+    known = {**figures.service, **figures.gpu(inputs.gpu)}
     names = {*known, "images_per_gpu_second", "dollars_per_hour"}
-    for name, value in wishes.given.items():
+    for name, value in inputs.given.items():
         pick(dict.fromkeys(names), name, "--set")
         known[name] = Figure(value, "given", "by you")
     if "images_per_gpu_second" not in known:
-        known["images_per_gpu_second"] = figures.rate(wishes.model, wishes.gpu)
+        known["images_per_gpu_second"] = figures.rate(inputs.model, inputs.gpu)
     for name in ("images_per_week", "peak_factor", "p95_wait", "images_per_job"):
-        known[name] = Figure(getattr(wishes, name), "asked", "")
+        known[name] = Figure(getattr(inputs, name), "asked", "")
     return known
 
 

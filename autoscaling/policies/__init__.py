@@ -1,4 +1,4 @@
-"""Scaling policies: small pure objects of the shape `Policy`, and wrappers that hold them back."""
+"""Scaling policies: small pure objects of the shape `Policy`, and wrappers around them."""
 
 from autoscaling.policies.build import build_policy
 from autoscaling.policies.numbers import PolicyNumbers

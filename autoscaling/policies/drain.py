@@ -1,10 +1,10 @@
-"""As many replicas as let everybody begin within the wait that the tier was promised.
+"""As many replicas as let every job begin within the wait that its tier was promised.
 
 A tier may wait W seconds and its first job has waited for a: what is in its queue now, and what
 goes before it by the other tiers' shares, is drawn within W - a. So nobody is late, and in steady
 flow the wait settles near W / 2 with every replica busy: a standing queue keeps GPUs full, where an
-empty one would mean that some are idle. While no queue has anybody, what waits is what dispatchers
-hold ahead of slots.
+empty one would mean that some are idle. While the queues are empty, what waits is
+what dispatchers hold ahead of slots.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LEAST_LEFT = 0.65
 """Of a wait target is always left: one job that is late already, or came back to the queue, is no
 reason to ask for any number of replicas."""
 EASE = 0.45
-"""Replicas are given back once they would not be missed even if everybody had only this share of
-the wait target. Between that and the target nothing changes, so that noise moves nothing."""
+"""Replicas are given back once they would not be missed even with this share of the wait
+target. Between that and the target nothing changes, so that noise moves nothing."""
 
 EXPECTED = 0.8
 """Of what other tiers are expected to get meanwhile so much is asked for: rates are noisy, and the
@@ -67,8 +67,7 @@ class DrainTarget:
         return Decision(snapshot.target, f"enough {wanted.reason}")
 
     def need(self, snapshot: LoadSnapshot, easy: bool = False) -> Decision:
-        """Replicas that it takes now, and for whom. easy: that it would take with EASE. Remembers
-        nothing."""
+        """Replicas that it takes now, and for which tier. easy: with EASE. Remembers nothing."""
         ease, expected = (EASE, 1.0) if easy else (1.0, EXPECTED)
         horizon = max(self._horizon_seconds, snapshot.cold_start_seconds)
         rate = self._forecast.ahead(horizon)

@@ -11,35 +11,34 @@ POLICIES = ("drain", "ongoing", "static")
 
 @dataclass(frozen=True, slots=True)
 class PolicyNumbers:
-    """What an operator may say about one deployment's replicas. ValueError names the field.
-
-    policy: `drain` follows waiting work, `ongoing` follows requests in progress, `static` asks for
-    max_replicas at all times.
-    wait_seconds: so long may 95 % of the jobs wait. tier_wait_seconds: the same by tier, where a
-    tier differs. horizon_seconds: how far ahead arrivals count; at least one cold start always
-    does. smoothing_seconds: over which the arrival rate is averaged for that.
-    ongoing_per_replica: what `ongoing` aims at.
-    panic_factor: work that comes at so many times what the replicas draw is a burst; from then and
-    for panic_seconds replicas are asked for without a step limit, and none is given back.
-    idle_cold_starts: a replica that is not needed is kept for so many cold starts.
-    scale_down_seconds: and at least so long. step_up, step_down: replicas at most in step_seconds;
-    None: no limit.
-    """
+    """What an operator may say about one deployment's replicas. ValueError names the field."""
 
     policy: str = "drain"
+    """`drain` follows waiting work, `ongoing` requests in progress, `static` is max_replicas."""
     min_replicas: int = 1
     max_replicas: int = 1
     wait_seconds: float = 60.0
+    """That 95 % of the jobs may wait."""
     tier_wait_seconds: Mapping[str, float] = field(default_factory=dict)
+    """The same by tier, where a tier differs."""
     horizon_seconds: float = 0.0
+    """How far ahead arrivals count; at least one cold start always does."""
     smoothing_seconds: float = 30.0
+    """Over which the arrival rate is averaged for that."""
     ongoing_per_replica: float = 2.0
+    """What `ongoing` aims at."""
     panic_factor: float = 2.0
+    """Work that comes at so many times what the replicas draw is a burst."""
     panic_seconds: float = 6.0
+    """After a burst began: no step limit up, and no replica is given back."""
     idle_cold_starts: float = 1.0
+    """How many cold starts long a replica is kept that is not needed."""
     scale_down_seconds: float = 15.0
+    """How long at least."""
     step_up: int | None = None
+    """Replicas more in step_seconds, at most; None: no limit."""
     step_down: int | None = None
+    """Replicas fewer in step_seconds, at most; None: no limit."""
     step_seconds: float = 10.0
 
     def __post_init__(self) -> None:

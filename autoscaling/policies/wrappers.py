@@ -1,4 +1,4 @@
-"""What holds a policy back: bounds, steps, patience before giving replicas back, and bursts."""
+"""Wrappers around a policy: bounds, step limits, a stabilisation window, and bursts."""
 
 from __future__ import annotations
 

@@ -12,15 +12,14 @@ from jobs.db.sqlite import SqliteDatabase
 
 
 class SqlDatabase(Protocol):
-    """Three doors to one database, and a watchman.
-
-    durable: a commit survives a power cut. relaxed: it survives the death of this process only.
-    reader: snapshots that never wait for a writer.
-    """
+    """Three engines for one database."""
 
     durable: Engine
+    """A commit survives a power cut."""
     relaxed: Engine
+    """A commit survives the death of this process only."""
     reader: Engine
+    """Snapshots that never wait for a writer."""
 
     def now(self, connection: Connection) -> float:
         """Seconds since the epoch on the database's clock."""
@@ -29,10 +28,10 @@ class SqlDatabase(Protocol):
         """One transaction at a time past this point, until it ends."""
 
     def wrote(self) -> None:
-        """A transaction of ours was committed: let everybody's `version` move."""
+        """A transaction of ours was committed: every process's `version` moves."""
 
     def version(self) -> int:
-        """Moves whenever anybody has committed a write; at 100 Hz it costs next to nothing."""
+        """Changes with every committed write of any process; cheap at 100 Hz."""
 
     def scrub(self) -> None:
         """Make room of what was deleted, so that it is overwritten. Raises LedgerUnavailable."""

@@ -1,5 +1,5 @@
-"""Statements that the databases spell differently: row locks, and lists as parameters. These are
-one text and one parameter however long they are: a statement is prepared and planned once."""
+"""What differs between the dialects: row locks, and lists as parameters. A list is one parameter
+however long it is, so that a statement is prepared and planned once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LISTS = {"ids": False, "passed": False, "held": True, "pairs": True}
 """And whether they are of pairs."""
 
 
-class _Spelled(TextClause):
-    """A statement that is spelled as its database wants it."""
+class _PerDialect(TextClause):
+    """A statement with dialect-specific parts."""
 
     inherit_cache = True
 
@@ -59,7 +59,7 @@ def of_driver(values: Mapping[str, Any], dialect: str) -> Mapping[str, Any]:
     }
 
 
-_SPELLED = {
+_REPLACEMENTS = {
     "sqlite": {
         "in :ids": "in (select value from json_each(:ids))",
         "in :passed": "in (select value from json_each(:passed))",
@@ -81,10 +81,10 @@ _SPELLED = {
 }
 
 
-@compiles(_Spelled)
-def _spell(statement: _Spelled, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(_PerDialect)
+def _compile(statement: _PerDialect, compiler: SQLCompiler, **options: Any) -> str:
     spelled = statement.text
-    for ours, theirs in _SPELLED.get(compiler.dialect.name, {}).items():
+    for ours, theirs in _REPLACEMENTS.get(compiler.dialect.name, {}).items():
         spelled = spelled.replace(ours, theirs)
     clause = text(spelled).bindparams(*statement._bindparams.values())
     return str(compiler.visit_textclause(clause, **options))  # type: ignore[no-untyped-call]
@@ -92,12 +92,12 @@ def _spell(statement: _Spelled, compiler: SQLCompiler, **options: Any) -> str:
 
 def of_ids(sql: str) -> TextClause:
     """A statement in which `in :ids` means a list of texts."""
-    return _Spelled(sql).bindparams(bindparam("ids", type_=_List(pairs=False)))
+    return _PerDialect(sql).bindparams(bindparam("ids", type_=_List(pairs=False)))
 
 
 def passing(sql: str) -> TextClause:
     """A statement in which `not in :passed` means not in a list of texts, as in `of_ids`."""
-    return _Spelled(sql).bindparams(bindparam("passed", type_=_List(pairs=False)))
+    return _PerDialect(sql).bindparams(bindparam("passed", type_=_List(pairs=False)))
 
 
 def of_leases(sql: str) -> TextClause:
@@ -107,9 +107,9 @@ def of_leases(sql: str) -> TextClause:
 
 def of_pairs(sql: str) -> TextClause:
     """A statement in which `from :pairs` means a table of texts, `first` and `second`."""
-    return _Spelled(sql).bindparams(bindparam("pairs", type_=_List(pairs=True)))
+    return _PerDialect(sql).bindparams(bindparam("pairs", type_=_List(pairs=True)))
 
 
 def locking(sql: str) -> TextClause:
     """A statement that ends in `for update`, which is all of it that SQLite does not know."""
-    return _Spelled(sql)
+    return _PerDialect(sql)

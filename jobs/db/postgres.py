@@ -17,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from jobs.db.wakeups import Wakeups
 from jobs.ledger import LedgerUnavailable
 
-_SCHEMA_LOCK = 0x6D656C74  # any number that nobody else locks
+_SCHEMA_LOCK = 0x6D656C74  # any number that no other lock has
 _WRITE = "begin isolation level read committed"
 _READ = "begin isolation level repeatable read read only"
 _NOW = "select cast(extract(epoch from clock_timestamp()) as double precision)"
@@ -37,7 +37,7 @@ _POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 5.0}
 
 
 class PostgresDatabase:
-    """See SqlDatabase. At most four connections a door, one that listens and one that tells."""
+    """See SqlDatabase. At most four connections an engine, and two for LISTEN and NOTIFY."""
 
     def __init__(self, url: URL) -> None:
         self._url = url.set(drivername="postgresql+psycopg")

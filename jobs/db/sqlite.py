@@ -32,7 +32,7 @@ class SqliteDatabase:
         self.durable = _engine(url, synchronous="FULL", begin="BEGIN IMMEDIATE")
         self.relaxed = _engine(url, synchronous="NORMAL", begin="BEGIN IMMEDIATE")
         self.reader = _engine(url, synchronous="NORMAL", begin="BEGIN")
-        self._watchman: sqlite3.Connection | None = None
+        self._version_connection: sqlite3.Connection | None = None
         self._watching = threading.Lock()
 
     def now(self, connection: Connection) -> float:
@@ -50,18 +50,18 @@ class SqliteDatabase:
         other connection, ours included. Raises LedgerUnavailable."""
         try:
             with self._watching:
-                if self._watchman is None:
-                    self._watchman = sqlite3.connect(
+                if self._version_connection is None:
+                    self._version_connection = sqlite3.connect(
                         self._path, check_same_thread=False, isolation_level=None,
                         timeout=_BUSY_SECONDS,
                     )  # fmt: skip
-                return int(self._watchman.execute("PRAGMA data_version").fetchone()[0])
+                return int(self._version_connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise LedgerUnavailable(str(error)) from error
 
     def scrub(self) -> None:
         """Overwrite what was deleted: a file without free pages, and an empty log beside it. Copies
-        the whole file while writers wait. LedgerUnavailable when readers never let go."""
+        the whole file while writers wait. LedgerUnavailable when some reader is always open."""
         try:
             with closing(sqlite3.connect(self._path, isolation_level=None, timeout=30.0)) as file:
                 file.execute("VACUUM")
@@ -72,16 +72,16 @@ class SqliteDatabase:
                     time.sleep(0.1)
         except sqlite3.Error as error:
             raise LedgerUnavailable(str(error)) from error
-        raise LedgerUnavailable("the log could not be emptied: somebody reads all the time")
+        raise LedgerUnavailable("the log could not be emptied: there was always a reader")
 
     def close(self) -> None:
         """Close every connection."""
         for engine in (self.durable, self.relaxed, self.reader):
             engine.dispose()
         with self._watching:
-            if self._watchman is not None:
-                self._watchman.close()
-                self._watchman = None
+            if self._version_connection is not None:
+                self._version_connection.close()
+                self._version_connection = None
 
 
 def _engine(url: URL, *, synchronous: str, begin: str) -> Engine:

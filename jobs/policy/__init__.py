@@ -1,1 +1,1 @@
-"""Rules without a database: whose turn it is, what is preempted, what a lost attempt costs."""
+"""Rules without a database: which job is next, what is preempted, what a lost attempt costs."""

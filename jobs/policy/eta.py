@@ -1,7 +1,7 @@
 """When a job will be done, or None: pure maths over what the ledger knows of its lane.
 
-All work is in predicted GPU-seconds, as `cost_seconds`; how many of them the lane really draws in a
-second is measured, so that a wrong prediction cancels out.
+Work is in predicted GPU-seconds, as `cost_seconds`; how many of them the lane draws in a second is
+measured, so that a wrong prediction cancels out.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 WINDOW_SECONDS = 60.0
-FEW = 3
-"""Fewer finished jobs than this in the window say nothing."""
+FINISHED_MIN = 3
+"""With fewer finished jobs in the window there is no rate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stay:
+class HeldInterval:
     """A job's time with a dispatcher, and the GPU-seconds that were drawn of it meanwhile."""
 
     began_at: float
@@ -30,15 +30,15 @@ class Stay:
 
 
 def measured_rate(
-    finished: Sequence[Stay], active: Sequence[Stay], now: float, since: float
+    finished: Sequence[HeldInterval], active: Sequence[HeldInterval], now: float, since: float
 ) -> float | None:
-    """GPU-seconds drawn in a second between `since` and `now`, not counting the time in which
-    nobody was served. None when too little has finished to say."""
-    if len(finished) < FEW:
+    """GPU-seconds drawn in a second between `since` and `now`, not counting idle time. None when
+    too little has finished to say."""
+    if len(finished) < FINISHED_MIN:
         return None
-    stays = [*finished, *active]
-    busy_seconds = _covered((max(s.began_at, since), min(s.ended_at, now)) for s in stays)
-    drawn_seconds = sum(stay.share_after(since) for stay in stays)
+    intervals = [*finished, *active]
+    busy_seconds = _covered((max(s.began_at, since), min(s.ended_at, now)) for s in intervals)
+    drawn_seconds = sum(stay.share_after(since) for stay in intervals)
     return drawn_seconds / busy_seconds if busy_seconds > 0 and drawn_seconds > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""Whose turn it is. Pure: fairness is decided here and nowhere else.
+"""Which job is next. Pure: fairness is decided here and nowhere else.
 
 Inside a tier the ledger orders by a stamp that a job gets once, at submit (`stamp`): its virtual
 finish time, the moment at which it would be done if all tenants were drawn at the same time, each
@@ -14,14 +14,14 @@ from jobs.tiers import DEFAULT_TIER, Tier
 
 LEAST_SHARE = 0.1
 AGEING = 0.01
-"""Virtual seconds by which newcomers fall behind those who wait, in every second."""
+"""Virtual seconds by which newcomers fall behind waiting jobs, in every second."""
 
 
 def aged(vtime: float, seconds: float) -> float:
-    """A tier's virtual time `seconds` after it was `vtime`, nobody having been served meanwhile.
+    """A tier's virtual time `seconds` after it was `vtime`, without a claim in between.
 
-    So nobody waits for ever behind newcomers, however many of them arrive between two claims: in
-    the end those get later stamps. Slow enough not to carry a crowd of one tenant's jobs."""
+    So no job waits for ever behind newcomers, however many arrive between two claims: in the end
+    those get later stamps. Slow enough not to favour one tenant's many jobs."""
     return vtime + AGEING * max(0.0, seconds)
 
 
@@ -53,7 +53,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class FairQueue:
-    """Weighted shares of what is served, and a share for everybody.
+    """Weighted shares of what is served, and a least share for each tier.
 
     least_share: no tier with work gets less of the lane than this, however small its weight.
     """
@@ -80,7 +80,7 @@ class FairQueue:
         A tier that had no work begins now: what it left is not kept for it, and what others took
         of it is not held against them. Ties go to the larger share, then by name. While a tier
         waits, the others get no more than its last job's cost times their shares over its own,
-        and a job each. ValueError when nobody waits.
+        and a job each. ValueError when no tier has work.
         """
         if not heads_per_tier:
             raise ValueError("no tier has work")
@@ -92,7 +92,7 @@ class FairQueue:
     ) -> Served:
         """What `tier` has been given once its head is taken. One that was taken before and came
         back costs a turn like any other: what it took is forgotten with the tier's next idling,
-        and a tier cannot get beyond its share by giving way."""
+        and a tier cannot get beyond its share by being preempted."""
         began = _begins(tier, served)
         share = self._all_shares(heads_per_tier)[tier]
         return Served(began, began + heads_per_tier[tier].cost_seconds / share)

@@ -1,7 +1,7 @@
 """How many jobs wait before a place in a queue, without counting them. Pure.
 
 The head of a tier's queue is known job by job; behind it one job in 64 is, by chance (its id
-is random) and for good, so that whoever looks again sees the same ones. Exact for the first HEAD
+is random) and for good, so that a later look sees the same ones. Exact for the first HEAD
 places. n jobs further back the estimate is off by about 8 * sqrt(n): 800 at 10,000, 8,000 at a
 million.
 """
@@ -23,15 +23,15 @@ END: Key = (float("inf"), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """So many jobs, and their GPU-seconds."""
+class Backlog:
+    """A number of waiting jobs, and their GPU-seconds."""
 
     jobs: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OrderedJobs:
     """Some queued jobs in order. seconds[i]: GPU-seconds of the first i of them together."""
 
     keys: tuple[Key, ...] = ()
@@ -44,29 +44,30 @@ class Line:
         keys = tuple((vft, seq) for vft, seq, _ in known)
         return cls(keys, tuple(accumulate((cost for _, _, cost in known), initial=0.0)))
 
-    def between(self, after: Key | None, before: Key) -> Waiting:
+    def between(self, after: Key | None, before: Key) -> Backlog:
         """Those behind `after` (None: from the first on) and before `before`."""
         begin = 0 if after is None else bisect_right(self.keys, after)
         end = max(begin, bisect_left(self.keys, before))
-        return Waiting(end - begin, self.seconds[end] - self.seconds[begin])
+        return Backlog(end - begin, self.seconds[end] - self.seconds[begin])
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSketch:
-    """One tier's queue. head: its first HEAD jobs; sample: every EVERY-th job, perhaps of a moment
-    ago, also those of the head."""
+    """One tier's queue."""
 
-    head: Line
-    sample: Line
+    head: OrderedJobs
+    """Its first HEAD jobs."""
+    sample: OrderedJobs
+    """One job in EVERY, also of the head, perhaps of a moment ago."""
 
-    def before(self, place: Key) -> Waiting:
+    def before(self, place: Key) -> Backlog:
         """What waits before a job at `place`."""
         near = self.head.between(None, place)
         if near.jobs < HEAD:
             return near
         far = self.sample.between(self.head.keys[-1], place)
-        return Waiting(near.jobs + EVERY * far.jobs, near.seconds + EVERY * far.seconds)
+        return Backlog(near.jobs + EVERY * far.jobs, near.seconds + EVERY * far.seconds)
 
-    def whole(self) -> Waiting:
+    def whole(self) -> Backlog:
         """All that waits."""
         return self.before(END)

@@ -1,5 +1,4 @@
-"""How long a synchronous job lives without news of its client, and what `watched_until` tells of
-it. Pure.
+"""How long a synchronous job lives without its client, and what `watched_until` says of it. Pure.
 
 A gateway that waits renews the watch for a whole term, far longer than the grace: one that is cut
 off from the ledger, alone, cannot say that its clients still wait. One whose client has left says
@@ -9,7 +8,7 @@ so, which shortens the watch to a grace.
 from __future__ import annotations
 
 TERM_GRACES = 5.0
-"""A watch of which nothing is heard lapses after so many graces: 600 s with the usual one of 120 s,
+"""A watch that is not renewed lapses after so many graces: 600 s with the usual one of 120 s,
 which is as long as the SDK waits for any answer."""
 RENEWALS_A_GRACE = 4.0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
-from jobs.db.prepared import send
+from jobs.db.compiled import send
 from jobs.job import Job, JobEvent
 from jobs.ledger import LeaseLost
 from jobs.policy.fair_queue import FairQueue, Head, Served, aged

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
-from jobs.db.prepared import send
+from jobs.db.compiled import send
 from jobs.db.rows import dump, load
 from jobs.job import (
     SETTLED,

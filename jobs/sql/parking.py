@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from jobs.db import statements as sql
-from jobs.db.prepared import run
+from jobs.db.compiled import run
 from jobs.policy.fair_queue import FairQueue
 
 _BEYOND = 32  # read beyond what is claimed, for those who turn out to be at their limit

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Row
 from jobs.db import statements as sql
 from jobs.job import HELD, SETTLED, JobState, RenderState
 from jobs.ledger import Outlook
-from jobs.policy.eta import WINDOW_SECONDS, Stay, held_eta, measured_rate, queued_eta
+from jobs.policy.eta import WINDOW_SECONDS, HeldInterval, held_eta, measured_rate, queued_eta
 from jobs.policy.fair_queue import FairQueue
-from jobs.sql.queue_length import Queues, Standing, place_in_queue
+from jobs.sql.queue_length import QueuedJob, Queues, place_in_queue
 
 _FRESH_SECONDS = 1.0
 _FINISHED_READ = 200  # the newest; on a lane that finishes more in a minute they are enough
@@ -64,7 +64,7 @@ class Outlooks:
             waiting = len(held) < len(jobs)
             sketches = self._queues.lane(connection, lane, now) if waiting else {}
             for row in (row for row in jobs if row.state == JobState.QUEUED):
-                job = Standing(lane, row.tier, (row.vft, row.seq), row.cost_seconds)
+                job = QueuedJob(lane, row.tier, (row.vft, row.seq), row.cost_seconds)
                 ahead = place_in_queue(sketches, fair_queue, job)
                 eta = queued_eta(ahead.seconds, pace.running, row.cost_seconds, pace.rate)
                 found[row.id] = Outlook(ahead.jobs, eta)
@@ -82,7 +82,7 @@ class Outlooks:
 def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
     """The lane's pace over the last minute."""
     left: dict[str, tuple[float, ...]] = {}
-    active: dict[str, Stay] = {}
+    active: dict[str, HeldInterval] = {}
     unbegun_seconds = 0.0
     for job_id, cost_seconds, images, passes, state, pass_no, started_at in connection.execute(
         sql.ACTIVE, {"lane": lane}
@@ -90,14 +90,14 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
         whole = cost_seconds / images
         done = 1.0 if state == RenderState.SUCCEEDED else min(1.0, pass_no / passes)
         drawn = active[job_id].drawn_seconds if job_id in active else 0.0
-        active[job_id] = Stay(started_at, now, drawn + whole * done)
+        active[job_id] = HeldInterval(started_at, now, drawn + whole * done)
         if state not in SETTLED:
             left[job_id] = (*left.get(job_id, ()), whole * (1 - done))
         if state == RenderState.WAITING:
             unbegun_seconds += whole * (1 - done)
     since = now - WINDOW_SECONDS
     where = {"lane": lane, "since": since, "now": now, "limit": _FINISHED_READ}
-    finished = [Stay(*row) for row in connection.execute(sql.FINISHED, where)]
+    finished = [HeldInterval(*row) for row in connection.execute(sql.FINISHED, where)]
     if len(finished) == _FINISHED_READ:
         since = finished[-1].ended_at
     rate = measured_rate(finished, list(active.values()), now, since)

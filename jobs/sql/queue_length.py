@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from jobs.db import statements as sql
 from jobs.job import JobState
 from jobs.policy.fair_queue import FairQueue
-from jobs.policy.queue_sketch import HEAD, Key, Line, QueueSketch, Waiting
+from jobs.policy.queue_sketch import HEAD, Backlog, Key, OrderedJobs, QueueSketch
 
 _FRESH_SECONDS = 1.0
 _REST = 20
@@ -19,7 +19,7 @@ however long the queue is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueuedJob:
     """A queued job: where it stands in its tier, and its GPU-seconds."""
 
     lane: str
@@ -30,14 +30,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    line: Line
+    line: OrderedJobs
     fresh_from: float
     fresh_until: float
 
 
 class Queues:
-    """What one ledger client knows of the queues. The head of a queue is read whenever somebody
-    asks, the sample of what is behind it at most once a second."""
+    """What one ledger client knows of the queues. The head of a queue is read at every
+    call, the sample of what is behind it at most once a second."""
 
     def __init__(self) -> None:
         self._samples: dict[tuple[str, str], _Sample] = {}
@@ -45,41 +45,41 @@ class Queues:
     def sketch(self, connection: Connection, lane: str, tier: str, now: float) -> QueueSketch:
         """The queue of one tier: two statements at most, of which the second is rare."""
         where = {"lane": lane, "tier": tier}
-        head = Line.of(connection.execute(sql.FIRST_QUEUED, {**where, "limit": HEAD}))
+        head = OrderedJobs.of(connection.execute(sql.FIRST_QUEUED, {**where, "limit": HEAD}))
         if len(head.keys) < HEAD:
-            return QueueSketch(head, Line())
+            return QueueSketch(head, OrderedJobs())
         sample = self._samples.get((lane, tier))
         if sample is None or not sample.fresh_from <= now < sample.fresh_until:
             began = time.perf_counter()
-            line = Line.of(connection.execute(sql.SAMPLED, where))
+            line = OrderedJobs.of(connection.execute(sql.SAMPLED, where))
             rest = max(_FRESH_SECONDS, _REST * (time.perf_counter() - began))
             sample = self._samples[lane, tier] = _Sample(line, now, now + rest)
         return QueueSketch(head, sample.line)
 
     def lane(self, connection: Connection, lane: str, now: float) -> dict[str, QueueSketch]:
-        """Those of a lane's tiers in which somebody waits."""
+        """Those of a lane's tiers with waiting jobs."""
         tiers = connection.execute(sql.TIERS_OF_LANE, {"lane": lane}).all()
         sketches = {row.tier: self.sketch(connection, lane, row.tier, now) for row in tiers}
         return {tier: sketch for tier, sketch in sketches.items() if sketch.head.keys}
 
     def place(
         self, connection: Connection, fair_queue: FairQueue, job_id: str, now: float
-    ) -> Waiting | None:
+    ) -> Backlog | None:
         """What would be claimed before that job; None when it is not queued."""
         row = connection.execute(sql.STANDING, {"ids": [job_id]}).first()
         if row is None or row.state != JobState.QUEUED:
             return None
-        job = Standing(row.lane, row.tier, (row.vft, row.seq), row.cost_seconds)
+        job = QueuedJob(row.lane, row.tier, (row.vft, row.seq), row.cost_seconds)
         return place_in_queue(self.lane(connection, row.lane, now), fair_queue, job)
 
 
 def place_in_queue(
-    sketches: dict[str, QueueSketch], fair_queue: FairQueue, job: Standing
-) -> Waiting:
+    sketches: dict[str, QueueSketch], fair_queue: FairQueue, job: QueuedJob
+) -> Backlog:
     """What would be claimed before it: in its own tier, and of the other tiers what their shares
     let them take meanwhile."""
     if job.tier not in sketches:
-        return Waiting(0, 0.0)
+        return Backlog(0, 0.0)
     ahead = sketches[job.tier].before(job.key)
     shares = fair_queue.shares(sketches)
     jobs, seconds = ahead.jobs, ahead.seconds
@@ -88,4 +88,4 @@ def place_in_queue(
             theirs, ratio = sketch.whole(), shares[tier] / shares[job.tier]
             jobs += min(theirs.jobs, int((ahead.jobs + 1) * ratio))
             seconds += min(theirs.seconds, (ahead.seconds + job.cost_seconds) * ratio)
-    return Waiting(jobs, seconds)
+    return Backlog(jobs, seconds)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
-from jobs.db.prepared import run
+from jobs.db.compiled import run
 from jobs.db.rows import model_of
 from jobs.job import TERMINAL
 from jobs.ledger import IdempotencyMismatch

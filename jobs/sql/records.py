@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ClauseElement, Connection
 
 from jobs.db import statements as sql
-from jobs.db.prepared import Values, run, send
+from jobs.db.compiled import Values, run, send
 from jobs.db.rows import Unreadable, dump, job_from_rows, storable, stored_state
 from jobs.files import file_of
 from jobs.job import HELD, Job, Render

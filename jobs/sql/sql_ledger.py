@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 
 from jobs.costs import KINDS_READ, ImageCost
 from jobs.db import statements as sql
+from jobs.db.compiled import send
 from jobs.db.database import open_database
 from jobs.db.errors import again_if_overtaken
-from jobs.db.prepared import send
 from jobs.db.rows import request_to_json
 from jobs.db.schema import create_tables, has_tables
 from jobs.files import UNLIMITED, FileRoom, StoredFile, leftover
@@ -35,7 +35,7 @@ from jobs.ledger import (
     Submission,
 )
 from jobs.limit_levels import LimitChange, LimitLevel, load_changes, load_level, store_level
-from jobs.policy.attempts import LetGo, give_back
+from jobs.policy.attempts import LeaseEnd, return_to_queue
 from jobs.policy.fair_queue import LEAST_SHARE, FairQueue
 from jobs.policy.settling import Finish
 from jobs.quota_days import QuotaDays
@@ -313,10 +313,10 @@ class SqlLedger:
             if job is None:
                 return
             claimed = connection.execute(sql.LEASE_PROGRESS, {"job_id": job_id}).scalar_one()
-            self._give_back(connection, job, LetGo(error, False, job.progress > claimed))
+            self._give_back(connection, job, LeaseEnd(error, False, job.progress > claimed))
 
-    def _give_back(self, connection: Connection, job: Job, how: LetGo) -> None:
-        after = give_back(job, how, self._attempts_max)
+    def _give_back(self, connection: Connection, job: Job, how: LeaseEnd) -> None:
+        after = return_to_queue(job, how, self._attempts_max)
         self._store(connection, job, replace(after, fence=job.fence + 1))
 
     def _held(self, connection: Connection, job_id: str, fence: int) -> Job | None:
@@ -530,7 +530,7 @@ class SqlLedger:
         }
         for job_id, job in load_jobs(connection, list(lapsed)).items():
             reason = f"lease of {job.worker} lapsed"
-            self._give_back(connection, job, LetGo(reason, True, job.progress > lapsed[job_id]))
+            self._give_back(connection, job, LeaseEnd(reason, True, job.progress > lapsed[job_id]))
         return len(lapsed)
 
     def _expire_overdue(self, connection: Connection, now: float) -> int:

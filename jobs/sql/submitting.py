@@ -13,7 +13,7 @@ from itertools import accumulate, groupby
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
-from jobs.db.prepared import run, send
+from jobs.db.compiled import run, send
 from jobs.job import Job
 from jobs.job_ids import new_job_id, parse_image_id
 from jobs.ledger import (

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 import psutil
 
-from autoscaling.room import Reservation, shortage
+from autoscaling.capacity import Reservation, shortage
 from serve_app.operate.head_environment import (
     ANY_WORKER_PORT,
     LOOPBACK,

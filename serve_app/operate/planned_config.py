@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from autoscaling.planning.plan import Line, Wishes, number
+from autoscaling.planning.plan import PlanInputs, PlanStep, number
 from serve_app.config.serve_file import read_yaml
 
 CLUSTER = Path(__file__).resolve().parents[2] / "configs/cluster.yaml"
@@ -19,31 +19,31 @@ HEADER = """\
 """
 
 
-def planned_config(wishes: Wishes, lines: Mapping[str, Line]) -> str:
+def planned_config(inputs: PlanInputs, steps: Mapping[str, PlanStep]) -> str:
     """YAML that `meltproof check` accepts. ConfigError when configs/cluster.yaml is not there."""
-    clusters = lines["ray_clusters"].value
+    clusters = steps["ray_clusters"].value
 
     def share(name: str) -> int:
-        return max(1, math.ceil(lines[name].value / clusters))
+        return max(1, math.ceil(steps[name].value / clusters))
 
     document = read_yaml(CLUSTER)
     [application] = document["applications"]
     args = application["args"]
     options = {options["name"]: options for options in application["deployments"]}
-    args["model"].update(name=wishes.model, options={"weights": "weights/EXAMPLE"})
-    args["decoder"]["num_gpus"] = 0 if wishes.gpu.startswith("cpu-") else 1
+    args["model"].update(name=inputs.model, options={"weights": "weights/EXAMPLE"})
+    args["decoder"]["num_gpus"] = 0 if inputs.gpu.startswith("cpu-") else 1
     args["dispatcher"]["replicas"] = share("dispatchers")
     args["gateway"]["replicas"] = share("gateways")
-    options["Gateway"]["user_config"]["scaling"]["wait_seconds"] = float(wishes.p95_wait)
+    options["Gateway"]["user_config"]["scaling"]["wait_seconds"] = float(inputs.p95_wait)
     options["Decoder"]["autoscaling_config"].update(
         min_replicas=share("gpus_always_on"), max_replicas=share("gpus_at_peak")
     )
     header = HEADER.format(
-        week=number(wishes.images_per_week),
-        model=wishes.model,
-        gpu=wishes.gpu,
+        week=number(inputs.images_per_week),
+        model=inputs.model,
+        gpu=inputs.gpu,
         clusters=number(clusters),
-        databases=_databases(int(lines["databases"].value)),
+        databases=_databases(int(steps["databases"].value)),
     )
     return header + yaml.dump(document, Dumper=_Dumper, sort_keys=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from autoscaling.room import Reservation
+from autoscaling.capacity import Reservation
 from serve_app.config.serve_file import Application, DeploymentOptions, ServeFile
 
 SECTIONS = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from autoscaling.room import Room
+from autoscaling.capacity import NodeCapacity
 from serve_app.operate.http_proxies import UnusableEnvironment, http_client, without_password
 
 APPLICATIONS = "/api/serve/applications/"
@@ -48,11 +48,11 @@ class ServeApi:
         that it does not name are deleted. Raises ClusterFailed."""
         self._call("PUT", APPLICATIONS, config)
 
-    def nodes(self) -> list[Room]:
+    def nodes(self) -> list[NodeCapacity]:
         """What each living node offers. Raises ClusterFailed."""
         answer = self._call("GET", "/api/v0/nodes?detail=1&limit=10000").json()
         return [
-            Room(offered.get("CPU", 0.0), offered.get("GPU", 0.0))
+            NodeCapacity(offered.get("CPU", 0.0), offered.get("GPU", 0.0))
             for node in answer["data"]["result"]["result"]
             if node["state"] == "ALIVE" and (offered := node["resources_total"]) is not None
         ]

@@ -18,8 +18,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from jobs.client.async_ledger import AsyncLedger
+from jobs.db.compiled import send
 from jobs.db.database import open_database
-from jobs.db.prepared import send
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal, Submission
 from jobs.sql.sql_ledger import SqlLedger

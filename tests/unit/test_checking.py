@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autoscaling.room import Reservation, Room, shortage
+from autoscaling.capacity import NodeCapacity, Reservation, shortage
 from serve_app.__main__ import main
 from serve_app.operate.yaml_lines import line_of, repeated_keys
 
@@ -137,10 +137,10 @@ def test_a_wrong_argument_is_named(wrong: list[str], capsys: pytest.CaptureFixtu
 
 def test_a_replica_never_spans_nodes() -> None:
     decoders = [Reservation("a", "Decoder", 3, num_cpus=1, num_gpus=2)]
-    assert shortage(decoders, [Room(4, 2)] * 3) is None
-    assert "2 of 3 replicas" in (shortage(decoders, [Room(4, 3)] * 2) or "")
+    assert shortage(decoders, [NodeCapacity(4, 2)] * 3) is None
+    assert "2 of 3 replicas" in (shortage(decoders, [NodeCapacity(4, 3)] * 2) or "")
     small = [*decoders, Reservation("a", "Gateway", 4, num_cpus=1, num_gpus=0)]
-    assert shortage(small, [Room(1, 2)] * 3 + [Room(4, 0)]) is None
+    assert shortage(small, [NodeCapacity(1, 2)] * 3 + [NodeCapacity(4, 0)]) is None
 
 
 def test_a_line_is_found_behind_anchors_and_merges() -> None:

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.policy.eta import FEW, Stay, held_eta, measured_rate, queued_eta
+from jobs.policy.eta import FINISHED_MIN, HeldInterval, held_eta, measured_rate, queued_eta
 
 
 def test_nothing_is_said_before_a_few_have_finished() -> None:
-    finished = [Stay(90.0 + i, 95.0 + i, 1.0) for i in range(FEW)]
-    assert measured_rate(finished[:-1], [Stay(90.0, 100.0, 50.0)], 100.0, 40.0) is None
+    finished = [HeldInterval(90.0 + i, 95.0 + i, 1.0) for i in range(FINISHED_MIN)]
+    assert measured_rate(finished[:-1], [HeldInterval(90.0, 100.0, 50.0)], 100.0, 40.0) is None
     assert measured_rate(finished, [], 100.0, 40.0) is not None
     assert queued_eta(1.0, [1.0], 1.0, None) is None
     assert held_eta([1.0], [1.0], None) is None
 
 
 def test_the_rate_does_not_count_time_in_which_nobody_was_served() -> None:
-    apart = [Stay(at, at + 2.0, 3.0) for at in (50.0, 70.0, 90.0)]
+    apart = [HeldInterval(at, at + 2.0, 3.0) for at in (50.0, 70.0, 90.0)]
     assert measured_rate(apart, [], 100.0, 40.0) == pytest.approx(1.5)
 
 
 def test_jobs_that_are_drawn_together_add_up() -> None:
-    together = [Stay(80.0, 90.0, 5.0)] * 4
+    together = [HeldInterval(80.0, 90.0, 5.0)] * 4
     assert measured_rate(together, [], 100.0, 40.0) == pytest.approx(2.0)
-    running = [Stay(90.0, 100.0, 20.0)]
+    running = [HeldInterval(90.0, 100.0, 20.0)]
     assert measured_rate(together, running, 100.0, 40.0) == pytest.approx(2.0)
 
 
 def test_only_what_was_drawn_in_the_window_counts() -> None:
-    long_ago = [Stay(0.0, 80.0, 80.0)] * 3
+    long_ago = [HeldInterval(0.0, 80.0, 80.0)] * 3
     assert measured_rate(long_ago, [], 100.0, 40.0) == pytest.approx(3.0)
-    assert measured_rate([Stay(0.0, 30.0, 9.0)] * 3, [], 100.0, 40.0) is None
+    assert measured_rate([HeldInterval(0.0, 30.0, 9.0)] * 3, [], 100.0, 40.0) is None
 
 
 def test_a_job_that_took_no_time_still_counts() -> None:
-    stays = [Stay(50.0, 50.0, 1.0)] * 3
-    assert measured_rate(stays, [], 100.0, 40.0) is None, "no time to divide by"
-    assert measured_rate([*stays, Stay(50.0, 53.0, 3.0)], [], 100.0, 40.0) == pytest.approx(2.0)
+    intervals = [HeldInterval(50.0, 50.0, 1.0)] * 3
+    assert measured_rate(intervals, [], 100.0, 40.0) is None, "no time to divide by"
+    assert measured_rate(
+        [*intervals, HeldInterval(50.0, 53.0, 3.0)], [], 100.0, 40.0
+    ) == pytest.approx(2.0)
 
 
 def test_a_queued_job_waits_for_all_that_runs_and_all_ahead() -> None:

@@ -27,7 +27,7 @@ from jobs.job import (
     job_state,
     mermaid,
 )
-from jobs.policy.attempts import LetGo, give_back
+from jobs.policy.attempts import LeaseEnd, return_to_queue
 from jobs.request import ImageRequest
 
 REQUEST = ImageRequest(
@@ -152,7 +152,7 @@ def test_only_tries_without_progress_end_a_job(tries: list[tuple[bool, bool]], m
     for lapsed, progressed in tries:
         counted = 0 if progressed else counted
         counted += 0 if lapsed and progressed else 1
-        job = give_back(job, LetGo("reason", lapsed, progressed), most)
+        job = return_to_queue(job, LeaseEnd("reason", lapsed, progressed), most)
         assert (job.state is JobState.FAILED) == (counted >= most)
         if job.ended:
             assert job.renders[0].error == "reason"
@@ -163,7 +163,7 @@ def test_only_tries_without_progress_end_a_job(tries: list[tuple[bool, bool]], m
 
 def test_a_hand_over_is_nobodys_fault() -> None:
     job = replace(job_of([RenderState.RENDERING], leased=True), attempts=2)
-    back = give_back(job, LetGo(None, lapsed=False, progressed=False), attempts_max=3)
+    back = return_to_queue(job, LeaseEnd(None, lapsed=False, progressed=False), attempts_max=3)
     assert (back.state, back.attempts, back.errors) == (JobState.QUEUED, 2, ())
 
 

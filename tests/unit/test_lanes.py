@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autoscaling.room import Reservation, Room, shortage
+from autoscaling.capacity import NodeCapacity, Reservation, shortage
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
 from serve_app.operate.local_cluster import LocalCluster
@@ -20,7 +20,7 @@ from serve_app.operate.reserved import reservations
 ROOT = Path(__file__).resolve().parents[2]
 _FILE = yaml.safe_load((ROOT / "configs/two-lanes.yaml").read_text())
 TWO_LANES = json.loads(json.dumps(_FILE))  # what YAML's anchors share is apart from here on
-ROOMY = [Room(num_cpus=2, num_gpus=0)]
+ROOMY = [NodeCapacity(num_cpus=2, num_gpus=0)]
 
 
 def reserved(change: Callable[[dict[str, Any]], object] = lambda _: None) -> list[Reservation]:
@@ -49,8 +49,10 @@ def test_what_does_not_fit_is_named_with_the_sum() -> None:
 
 def test_gpus_are_counted_too() -> None:
     found = reserved(lambda app: app["args"]["decoder"].update(num_gpus=0.5, replicas=3))
-    assert (shortage(found, [Room(8, 1)]) or "").startswith("num_gpus: chat/Decoder 3 x 0.5 = 1.5,")
-    assert shortage(found, [Room(8, 2)]) is None
+    assert (shortage(found, [NodeCapacity(8, 1)]) or "").startswith(
+        "num_gpus: chat/Decoder 3 x 0.5 = 1.5,"
+    )
+    assert shortage(found, [NodeCapacity(8, 2)]) is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autoscaling.planning.figures import KINDS, UnknownFigure, load_figures
-from autoscaling.planning.plan import Wishes, plan
+from autoscaling.planning.plan import PlanInputs, plan
 from serve_app.__main__ import main
 
 with warnings.catch_warnings():
@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     import deployments.serve_schema  # noqa: F401
 
 FIGURES = load_figures()
-LAUNCH = Wishes(700e6, 9, "sdxl-1024", "h200", 60)
+LAUNCH = PlanInputs(700e6, 9, "sdxl-1024", "h200", 60)
 ARGUMENTS = [
     *("plan", "--images-per-week", "700e6", "--peak-factor", "9", "--model", "sdxl-1024"),
     *("--gpu", "h200", "--p95-wait", "60"),
@@ -25,8 +25,8 @@ ARGUMENTS = [
 PAIRS = [(model, gpu) for model, rates in FIGURES.models.items() for gpu in rates]
 
 
-def values(wishes: Wishes) -> dict[str, float]:
-    return {name: line.value for name, line in plan(wishes, FIGURES).items()}
+def values(inputs: PlanInputs) -> dict[str, float]:
+    return {name: step.value for name, step in plan(inputs, FIGURES).items()}
 
 
 def test_the_launch_by_hand() -> None:
@@ -48,15 +48,15 @@ def test_every_figure_says_where_it_is_from() -> None:
     groups = [FIGURES.service, *FIGURES.gpus.values(), *FIGURES.models.values()]
     figures = [figure for group in groups for figure in group.values()]
     assert all(figure.kind in KINDS and len(figure.source) > 10 for figure in figures)
-    used = {name for line in plan(LAUNCH, FIGURES).values() for name in line.figures}
+    used = {name for step in plan(LAUNCH, FIGURES).values() for name in step.figures}
     assert used == {*FIGURES.service, *FIGURES.gpus["h200"], "images_per_gpu_second"}
 
 
 def test_a_wait_shorter_than_a_cold_start_keeps_the_peak() -> None:
-    short = values(Wishes(700e6, 9, "sdxl-1024", "h200", 5))
+    short = values(PlanInputs(700e6, 9, "sdxl-1024", "h200", 5))
     assert short["gpus_always_on"] == short["gpus_at_peak"]
     assert short["gpu_hours"] == short["gpus_at_peak"] * 168
-    quick = Wishes(700e6, 9, "sdxl-1024", "h200", 5, given={"cold_start_seconds": 3})
+    quick = PlanInputs(700e6, 9, "sdxl-1024", "h200", 5, given={"cold_start_seconds": 3})
     assert values(quick)["gpus_always_on"] == 503
 
 
@@ -119,6 +119,8 @@ def test_a_figure_without_a_source_is_refused(entry: str, tmp_path: Path) -> Non
 
 def test_a_model_of_your_own_needs_its_rate() -> None:
     own: dict[str, Any] = {"images_per_gpu_second": 12}
-    assert values(Wishes(1e6, 2, "mine", "h200", 60, given=own))["one_gpu"] == pytest.approx(11.52)
+    assert values(PlanInputs(1e6, 2, "mine", "h200", 60, given=own))["one_gpu"] == pytest.approx(
+        11.52
+    )
     with pytest.raises(UnknownFigure, match=r"--model: unknown 'mine'"):
-        plan(Wishes(1e6, 2, "mine", "h200", 60), FIGURES)
+        plan(PlanInputs(1e6, 2, "mine", "h200", 60), FIGURES)

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.policy.queue_sketch import END, EVERY, HEAD, Line, QueueSketch, Waiting
+from jobs.policy.queue_sketch import END, EVERY, HEAD, Backlog, OrderedJobs, QueueSketch
 
 Rows = list[tuple[float, int, float]]
 
@@ -22,7 +22,8 @@ def queue(jobs: int, seed: int) -> Rows:
 def sketch(rows: Rows, seed: int) -> QueueSketch:
     draw = random.Random(seed)
     return QueueSketch(
-        Line.of(rows[:HEAD]), Line.of(row for row in rows if draw.randrange(EVERY) == 0)
+        OrderedJobs.of(rows[:HEAD]),
+        OrderedJobs.of(row for row in rows if draw.randrange(EVERY) == 0),
     )
 
 
@@ -32,8 +33,8 @@ def test_a_short_queue_is_counted(jobs: int, seed: int) -> None:
     known = sketch(rows, seed)
     seconds = [0.0, *accumulate(cost for _, _, cost in rows)]
     for rank, (vft, seq, _) in enumerate(rows):
-        assert known.before((vft, seq)) == Waiting(rank, seconds[rank])
-    assert known.whole() == Waiting(jobs, seconds[-1])
+        assert known.before((vft, seq)) == Backlog(rank, seconds[rank])
+    assert known.whole() == Backlog(jobs, seconds[-1])
 
 
 @given(st.integers(0, 50))
@@ -62,7 +63,7 @@ def test_a_watched_job_only_moves_forward(seed: int) -> None:
     places = []
     for claimed in range(0, 2500, 50):
         left = rows[claimed:]
-        now = QueueSketch(Line.of(left[:HEAD]), known.sample)
+        now = QueueSketch(OrderedJobs.of(left[:HEAD]), known.sample)
         places.append(now.before(mine).jobs)
     # The head takes over from the sample, whose error is then gone: that much it may jump.
     assert all(b <= a + EVERY for a, b in pairwise(places))
@@ -70,4 +71,4 @@ def test_a_watched_job_only_moves_forward(seed: int) -> None:
 
 
 def test_an_empty_queue() -> None:
-    assert QueueSketch(Line(), Line()).before(END) == Waiting(0, 0.0)
+    assert QueueSketch(OrderedJobs(), OrderedJobs()).before(END) == Backlog(0, 0.0)

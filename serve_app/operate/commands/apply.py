@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoscaling.room import shortage
+from autoscaling.capacity import shortage
 from serve_app.config.errors import ConfigError
 from serve_app.config.secret_fields import hidden
 from serve_app.config.serve_file import ServeFile

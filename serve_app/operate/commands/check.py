@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from autoscaling.room import Reservation, Room, needed, shortage
+from autoscaling.capacity import NodeCapacity, Reservation, needed, shortage
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import ServeFile
 from serve_app.operate.checking import advice, check_file
@@ -51,7 +51,7 @@ class DoesNotFit(Exception):
     """The replicas find no room; the message is the sum."""
 
 
-def verdict(file: ServeFile, nodes: Sequence[Room] | None) -> list[str]:
+def verdict(file: ServeFile, nodes: Sequence[NodeCapacity] | None) -> list[str]:
     """What the replicas need at least and at most. Raises DoesNotFit."""
     held = reservations(file)
     if nodes and (short := shortage(held, nodes)) is not None:
@@ -77,14 +77,14 @@ def _amounts(amounts: tuple[float, float]) -> str:
     return f"{amounts[0]:g} CPUs and {amounts[1]:g} GPUs"
 
 
-def _room(file: ServeFile, options: argparse.Namespace) -> Sequence[Room] | None:
+def _room(file: ServeFile, options: argparse.Namespace) -> Sequence[NodeCapacity] | None:
     if options.address:
         return serve_at(options.address).nodes()
     if options.cpus is not None:
-        return [Room(options.cpus, options.gpus)] * int(options.nodes or 1)
+        return [NodeCapacity(options.cpus, options.gpus)] * int(options.nodes or 1)
     if file.http_options.host == LOOPBACK:
         gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        return [Room(psutil.cpu_count() or 1, gpus)]
+        return [NodeCapacity(psutil.cpu_count() or 1, gpus)]
     return None
 
 

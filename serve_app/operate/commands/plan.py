@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from autoscaling.planning.figures import Figures, UnknownFigure, load_figures
-from autoscaling.planning.plan import Line, Wishes, number, plan
+from autoscaling.planning.figures import PlanFigures, UnknownFigure, load_figures
+from autoscaling.planning.plan import PlanInputs, PlanStep, number, plan
 from serve_app.operate.commands.operating import a_number, speaker
 from serve_app.operate.planned_config import planned_config
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     figures = load_figures()
     parser = _parser(figures)
     options = parser.parse_args(arguments)
-    wishes = Wishes(
+    inputs = PlanInputs(
         options.images_per_week,
         options.peak_factor,
         options.model,
@@ -33,30 +33,30 @@ def main(arguments: Sequence[str]) -> int:
         dict(options.set),
     )
     try:
-        lines = plan(wishes, figures)
+        steps = plan(inputs, figures)
     except UnknownFigure as error:
         parser.error(str(error))
-    _show(wishes, lines)
+    _show(inputs, steps)
     if options.out:
         try:
-            options.out.write_text(planned_config(wishes, lines), encoding="utf-8")
+            options.out.write_text(planned_config(inputs, steps), encoding="utf-8")
         except OSError as error:
             parser.error(f"--out: {error}")
         speaker().print(f"\nwrote {options.out}; fill in what says EXAMPLE, then check it")
     return 0
 
 
-def _show(wishes: Wishes, lines: dict[str, Line]) -> None:
+def _show(inputs: PlanInputs, steps: dict[str, PlanStep]) -> None:
     console = speaker()
     console.print(
-        f"{number(wishes.images_per_week)} images a week of {wishes.model} on {wishes.gpu}, peak "
-        f"{number(wishes.peak_factor)} x the mean, 95 % begin within {number(wishes.p95_wait)} s\n"
+        f"{number(inputs.images_per_week)} images a week of {inputs.model} on {inputs.gpu}, peak "
+        f"{number(inputs.peak_factor)} x the mean, 95 % begin within {number(inputs.p95_wait)} s\n"
     )
-    for line in lines.values():
-        amount = f"{number(line.value):>12} {line.unit:<11}"
-        console.print(f"{line.name.replace('_', ' '):<18}{amount}= {line.arithmetic}")
+    for step in steps.values():
+        amount = f"{number(step.value):>12} {step.unit:<11}"
+        console.print(f"{step.name.replace('_', ' '):<18}{amount}= {step.arithmetic}")
     console.print("\nwith")
-    for name, figure in {n: f for line in lines.values() for n, f in line.figures.items()}.items():
+    for name, figure in {n: f for step in steps.values() for n, f in step.figures.items()}.items():
         said = f"  {name.replace('_', ' ')} {number(figure.value)}: {figure}"
         console.print(said, style="yellow" if figure.kind == "estimate" else "green")
 
@@ -66,10 +66,10 @@ def _figure(text: str) -> tuple[str, float]:
     return name.strip().replace(" ", "_"), a_number(0, above=True)(value)
 
 
-def _parser(figures: Figures) -> argparse.ArgumentParser:
+def _parser(figures: PlanFigures) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meltproof plan",
-        description="What so many images a week take: every line of the arithmetic, with sources.",
+        description="What so many images a week take: every step of the arithmetic, with sources.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""Do the replicas that a config file promises fit on these machines? Pure arithmetic.
+"""Whether the replicas that a config file promises fit on these machines. Pure arithmetic.
 
 Serve itself would start what fits and let the rest wait for ever without a word.
 """
@@ -11,26 +11,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one deployment holds at all times: its least number of replicas, each with so much.
-    most: replicas that autoscaling may ask for."""
+    """What one deployment holds at all times."""
 
     application: str
     deployment: str
     replicas: int
+    """The least number of them."""
     num_cpus: float
+    """Of each replica."""
     num_gpus: float
+    """Of each replica."""
     most: int = 0
+    """Replicas that autoscaling may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class NodeCapacity:
     """What a node offers."""
 
     num_cpus: float
     num_gpus: float
 
 
-def shortage(reservations: Sequence[Reservation], nodes: Sequence[Room]) -> str | None:
+def shortage(reservations: Sequence[Reservation], nodes: Sequence[NodeCapacity]) -> str | None:
     """What does not fit, by name and with the sum; None when all of it does. Only CPUs and GPUs
     are counted: labels and resources of other names are between the file and the nodes."""
     return (
@@ -47,7 +50,9 @@ def needed(reservations: Sequence[Reservation], what: str, *, most: bool = False
     return round(sum(n * amount for n, amount in zip(counts, each, strict=True)), 4)
 
 
-def _shortage(reservations: Sequence[Reservation], what: str, nodes: Sequence[Room]) -> str | None:
+def _shortage(
+    reservations: Sequence[Reservation], what: str, nodes: Sequence[NodeCapacity]
+) -> str | None:
     total, offered = needed(reservations, what), sum(getattr(node, what) for node in nodes)
     if total <= offered:
         return None
@@ -56,14 +61,14 @@ def _shortage(reservations: Sequence[Reservation], what: str, nodes: Sequence[Ro
         for r in reservations
         if (each := getattr(r, what))
     ]
-    who = "this machine offers" if len(nodes) == 1 else f"{len(nodes)} nodes offer"
+    nodes_offer = "this machine offers" if len(nodes) == 1 else f"{len(nodes)} nodes offer"
     return (
-        f"{what}: {' + '.join(terms)} = {total:g}, but {who} {offered:g}; "
+        f"{what}: {' + '.join(terms)} = {total:g}, but {nodes_offer} {offered:g}; "
         f"lower replicas or {what} by {total - offered:.4g}"
     )
 
 
-def _in_pieces(reservations: Sequence[Reservation], nodes: Sequence[Room]) -> str | None:
+def _in_pieces(reservations: Sequence[Reservation], nodes: Sequence[NodeCapacity]) -> str | None:
     """A replica never spans nodes. The largest first, each on the node that it fills best."""
     left = [[node.num_gpus, node.num_cpus] for node in nodes]
     for r in sorted(reservations, key=lambda r: (r.num_gpus, r.num_cpus), reverse=True):

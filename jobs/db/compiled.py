@@ -1,5 +1,5 @@
-"""Statements that every order runs, without what SQLAlchemy does to one each time that it runs:
-half of what such a small one costs us. And several in one message."""
+"""Statements that are compiled once and run without SQLAlchemy, which is half of what a small one
+costs, and several of them in one round trip."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _DIALECTS: Mapping[str, Dialect] = {
     "postgresql": postgresql.dialect(paramstyle="pyformat"),  # type: ignore[no-untyped-call]
 }
 Values = Mapping[str, Any] | Sequence[Mapping[str, Any]]
-"""Of types that every driver knows, and the lists of lists.py. Several: it runs so often."""
+"""Of types that every driver knows, and the lists of dialects.py. Several: executemany."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """rows: those that a query found. count: how many a write has changed."""
+    """Of one statement."""
 
     rows: list[tuple[Any, ...]]
     count: int
+    """Rows that a write has changed."""
 
 
 def run(
@@ -63,7 +64,7 @@ def _start(driver: Any, dialect: str, statement: ClauseElement, values: Values) 
 
 
 def _first(error: BaseException) -> BaseException:
-    """Those behind the one that failed tell no more than that they were not run."""
+    """In a pipeline, statements behind the failed one only say that they were not run."""
     while isinstance(error, PipelineAborted) and error.__context__ is not None:
         error = error.__context__
     return error
