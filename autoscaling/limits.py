@@ -27,7 +27,7 @@ BROKEN_SECONDS = 15.0
 @dataclass(frozen=True, slots=True)
 class Tightening:
     """What a tier promises at most; None: what it always does. rollout: the share of tenants that
-    may come in for the first time; who has asked before stays in."""
+    may come in for the first time; the others stay admitted."""
 
     images_per_day: int | None = None
     concurrent_renders: int | None = None

@@ -1,4 +1,4 @@
-"""Temporary limits at work: dispatchers take readings and decide, everybody applies what is kept.
+"""Temporary limits at work: dispatchers take readings and decide, all processes apply the level.
 
 The level lives in the ledger, so that every gateway and dispatcher has the same, and a restart
 changes nothing. Whatever is away, the level holds. Decisions: limits.py.
@@ -21,8 +21,8 @@ from jobs.tiers import Tier
 
 log = logging.getLogger(__name__)
 READING_SECONDS = 2.0
-"""Between two readings of a lane, however many dispatchers it has: whoever finds the last one
-older takes the next."""
+"""Between two readings of a lane, however many dispatchers it has: the first that finds the
+last one older takes the next."""
 FOLLOW_SECONDS = 1.0
 
 
@@ -81,7 +81,7 @@ class TemporaryLimits:
             self._see(*await self._ledger.limit_level(self._lane))
 
     async def turn(self) -> None:
-        """Take the next reading, unless somebody just did. Raises LedgerUnavailable."""
+        """Take the next reading, unless another dispatcher just did. Raises LedgerUnavailable."""
         before, now = await self._ledger.limit_level(self._lane)
         self._see(before, now)
         if 0 <= now - before.read_at < READING_SECONDS or not (self._thresholds or before.level):
@@ -94,7 +94,7 @@ class TemporaryLimits:
             return  # an idle lane writes nothing
         if drain is None:
             if before.level <= len(self._thresholds):
-                return  # nobody knows how hot it is
+                return  # the heat is unknown
             drain = before.drain_seconds
         after = next_level(self._thresholds, before, drain, now)
         if await self._ledger.move_limits(self._lane, before, after):

@@ -38,7 +38,7 @@ class ImageCost:
         return self.model, self.pixels, self.passes
 
     def row(self) -> dict[str, object]:
-        """As statements.LEARN takes it: weight is that of so many renders, one after the other."""
+        """As statements.LEARN takes it. weight: of all its renders, one after the other."""
         return {
             "model": self.model,
             "pixels": self.pixels,
@@ -50,18 +50,18 @@ class ImageCost:
 
 
 class CostNotes:
-    """What one dispatcher was told since it last passed it on."""
+    """Measured costs that one dispatcher has not stored yet."""
 
     def __init__(self) -> None:
         self._noted: dict[Kind, list[float]] = {}
 
     def note(self, request: ImageRequest, seconds: float) -> None:
-        """An image of that request cost so much; 0.0 for unknown."""
+        """What an image of that request has cost; 0.0 for unknown."""
         if seconds > 0:
             self._noted.setdefault(kind_of(request), []).append(seconds)
 
     def take(self) -> list[ImageCost]:
-        """The means by kind, which are here no more."""
+        """The means by kind, and forget them."""
         noted, self._noted = self._noted, {}
         return [ImageCost(*kind, sum(s) / len(s), len(s)) for kind, s in noted.items()]
 

@@ -1,4 +1,4 @@
-"""Files of tenants: uploads that they see, and what the gateway prepared for edits. Known to all.
+"""Files of tenants: uploads that they see, and what the gateway prepared for edits.
 
 A row is written before its blobs, and goes after them: no blob is ever without a row. A row whose
 blobs never came is legal until it expires.
@@ -19,30 +19,32 @@ stay."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """One file. purpose: VISION, INPUT or LEFTOVER. bytes: as uploaded, or as kept where that is
-    more. width, height: pixels. blobs: keys, all below `input_prefix` of its id. Times are seconds
-    since the epoch on the ledger's clock; at expires_at it is gone for all."""
+    """One file. Times are seconds since the epoch on the ledger's clock; sizes are pixels."""
 
     id: str
     tenant: str
     purpose: str
+    """VISION, INPUT or LEFTOVER."""
     filename: str
     bytes: int
+    """As uploaded, or as kept where that is more."""
     width: int
     height: int
     blobs: tuple[str, ...]
+    """Keys, all below `input_prefix` of its id."""
     created_at: float
     expires_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class FileRoom:
-    """How many VISION files of a tenant there may be at once, and of how many bytes together.
-    newcomer_bytes: of one that never asked for a picture."""
+    """How many VISION files a tenant may have."""
 
     files: int = 2**31
     bytes: int = 2**62
+    """Of all of them together."""
     newcomer_bytes: int = 2**62
+    """The same for a tenant that never asked for a picture."""
 
 
 UNLIMITED = FileRoom()
@@ -57,7 +59,7 @@ def leftover(job_id: str, keep: tuple[str, ...] = ()) -> StoredFile:
 
 
 def new_file_id() -> str:
-    """128 random bits: nobody guesses another's."""
+    """128 random bits, which cannot be guessed."""
     return f"file-{secrets.token_hex(16)}"
 
 

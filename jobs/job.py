@@ -17,12 +17,12 @@ class IllegalTransition(Exception):
 class RenderState(StrEnum):
     """One image's life. Terminal states are those without exits in TRANSITIONS."""
 
-    # Moved on by the dispatcher that claims its job. Nobody holds it, so nobody's death hurts it.
+    # Moved on by the dispatcher that claims its job. It has no holder whose death could hurt it.
     WAITING = "waiting"
     # Moved on by the dispatcher's heartbeat. If the decoder dies, the dispatcher goes on from the
     # last update; if the dispatcher dies, the rescuer returns it with its last stored checkpoint.
     RENDERING = "rendering"
-    # All passes done, only pixels are missing; moved on by whoever holds the job. If that process
+    # All passes done, only pixels are missing; moved on by the holder of the job. If that process
     # dies it stays here, and the next holder starts from the final checkpoint.
     FINISHING = "finishing"
     # Settled: written once, under the fence, by the holder (succeeded, blocked, failed), by a
@@ -88,7 +88,7 @@ SETTLED = frozenset(state for state, exits in TRANSITIONS.items() if not exits)
 
 
 class JobState(StrEnum):
-    """Never set by hand: always `job_state(...)` of its renders and whether somebody holds it."""
+    """Never set by hand: always `job_state(...)` of its renders and whether it has a holder."""
 
     # Moved on by a claim, a cancel or the rescuer. It lives in the ledger only: no death hurts it.
     QUEUED = "queued"
@@ -170,17 +170,15 @@ def job_state(render_states: Iterable[RenderState], leased: bool) -> JobState:
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """One image of a job, as the ledger holds it.
-
-    checkpoint: packed, opaque here; of a SUCCEEDED one the final tokens, from which it can be
-    changed, for as long as its picture is kept. previews: passes whose preview blob exists.
-    """
+    """One image of a job, as the ledger holds it."""
 
     index: int
     state: RenderState
     pass_no: int = 0
     checkpoint: bytes | None = None
+    """Packed, opaque here; of a SUCCEEDED one the final tokens, as long as its picture is kept."""
     previews: tuple[int, ...] = ()
+    """Passes whose preview blob exists."""
     blob: str | None = None
     categories: tuple[str, ...] = ()
     stage: str | None = None
@@ -203,11 +201,7 @@ class Render:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request's durable life. Times are seconds since the epoch on the ledger's clock.
-
-    attempts: tries in a row that ended in an error or a lapsed lease without any progress.
-    errors: their reasons, oldest first.
-    """
+    """A request's durable life. Times are seconds since the epoch on the ledger's clock."""
 
     id: str
     request: ImageRequest
@@ -222,7 +216,9 @@ class Job:
     watched_until: float | None = None
     cancel_requested: bool = False
     attempts: int = 0
+    """In a row, that ended in an error or a lapsed lease without any progress."""
     errors: tuple[str, ...] = ()
+    """Their reasons, oldest first."""
 
     @classmethod
     def queued(
@@ -334,7 +330,7 @@ def mermaid() -> str:
             "",
             "## A job",
             "",
-            "A job's state follows from its images and from whether somebody holds it. Shown for",
+            "A job's state follows from its images and from whether it has a holder. Shown for",
             "one image; with several, a job ends with its last image, and any picture makes it",
             "`succeeded`.",
             "",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 _LEVEL = text("""select level, since, reason, drain_seconds, read_at, held_since
     from limit_levels where lane = :lane""")
-# Whoever took the reading before this one is whom the decision was made on.
+# Unless another dispatcher has stored a reading since the one that was decided on.
 _KEEP = text("""insert into limit_levels
         (lane, level, since, reason, drain_seconds, read_at, held_since)
     values (:lane, :level, :since, :reason, :drain_seconds, :read_at, :held_since)
@@ -29,18 +29,19 @@ _CHANGES = text("""select at, from_level, to_level, reason, drain_seconds from l
 
 @dataclass(frozen=True, slots=True)
 class LimitLevel:
-    """level: 0 for the usual limits, n for the first n thresholds. reason: of the last change.
-
-    since: when the level was entered. drain_seconds: of the last reading, at read_at. held_since:
-    since when readings have called for the same change, or for none. Times are the ledger's.
-    """
+    """A lane's level. Times are the ledger's."""
 
     level: int = 0
+    """0 for the usual limits, n for the first n thresholds."""
     since: float = 0.0
+    """When the level was entered."""
     reason: str = ""
+    """Of the last change."""
     drain_seconds: float = 0.0
+    """Of the last reading."""
     read_at: float = 0.0
     held_since: float = 0.0
+    """Since when readings have called for the same change, or for none."""
 
 
 @dataclass(frozen=True, slots=True)

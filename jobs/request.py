@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Who asks: an opaque id and the tier that says how they are served."""
+    """An opaque id, and the tier that says how its requests are served."""
 
     id: str
     tier: str

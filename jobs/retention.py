@@ -1,4 +1,4 @@
-"""How long what is kept, and what a batch of forgetting is. Known to ledgers and collectors."""
+"""How long data is kept, and a batch of what is deleted. Known to ledgers and collectors."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Jobs whose tombstone is written. seq: where the cursor goes once `blobs` are deleted. turn:
-    until when the step is the taker's. blobs: by job, the keys that must stay."""
+    """Jobs whose tombstone is written."""
 
     step: Step
     seq: int
+    """Where the cursor goes once the blobs are deleted."""
     turn: float
+    """Until when the step is this collector's."""
     blobs: Mapping[str, tuple[str, ...]]
+    """By job, the keys that must stay."""

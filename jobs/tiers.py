@@ -1,5 +1,5 @@
-"""What a tier promises, who may come in, and which images are given back to the quota. Pure; owns
-no counts."""
+"""What a tier promises, which tenants it admits, and which images are refunded to the quota. Pure;
+owns no counts."""
 
 from __future__ import annotations
 
@@ -28,20 +28,19 @@ def rollout_percent(rollout: Rollout) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A class of tenants. Limits are per tenant; None: no limit.
-
-    weight: share of the lane beside other tiers. images_per_day: counted at submit.
-    concurrent_renders: images in decoders at the same time; further ones wait in the queue and
-    delay nobody. queued_jobs: jobs that wait in a lane; more are refused. rollout: see Rollout.
-    newcomers: the same, for tenants that never asked for anything; who has asked stays in.
-    """
+    """A class of tenants. Limits are per tenant; None: no limit."""
 
     weight: float = 1.0
+    """Share of the lane beside other tiers."""
     images_per_day: int | None = None
+    """Counted at submit."""
     concurrent_renders: int | None = None
+    """Images in decoders at the same time; further ones wait and delay no other tenant."""
     queued_jobs: int | None = None
+    """Jobs that wait in a lane; more are refused."""
     rollout: Rollout = "on"
     newcomers: Rollout = "on"
+    """The same, for tenants that never asked for anything; the others stay admitted."""
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
@@ -57,20 +56,20 @@ class Tier:
 
     @property
     def open_percent(self) -> float:
-        """How much of the tier's tenants is let in."""
+        """How much of the tier's tenants is admitted."""
         return rollout_percent(self.rollout)
 
     def open_to(self, tenant: str) -> bool:
-        """Whether the tenant is let in. By a stable hash: who was in at 10 % is in at 50 %."""
+        """Whether the tenant is admitted, by a stable hash: as at 10 %, so at 50 %."""
         return _among(tenant, self.open_percent)
 
     @property
     def newcomers_percent(self) -> float:
-        """How much of those that never asked for anything."""
+        """How much of those that never asked for anything is admitted."""
         return min(self.open_percent, rollout_percent(self.newcomers))
 
     def open_to_newcomer(self, tenant: str) -> bool:
-        """Whether it is let in although it never asked for anything. By the same hash."""
+        """Whether it is admitted although it never asked for anything. By the same hash."""
         return _among(tenant, self.newcomers_percent)
 
 
@@ -84,8 +83,8 @@ def _among(tenant: str, percent: float) -> bool:
 DEFAULT_TIER = Tier()
 
 REFUNDED_BLOCKS_PER_DAY = 20
-"""So many images of a tenant, of those charged to one day, are given back although their prompt
-was refused; further ones count. Enough for honest mistakes, too few to search for a way around the
+"""Images of a tenant, of those charged to one day, that are refunded although their prompt was
+refused; further ones count. Enough for honest mistakes, too few to search for a way around the
 screen for nothing."""
 REFUNDED_PASSES_AT_LEAST = 96
 REFUNDED_PASSES_PER_IMAGE = 8
@@ -105,7 +104,7 @@ def refunded(render: Render, passes: int) -> bool:
     """Whether a settled image may go back to the quota.
 
     Our own failures do. A prompt that was refused cost no slot. A cancelled image does only while
-    it was worth nothing to the one who cancelled: no preview seen, at most a quarter drawn.
+    it was worth nothing to the tenant: no preview seen, at most a quarter drawn.
     """
     match render.state:
         case RenderState.FAILED | RenderState.EXPIRED:
@@ -128,12 +127,13 @@ def drawn_passes(before: Render, after: Render) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Refunds:
-    """What was given back of the images that were charged to one day. images: all. blocks: those
-    whose prompt was refused. passes: that had been drawn of them."""
+    """What was given back of the images that were charged to one day."""
 
     images: int = 0
     blocks: int = 0
+    """Those whose prompt was refused."""
     passes: int = 0
+    """That had been drawn of them."""
 
     def with_image(self, before: Render, after: Render, passes: int, most: int | None) -> Refunds:
         """And this one, which has been settled, if it goes back. passes: of the whole image. most:

@@ -1,7 +1,7 @@
 """As many replicas as let every job begin within the wait that its tier was promised.
 
 A tier may wait W seconds and its first job has waited for a: what is in its queue now, and what
-goes before it by the other tiers' shares, is drawn within W - a. So nobody is late, and in steady
+goes before it by the other tiers' shares, is drawn within W - a. So no job is late, and in steady
 flow the wait settles near W / 2 with every replica busy: a standing queue keeps GPUs full, where an
 empty one would mean that some are idle. While the queues are empty, what waits is
 what dispatchers hold ahead of slots.
@@ -25,11 +25,11 @@ EASE = 0.45
 target. Between that and the target nothing changes, so that noise moves nothing."""
 
 EXPECTED = 0.8
-"""Of what other tiers are expected to get meanwhile so much is asked for: rates are noisy, and the
-rest shows in the queue in time. Before a replica is given back all of it counts."""
+"""Share of what other tiers are expected to get meanwhile that is asked for: rates are noisy, and
+the rest shows in the queue in time. Before a replica is given back all of it counts."""
 GRACE_SECONDS = 30.0
-"""So long a replica that is given back may go on with what it holds; while more is held than all
-replicas draw in that, none is."""
+"""How long a replica that is given back may go on with what it holds; none is while more is held
+than all replicas draw in that."""
 
 
 class DrainTarget:

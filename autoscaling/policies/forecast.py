@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 TREND_SLOWNESS = 3.0
-"""The trend is smoothed over so many times the level's seconds: noise must not look like a ramp."""
+"""The trend is smoothed over this multiple of the level's seconds: noise is no ramp."""
 
 
 class Forecast:

@@ -53,7 +53,7 @@ class MovingAverage:
 
 
 class Periodic:
-    """Asks the policy at most once in so many seconds."""
+    """Asks the policy at most once in `seconds`."""
 
     def __init__(self, policy: Policy, seconds: float) -> None:
         self._policy, self._seconds = policy, seconds

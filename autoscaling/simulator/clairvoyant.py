@@ -21,8 +21,8 @@ from jobs.tiers import Tier
 
 LATE_SHARE = 0.05
 MARGINS = (0.1, 1.6)
-"""Of the wait that is promised a plan counts on so much, at least and at most: on more than all of
-it where 5 % may wait longer, on less where whole pictures are no fluid."""
+"""Share of the promised wait that a plan counts on, at least and at most: on more than all of it
+where 5 % may wait longer, on less where whole pictures are no fluid."""
 TRIALS = 7
 
 

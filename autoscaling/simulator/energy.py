@@ -24,5 +24,5 @@ WATTS = {"h200": Watts(700.0, 117.0), "b200": Watts(1189.0, 198.0)}
 
 
 def kwh(watts: Watts, busy_seconds: float, idle_seconds: float) -> float:
-    """Energy of so many GPU-seconds."""
+    """Energy of GPU-seconds."""
     return (watts.busy * busy_seconds + watts.idle * idle_seconds) / JOULES_PER_KWH

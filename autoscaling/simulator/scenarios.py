@@ -1,9 +1,8 @@
-"""Days and hours that a lane may have to live through, as arrivals by seed.
+"""Loads of an hour or a day, as arrivals by seed.
 
 Most are shapes of load between 0 and the busiest moment, which is as many GPUs of work as the
 caller says. launch-day is in images a second, whatever they cost: one thousandth of 700 million
-pictures a week on a diurnal curve, and of a million sign-ups within an hour of it who ask for three
-each.
+pictures a week on a diurnal curve, and of a million sign-ups within an hour of it, each for three.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ PICTURES_EACH = 3
 NEXT_PICTURE_SECONDS = 30.0
 LAUNCH_AT = 17 * HOUR
 E_FOLDING_SECONDS = 3 * MINUTE
-"""The crowd grows e-fold in so long until minute 50 of its hour, and shrinks as fast."""
+"""In which the crowd grows e-fold until minute 50 of its hour; it shrinks as fast."""
 PEAK_AFTER = 50 * MINUTE
 
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 LEAST_JOBS = 8.0
-"""Tenants whose equal share came to less than so many jobs tell nothing: a job is indivisible."""
+"""A tenant whose equal share was fewer jobs is left out: a job is indivisible."""
 
 
 def jain(values: Sequence[float]) -> float:
@@ -38,7 +38,7 @@ class Shares:
             self._due[tenant] += self._each - entered
 
     def given(self, tenant: str, work: int) -> None:
-        """Somebody who waits begins with so much."""
+        """A waiting tenant begins this much work."""
         self._jobs += 1
         self._work += work
         if len(self._entered) > 1:
@@ -46,7 +46,7 @@ class Shares:
             self._given[tenant] += work
 
     def index(self) -> float | None:
-        """Jain's index of the shares; None when nobody waited for long enough beside another."""
+        """Jain's index of the shares; None when no two waited together for long enough."""
         for tenant in list(self._entered):
             self.leaves(tenant)
         least = LEAST_JOBS * self._work / max(1, self._jobs)

@@ -21,7 +21,7 @@ IMAGES = (1, 2, 4, 8)
 IMAGE_WEIGHTS = (58, 8, 19, 15)
 IMAGES_MEAN = sum(i * w for i, w in zip(IMAGES, IMAGE_WEIGHTS, strict=True)) / sum(IMAGE_WEIGHTS)
 PAYING = 0.2
-"""Of the tenants of a tier, so many are of the next dearer one instead."""
+"""Share of the tenants of a tier that are of the next dearer one instead."""
 
 
 class Crowd:

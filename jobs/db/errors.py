@@ -30,13 +30,13 @@ class Overtaken(LedgerUnavailable):
 
 
 def duplicate(error: Exception) -> bool:
-    """Somebody has just inserted the same thing: whoever looks again will find it."""
+    """Another transaction has just inserted the same key: a second look will find it."""
     return isinstance(error, IntegrityError)
 
 
 def translated(error: Exception) -> LedgerUnavailable | None:
-    """What the caller of a verb is told; None: it is not about the database's state, but a fault
-    of ours. The reason is in one line and holds no password."""
+    """What the caller of a verb gets; None: it is not about the database's state, but a bug of
+    ours. The reason is in one line and holds no password."""
     if duplicate(error) or getattr(_cause(error), "sqlstate", None) in _OVERTAKEN:
         return Overtaken(_reason(error))
     away = isinstance(error, OperationalError | InterfaceError | InternalError | TimeoutError)

@@ -1,10 +1,10 @@
-"""Whether a lapsed lease means a dead holder, or only that nobody could reach the ledger."""
+"""Whether a lapsed lease means a dead holder, or only that the ledger could not be reached."""
 
 from __future__ import annotations
 
 
 class Outage:
-    """What one ledger client remembers of its own luck. After an outage (or a jump of the clock)
+    """Remembers when this ledger client had no answer. After an outage (or a jump of the clock)
     every lease looks lapsed; the holders get one lease to renew before anything is taken away."""
 
     def __init__(self) -> None:
@@ -13,11 +13,11 @@ class Outage:
         self._ended_at = float("-inf")
 
     def succeeded(self, now: float) -> None:
-        """A call came through."""
+        """A call had an answer."""
         self._last_success_at = now
 
     def failed(self) -> None:
-        """A call did not."""
+        """A call had none."""
         self._failed = True
 
     def look(self, now: float, patience_seconds: float) -> None:

@@ -68,7 +68,7 @@ def model_of(stored: str) -> str:
 
 
 def storable(reason: str) -> str:
-    """Somebody else's words, whatever is in them, as text that every database takes."""
+    """Foreign text, whatever is in it, as every database takes it."""
     return reason.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 

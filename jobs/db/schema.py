@@ -64,7 +64,7 @@ jobs = Table(
     Column("errors", Text, nullable=False),  # JSON list of reasons
     Column("request", Text, nullable=False),  # JSON of ImageRequest
     Column("preemptions", Integer, nullable=False, server_default=text("0")),
-    # somebody else's slots were cleared for it, which happens once
+    # other jobs were preempted for it, which happens once
     Column("way_made", Boolean, nullable=False, server_default=text("false")),
     Column("parent", Text),  # id of the job whose image it goes on from
     # that may share it: a retry takes a job that another connection still waits for
@@ -134,7 +134,7 @@ leases = Table(
     Column("images", Integer, nullable=False),  # that were not settled when it was claimed
     Column("passes", Integer, nullable=False),  # of each image
     Column("claimed_at", Double, nullable=False),
-    Column("yield_to", Text),  # the tier that it must make way for
+    Column("yield_to", Text),  # the tier that it is preempted for
     Column("fence", BigInteger, nullable=False),
     Column("worker", Text, nullable=False),
     Column("lease_until", Double, nullable=False),
@@ -221,7 +221,7 @@ retention = Table(
     sqlite_with_rowid=False,
 )
 
-# What an image has cost, in GPU-seconds: an average of the newest, of so many renders in all.
+# What an image has cost, in GPU-seconds: a moving average, and of how many renders in all.
 costs = Table(
     "costs",
     metadata,

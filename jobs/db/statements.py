@@ -23,7 +23,7 @@ RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage
 
 JOBS = _many(f"select {JOB_COLUMNS} from jobs j where j.id in :ids")
 RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
-# The row in `jobs` is its job's lock: whoever moves a job takes it first, several in this order.
+# The row in `jobs` is its job's lock, taken before a job is moved, and several in this order.
 # SQLite, which has one writer at a time, needs none of these.
 _LOCK = "select id from jobs where id in :ids order by id for update"
 LOCK_JOBS = _many(_LOCK)
@@ -113,7 +113,7 @@ ANY_QUEUED = text("""select 1 from jobs where lane = :lane and state = 'queued'
     order by tier, vft, seq limit 1""")
 _TIERS_OF_LANE = "select tier, vtime, vtime_at, began, ended from lanes where lane = :lane"
 TIERS_OF_LANE = text(_TIERS_OF_LANE)
-# Claims of one lane come one after the other: what one has served decides whom the next one serves.
+# Claims of one lane come one after the other: what one has served decides what the next one serves.
 LOCK_TIERS_OF_LANE = _locking(f"{_TIERS_OF_LANE} order by tier for update")
 # Of a queued job, `Job.progress > 0`. Counted: PostgreSQL would read all images for `exists`.
 _STARTED = """(select count(*) from renders s where s.job_id = {}
@@ -333,7 +333,7 @@ HIDE_IMAGES = _many("""update renders set blob = null, previews = '[]', checkpoi
     where job_id in :ids and blob is not null""")
 DROP_KEYS = _many("""update jobs set idempotency_key = null
     where id in :ids and idempotency_key is not null""")
-# Counts of days that nobody asks about any more; one that may be today's stays.
+# Counts of days that no request can refer to any more; one that may be today's stays.
 DROP_QUOTA = _many("""delete from quota where (tenant, day) in
     (select tenant, day from jobs where id in :ids and created_at < :before)""")
 # Those of which a dispatcher that has lost its lease may be storing a picture yet.

@@ -1,4 +1,4 @@
-"""Who wrote to a PostgreSQL ledger, heard by LISTEN and NOTIFY. Two threads, started when needed.
+"""Commits to a PostgreSQL ledger, by LISTEN and NOTIFY. Two threads, started when needed.
 
 A NOTIFY holds a lock of the whole server until its commit is on disk, so it is not part of the
 transaction that it tells of: each client sends one for all its commits of the last moments, in a
@@ -31,16 +31,16 @@ Connect = Callable[[], psycopg.Connection[Any]]
 
 
 class Wakeups:
-    """Counts what it sees of everybody's commits. `connect` opens a connection outside of pools:
-    one listens, and one tells of our own commits."""
+    """Counts the commits of all clients. `connect` opens a connection outside of pools: one for
+    LISTEN, one for NOTIFY of our own commits."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._sender = secrets.token_hex(8)
         self._count = 0
         self._counting = threading.Lock()
-        self._untold = False
-        self._news = threading.Event()
+        self._unsent = False
+        self._to_send = threading.Event()
         self._listening = threading.Event()
         self._closed = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -49,12 +49,12 @@ class Wakeups:
     def wrote(self) -> None:
         """We committed: our own version moves at once, the others' in a moment."""
         self._bump()
-        self._untold = True
-        self._news.set()
-        self._start("ledger-notify", self._tell)
+        self._unsent = True
+        self._to_send.set()
+        self._start("ledger-notify", self._notify)
 
     def version(self) -> int:
-        """How often anybody's commit was seen. Never fails: while the server is away it stands."""
+        """How often a commit was seen. Never fails: while the server is away it stands."""
         self._start("ledger-listen", self._listen)
         self._listening.wait(_READY_SECONDS)
         return self._count
@@ -65,7 +65,7 @@ class Wakeups:
             if self._closed.is_set():
                 return
             self._closed.set()
-        self._news.set()
+        self._to_send.set()
         os.write(self._interrupt, b"x")
         for thread in self._threads.values():
             thread.join()
@@ -84,24 +84,24 @@ class Wakeups:
                 self._threads[name] = threading.Thread(target=work, name=name, daemon=True)
                 self._threads[name].start()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         while not self._closed.is_set():
             try:
                 with self._connect() as connection:
                     connection.execute("set synchronous_commit = off")
-                    self._tell_by(connection)
+                    self._notify_by(connection)
             except psycopg.Error as error:
-                _log.debug("a wake-up was not sent, the others look for themselves: %s", error)
+                _log.debug("a notification was not sent, other clients poll: %s", error)
                 self._closed.wait(_SAFETY_SECONDS)
 
-    def _tell_by(self, connection: psycopg.Connection[Any]) -> None:
+    def _notify_by(self, connection: psycopg.Connection[Any]) -> None:
         last = False
         while not last:
-            self._news.wait()
-            self._news.clear()
+            self._to_send.wait()
+            self._to_send.clear()
             last = self._closed.is_set()
-            if self._untold:
-                self._untold = False
+            if self._unsent:
+                self._unsent = False
                 connection.execute(_NOTIFY, (_CHANNEL, self._sender))
             self._closed.wait(_NOTIFY_PAUSE_SECONDS)
 
@@ -113,22 +113,22 @@ class Wakeups:
                     connection.add_notify_handler(lambda _: None)  # of one that comes with a look
                     if self._listening.is_set():
                         self._bump()  # whatever was written while we heard nothing
-                    self._hear(connection)
+                    self._receive(connection)
             except psycopg.Error as error:
-                _log.debug("nobody tells of writes until the server is back: %s", error)
+                _log.debug("no notifications until the server is back: %s", error)
                 self._listening.set()
                 self._closed.wait(_SAFETY_SECONDS)
 
-    def _hear(self, connection: psycopg.Connection[Any]) -> None:
+    def _receive(self, connection: psycopg.Connection[Any]) -> None:
         seen = _snapshot(connection)
         self._listening.set()
         while not self._closed.is_set():
             waiting = [connection.fileno(), self._interrupted]
             ready, _, _ = select.select(waiting, [], [], _SAFETY_SECONDS)
             if ready:
-                if set(_heard(connection)) - {self._sender}:
+                if set(_received(connection)) - {self._sender}:
                     self._bump()
-                self._closed.wait(_HEAR_PAUSE_SECONDS)  # a crowd is heard together
+                self._closed.wait(_HEAR_PAUSE_SECONDS)  # several are read together
             else:
                 now = _snapshot(connection)
                 if now != seen:  # also after a notice that was told: one look too many
@@ -136,8 +136,8 @@ class Wakeups:
                 seen = now
 
 
-def _heard(connection: psycopg.Connection[Any]) -> Iterator[str]:
-    """Who sent what has arrived. As `Connection.notifies`, which costs ten times as much."""
+def _received(connection: psycopg.Connection[Any]) -> Iterator[str]:
+    """The senders of what has arrived. As `Connection.notifies`, which costs ten times as much."""
     connection.pgconn.consume_input()
     while (notice := connection.pgconn.notifies()) is not None:
         yield notice.extra.decode()

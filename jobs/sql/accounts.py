@@ -1,6 +1,6 @@
 """API keys in the ledger's database: made, listed, rotated, revoked, and looked up by their hash.
 
-A key is shown once, to whoever makes it; only its hash is kept. Of SqlLedger; calls block.
+A key is shown once, when it is made; only its hash is kept. Of SqlLedger; calls block.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Accounts:
         self._now = now
 
     def create(self, tenant: str, tier: str) -> str:
-        """A new key, and the tenant where there is none yet. The key, which nobody can show again.
+        """A new key, and the tenant where there is none yet. The key, which cannot be shown again.
         A tenant may have several."""
         key = _new_key()
         with self._write() as connection:
@@ -124,7 +124,7 @@ class Accounts:
         return {hashed: Tenant(*tenant) for hashed, *tenant in found}, int(revision)
 
     def owner(self, hashed: str) -> tuple[Tenant | None, int]:
-        """Whose key that is, None for none that is in use; and the revision that says so."""
+        """The tenant of that key, None for none that is in use; and the revision that says so."""
         with self._read() as connection:
             found = connection.execute(_OWNER, {"hash": hashed}).first()
             revision = connection.execute(select(accounts.c.revision)).scalar_one()
@@ -136,7 +136,7 @@ class Accounts:
             return int(connection.execute(select(accounts.c.revision)).scalar_one())
 
     def url_secret(self) -> bytes:
-        """What the URLs of pictures are signed with, the same for everybody on this database."""
+        """What the URLs of pictures are signed with, the same for all gateways on this database."""
         with self._read() as connection:
             return bytes.fromhex(connection.execute(select(accounts.c.url_secret)).scalar_one())
 

@@ -13,7 +13,7 @@ from jobs.db.compiled import send
 from jobs.job import Job, JobEvent
 from jobs.ledger import LeaseLost
 from jobs.policy.fair_queue import FairQueue, Head, Served, aged
-from jobs.sql.parking import Limits
+from jobs.sql.parking import ConcurrencyLimits
 from jobs.sql.passed_over import PassedOver
 from jobs.sql.records import load_jobs
 
@@ -90,7 +90,7 @@ def _tier_queues(
     queues: dict[str, _TierQueue] = {}
     (tiers,) = send(connection, (sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}))
     # From here on we know what those before us have claimed.
-    limits = Limits(connection, fair_queue, claim.sparing)
+    limits = ConcurrencyLimits(connection, fair_queue, claim.sparing)
     for tier, vtime, vtime_at, began, ended in tiers.rows:
         wanted = {"lane": claim.lane, "tier": tier, "now": now, "limit": claim.limit}
         where = {**wanted, "passed": passed}

@@ -46,7 +46,7 @@ def _check_room(connection: Connection, file: StoredFile, room: FileRoom, now: f
 def postpone(
     connection: Connection, files: Sequence[StoredFile], now: float, seconds: float
 ) -> None:
-    """Let these expire so much later, with a row where they have none."""
+    """Let these expire later, with a row where they have none."""
     times = {"created_at": now, "expires_at": now + seconds}
     rows = [{**asdict(file), "blobs": dump(file.blobs), **times} for file in files]
     if rows:

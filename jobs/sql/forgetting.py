@@ -1,4 +1,4 @@
-"""The ledger's side of forgetting: a batch of old jobs at a time. Part of SqlLedger.
+"""The ledger's side of retention: a batch of old jobs at a time. Part of SqlLedger.
 
 Order: the tombstone (no row points to the blobs any more), the blobs, the row. A cursor for each
 lane and step remembers how far the collector came. It moves only after the blobs are gone, so a
@@ -55,7 +55,7 @@ def anything_aged(connection: Connection, what: Forgetting) -> bool:
 
 
 def next_batch(connection: Connection, what: Forgetting) -> Batch | None:
-    """Take the step's turn and write the tombstones; None when it is somebody else's."""
+    """Take the step's turn and write the tombstones; None when another collector has it."""
     until = what.now + _TURN_SECONDS
     turn = {"lane": what.lane, "step": what.step, "now": what.now, "until": until}
     after = connection.execute(sql.TAKE_RETENTION, turn).scalar()

@@ -18,13 +18,13 @@ from jobs.db import statements as sql
 from jobs.db.compiled import run
 from jobs.policy.fair_queue import FairQueue
 
-_BEYOND = 32  # read beyond what is claimed, for those who turn out to be at their limit
-_READS = 4  # a claim parks so many pages at most; the next one goes on
+_BEYOND = 32  # read beyond what is claimed, for tenants that turn out to be at their limit
+_READS = 4  # pages that a claim parks at most; the next one goes on
 
 
-class Limits:
+class ConcurrencyLimits:
     """How many images each tenant of limited tiers has under way, with those that a claim is about
-    to take. sparing: tenants that may have no more. Owned by one claim."""
+    to take. sparing: tenants that get no more. Owned by one claim."""
 
     def __init__(
         self, connection: Connection, fair_queue: FairQueue, sparing: frozenset[str] = frozenset()

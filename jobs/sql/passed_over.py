@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container
 
 _MOST = 10_000
-"""A list this long costs a query milliseconds. What is behind more of them, newer versions take."""
+"""A list this long costs a query milliseconds. Jobs behind it are left to newer versions."""
 
 
 class PassedOver:
@@ -16,7 +16,7 @@ class PassedOver:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Those that were met so far."""
+        """Those found so far."""
         return self._ids
 
     def note(self, asked: Collection[str], found: Container[str]) -> bool:

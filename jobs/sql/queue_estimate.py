@@ -24,14 +24,16 @@ _FINISHED_READ = 200  # the newest; on a lane that finishes more in a minute the
 
 @dataclass(frozen=True, slots=True)
 class LanePace:
-    """rate: GPU-seconds drawn in a second; None: nobody can say. left: GPU-seconds left of every
-    unsettled image, by held job; unbegun_seconds of them are of images that nobody has begun."""
+    """What a lane renders, as it was read at one moment."""
 
     read_at: float
     rate: float | None
+    """GPU-seconds drawn in a second; None: unknown."""
     held_jobs: int
     left: dict[str, tuple[float, ...]]
+    """GPU-seconds left of every unsettled image, by held job."""
     unbegun_seconds: float = 0.0
+    """Those of images that have not begun."""
 
     @property
     def running(self) -> list[float]:

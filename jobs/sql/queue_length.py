@@ -14,8 +14,8 @@ from jobs.policy.queue_sketch import HEAD, Backlog, Key, OrderedJobs, QueueSketc
 
 _FRESH_SECONDS = 1.0
 _REST = 20
-"""A sample is not read again for so many times as long as reading it took: a twentieth of a thread,
-however long the queue is."""
+"""A sample is read again after this many times the time that reading it took: a twentieth of a
+thread, however long the queue is."""
 
 
 @dataclass(frozen=True, slots=True)
