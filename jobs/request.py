@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,22 +15,21 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceImage:
-    """What an edit goes on from, prepared at the edge; blobs of it live in the tenant's files.
-
-    canvas: key of an RGBA PNG of the request's width and height. Where alpha is 255 the picture
-    stays as it is; what is drawn replaces it where alpha is 0, and is mixed in between.
-    small: key of an RGB PNG of it in the size that the decoder draws.
-    redraw: the cells drawn anew, a bit each, row by row, packed big-endian, in hex.
-    tokens: the parent's final checkpoint in base64, where it is known.
-    parent: id of the image that it goes on from; None for an upload. images: how many came in.
-    """
+    """What an edit goes on from, prepared at the edge; blobs of it live in the tenant's files."""
 
     canvas: str
+    """Key of an RGBA PNG of the request's size. Where alpha is 255 the picture stays as it is; what
+    is drawn replaces it where alpha is 0, and is mixed in between."""
     small: str
+    """Key of an RGB PNG of it in the size that the decoder draws."""
     redraw: str
+    """The cells drawn anew, a bit each, row by row, packed big-endian, in hex."""
     tokens: str | None = None
+    """The parent's final checkpoint in base64, where it is known."""
     parent: str | None = None
+    """Id of the image that it goes on from; None for an upload."""
     images: int = 1
+    """How many came in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +39,6 @@ class ImageRequest:
     Stored without what is as by default: a default that was released stays, and so do the names and
     types. A new field has a default; older versions ignore it. What they must not ignore needs a
     required field, which makes older versions pass the job over.
-
-    passes: per image. guidance: 1.0 switches it off. seed: image i is drawn with seed + i.
-    cost_seconds: predicted GPU-seconds of all images together, the fair queue's currency.
-    watched: True when somebody waits on the connection; the job is cancelled when nobody renews
-    its watch. deadline_seconds: after that long in the queue it expires, unless
-    something of it is done.
-    body_hash: hex digest of what the request body says, for re-attaching a client's retry.
-    raw_hash: of a retry that of its bytes, which is what older versions stored; itself not stored.
-    source: what an edit goes on from; its passes are as many as that needs. revised: the prompt is
-    not the client's own words.
     """
 
     lane: str
@@ -62,8 +51,11 @@ class ImageRequest:
     height: int
     quality: str
     passes: int
+    """Of each image; of an edit as many as its source needs."""
     guidance: float
+    """1.0 switches it off."""
     seed: int
+    """Image i is drawn with seed + i."""
     output_format: str = "png"
     output_compression: int = 100
     background: str = "opaque"
@@ -71,14 +63,19 @@ class ImageRequest:
     partial_images: int = 0
     user: str | None = None
     cost_seconds: float = 1.0
+    """Predicted GPU-seconds of all images together, the fair queue's currency."""
     watched: bool = True
+    """A client waits on its connection; the job is cancelled when its watch is not renewed."""
     deadline_seconds: float = 86_400.0
+    """In the queue, after which it expires unless some passes are done."""
     idempotency_key: str | None = None
     body_hash: str = ""
+    """Hex digest of the request body, for re-attaching a client's retry."""
     retry_count: int = 0
     source: SourceImage | None = None
+    """What an edit goes on from."""
     revised: bool = False
-    raw_hash: str = field(default="", compare=False)
+    """The prompt is not the client's own words."""
 
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""
@@ -93,14 +90,16 @@ def preview_passes(passes: int, wanted: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enquiry:
-    """What is known of an order that is not submitted yet. lane: whose queue it would join; None:
-    none, it is no order. key: its Idempotency-Key. retry: it says that it is one. images: at least
-    so many. body_hash, raw_hash: as of ImageRequest, None and empty before the body was read."""
+    """What is known of an order that is not submitted yet."""
 
     tenant: Tenant
     lane: str | None
+    """Whose queue it would join; None: it is no order."""
     key: str | None = None
+    """Its Idempotency-Key."""
     retry: bool = False
+    """It says that it is one."""
     images: int = 1
+    """At least."""
     body_hash: str | None = None
-    raw_hash: str = ""
+    """As of ImageRequest; None before the body was read."""

@@ -40,9 +40,7 @@ def save_plot(path: Path, runs: Sequence[tuple[str, SimulationResult]], title: s
         _waits(waits, outcome, scale)
         _queue(queue, outcome, scale)
         queue.set_xlabel(unit)
-    for axis, label in zip(
-        axes[:, 0], ("GPUs", "p95 wait, seconds", "queue, GPU-minutes"), strict=True
-    ):
+    for axis, label in zip(axes[:, 0], LABELS, strict=True):
         axis.set_ylabel(label)
     for axis in (axes[0, 0], axes[2, 0]):  # shared, so only once everything is drawn
         axis.set_ylim(bottom=0)

@@ -32,7 +32,6 @@ class Sample:
     starting: int
     drawing: int
     draining: int
-    waiting_jobs: int
     waiting_seconds: float
 
 
@@ -343,7 +342,6 @@ class _Simulation:
 
     def _sample(self, snapshot: LoadSnapshot) -> None:
         counts = self._fleet.counts
-        jobs = sum(tier.jobs for tier in snapshot.waiting.values())
         self._outcome.samples.append(
             Sample(
                 snapshot.at,
@@ -351,7 +349,6 @@ class _Simulation:
                 counts[ReplicaState.STARTING],
                 counts[ReplicaState.DRAWING],
                 counts[ReplicaState.DRAINING],
-                jobs,
                 snapshot.waiting_seconds,
             )
         )

@@ -41,11 +41,10 @@ def job_to_reattach(
     same lane and model. IdempotencyMismatch for another body."""
     if request.idempotency_key is not None:
         return _by_key(connection, request, now)
-    for body_hash in _hashes(request):
-        rows = _equal(connection, request.tenant, request.lane, body_hash, now)
-        for row in _by_evidence(rows, request, now):
-            if model_of(row.request) == request.model:
-                return Found(str(row.id), _is_shared(row, now, grace_seconds))
+    rows = _equal(connection, request.tenant, request.lane, request.body_hash, now)
+    for row in _by_evidence(rows, request, now):
+        if model_of(row.request) == request.model:
+            return Found(str(row.id), _is_shared(row, now, grace_seconds))
     return None
 
 
@@ -58,15 +57,8 @@ def finds_a_job(connection: Connection, enquiry: Enquiry, now: float) -> bool:
         row = run(connection, sql.BY_KEY, where).first()
         if row is None or not _is_remembered(row, now):
             return False
-        other = enquiry.body_hash is not None and row.body_hash not in _hashes(enquiry)
-        return other or _still_answers(row)
-    hashes = _hashes(enquiry)
-    return any(_equal(connection, tenant, lane, body_hash, now) for body_hash in hashes)
-
-
-def _hashes(order: ImageRequest | Enquiry) -> list[str]:
-    """That of its body, and the one that an older version gave the same bytes."""
-    return [one for one in (order.body_hash or "", order.raw_hash) if one] or [""]
+        return enquiry.body_hash not in (None, row.body_hash) or _still_answers(row)
+    return bool(_equal(connection, tenant, lane, enquiry.body_hash or "", now))
 
 
 def _equal(
@@ -123,7 +115,7 @@ def _by_key(connection: Connection, request: ImageRequest, now: float) -> Found 
     if row is None:
         return None
     if _is_remembered(row, now) and model_of(row.request) == request.model:
-        if row.body_hash not in _hashes(request):
+        if row.body_hash != request.body_hash:
             raise IdempotencyMismatch(
                 f"Idempotency-Key {request.idempotency_key!r} was used with another body"
             )

@@ -159,7 +159,7 @@ class SqlLedger:
             return accept(connection, orders, terms)
 
     def _order(self, request: ImageRequest) -> Order:
-        stored = request_to_json(replace(request, raw_hash=""))
+        stored = request_to_json(request)
         tier = self.tiers.get(request.tier, DEFAULT_TIER)
         tenant = Tenant(request.tenant, request.tier)
         if not tier.open_to(tenant.id):

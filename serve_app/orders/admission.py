@@ -28,7 +28,6 @@ async def check_order(
             key=options.idempotency_key,
             retry=options.retry_count > 0,
             body_hash=None if read is None else read.body_hash,
-            raw_hash="" if read is None else read.raw_hash,
         ),
     )
 

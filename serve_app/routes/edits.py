@@ -129,7 +129,7 @@ async def _json(request: Request, state: AppState) -> AsyncGenerator[_Read]:
             named = {role: ref for role, ref in given.items() if ref is not None}
             _check_companions(named)
             params = {"image": "images", "mask": "mask", "markup": "markup"}
-            known = partial(requests.with_hash, body=body, raw=raw, path="edits")
+            known = partial(requests.with_hash, body=body, path="edits")
             return _Edit(body, named, params, known)
 
         yield read

@@ -80,9 +80,7 @@ async def _order(
     most_bytes = state.config.limits.body_bytes
     body, prompt = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
     accepted = edits.edit_request(body, prompt, context)
-    accepted = await asyncio.to_thread(
-        requests.with_hash, accepted, body, raw, f"tweaks {image_id}"
-    )
+    accepted = await asyncio.to_thread(requests.with_hash, accepted, body, f"tweaks {image_id}")
     await check_read(state, context, accepted)
     params = {"image": "id", "mask": "mask"}
     masks = {} if body.mask is None else {"mask": body.mask}

@@ -21,7 +21,6 @@ from serve_app.wire.requests import (
     MOVING,
     PictureBody,
     RequestContext,
-    bytes_hash,
     parse_body,
     picture_request,
 )
@@ -203,7 +202,8 @@ def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
 def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> str:
     """Of what a form says, whatever its boundary: a retry says the same."""
     digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in files]
-    return bytes_hash(json.dumps([sorted(fields.items()), digests]).encode(), "edits")
+    said = json.dumps(["edits", sorted(fields.items()), digests])
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _typed(name: str, text: str) -> object:

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.capabilities import Capabilities
 from jobs.request import ImageRequest, Tenant
-from jobs.sql.reattaching import may_reattach
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.sizes import parse_size
 from serve_app.wire.errors import InvalidRequest, NotFound
@@ -145,7 +144,7 @@ def _preferences(headers: Mapping[str, str]) -> list[str]:
 def parse_generation(raw: bytes, context: RequestContext) -> ImageOrder:
     """Validate everything once. Raises InvalidRequest or NotFound (the model), naming the field."""
     body = parse_body(GenerationBody, read_json(raw, context.config.limits.body_bytes))
-    return order_of(body, with_hash(picture_request(body, body.prompt, context), body, raw))
+    return order_of(body, with_hash(picture_request(body, body.prompt, context), body))
 
 
 def picture_request(body: PictureBody, prompt: str, context: RequestContext) -> ImageRequest:
@@ -198,13 +197,9 @@ def order_of(body: PictureBody, request: ImageRequest) -> ImageOrder:
     return ImageOrder(request, stream=body.stream, as_url=body.response_format == "url")
 
 
-def with_hash(
-    request: ImageRequest, body: BaseModel, raw: bytes = b"", path: str = ""
-) -> ImageRequest:
-    """The request with what a retry is known by: a digest of what its body says, however its fields
-    are ordered and spelled. The same body elsewhere (`path`) is another request."""
-    known = replace(request, body_hash=body_hash(body, path))
-    return replace(known, raw_hash=bytes_hash(raw, path)) if may_reattach(request) else known
+def with_hash(request: ImageRequest, body: BaseModel, path: str = "") -> ImageRequest:
+    """The request, known by its body; the same one elsewhere (`path`) is another request."""
+    return replace(request, body_hash=body_hash(body, path))
 
 
 def body_hash(body: BaseModel, path: str = "") -> str:
@@ -212,13 +207,6 @@ def body_hash(body: BaseModel, path: str = "") -> str:
     said = _short(body.model_dump(exclude_unset=True))
     canonical = json.dumps([path, said], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def bytes_hash(raw: bytes, path: str = "") -> str:
-    """Hex digest of the bytes themselves."""
-    digest = hashlib.sha256(f"{path}\n".encode() if path else b"")
-    digest.update(raw)
-    return digest.hexdigest()
 
 
 def _short(value: Any) -> Any:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import Job, JobState
-from jobs.ledger import IdempotencyMismatch
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.ledger_kit import (
     LEASE_SECONDS,
@@ -176,22 +175,3 @@ def test_another_lane_or_model_is_another_order(
     if other.get("lane"):
         assert ledger.submit(ours).job.id == job.id
     assert ledger.submit(theirs).job.id == submission.job.id
-
-
-# -- rolling updates
-
-
-@pytest.mark.parametrize("by", [BY_KEY, BY_BODY], ids=["by key", "by body"])
-def test_a_job_of_an_older_version_is_found_by_its_bytes(
-    by: dict[str, object], ledger: SqlLedger
-) -> None:
-    old = ledger.submit(wish(body_hash="bytes", **{**by, "retry_count": 0})).job
-    retry = wish(body_hash="said", raw_hash="bytes", **by)
-    assert ledger.submit(retry).job.id == old.id
-    assert stored(ledger, old).request.raw_hash == ""
-    other = wish(body_hash="said", raw_hash="others", **by)
-    if by is BY_KEY:
-        with pytest.raises(IdempotencyMismatch):
-            ledger.submit(other)
-    else:
-        assert not ledger.submit(other).reattached

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -224,14 +223,6 @@ def test_a_long_text_tells_as_a_short_one() -> None:
     ]
     assert len({body_hash(body) for body in bodies}) == 2
     assert len({body_hash(bodies[0], path) for path in ("edits", "tweaks 1")}) == 2
-
-
-def test_only_a_retry_is_known_by_its_bytes_as_well() -> None:
-    """By which the jobs of older versions are found."""
-    raw = '{"prompt": "a red fox"}'
-    assert _parsed(raw).request.raw_hash == ""
-    for retry in (RequestOptions(retry_count=1), RequestOptions(idempotency_key="k")):
-        assert _parsed(raw, retry).request.raw_hash == hashlib.sha256(raw.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("field", sorted(requests.UNSUPPORTED))
