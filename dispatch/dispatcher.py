@@ -97,7 +97,7 @@ class Dispatcher:
 
     async def _claim(self) -> None:
         settings = self._settings
-        room = settings.shelf - len(self._ready) - self._leases.count(State.PREPARING)
+        room = settings.ready - len(self._ready) - self._leases.count(State.PREPARING)
         finishing = self._leases.count(State.FINISHING)
         if room <= 0 or self._overdue.full or finishing >= settings.finishing:
             self._room.clear()
@@ -180,10 +180,8 @@ class Dispatcher:
             log.info("%s has left at pass %s", job.id, render.progress.pass_no)
         except StageUnavailable as error:
             self._lost(render, error)
-        except RenderRejected as error:
-            self._leases.settle(render, Outcome(RenderState.FAILED, error=str(error)))
-        except RenderFailed as error:
-            self._attempt(render, f"decoder: {error}")
+        except (RenderRejected, RenderFailed) as error:
+            self._failed(render, error)
         except Exception as error:
             log.exception("a render stream of %s failed", job.id)
             self._attempt(render, repr(error))
@@ -206,6 +204,12 @@ class Dispatcher:
         pause *= 2 ** min(render.losses.unaccepted, _DOUBLINGS)
         if render.mine:
             self._ready.put(render, pause, first=True)
+
+    def _failed(self, render: InFlightRender, error: Exception) -> None:
+        if isinstance(error, RenderRejected | SourceGone):
+            self._leases.settle(render, Outcome(RenderState.FAILED, error=str(error)))
+        else:
+            self._attempt(render, str(error))
 
     def _attempt(self, render: InFlightRender, error: str) -> None:
         """A stage failed because of this image: try again, or settle it as failed."""
@@ -252,10 +256,8 @@ class Dispatcher:
         except StageUnavailable as error:
             log.warning("finishing waits: %s", str(error))  # the error itself remembers the pixels
             await self._finish_later(render, error)
-        except CallFailed as error:
-            self._attempt(render, str(error))
-        except SourceGone as error:
-            self._leases.settle(render, Outcome(RenderState.FAILED, error=str(error)))
+        except (SourceGone, CallFailed) as error:
+            self._failed(render, error)
         except Exception as error:
             log.exception("finishing %s failed", lease.job.id)
             self._attempt(render, repr(error))
@@ -263,7 +265,7 @@ class Dispatcher:
             self._room.set()
 
     async def _finish_later(self, render: InFlightRender, error: StageUnavailable) -> None:
-        self._beat_now.set()  # what is drawn is safe now, however long this takes
+        self._beat_now.set()  # the checkpoint is safe now, however long this takes
         lease = render.lease
         if self._overdue.gives_up(lease, error) and not lease.busy_beside(render):
             await self._leases.release(lease)

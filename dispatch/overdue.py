@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dispatch.in_flight import Lease
@@ -22,20 +22,12 @@ _DOUBLINGS = 3
 
 
 class OverdueJobs:
-    """Of one dispatcher. room: set when one becomes overdue, or is not any more. jitter: so that
-    jobs that were lost together do not come again together."""
+    """Of one dispatcher. room: set when one becomes overdue, or is not any more."""
 
-    def __init__(
-        self,
-        leases: Leases,
-        settings: DispatchSettings,
-        room: asyncio.Event,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, leases: Leases, settings: DispatchSettings, room: asyncio.Event) -> None:
         self._leases = leases
         self._settings = settings
         self._room = room
-        self._jitter = jitter
         self._answered_at = time.monotonic()
 
     @property
@@ -84,10 +76,10 @@ class OverdueJobs:
         self._room.set()
 
     def backoff_seconds(self, lease: Lease) -> float:
-        """Until its next try, which this counts."""
-        doubled = self._settings.retry_seconds * 2 ** min(lease.retries, _DOUBLINGS)
+        """Until its next try, which this counts; jobs that were lost together come back apart."""
+        doubled = self._settings.retry_seconds * float(2 ** min(lease.retries, _DOUBLINGS))
         lease.retry()
-        return float(doubled * (0.5 + self._jitter()))
+        return doubled * random.uniform(0.5, 1.5)
 
     def gives_up(self, lease: Lease, error: StageUnavailable) -> bool:
         """Whether a job that waits for a stage should do so in the queue, where it has its

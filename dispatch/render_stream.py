@@ -4,7 +4,7 @@ pixels. Reports them to the in-flight render; owns no slot and settles nothing."
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
 from dispatch.in_flight import InFlightRender, State
@@ -33,27 +33,25 @@ async def stream_render(
     try:
         with leaving_is_away():
             async with aclosing(slot.render(spec)) as updates:
-                return await _follow(render, updates, show)
+                async for update in updates:
+                    if update.kind == "full" or not render.mine:
+                        return None
+                    _report(render, update, show)
+                    if update.pixels is not None:
+                        return update
     except asyncio.CancelledError:
         if render.state is not State.RECALLED:
             raise
         return None
-
-
-async def _follow(
-    render: InFlightRender, updates: AsyncGenerator[RenderUpdate, None], show: Show
-) -> RenderUpdate | None:
-    async for update in updates:
-        if update.kind == "full" or not render.mine:
-            return None
-        if update.kind == "failed":
-            reason = update.error or "the decoder gave no reason"
-            raise RenderRejected(reason) if update.rejected else RenderFailed(reason)
-        render.update(update)
-        if update.preview is not None:
-            show(render, update.pass_no, update.preview)
-        if update.kind == "left":
-            raise RenderLeft
-        if update.pixels is not None:
-            return update
     raise StageUnavailable("the stream ended before the picture was done")
+
+
+def _report(render: InFlightRender, update: RenderUpdate, show: Show) -> None:
+    if update.kind == "failed":
+        reason = update.error or "the decoder gave no reason"
+        raise RenderRejected(reason) if update.rejected else RenderFailed(f"decoder: {reason}")
+    render.update(update)
+    if update.preview is not None:
+        show(render, update.pass_no, update.preview)
+    if update.kind == "left":
+        raise RenderLeft

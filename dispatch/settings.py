@@ -14,7 +14,7 @@ class DispatchSettings:
     lane: str
     lease_seconds: float = 5.0
     heartbeat_seconds: float = 1.0
-    shelf: int = 2
+    ready: int = 2
     """Images in the ready queue: encoded and screened for slots about to be free."""
     screen_at: tuple[float, ...] = (0.5,)
     """Shares of the passes after which a preview is screened even if none was asked for."""

@@ -105,7 +105,7 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         lane=args.lane,
         lease_seconds=section.lease_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
-        shelf=section.shelf,
+        ready=section.shelf,
         screen_at=args.safety.screen_at,
         attempts=section.attempts,
         call_timeout_seconds=section.call_timeout_seconds,

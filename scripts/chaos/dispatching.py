@@ -31,7 +31,7 @@ async def _run(world: World, worker: str) -> None:
         LANE,
         lease_seconds=world.lease_seconds,
         heartbeat_seconds=world.heartbeat_seconds,
-        shelf=4,
+        ready=4,
         attempts=ATTEMPTS,
         retry_seconds=0.2,
         call_timeout_seconds=CALL_SECONDS,

@@ -230,7 +230,7 @@ async def test_pictures_that_nobody_takes_do_not_pile_up(tmp_path: Path) -> None
     async with world(tmp_path, Replica(2)) as it:
         it.verdicts.answers.clear()
         jobs = [it.submit(seed=100 * i, passes=1) for i in range(20)]
-        running = it.start(finishing=3, shelf=2)
+        running = it.start(finishing=3, ready=2)
         counts: list[int] = []
 
         def settled_down() -> bool:

@@ -22,7 +22,7 @@ async def test_a_lost_lease_drops_the_renders_and_writes_nothing(tmp_path: Path)
         held = await it.at_pass(job, 3)
         it.prompts.away = True
         other = it.submit(n=2, prompt="a blue fox")  # as many as may wait: it does not claim again
-        await it.when(other, lambda job: job.state is JobState.LEASED, "its shelf is full")
+        await it.when(other, lambda job: job.state is JobState.LEASED, "its ready queue is full")
         it.sql.release(job.id, held.fence)
         it.sql.claim("chat", "thief", 1, LEASE_SECONDS)
         stolen = it.sql.get(job.id)
@@ -144,7 +144,7 @@ async def test_one_that_was_cut_off_settles_nothing_that_another_took_over(tmp_p
     async with world(tmp_path, first) as it:
         jobs = [it.submit(seed=seed) for seed in (1, 1000)]
         first.close_after.add((1, 3))
-        silent = it.start(heartbeat_seconds=3600.0, shelf=1)
+        silent = it.start(heartbeat_seconds=3600.0, ready=1)
         await until(lambda: first.gate.closed and silent.dispatcher.held_jobs == 2, "both are held")
         it.lapse()
         heir = it.start(second)
@@ -190,13 +190,13 @@ async def test_a_bug_costs_an_attempt_and_never_a_job(tmp_path: Path) -> None:
         await until(lambda: running.dispatcher.held_jobs == 0, "nothing is held")
 
 
-async def test_a_prompt_that_breaks_the_encoder_fails_and_does_not_block_the_shelf(
+async def test_a_prompt_that_breaks_the_encoder_fails_and_does_not_block_the_ready_queue(
     tmp_path: Path,
 ) -> None:
     async with world(tmp_path) as it:
         it.prompts.breaks = True
         poison = [it.submit(seed=seed) for seed in range(3)]
-        it.start(shelf=1)
+        it.start(ready=1)
         for job in poison:
             ended = await it.ended(job, JobState.FAILED)
             assert ended.renders[0].state is RenderState.FAILED

@@ -142,7 +142,7 @@ async def test_a_decoder_that_cannot_be_asked_costs_the_pass_under_way(tmp_path:
 
 
 async def test_who_waits_at_a_replica_waits_for_a_slot_too(tmp_path: Path) -> None:
-    """A replica that takes more calls than it has slots: what is there is not on the shelf."""
+    """A replica lets in more calls than it has slots: those are not in the ready queue."""
     async with world(tmp_path, Replica(SLOTS, SLOTS + 4), tiers=TIERS) as it:
         it.start()
         free = await drawing(it, "free", 8, passes=16)
@@ -162,7 +162,7 @@ async def test_images_of_one_job_leave_together(tmp_path: Path) -> None:
         await all_end_as_if_undisturbed(it, free + paid)
 
 
-async def test_who_waits_at_a_replica_steps_back_like_who_waits_on_the_shelf(
+async def test_an_image_that_waits_at_a_replica_is_preempted_like_one_in_the_ready_queue(
     tmp_path: Path,
 ) -> None:
     """Or it takes the slot that is cleared for somebody else, who has to ask again."""

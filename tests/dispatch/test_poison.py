@@ -72,7 +72,7 @@ async def test_poison_fails_after_its_attempts_and_others_do_not_notice(
         bad = [it.order(each, f"eve {each.stage}") for each in poison]
         good = [it.order(None, "ada") for _ in range(6)]
         attempts = 2 if kind == "hangs" else 3
-        it.start(shelf=1, **QUICK | {"attempts": attempts})
+        it.start(ready=1, **QUICK | {"attempts": attempts})
         for job in good:
             assert (await it.ended(job)).renders[0].error is None
         for each, job in zip(poison, bad, strict=True):
@@ -112,7 +112,7 @@ async def test_renders_that_kill_decoders_before_they_are_accepted_fail(tmp_path
 async def test_a_flood_of_one_tenants_poison_leaves_room_for_others(tmp_path: Path) -> None:
     async with poisoned(tmp_path) as it:
         bad = [it.order(Poison("prompt", "hangs"), "eve") for _ in range(30)]
-        it.start(shelf=2, **QUICK | {"call_timeout_seconds": 3600.0})
+        it.start(ready=2, **QUICK | {"call_timeout_seconds": 3600.0})
         good = [it.order(None, "ada") for _ in range(20)]
         for job in good:
             await it.ended(job)
@@ -178,7 +178,7 @@ def test_whatever_is_thrown_at_a_lane_a_quiet_tenant_is_served(
 async def _throw(directory: Path, thrown: Sequence[Order], dispatchers: int) -> None:
     async with poisoned(directory) as it:
         for _ in range(dispatchers):
-            it.start(shelf=1, **QUICK | {"attempts": 1 + dispatchers, "retry_seconds": 0.05})
+            it.start(ready=1, **QUICK | {"attempts": 1 + dispatchers, "retry_seconds": 0.05})
         sent: list[tuple[Poison | None, Job]] = []
         quiet: list[Job] = []
         for order in thrown:
@@ -206,7 +206,7 @@ async def test_renders_beside_one_that_kills_decoders_lose_no_attempt(tmp_path: 
         poison = Poison("decoder", "dies")
         good = [it.order(None, f"tenant {i}", passes=8) for i in range(5)]
         bad = it.order(poison, "eve")
-        it.start(shelf=6, **QUICK | {"attempts": 1})
+        it.start(ready=6, **QUICK | {"attempts": 1})
         await fails(it, poison, bad)
         for job in good:
             assert (await it.ended(job)).errors == ()
