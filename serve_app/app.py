@@ -25,7 +25,7 @@ from jobs.client.async_ledger import AsyncLedger
 from jobs.db.database import check_place
 from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
-from serve_app.admission.open_requests import PER_GATEWAY
+from serve_app.admission.tenants import PER_GATEWAY
 from serve_app.config.cluster import ClusterConfig, with_live
 from serve_app.config.ledger_check import check_ledger
 from serve_app.config.sections import HEADROOM

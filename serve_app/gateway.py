@@ -24,9 +24,9 @@ from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger import LedgerError
 from serve_app.access.auth import Keyring, UrlSigner
-from serve_app.admission.open_requests import ending
 from serve_app.admission.prices import Prices
 from serve_app.admission.readiness import Readiness
+from serve_app.admission.tenants import ending
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.delivery.slow_clients import SendBudget, SlowClientProtection

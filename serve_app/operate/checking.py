@@ -17,12 +17,12 @@ from serve_app.config.serve_file import (
     read_yaml,
 )
 from serve_app.operate.config_diff import logged_secrets
+from serve_app.operate.http_proxies import LOOPBACK_HOSTS
 from serve_app.operate.reserved import SECTIONS
 from serve_app.operate.yaml_lines import line_of, repeated_keys
 
 READERS = ("Gateway", "Dispatcher")
 READ_BY_BOTH = ("tiers", "temporary_limits")
-LOOPBACKS = ("127.0.0.1", "localhost", "::1")
 _FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
 
 
@@ -55,12 +55,12 @@ def advice(file: ServeFile) -> list[str]:
                 f"{path}.trusted_proxies: is empty though public_url names a proxy: all of its "
                 "clients without a valid key share one limit; name its addresses"
             )
-        if gateway.hosts is None and file.http_options.host in LOOPBACKS:
+        if gateway.hosts is None and file.http_options.host in LOOPBACK_HOSTS:
             said.append(
                 f"{path}.hosts: is missing: a page whose name points at this machine could ask; "
                 'write [localhost, 127.0.0.1, "[::1]"]'
             )
-    if file.http_options.host not in LOOPBACKS:  # there, logs are as private as the file
+    if file.http_options.host not in LOOPBACK_HOSTS:  # there, logs are as private as the file
         said += logged_secrets(file.model_dump())
     return said
 

@@ -20,12 +20,12 @@ from jobs.ledger import (
 )
 from jobs.request import ImageRequest
 from serve_app.delivery.disconnects import disconnected
-from serve_app.delivery.pieces import HOLE, Part, filled, pieces_response
+from serve_app.delivery.pieces import HOLE, Part, filled
 from serve_app.delivery.sse import EventStream
 from serve_app.orders.admission import submit
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.callers import stay_open
-from serve_app.orders.pictures import finished, paced, picture_part, urls, without
+from serve_app.orders.pictures import finished, paced_response, picture_part, urls, without
 from serve_app.orders.responses import error_response, json_response, root_path
 from serve_app.orders.streaming import events
 from serve_app.wire import answers, requests
@@ -137,6 +137,5 @@ async def _answer(
     if not pictures and (problem := job_problem(job)) is not None:
         return error_response(problem, headers)
     body = to_json(answers.images_response(job, pictures, state.can.cells))
-    pieces = paced(state, job, filled(body, [found[index] for index in sorted(found)]))
-    turn = state.large.turn(job.request.tenant, pieces.size)
-    return pieces_response(pieces, turn, headers, "application/json")
+    content = filled(body, [found[index] for index in sorted(found)])
+    return paced_response(state, job.request.tenant, content, headers, "application/json")

@@ -13,16 +13,15 @@ from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
 from serve_app.access.auth import Keyring, UrlSigner
 from serve_app.access.buckets import Buckets
-from serve_app.admission.open_requests import OpenRequests
 from serve_app.admission.prices import Prices
 from serve_app.admission.queue import AdmissionQueue
 from serve_app.admission.readiness import Readiness
-from serve_app.admission.refusals import RecentRefusals
+from serve_app.admission.tenants import OpenRequests, RecentRefusals
 from serve_app.config.cluster import ClusterConfig
 from serve_app.delivery.pieces import LargeAnswers
 from serve_app.delivery.watch import JobWatch
+from serve_app.uploads.fetching import RemoteImages
 from serve_app.uploads.inputs import Inputs
-from serve_app.uploads.remote_images import RemoteImages
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from functools import lru_cache
@@ -13,9 +14,9 @@ from starlette.requests import Request
 from jobs.request import Tenant
 from serve_app.access.addresses import client_address, is_trusted
 from serve_app.access.buckets import Buckets
-from serve_app.admission.open_requests import ENDING
+from serve_app.admission.tenants import ENDING
 from serve_app.orders.app_state import app_state_of
-from serve_app.wire.errors import ApiError, Unauthorized, too_many
+from serve_app.wire.errors import ApiError, InvalidRequest, Unauthorized, too_many
 from serve_app.wire.requests import RequestContext, parse_options
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,14 @@ def _take(buckets: Buckets, caller: str, what: str, per_second: float) -> None:
     wait = buckets.take(caller, per_second, time.monotonic())
     if wait:
         raise too_many(what, per_second, wait)
+
+
+def limit_of(request: Request, usual: int, most: int) -> int:
+    """How many entries a list may have. Raises InvalidRequest."""
+    limit = request.query_params.get("limit", str(usual))
+    if not re.fullmatch(r"[0-9]{1,5}", limit) or not 1 <= int(limit) <= most:
+        raise InvalidRequest(f"'limit' must be 1 to {most}.", param="limit")
+    return int(limit)
 
 
 def context_of(request: Request, tenant: Tenant) -> RequestContext:

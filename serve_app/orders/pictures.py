@@ -8,10 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from jobs.blobs.store import BlobMissing, preview_key
 from jobs.job import Job, Render, RenderState
-from serve_app.delivery.pieces import Pace, Part, Pieces, stored
+from serve_app.delivery.pieces import Part, Pieces, pieces_response, stored
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.responses import root_url
 from serve_app.wire.errors import BadSignature
@@ -90,11 +91,20 @@ def _message(job_id: str, index: int, expires: int) -> str:
     return f"{job_id}/{index}/{expires}"
 
 
-def pace_of(state: AppState, tenant: str) -> Pace:
-    """How fast pictures are written to that tenant."""
-    return state.large.pace(tenant, state.config.limits.answer_bytes_per_second)
+def paced(state: AppState, tenant: str, content: Sequence[Part]) -> Pieces:
+    """An answer, or an event of one, as fast as pictures are written to that tenant."""
+    pace = state.large.pace(tenant, state.config.limits.answer_bytes_per_second)
+    return Pieces(state.blobs, content, pace)
 
 
-def paced(state: AppState, job: Job, content: Sequence[Part]) -> Pieces:
-    """An answer, or an event of one, of that job."""
-    return Pieces(state.blobs, content, pace_of(state, job.request.tenant))
+def paced_response(
+    state: AppState,
+    tenant: str,
+    content: Sequence[Part],
+    headers: dict[str, str],
+    media_type: str,
+) -> Response:
+    """An answer with pictures, when it is the tenant's turn."""
+    pieces = paced(state, tenant, content)
+    turn = state.large.turn(tenant, pieces.size)
+    return pieces_response(pieces, turn, headers, media_type)

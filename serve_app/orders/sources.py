@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 
 from engine.region import scattered
 from jobs.blobs.store import BlobMissing
+from jobs.files import StoredFile
 from jobs.job import Job, Render, RenderState
 from jobs.job_ids import parse_image_id
 from jobs.request import ImageRequest, SourceImage, Tenant
@@ -188,10 +189,7 @@ async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> Foun
         if file_id.startswith("img_"):
             job, render = await own_image(state, tenant, file_id)
             return await drawn(state, job, render, file_id)
-        known = FILE_ID.fullmatch(file_id)
-        file = await state.ledger.file(tenant, file_id) if known else None
-        if file is None:
-            raise no_file()
+        file = await own_file(state, tenant, file_id)
         data = await asyncio.to_thread(state.blobs.get, file.blobs[0])
         return FoundPicture(data, (file.width, file.height))
     except BlobMissing:
@@ -199,6 +197,15 @@ async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> Foun
     except (NotFound, ImageExpired) as problem:
         problem.param = param
         raise
+
+
+async def own_file(state: AppState, tenant: str, file_id: str) -> StoredFile:
+    """The tenant's file; another tenant's does not exist. Raises NotFound."""
+    known = FILE_ID.fullmatch(file_id)
+    file = await state.ledger.file(tenant, file_id) if known else None
+    if file is None:
+        raise no_file()
+    return file
 
 
 def no_image() -> NotFound:

@@ -79,7 +79,9 @@ async def events(state: AppState, job: Job) -> AsyncGenerator[Event]:
         async for job in states:
             async with aclosing(progress.news(job)) as news:
                 async for event, pictures in news:
-                    pieces = paced(state, job, filled(frame(event, event["type"]), pictures))
+                    pieces = paced(
+                        state, job.request.tenant, filled(frame(event, event["type"]), pictures)
+                    )
                     async with state.large.turn(job.request.tenant, pieces.size):
                         yield pieces
     job = without(job, progress.missing)

@@ -13,14 +13,14 @@ from engine.intake import kind_of
 from jobs.blobs.store import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
 from serve_app.config.cluster import ClusterConfig
-from serve_app.delivery.pieces import Pieces, pieces_response, stored
+from serve_app.delivery.pieces import stored
 from serve_app.orders.admission import check_upload
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.bodies import Form, content, is_form, is_large, read_form
-from serve_app.orders.callers import charge_rows, poller_of
-from serve_app.orders.pictures import pace_of
+from serve_app.orders.callers import charge_rows, limit_of, poller_of
+from serve_app.orders.pictures import paced_response
 from serve_app.orders.responses import json_response
-from serve_app.orders.sources import FILE_ID, no_file
+from serve_app.orders.sources import FILE_ID, no_file, own_file
 from serve_app.uploads.inputs import Upload
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.files import (
@@ -74,9 +74,7 @@ async def recent(request: Request) -> Response:
     """The tenant's files, newest first."""
     tenant = await poller_of(request)
     asked = request.query_params
-    limit = asked.get("limit", "100")
-    if not re.fullmatch(r"[0-9]{1,5}", limit) or not 1 <= int(limit) <= MOST_LISTED:
-        raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
+    limit = limit_of(request, 100, MOST_LISTED)
     if asked.get("order", "desc") != "desc":
         raise InvalidRequest("'order' can only be desc: newest first.", param="order")
     found: list[StoredFile] = []
@@ -84,9 +82,9 @@ async def recent(request: Request) -> Response:
         after = asked.get("after")
         if after is not None and not FILE_ID.fullmatch(after):
             raise InvalidRequest("'after' must be the id of a file.", param="after")
-        found = await app_state_of(request).ledger.files(tenant.id, int(limit) + 1, after)
+        found = await app_state_of(request).ledger.files(tenant.id, limit + 1, after)
         charge_rows(request, tenant, len(found))
-    return json_response(files_body(found, int(limit)))
+    return json_response(files_body(found, limit))
 
 
 @router.get("/v1/files/{file_id}")
@@ -107,9 +105,7 @@ async def download(request: Request, file_id: str) -> Response:
         raise no_file() from None
     kind = kind_of(head, "file").lower()
     headers = {"content-disposition": f'attachment; filename="{file.id}.{kind}"'}
-    pieces = Pieces(state.blobs, [part], pace_of(state, file.tenant))
-    turn = state.large.turn(file.tenant, pieces.size)
-    return pieces_response(pieces, turn, headers, f"image/{kind}")
+    return paced_response(state, file.tenant, [part], headers, f"image/{kind}")
 
 
 @router.delete("/v1/files/{file_id}")
@@ -124,11 +120,7 @@ async def delete(request: Request, file_id: str) -> Response:
 async def _own_file(request: Request, file_id: str) -> StoredFile:
     """The tenant's file; another tenant's does not exist. Raises Unauthorized, NotFound."""
     tenant = await poller_of(request)
-    known = FILE_ID.fullmatch(file_id)
-    file = await app_state_of(request).ledger.file(tenant.id, file_id) if known else None
-    if file is None:
-        raise no_file()
-    return file
+    return await own_file(app_state_of(request), tenant.id, file_id)
 
 
 def _life_seconds(form: Form, most_seconds: float) -> float:

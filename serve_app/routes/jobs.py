@@ -15,20 +15,28 @@ from jobs.blobs.store import BlobMissing
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger import LedgerUnavailable, Outlook
 from serve_app.delivery.job_view import JobView
-from serve_app.delivery.pieces import HOLE, filled, pieces_response
+from serve_app.delivery.pieces import HOLE, filled
 from serve_app.delivery.sse import Event, EventStream, frame
 from serve_app.orders.app_state import AppState, app_state_of
-from serve_app.orders.callers import charge_rows, charge_unauthenticated, poller_of, stay_open
+from serve_app.orders.callers import (
+    charge_rows,
+    charge_unauthenticated,
+    limit_of,
+    poller_of,
+    stay_open,
+)
 from serve_app.orders.pictures import (
     MEDIA_TYPES,
     is_signed,
     paced,
+    paced_response,
     picture_part,
     preview_part,
     urls,
 )
 from serve_app.orders.responses import json_response, root_url
-from serve_app.wire.errors import BadSignature, ImageExpired, InvalidRequest, NotFound
+from serve_app.orders.sources import finished_image, no_image
+from serve_app.wire.errors import BadSignature, ImageExpired, NotFound
 from serve_app.wire.jobs import JobBody, JobsBody, job_body, listed, preview_event
 
 router = APIRouter()
@@ -43,10 +51,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 async def recent(request: Request) -> Response:
     """The tenant's newest jobs, with the beginnings of their prompts."""
     tenant = await poller_of(request)
-    limit = request.query_params.get("limit", "20")
-    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_LISTED:
-        raise InvalidRequest(f"'limit' must be 1 to {MOST_LISTED}.", param="limit")
-    jobs = await app_state_of(request).ledger.recent(tenant.id, int(limit))
+    limit = limit_of(request, 20, MOST_LISTED)
+    jobs = await app_state_of(request).ledger.recent(tenant.id, limit)
     charge_rows(request, tenant, sum(1 + len(job.renders) for job in jobs))
     data = [listed(job_body(job, None, urls(request, job))) for job in jobs]
     body: JobsBody = {"object": "list", "data": data}
@@ -98,11 +104,9 @@ async def image(request: Request, job_id: str, index: str) -> Response:
         job = await _any_job(request, job_id)
     else:
         job = await _own_job(request, job_id)
-    render = (
-        next((render for render in job.renders if render.index == number), None) if job else None
-    )
-    if job is None or render is None or render.state is not RenderState.SUCCEEDED:
-        raise NotFound("That image does not exist, or not yet.", code="image_not_found")
+    if job is None:
+        raise no_image()
+    render = finished_image(job, number)
     if render.blob is None:
         raise ImageExpired
     try:
@@ -113,9 +117,8 @@ async def image(request: Request, job_id: str, index: str) -> Response:
         "cache-control": "private, max-age=31536000, immutable",
         "content-disposition": f'inline; filename="{job.id}-{number}.{job.request.output_format}"',
     }
-    pieces = paced(state, job, [part])
-    turn = state.large.turn(job.request.tenant, pieces.size)
-    return pieces_response(pieces, turn, headers, MEDIA_TYPES[job.request.output_format])
+    media_type = MEDIA_TYPES[job.request.output_format]
+    return paced_response(state, job.request.tenant, [part], headers, media_type)
 
 
 async def _any_job(request: Request, job_id: str) -> Job | None:
@@ -186,7 +189,7 @@ async def _previews(state: AppState, job: Job, sent: dict[int, int]) -> AsyncGen
             if part is not None:
                 event = preview_event(job, render.index, pass_no, HOLE)
                 text = frame(event, "preview", _event_id(sent))
-                pieces = paced(state, job, filled(text, [part]))
+                pieces = paced(state, job.request.tenant, filled(text, [part]))
                 async with state.large.turn(job.request.tenant, pieces.size):
                     yield pieces
 

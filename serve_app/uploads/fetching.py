@@ -1,25 +1,32 @@
 """Pictures behind http(s) URLs, fetched for a client without becoming its hand inside the network.
 
 Off until hosts are allowed. A name is resolved once, every address of it must be public, and the
-connection goes to that very address; nothing is followed, and nothing of ours is sent.
+connection goes to that very address; nothing is followed, and nothing of ours is sent. Pictures are
+fetched before their edit's turn comes, so that a slow server keeps no picture from being decoded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from socket import SOCK_STREAM
+from weakref import WeakValueDictionary
 
 import httpx
 
 from serve_app.config.sections import RemoteImagesSection
+from serve_app.wire.errors import InvalidRequest
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
+MOST_OF_TENANT = 2
+MOST = 8
+"""Edits whose pictures are fetched, or held in memory until their turn comes."""
 PORTS = (80, 443)
 URL_CHARACTERS = 4096
 HEADERS = {
@@ -46,6 +53,35 @@ _NOT_PUBLIC = tuple(
 
 class Unfetchable(ValueError):
     """The URL is not fetched, or what is behind it could not be; the sentence is for the client."""
+
+
+class RemoteImages:
+    """Of one gateway, on its event loop."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(MOST)
+        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def fetched(
+        self, tenant: str, urls: Mapping[str, tuple[str, str]], remote: RemoteImagesSection
+    ) -> AsyncGenerator[dict[str, bytes]]:
+        """What is behind them, by role; held for as long as this lasts. urls: the parameter
+        that names it, and the URL. Raises InvalidRequest that names it."""
+        own = self._of.setdefault(tenant, asyncio.Semaphore(MOST_OF_TENANT))
+        async with own, self._all:
+            pictures = {}
+            for role, (param, url) in urls.items():
+                pictures[role] = await _fetched(param, url, remote)
+            yield pictures
+
+
+async def _fetched(param: str, url: str, remote: RemoteImagesSection) -> bytes:
+    try:
+        return await fetch(url, remote)
+    except Unfetchable as problem:
+        message = f"Invalid value for '{param}': {problem}."
+        raise InvalidRequest(message, param=param, code="invalid_image_url") from None
 
 
 def is_public(address: str) -> bool:

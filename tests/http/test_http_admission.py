@@ -19,7 +19,7 @@ import pytest
 from jobs.request import Tenant
 from serve_app.access.tokens import mint
 from serve_app.config.sections import RemoteImagesSection
-from serve_app.uploads import remote_images
+from serve_app.uploads import fetching
 from tests.stages.http_stage import Stage, config, stage
 from tests.stages.pictures import picture
 
@@ -202,28 +202,28 @@ def test_orders_of_others_cost_no_question_more(
 def test_a_slow_server_of_pictures_keeps_nobody_waiting(
     running: Stage, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers, fetching = threading.Event(), threading.Semaphore(0)
+    answers, asked = threading.Event(), threading.Semaphore(0)
 
     async def slow(url: str, remote: RemoteImagesSection) -> bytes:
         assert (url, remote.hosts) == ("https://pictures.example/a.png", ("pictures.example",))
-        fetching.release()
+        asked.release()
         while not answers.is_set():
-            await remote_images.asyncio.sleep(0.01)
+            await fetching.asyncio.sleep(0.01)
         return picture()
 
-    monkeypatch.setattr(remote_images, "fetch", slow)
+    monkeypatch.setattr(fetching, "fetch", slow)
     body = {"prompt": "rain", "images": [{"image_url": "https://pictures.example/a.png"}]}
     with ThreadPoolExecutor(5) as crowd:
         slow_ones = [
             crowd.submit(http.post, EDITS, json=body, headers=bearer("sk-local")) for _ in range(4)
         ]
         try:
-            for _ in range(remote_images.MOST_OF_TENANT):
-                assert fetching.acquire(timeout=60)
+            for _ in range(fetching.MOST_OF_TENANT):
+                assert asked.acquire(timeout=60)
             assert edit(http, bearer("sk-local")).status_code == 200
             other = crowd.submit(http.post, EDITS, json=body, headers=bearer("sk-other"))
-            assert fetching.acquire(timeout=60), "two of one tenant leave room for others"
-            assert not fetching.acquire(blocking=False)
+            assert asked.acquire(timeout=60), "two of one tenant leave room for others"
+            assert not asked.acquire(blocking=False)
         finally:
             answers.set()
         assert {one.result().status_code for one in (*slow_ones, other)} == {200}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve_app.admission.open_requests import FEW_OPEN, OpenRequests, ending
+from serve_app.admission.tenants import FEW_OPEN, OpenRequests, ending
 from serve_app.wire.errors import TooManyOpen
 
 

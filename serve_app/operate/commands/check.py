@@ -13,10 +13,10 @@ from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import ServeFile
 from serve_app.operate.checking import advice, check_file
 from serve_app.operate.commands.operating import a_number, add_address, add_file, serve_at, speaker
+from serve_app.operate.head_environment import LOOPBACK
 from serve_app.operate.reserved import reservations
 from serve_app.operate.serve_api import ClusterFailed
 
-LOOPBACK = "127.0.0.1"
 MOST_NODES = 100_000
 EPILOG = """\
 Keys that are never read are errors, though Ray Serve accepts them. A file for loopback is compared

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from autoscaling.simulator.traces import TraceError, read_trace
 from autoscaling.simulator.workload import Arrival, ColdStart
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
+from serve_app.operate.commands.operating import a_number
 from serve_app.operate.simulated import PRODUCTION_STARTS, Assumptions, Simulated, simulated
 
 BUSY_SHARE = 0.8
@@ -174,22 +174,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number(least: float, most: float = math.inf) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and least <= value <= most):
-            bounds = f"at least {least:g}" + (f" and at most {most:g}" if most < math.inf else "")
-            raise argparse.ArgumentTypeError(f"must be {bounds}, not {text}")
-        return value
-
-    return number
-
-
-_POSITIVE, _NOT_NEGATIVE, _SHARE = _number(0.001), _number(0.0), _number(0.0, 0.99)
+_POSITIVE, _NOT_NEGATIVE, _SHARE = a_number(0.001), a_number(0), a_number(0, 0.99)
 
 
 def _count(text: str) -> int:
-    _number(1)(text)
+    a_number(1)(text)
     return int(text)
 
 

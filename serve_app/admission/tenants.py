@@ -1,8 +1,10 @@
-"""Requests that wait for a picture, or stream, at one gateway: bounded for each tenant."""
+"""What one gateway keeps of each tenant: its open requests, bounded, and whether orders of it were
+refused lately."""
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,6 +15,9 @@ PER_GATEWAY = 20_000
 """Requests that one gateway is given at the same time."""
 KEPT_FREE = 2_000
 """Of them for requests that are answered at once."""
+REMEMBERED_SECONDS = 60.0
+REMEMBERED = 10_000
+"""Tenants with refused orders."""
 
 FEW_OPEN = 50
 MOST_PATIENT = 10.0
@@ -59,7 +64,25 @@ class OpenRequests:
 
 @contextmanager
 def ending(scope: MutableMapping[str, Any]) -> Iterator[ExitStack]:
-    """Around a whole request: then what `stay_open` holds for it is given back."""
+    """Around a whole request: at its end, what `stay_open` holds for it is released."""
     with ExitStack() as stack:
         scope[ENDING] = stack
         yield stack
+
+
+class RecentRefusals:
+    """Only these tenants are checked before a small body is read, so that the orders of all others
+    cost the ledger no further query."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def note(self, tenant: str) -> None:
+        """An order of the tenant was refused."""
+        self._until[tenant] = time.monotonic() + REMEMBERED_SECONDS
+        self._until.move_to_end(tenant)
+        if len(self._until) > REMEMBERED:
+            self._until.popitem(last=False)
+
+    def __contains__(self, tenant: str) -> bool:
+        return self._until.get(tenant, 0.0) > time.monotonic()
