@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autoscaling.policy import LoadSnapshot, TierLoad
-from jobs.ledger import Depth, TierWaiting
+from jobs.depth import Depth, TierWaiting
 
 TREND_SECONDS = 30.0
 """The time over which readings make a trend."""

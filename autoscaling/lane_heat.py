@@ -6,8 +6,8 @@ import asyncio
 import time
 
 from autoscaling.heat import Heat, HeatMeter
-from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import LedgerUnavailable
+from jobs.client.async_ledger import AsyncQueueReads
+from jobs.ledger_errors import LedgerUnavailable
 
 FRESH_SECONDS = 1.0
 
@@ -15,7 +15,7 @@ FRESH_SECONDS = 1.0
 class LaneHeat:
     """The heat of one lane, by its ledger. For one event loop."""
 
-    def __init__(self, ledger: AsyncLedger, lane: str) -> None:
+    def __init__(self, ledger: AsyncQueueReads, lane: str) -> None:
         self._ledger = ledger
         self._lane = lane
         self._meter = HeatMeter()

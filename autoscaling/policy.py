@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from jobs import ledger
+from jobs import depth
 
-ARRIVAL_WINDOW_SECONDS = ledger.ARRIVAL_WINDOW_SECONDS
+ARRIVAL_WINDOW_SECONDS = depth.ARRIVAL_WINDOW_SECONDS
 """Over which `LoadSnapshot.arrival_rate` is measured: as Knative's panic window."""
 
 

@@ -24,7 +24,7 @@ from autoscaling.heat import load_snapshot
 from autoscaling.latest import Latest
 from autoscaling.policies import PolicyNumbers, build_policy
 from autoscaling.policy import Decision, LoadSnapshot, Policy
-from jobs.ledger import Depth
+from jobs.depth import Depth
 from jobs.policy.fair_queue import FairQueue
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier

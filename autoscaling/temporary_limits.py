@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from autoscaling.heat import drain_seconds
 from autoscaling.limits import Threshold, eases_in_seconds, next_level, tightened
 from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.limit_levels import LimitLevel
 from jobs.tiers import Tier
 

@@ -10,7 +10,7 @@ from ray.serve.metrics import Gauge
 from autoscaling.heat import Heat
 from autoscaling.heat_metrics import OF_LANE, OF_TIER, of_lane, of_tier
 from autoscaling.lane_heat import LaneHeat
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 
 log = logging.getLogger("ray.serve")
 

@@ -28,7 +28,8 @@ from engine.render import Pixels
 from jobs.client.async_ledger import AsyncLedger
 from jobs.costs import CostNotes
 from jobs.job import RenderState
-from jobs.ledger import LedgerUnavailable, Outcome
+from jobs.lease import Outcome
+from jobs.ledger_errors import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 _DOUBLINGS = 6  # of the pause before another replica is tried

@@ -17,7 +17,7 @@ from engine.render import Pixels
 from engine.verdict import Verdict
 from jobs.blobs.store import image_key, preview_key
 from jobs.job import RenderState
-from jobs.ledger import Outcome
+from jobs.lease import Outcome
 from jobs.request import ImageRequest
 
 EDITS_AT_ONCE = 4

@@ -30,7 +30,7 @@ from enum import StrEnum
 from dispatch.trials import Losses
 from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
 from jobs.job import IllegalTransition, Job, Render, RenderState
-from jobs.ledger import Beat, RenderBeat
+from jobs.lease import Beat, RenderBeat
 from jobs.policy.attempts import is_suspect
 from jobs.request import preview_passes
 

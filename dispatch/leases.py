@@ -16,7 +16,8 @@ from dispatch.in_flight import InFlightRender, Lease, State
 from dispatch.settle import settle
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job
-from jobs.ledger import LeaseLost, LedgerError, Outcome
+from jobs.lease import Outcome
+from jobs.ledger_errors import LeaseLost, LedgerError
 
 log = logging.getLogger(__name__)
 

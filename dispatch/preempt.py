@@ -13,7 +13,7 @@ from dispatch.ports import Decoders, StageUnavailable
 from dispatch.ready_queue import ReadyQueue
 from dispatch.settings import DispatchSettings
 from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import Asking
+from jobs.lease import PreemptionRequest
 from jobs.policy.preemption import SPARED_FROM, called_back
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class Preemption:
         in_slot = {
             lease.job.id: lease.furthest_share for lease in self._leases if lease.any_in(*IN_SLOT)
         }
-        preempted = await self._ledger.make_way(Asking(self._settings.lane, worker, tiers, in_slot))
+        request = PreemptionRequest(self._settings.lane, worker, tiers, in_slot)
+        preempted = await self._ledger.preempt(request)
         self.preempt(lease for lease in self._leases if lease.job.id in preempted)
         await asyncio.sleep(_ASK_SECONDS)
         await self._ledger.changed(seen, self._settings.heartbeat_seconds)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from dispatch.in_flight import InFlightRender, State
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import RenderState
-from jobs.ledger import LeaseLost, LedgerUnavailable, Outcome
+from jobs.lease import Outcome
+from jobs.ledger_errors import LeaseLost, LedgerUnavailable
 
 RETRY_FIRST_SECONDS = 0.2
 RETRY_LAST_SECONDS = 2.0

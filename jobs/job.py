@@ -192,7 +192,7 @@ class Render:
 
     def on(self, event: RenderEvent) -> Render:
         """This image after `event`; IllegalTransition where the table has no such exit.
-        A settled image needs no checkpoint to go on from; see Finish for the final one."""
+        A settled image needs no checkpoint to go on from; see settling.py for the final one."""
         state = TRANSITIONS[self.state].get(event)
         if state is None:
             raise IllegalTransition(f"image {self.index}: {event} in state {self.state}")

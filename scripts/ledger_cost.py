@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryDirectory
 
 import psutil
@@ -23,8 +24,7 @@ from jobs.blobs.collector import Collector
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, RenderState
-from jobs.ledger import Beat, Outcome, RenderBeat
-from jobs.policy.settling import Finish
+from jobs.lease import Beat, Outcome, RenderBeat
 from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger.backlog import LANE, wish
@@ -99,8 +99,8 @@ def _beat(job: Job, number: int) -> Beat:
 
 def _finish(ledger: SqlLedger, job: Job) -> Callable[[], Job]:
     blob = f"images/{job.id[:6]}/{job.id}/0-{job.fence}.png"
-    return Finish(
-        ledger,
+    return partial(
+        ledger.finish_render,
         job.id,
         job.fence,
         0,

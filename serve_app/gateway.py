@@ -22,7 +22,7 @@ from autoscaling.temporary_limits import TemporaryLimits
 from engine.capabilities import Capabilities, capabilities
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 from serve_app.access.auth import Keyring, UrlSigner
 from serve_app.admission.prices import Prices
 from serve_app.admission.readiness import Readiness

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Sequence
 
 from jobs.blobs.store import BlobStore, job_prefixes
-from jobs.client.async_ledger import AsyncLedger
+from jobs.client.async_ledger import AsyncDeletionQueue
 from jobs.files import LEFTOVER, StoredFile, input_prefix, leftover
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.retention import Retention, Step
 
 _FILES = 200
@@ -23,7 +23,7 @@ class Collector:
     """One per dispatcher; the ledger lets only one at a time do a step of a lane."""
 
     def __init__(
-        self, ledger: AsyncLedger, blobs: BlobStore, lane: str, retention: Retention
+        self, ledger: AsyncDeletionQueue, blobs: BlobStore, lane: str, retention: Retention
     ) -> None:
         self._ledger = ledger
         self._blobs = blobs

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from jobs.blobs.store import BlobStore, job_prefixes
 from jobs.files import VISION, input_prefix
 from jobs.job import Job
-from jobs.ledger import Ledger, LedgerError
+from jobs.ledger import Ledger
+from jobs.ledger_errors import LedgerError
 
 _BATCH = 200
 _PAUSE_SECONDS = 0.2

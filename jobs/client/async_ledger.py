@@ -1,288 +1,173 @@
 """The ledger for event loops: the same verbs, awaited. Gateways and dispatchers use this one.
 
-Writes share a thread and their fsyncs. Reads have a thread of their own and never wait for a disk;
-those of many rows have another one, so that a long list delays no question about one job.
+One class for each protocol of jobs/ledger.py, with a line for each verb that says how it is called.
+Ask for the smallest one that is needed. Errors are those of the protocols.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from jobs.client.change_poller import Changes
-from jobs.client.ledger_thread import SUBMITS, LedgerThread, read_batch, write_batch
-from jobs.costs import ImageCost
-from jobs.files import UNLIMITED, FileRoom, StoredFile
+from jobs.client.calls import LedgerThreads, apart, listing, read, write
+from jobs.client.ledger_thread import SUBMITS
+from jobs.depth import QueueEstimate
+from jobs.files import StoredFile
 from jobs.job import Job
-from jobs.ledger import Asking, Beat, Depth, Ledger, Outcome, Outlook, Renewal, Standing, Submission
+from jobs.ledger import (
+    CostsAndLimits,
+    DeletionQueue,
+    FileTable,
+    JobQueue,
+    JobReads,
+    JobWatches,
+    Keys,
+    Ledger,
+    QueueReads,
+)
 from jobs.limit_levels import LimitLevel
-from jobs.policy.settling import Finish
-from jobs.request import Enquiry, ImageRequest, Tenant
-from jobs.retention import Batch, Retention, Step
-from jobs.sql.submitting import Submit
+from jobs.request import ImageRequest
 from jobs.tiers import Tier
 
 
-def _merged() -> None:
-    """Is never called: read_batch knows what to do."""
+def _order_of_tenant(request: ImageRequest) -> str:
+    return f"{SUBMITS}{request.tenant}"
 
 
-class AsyncLedger:
-    """Wraps a Ledger and owns it from then on. Callable from several event loops.
+def _upload_of_tenant(file: StoredFile, *_: object, **__: object) -> str:
+    """Uploads wait for uploads of the same tenant only, as submits do."""
+    return f"{SUBMITS}{file.tenant} files"
 
-    Errors are those of Ledger. Do not cancel a `claim`: its jobs would wait for their lease to end.
-    """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._writes = LedgerThread("ledger-writes", write_batch(ledger), gather=True)
-        self._reads = LedgerThread("ledger-reads", read_batch(ledger), gather=False)
-        self._lists = LedgerThread("ledger-lists", read_batch(ledger), gather=False)
-        self._changes = Changes(ledger.version)
+def _job(job_id: str, *_: object, **__: object) -> str:
+    return f"job {job_id}"
 
-    async def submit(self, request: ImageRequest) -> Submission:
-        """See Ledger."""
-        run = Submit(self._ledger, request)
-        result: Submission = await self._writes.ask(run, rows=f"{SUBMITS}{request.tenant}")
-        return result
 
-    async def claim(
-        self,
-        lane: str,
-        worker: str,
-        limit: int,
-        lease_seconds: float,
-        sparing: frozenset[str] = frozenset(),
-    ) -> list[Job]:
-        """See Ledger."""
-        run = partial(self._ledger.claim, lane, worker, limit, lease_seconds, sparing)
-        result: list[Job] = await self._writes.ask(run)
-        return result
+def _changes_level(lane: str, before: LimitLevel, after: LimitLevel) -> bool:
+    return after.level != before.level
 
-    async def make_way(self, asking: Asking) -> list[str]:
-        """See Ledger."""
-        run = partial(self._ledger.make_way, asking)
-        result: list[str] = await self._writes.ask(run, durable=False)
-        return result
 
-    async def renew(self, beats: Sequence[Beat], lease_seconds: float) -> list[Renewal]:
-        """See Ledger."""
-        run = partial(self._ledger.renew, beats, lease_seconds)
-        result: list[Renewal] = await self._writes.ask(run, durable=False)
-        return result
+def _accounts(ledger: Ledger) -> Keys:
+    return ledger.accounts
 
-    async def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
-        """See Ledger."""
-        run = Finish(self._ledger, job_id, fence, index, outcome)
-        result: Job = await self._writes.ask(run)
-        return result
 
-    async def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:
-        """See Ledger."""
-        run = partial(self._ledger.release, job_id, fence, error=error)
-        await self._writes.ask(run, rows=f"job {job_id}")
+class AsyncJobQueue(LedgerThreads):
+    """See JobQueue. Do not cancel a `claim`: its jobs would wait for their lease to end."""
 
-    async def cancel(self, job_id: str) -> Job | None:
-        """See Ledger."""
-        run = partial(self._ledger.cancel, job_id)
-        result: Job | None = await self._writes.ask(run, rows=f"job {job_id}")
-        return result
+    submit = write(JobQueue.submit, rows=_order_of_tenant)
+    claim = write(JobQueue.claim)
+    renew = write(JobQueue.renew, durable=False)
+    finish_render = write(JobQueue.finish_render)
+    release = write(JobQueue.release, rows=_job)
+    cancel = write(JobQueue.cancel, rows=_job)
+    preempt = write(JobQueue.preempt, durable=False)
+    expire = write(JobQueue.expire)
 
-    async def withdraw(self, job_id: str) -> Job | None:
-        """See Ledger."""
-        run = partial(self._ledger.withdraw, job_id)
-        result: Job | None = await self._writes.ask(run, rows=f"job {job_id}")
-        return result
 
-    async def watch(self, job_ids: Sequence[str], seconds: float) -> float:
-        """See Ledger."""
-        run = partial(self._ledger.watch, job_ids, seconds)
-        result: float = await self._writes.ask(run, durable=False)
-        return result
+class AsyncJobWatches(LedgerThreads):
+    """See JobWatches."""
 
-    async def left(self, seen: Mapping[str, float], grace_seconds: float) -> None:
-        """See Ledger."""
-        run = partial(self._ledger.left, seen, grace_seconds)
-        await self._writes.ask(run, durable=False)
+    watch = write(JobWatches.watch, durable=False)
+    unwatch = write(JobWatches.unwatch, durable=False)
+    answered = write(JobWatches.answered, durable=False)
+    withdraw = write(JobWatches.withdraw, rows=_job)
 
-    async def answered(self, job_ids: Sequence[str]) -> None:
-        """See Ledger."""
-        run = partial(self._ledger.answered, job_ids)
-        await self._writes.ask(run, durable=False)
 
-    async def expire(self) -> int:
-        """See Ledger."""
-        run = self._ledger.expire
-        result: int = await self._writes.ask(run)
-        return result
+class AsyncJobReads(LedgerThreads):
+    """See JobReads."""
 
-    async def retire(self, lane: str, step: Step, kept: Retention) -> Batch | None:
-        """See Ledger."""
-        run = partial(self._ledger.retire, lane, step, kept)
-        result: Batch | None = await self._writes.ask(run)
-        return result
-
-    async def retired(self, lane: str, batch: Batch) -> None:
-        """See Ledger."""
-        await self._writes.ask(partial(self._ledger.retired, lane, batch), durable=False)
+    get_many = read(JobReads.get_many)
+    recent = listing(JobReads.recent)
+    children = listing(JobReads.children)
+    ancestors = listing(JobReads.ancestors)
+    version = read(JobReads.version)
+    """Take it before a read and pass it to `changed` after it."""
 
     async def get(self, job_id: str) -> Job | None:
-        """See Ledger."""
+        """See JobReads. In one query with those that are asked at the same time."""
         run = partial(self._ledger.get, job_id)
-        result: Job | None = await self._reads.ask(run, job_id=job_id)
-        return result
-
-    async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """See Ledger."""
-        run = partial(self._ledger.get_many, job_ids)
-        result: list[Job] = await self._reads.ask(run)
-        return result
-
-    async def recent(self, tenant: str, limit: int) -> list[Job]:
-        """See Ledger."""
-        run = partial(self._ledger.recent, tenant, limit)
-        result: list[Job] = await self._lists.ask(run)
-        return result
-
-    async def children(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
-        """See Ledger."""
-        run = partial(self._ledger.children, tenant, job_id, limit)
-        result: list[Job] = await self._lists.ask(run)
-        return result
-
-    async def ancestors(self, tenant: str, job_id: str, limit: int = 100) -> list[Job]:
-        """See Ledger."""
-        run = partial(self._ledger.ancestors, tenant, job_id, limit)
-        result: list[Job] = await self._lists.ask(run)
-        return result
-
-    async def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
-        """See Ledger. Uploads wait for uploads of the same tenant only, as submits do."""
-        run = partial(self._ledger.add_file, file, room)
-        rows = f"{SUBMITS}{file.tenant} files"
-        result: StoredFile = await self._writes.ask(run, rows=rows)
-        return result
-
-    async def postpone(self, files: Sequence[StoredFile], seconds: float) -> None:
-        """See Ledger."""
-        await self._writes.ask(partial(self._ledger.postpone, files, seconds))
-
-    async def file(self, tenant: str, file_id: str) -> StoredFile | None:
-        """See Ledger."""
-        run = partial(self._ledger.file, tenant, file_id)
-        result: StoredFile | None = await self._reads.ask(run)
-        return result
-
-    async def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
-        """See Ledger."""
-        run = partial(self._ledger.files, tenant, limit, after)
-        result: list[StoredFile] = await self._lists.ask(run)
-        return result
-
-    async def drop_file(self, tenant: str, file_id: str) -> bool:
-        """See Ledger."""
-        result: bool = await self._writes.ask(partial(self._ledger.drop_file, tenant, file_id))
-        return result
-
-    async def stale_files(self, limit: int, tenant: str | None = None) -> list[StoredFile]:
-        """See Ledger."""
-        run = partial(self._ledger.stale_files, limit, tenant)
-        result: list[StoredFile] = await self._lists.ask(run)
-        return result
-
-    async def forget_files(self, files: Sequence[StoredFile]) -> None:
-        """See Ledger."""
-        await self._writes.ask(partial(self._ledger.forget_files, files), durable=False)
-
-    async def outlook(self, job_id: str) -> Outlook:
-        """One of `outlooks`, empty for a job that does not wait or run; together with others'."""
-        result: Outlook = await self._reads.ask(_merged, outlook_of=job_id)
-        return result
-
-    async def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
-        """See Ledger."""
-        run = partial(self._ledger.outlooks, job_ids)
-        result: dict[str, Outlook] = await self._reads.ask(run)
-        return result
-
-    async def key_owner(self, hashed: str) -> tuple[Tenant | None, int]:
-        """See Keys.owner."""
-        run = partial(self._ledger.accounts.owner, hashed)
-        result: tuple[Tenant | None, int] = await self._reads.ask(run)
-        return result
-
-    async def key_owners(self, hashes: Sequence[str]) -> tuple[dict[str, Tenant], int]:
-        """See Keys.owners."""
-        run = partial(self._ledger.accounts.owners, hashes)
-        result: tuple[dict[str, Tenant], int] = await self._reads.ask(run)
-        return result
-
-    async def keys_revision(self) -> int:
-        """See Keys.revision."""
-        result: int = await self._reads.ask(self._ledger.accounts.revision)
-        return result
-
-    def url_secret(self) -> bytes:
-        """See Keys.url_secret. Blocks: call it at the start."""
-        return self._ledger.accounts.url_secret()
-
-    async def check_admission(self, enquiry: Enquiry) -> None:
-        """See Ledger."""
-        await self._reads.ask(partial(self._ledger.check_admission, enquiry))
-
-    async def standing(self, tenant: Tenant, lane: str) -> Standing:
-        """See Ledger."""
-        run = partial(self._ledger.standing, tenant, lane)
-        result: Standing = await self._reads.ask(run)
-        return result
-
-    async def depth(self, lane: str) -> Depth:
-        """See Ledger."""
-        run = partial(self._ledger.depth, lane)
-        result: Depth = await self._reads.ask(run)
-        return result
-
-    async def learn(self, costs: Sequence[ImageCost]) -> None:
-        """See Ledger. In a transaction and on a thread of its own: many processes write the same
-        few rows, and nobody's jobs shall wait for that."""
-        await asyncio.to_thread(self._ledger.learn, costs)
-
-    async def costs(self, model: str) -> list[ImageCost]:
-        """See Ledger."""
-        result: list[ImageCost] = await self._reads.ask(partial(self._ledger.costs, model))
-        return result
-
-    async def limit_level(self, lane: str) -> tuple[LimitLevel, float]:
-        """See Ledger."""
-        run = partial(self._ledger.limit_level, lane)
-        result: tuple[LimitLevel, float] = await self._reads.ask(run)
-        return result
-
-    async def move_limits(self, lane: str, before: LimitLevel, after: LimitLevel) -> bool:
-        """See Ledger."""
-        run = partial(self._ledger.move_limits, lane, before, after)
-        result: bool = await self._writes.ask(run, durable=after.level != before.level)
-        return result
-
-    def promise(self, tiers: Mapping[str, Tier]) -> None:
-        """See Ledger.tiers."""
-        self._ledger.tiers = tiers
-
-    async def version(self) -> int:
-        """See Ledger. Take it before a read and pass it to `changed` after it."""
-        result: int = await self._reads.ask(self._ledger.version)
-        return result
+        job: Job | None = await self._reads.ask(run, job_id=job_id)
+        return job
 
     async def changed(self, seen: int, timeout_seconds: float) -> int:
         """Wait until the ledger's version is not `seen`, or for the timeout; the version then.
         A write that came between `version` and this call returns at once."""
         return await self._changes.wait(seen, timeout_seconds)
 
-    def close(self) -> None:
-        """Finish the writes that have arrived, then close threads and ledger. Blocks shortly."""
-        self._changes.close()
-        self._writes.close()
-        self._reads.close()
-        self._lists.close()
-        self._ledger.close()
+
+class AsyncQueueReads(LedgerThreads):
+    """See QueueReads."""
+
+    depth = read(QueueReads.depth)
+    estimates = read(QueueReads.estimates)
+    standing = read(QueueReads.standing)
+    check_admission = read(QueueReads.check_admission)
+
+    async def estimate(self, job_id: str) -> QueueEstimate:
+        """One of `estimates`, empty for a job that does not wait or run. In one query with those
+        that are asked at the same time."""
+        found: QueueEstimate = await self._reads.ask(_merged, estimate_of=job_id)
+        return found
+
+
+class AsyncFileTable(LedgerThreads):
+    """See FileTable."""
+
+    add_file = write(FileTable.add_file, rows=_upload_of_tenant)
+    file = read(FileTable.file)
+    files = listing(FileTable.files)
+    drop_file = write(FileTable.drop_file)
+
+
+class AsyncDeletionQueue(LedgerThreads):
+    """See DeletionQueue."""
+
+    retire = write(DeletionQueue.retire)
+    retired = write(DeletionQueue.retired, durable=False)
+    stale_files = listing(DeletionQueue.stale_files)
+    postpone = write(DeletionQueue.postpone)
+    forget_files = write(DeletionQueue.forget_files, durable=False)
+
+
+class AsyncCostsAndLimits(LedgerThreads):
+    """See CostsAndLimits. `learn` stands apart: many processes write the same few rows, and no job
+    shall wait for that."""
+
+    learn = apart(CostsAndLimits.learn)
+    costs = read(CostsAndLimits.costs)
+    limit_level = read(CostsAndLimits.limit_level)
+    move_limits = write(CostsAndLimits.move_limits, durable=_changes_level)
+
+
+class AsyncKeys(LedgerThreads):
+    """See Keys."""
+
+    key_owner = read(Keys.owner, of=_accounts)
+    key_owners = read(Keys.owners, of=_accounts)
+    keys_revision = read(Keys.revision, of=_accounts)
+
+    def url_secret(self) -> bytes:
+        """See Keys. Blocks: call it at the start."""
+        return self._ledger.accounts.url_secret()
+
+
+class AsyncLedger(
+    AsyncJobQueue,
+    AsyncJobWatches,
+    AsyncJobReads,
+    AsyncQueueReads,
+    AsyncFileTable,
+    AsyncDeletionQueue,
+    AsyncCostsAndLimits,
+    AsyncKeys,
+):
+    """See Ledger."""
+
+    def promise(self, tiers: Mapping[str, Tier]) -> None:
+        """See Ledger.tiers."""
+        self._ledger.tiers = tiers
+
+
+def _merged() -> Any:
+    """Is never called: read_batch knows what to do."""

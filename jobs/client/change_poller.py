@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.01

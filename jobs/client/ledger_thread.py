@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from jobs.ledger import Ledger, LedgerUnavailable, Outlook
+from jobs.depth import QueueEstimate
+from jobs.ledger import Ledger
+from jobs.ledger_errors import LedgerUnavailable
 
 _log = logging.getLogger(__name__)
 SUBMITS = "tenant "
@@ -34,14 +36,14 @@ class Call:
     """One call on its way to a thread. run: the ledger's verb with its arguments.
 
     durable: its caller must not be answered before an fsync. job_id: set for a plain `get`, and
-    outlook_of for an `outlook`, which are read together. Only a `get` that found nothing is run.
+    estimate_of for an `estimate`, which are read together. Only a `get` that found nothing is run.
     rows: names those that it keeps from others until its batch has ended.
     """
 
     run: Callable[[], Any]
     durable: bool = True
     job_id: str | None = None
-    outlook_of: str | None = None
+    estimate_of: str | None = None
     rows: str = ""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     answer: asyncio.Future[Any] = field(
@@ -65,23 +67,23 @@ class LedgerThread:
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
-    async def ask(
+    def ask(
         self,
         run: Callable[[], Any],
         *,
         durable: bool = True,
         job_id: str | None = None,
-        outlook_of: str | None = None,
+        estimate_of: str | None = None,
         rows: str = "",
-    ) -> Any:
-        """The result of `run`, called on this thread. A call that was started is finished even if
-        its caller goes away."""
-        call = Call(run, durable, job_id, outlook_of, rows)
+    ) -> asyncio.Future[Any]:
+        """The result of `run`, called on this thread; await it. A call that was started is finished
+        even if its caller goes away."""
+        call = Call(run, durable, job_id, estimate_of, rows)
         with self._closing:  # so that nothing arrives behind the end
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
             self._arrivals.put(call)
-        return await call.answer
+        return call.answer
 
     def close(self) -> None:
         """Finish what has arrived, then stop."""
@@ -95,8 +97,13 @@ class LedgerThread:
         more = True
         while more:
             batch, more = self._next_batch()
-            if batch:
-                _deliver(batch, self._results(batch))
+            if not batch:
+                continue
+            try:
+                results = self._run(batch)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+                results = [error] * len(batch)
+            _deliver(batch, results)
 
     def _next_batch(self) -> tuple[list[Call], bool]:
         batch: list[Call] = []
@@ -120,12 +127,6 @@ class LedgerThread:
             self._expected = len(batch)
         return batch, True
 
-    def _results(self, batch: Sequence[Call]) -> Sequence[Any]:
-        try:
-            return self._run(batch)
-        except Exception as error:  # noqa: BLE001 - it belongs to those who asked
-            return [error] * len(batch)
-
 
 def write_batch(ledger: Ledger) -> Batch:
     """One transaction for all submits of the batch and one for the others; a lone call needs no
@@ -141,37 +142,36 @@ def write_batch(ledger: Ledger) -> Batch:
         results: dict[int, Any] = {}
         for _, part in groupby(order, lambda place: batch[place].rows.startswith(SUBMITS)):
             places = list(part)
-            results |= zip(places, _together(ledger, [batch[p] for p in places]), strict=True)
+            calls = [batch[place] for place in places]
+            try:
+                if len(calls) == 1:
+                    found = [calls[0].run()]
+                else:
+                    durable = any(call.durable for call in calls)
+                    found = ledger.together([call.run for call in calls], durable=durable)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+                found = [error] * len(calls)
+            results |= zip(places, found, strict=True)
         return [results[place] for place in range(len(batch))]
 
     return run
 
 
-def _together(ledger: Ledger, calls: Sequence[Call]) -> Sequence[Any]:
-    if len(calls) == 1:
-        return [_outcome(calls[0].run)]
-    try:
-        durable = any(call.durable for call in calls)
-        return ledger.together([call.run for call in calls], durable=durable)
-    except Exception as error:  # noqa: BLE001 - it belongs to those who asked
-        return [error] * len(calls)
-
-
 def read_batch(ledger: Ledger) -> Batch:
-    """`get`s that arrived together become one query, and so do `outlook`s: many watchers wake at
+    """`get`s that arrived together become one query, and so do `estimate`s: many watchers wake at
     the same time."""
 
     def run(batch: Sequence[Call]) -> Sequence[Any]:
         ids = list(dict.fromkeys(call.job_id for call in batch if call.job_id is not None))
         jobs = {job.id: job for job in ledger.get_many(ids)} if ids else {}
-        wanted = list(dict.fromkeys(c.outlook_of for c in batch if c.outlook_of is not None))
-        outlooks = ledger.outlooks(wanted) if wanted else {}
+        wanted = list(dict.fromkeys(c.estimate_of for c in batch if c.estimate_of is not None))
+        estimates = ledger.estimates(wanted) if wanted else {}
 
         def answer(call: Call) -> Any:
             if call.job_id in jobs:
                 return jobs[call.job_id]
-            if call.outlook_of is not None:
-                return outlooks.get(call.outlook_of, Outlook())
+            if call.estimate_of is not None:
+                return estimates.get(call.estimate_of, QueueEstimate())
             return _outcome(call.run)
 
         return [answer(call) for call in batch]

@@ -47,20 +47,17 @@ def send(connection: Connection, *asked: tuple[ClauseElement, Values]) -> list[A
     dialect, driver = connection.dialect.name, connection.connection.driver_connection
     assert driver is not None
     pipeline = dialect == "postgresql" and len(asked) > 1
+    cursors: list[Any] = []
     try:
         with driver.pipeline() if pipeline else nullcontext():
-            cursors = [_start(driver, dialect, *one) for one in asked]
+            for statement, values in asked:
+                cursors.append(cursor := driver.cursor())
+                given = _values(values, dialect)
+                start = cursor.execute if isinstance(given, Mapping) else cursor.executemany
+                start(_of_driver(statement, dialect), given)
         return [Answer(c.fetchall() if c.description else [], c.rowcount) for c in cursors]
     except connection.dialect.loaded_dbapi.Error as error:
         raise _as_of_sqlalchemy(connection, _first(error)) from error
-
-
-def _start(driver: Any, dialect: str, statement: ClauseElement, values: Values) -> Any:
-    cursor = driver.cursor()
-    given = _values(values, dialect)
-    start = cursor.execute if isinstance(given, Mapping) else cursor.executemany
-    start(_of_driver(statement, dialect), given)
-    return cursor
 
 
 def _first(error: BaseException) -> BaseException:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import (
     TimeoutError,
 )
 
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 
 _OVERTAKEN = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock not available
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from jobs.db.wakeups import Wakeups
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 
 _SCHEMA_LOCK = 0x6D656C74  # any number that no other lock has
 _WRITE = "begin isolation level read committed"

@@ -25,7 +25,7 @@ from sqlalchemy import (
     text,
 )
 
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 
 SCHEMA_VERSION = 12
 """Of the tables below. See docs/decisions/0051 before you change one."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 
 _BUSY_SECONDS = 5.0
 _SCRUB_TRIES = 100

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from jobs.job import HELD, Job, RenderEvent, RenderState
-from jobs.ledger import LeaseLost, Ledger, Outcome
+from jobs.lease import Outcome
+from jobs.ledger_errors import LeaseLost
 
 _OUTCOMES = {
     RenderState.SUCCEEDED: RenderEvent.SUCCEED,
@@ -16,18 +17,12 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """One `finish_render` on its way. Those that arrive together are stored together: a ledger
-    that is asked to run several calls in one transaction looks for them."""
+    """The arguments of one `finish_render`."""
 
-    ledger: Ledger
     job_id: str
     fence: int
     index: int
     outcome: Outcome
-
-    def __call__(self) -> Job:
-        """Alone, as any other call."""
-        return self.ledger.finish_render(self.job_id, self.fence, self.index, self.outcome)
 
     def of(self, job: Job | None) -> Job:
         """That job afterwards. Raises LeaseLost, and ValueError for an outcome that settles

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, String, TextClause, bindparam, select, text
 
 from jobs.db.schema import accounts, api_keys
 from jobs.db.statements import TENANT
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 from jobs.request import Tenant
 
 KEY_START = "sk-mp-"

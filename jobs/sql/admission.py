@@ -6,7 +6,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
-from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
+from jobs.ledger_errors import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.quota_days import QuotaDays
 from jobs.request import Enquiry
 from jobs.sql.reattaching import finds_a_job

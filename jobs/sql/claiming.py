@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from jobs.db import statements as sql
 from jobs.db.compiled import send
 from jobs.job import Job, JobEvent
-from jobs.ledger import LeaseLost
+from jobs.ledger_errors import LeaseLost
 from jobs.policy.fair_queue import FairQueue, Head, Served, aged
 from jobs.sql.parking import ConcurrencyLimits
 from jobs.sql.passed_over import PassedOver

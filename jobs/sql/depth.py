@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from jobs.db import statements as sql
 from jobs.db.schema import PARKED_FROM
-from jobs.ledger import ARRIVAL_WINDOW_SECONDS, Depth, TierWaiting
+from jobs.depth import ARRIVAL_WINDOW_SECONDS, Depth, TierWaiting
 from jobs.policy.queue_sketch import Key
 from jobs.sql.queue_estimate import read_pace
 from jobs.sql.queue_length import Queues

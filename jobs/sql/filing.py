@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
+from jobs.db.errors import again_if_overtaken
 from jobs.db.rows import dump, load, storable
-from jobs.files import INPUT, FileRoom, StoredFile, input_prefix
-from jobs.ledger import FilesFull
+from jobs.files import INPUT, UNLIMITED, FileRoom, StoredFile, input_prefix
+from jobs.ledger_errors import FilesFull
+from jobs.sql.verbs import SqlVerbs
 
 
 def insert_file(connection: Connection, file: StoredFile, room: FileRoom, now: float) -> StoredFile:
@@ -96,3 +98,36 @@ def _file(row: Sequence[Any]) -> StoredFile:
         created_at=created_at,
         expires_at=expires_at,
     )
+
+
+class SqlFileTable(SqlVerbs):
+    """See FileTable."""
+
+    @again_if_overtaken
+    def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
+        with self._write() as connection:
+            return insert_file(connection, file, room, self._now(connection))
+
+    def file(self, tenant: str, file_id: str) -> StoredFile | None:
+        with self._read() as connection:
+            return load_file(connection, tenant, file_id, self._now(connection))
+
+    def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
+        with self._read() as connection:
+            return load_files(connection, tenant, limit, after, self._now(connection))
+
+    @again_if_overtaken
+    def drop_file(self, tenant: str, file_id: str) -> bool:
+        with self._write() as connection:
+            what = {"tenant": tenant, "id": file_id, "now": self._now(connection)}
+            return connection.execute(sql.DROP_FILE, what).rowcount > 0
+
+    @again_if_overtaken
+    def store_id(self, found: str | None = None) -> str | None:
+        with self._read() as connection:
+            known: str | None = connection.execute(sql.STORE_ID).scalar()
+        if known is not None or found is None:
+            return known
+        with self._write() as connection:
+            connection.execute(sql.NEW_STORE_ID, {"id": found})
+            return str(connection.execute(sql.STORE_ID).scalar_one())

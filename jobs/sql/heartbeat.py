@@ -21,7 +21,7 @@ from jobs.job import (
     RenderEvent,
     RenderState,
 )
-from jobs.ledger import Beat, RenderBeat, Renewal
+from jobs.lease import Beat, RenderBeat, Renewal
 
 _EVENTS = {RenderState.RENDERING: RenderEvent.START, RenderState.FINISHING: RenderEvent.DECODED}
 

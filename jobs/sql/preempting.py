@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from jobs.db import statements as sql
-from jobs.ledger import Asking
+from jobs.lease import PreemptionRequest
 from jobs.policy.fair_queue import FairQueue
 from jobs.policy.preemption import HeldJob, Preemption, Preemptor, preempt
 from jobs.sql.records import lock_jobs
@@ -22,7 +22,7 @@ _NONE = Preemption({}, {}, frozenset())
 
 
 def find_preemption(
-    connection: Connection, fair_queue: FairQueue, asking: Asking, now: float
+    connection: Connection, fair_queue: FairQueue, asking: PreemptionRequest, now: float
 ) -> Preemption:
     """Reads only; very little while no job of a larger share waits."""
     tiers = {row.tier for row in connection.execute(sql.TIERS_OF_LANE, {"lane": asking.lane})}
@@ -50,9 +50,9 @@ def _queued(connection: Connection, lane: str, tier: str, now: float) -> list[Pr
 
 
 def store_preemption(
-    connection: Connection, fair_queue: FairQueue, asking: Asking, now: float
+    connection: Connection, fair_queue: FairQueue, asking: PreemptionRequest, now: float
 ) -> list[str]:
-    """See Ledger.make_way; inside the caller's transaction."""
+    """See JobQueue.preempt; inside the caller's transaction."""
     # One dispatcher at a time, and none during a claim.
     connection.execute(sql.LOCK_TIERS_OF_LANE, {"lane": asking.lane})
     decided = find_preemption(connection, fair_queue, asking, now)
@@ -67,14 +67,14 @@ def store_preemption(
     return list(decided.preempted)
 
 
-def _progress(row: Row[Any], asking: Asking) -> float | None:
+def _progress(row: Row[Any], asking: PreemptionRequest) -> float | None:
     """The asking dispatcher knows of its own jobs what no heartbeat has said yet."""
     if row.worker == asking.worker:
-        return asking.drawing.get(row.job_id)
+        return asking.rendering.get(row.job_id)
     return row.pass_no / row.passes if row.drawing else None
 
 
-def _held_jobs(held: Sequence[Row[Any]], asking: Asking) -> list[HeldJob]:
+def _held_jobs(held: Sequence[Row[Any]], asking: PreemptionRequest) -> list[HeldJob]:
     return [
         HeldJob(
             job_id=row.job_id,
@@ -82,7 +82,7 @@ def _held_jobs(held: Sequence[Row[Any]], asking: Asking) -> list[HeldJob]:
             images=row.images,
             claimed_at=row.claimed_at,
             mine=row.worker == asking.worker,
-            ready=row.job_id in asking.waiting and row.job_id not in asking.drawing,
+            ready=row.job_id in asking.waiting and row.job_id not in asking.rendering,
             progress=_progress(row, asking),
             preempted=row.yield_to is not None,
             preemptions=row.preemptions,

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from jobs.db import statements as sql
+from jobs.depth import QueueEstimate
 from jobs.job import HELD, SETTLED, JobState, RenderState
-from jobs.ledger import Outlook
 from jobs.policy.eta import WINDOW_SECONDS, HeldInterval, held_eta, measured_rate, queued_eta
 from jobs.policy.fair_queue import FairQueue
 from jobs.sql.queue_length import QueuedJob, Queues, place_in_queue
@@ -41,7 +41,7 @@ class LanePace:
         return [seconds for images in self.left.values() for seconds in images]
 
 
-class Outlooks:
+class QueueEstimates:
     """What one ledger client knows of its lanes: their queues and their paces."""
 
     def __init__(self, queues: Queues) -> None:
@@ -50,9 +50,9 @@ class Outlooks:
 
     def of(
         self, connection: Connection, fair_queue: FairQueue, job_ids: Sequence[str], now: float
-    ) -> dict[str, Outlook]:
-        """See Ledger.outlooks. One statement for the jobs, and a few for each of their lanes."""
-        found: dict[str, Outlook] = {}
+    ) -> dict[str, QueueEstimate]:
+        """See Ledger.estimates. One statement for the jobs, and a few for each of their lanes."""
+        found: dict[str, QueueEstimate] = {}
         lanes: dict[str, list[Row[Any]]] = {}
         for row in connection.execute(sql.STANDING, {"ids": list(job_ids)}):
             if row.state == JobState.QUEUED or row.state in HELD:
@@ -62,14 +62,14 @@ class Outlooks:
             pace = self._pace(connection, lane, now, held)
             for job_id in held:
                 eta = held_eta(pace.left.get(job_id, ()), pace.running, pace.rate)
-                found[job_id] = Outlook(eta_seconds=eta)
+                found[job_id] = QueueEstimate(eta_seconds=eta)
             waiting = len(held) < len(jobs)
             sketches = self._queues.lane(connection, lane, now) if waiting else {}
             for row in (row for row in jobs if row.state == JobState.QUEUED):
                 job = QueuedJob(lane, row.tier, (row.vft, row.seq), row.cost_seconds)
                 ahead = place_in_queue(sketches, fair_queue, job)
                 eta = queued_eta(ahead.seconds, pace.running, row.cost_seconds, pace.rate)
-                found[row.id] = Outlook(ahead.jobs, eta)
+                found[row.id] = QueueEstimate(ahead.jobs, eta)
         return found
 
     def _pace(self, connection: Connection, lane: str, now: float, held: Sequence[str]) -> LanePace:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
-from jobs.job import JobState
 from jobs.policy.fair_queue import FairQueue
 from jobs.policy.queue_sketch import HEAD, Backlog, Key, OrderedJobs, QueueSketch
 
@@ -61,16 +60,6 @@ class Queues:
         tiers = connection.execute(sql.TIERS_OF_LANE, {"lane": lane}).all()
         sketches = {row.tier: self.sketch(connection, lane, row.tier, now) for row in tiers}
         return {tier: sketch for tier, sketch in sketches.items() if sketch.head.keys}
-
-    def place(
-        self, connection: Connection, fair_queue: FairQueue, job_id: str, now: float
-    ) -> Backlog | None:
-        """What would be claimed before that job; None when it is not queued."""
-        row = connection.execute(sql.STANDING, {"ids": [job_id]}).first()
-        if row is None or row.state != JobState.QUEUED:
-            return None
-        job = QueuedJob(row.lane, row.tier, (row.vft, row.seq), row.cost_seconds)
-        return place_in_queue(self.lane(connection, row.lane, now), fair_queue, job)
 
 
 def place_in_queue(

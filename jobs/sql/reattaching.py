@@ -13,7 +13,7 @@ from jobs.db import statements as sql
 from jobs.db.compiled import run
 from jobs.db.rows import model_of
 from jobs.job import TERMINAL
-from jobs.ledger import IdempotencyMismatch
+from jobs.ledger_errors import IdempotencyMismatch
 from jobs.policy.watch_deadline import is_waited_for
 from jobs.request import Enquiry, ImageRequest
 

@@ -15,7 +15,7 @@ from jobs.db.compiled import Values, run, send
 from jobs.db.rows import Unreadable, dump, job_from_rows, storable, stored_state
 from jobs.files import file_of
 from jobs.job import HELD, Job, Render
-from jobs.ledger import JobUnreadable, LeaseLost
+from jobs.ledger_errors import JobUnreadable, LeaseLost
 from jobs.sql.parking import unpark
 from jobs.tiers import DEFAULT_TIER, Refunds, Tier, refunded, refunded_passes_per_day
 

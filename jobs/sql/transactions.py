@@ -1,6 +1,6 @@
 """One ledger client's transactions: their time, their errors, and several verbs in one of them.
 
-Knows nothing of jobs but that some verbs are better done for many at once. Of SqlLedger.
+Knows nothing of jobs. Part of SqlLedger.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs.db.database import SqlDatabase
 from jobs.db.errors import Overtaken, duplicate, ends_all, translated
 from jobs.db.outage import Outage
-from jobs.ledger import LedgerUnavailable
-from jobs.policy.settling import Finish
-from jobs.sql.submitting import Submit
+from jobs.ledger_errors import LedgerUnavailable
 
 T = TypeVar("T")
-Finishes = Callable[[Sequence[Finish]], Sequence[Any]]
-Submits = Callable[[Sequence[Submit]], Sequence[Any]]
+Verb = Callable[..., Any]
+Plural = Callable[[Sequence[Any]], Sequence[Any]]
+"""A verb done for several calls at once, which are partials of it."""
 
 
 class _OfThread(threading.local):
@@ -41,10 +40,11 @@ class _OneRaised(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Mode:
-    """How a batch runs its calls. at_once: verbs that do many calls, by the kind of call."""
+    """How a batch runs its calls."""
 
     run: Callable[[Connection, Callable[[], Any]], Any]
-    at_once: Mapping[type, Callable[[Sequence[Any]], Sequence[Any]]]
+    at_once: Mapping[Verb, Plural]
+    """What does many calls of a verb."""
 
 
 class Transactions:
@@ -98,12 +98,16 @@ class Transactions:
             raise meaning from error
 
     def together(
-        self, calls: Sequence[Callable[[], T]], durable: bool, finish: Finishes, submit: Submits
+        self,
+        calls: Sequence[Callable[[], T]],
+        durable: bool,
+        each: Mapping[Verb, Plural],
+        all_or_none: Mapping[Verb, Plural],
     ) -> list[T | Exception]:
         """Run several write verbs in ONE transaction, each as in a savepoint of its own: what one
         raises is its result and undoes nothing of its neighbours. LedgerUnavailable ends them all.
-        finish: stores `finish_render`s that follow each other at once, each with its own result.
-        submit: accepts `submit`s, all or none.
+        each: verbs that do several calls which follow each other at once, each with its own result.
+        all_or_none: those that refuse them all when they refuse one.
 
         Without savepoints while none raises. When another such batch needed the same rows in
         another order, each runs alone.
@@ -111,11 +115,11 @@ class Transactions:
         try:
             if not self._one_raised:
                 try:
-                    plainly = _Mode(_plainly, {Finish: finish, Submit: submit})
+                    plainly = _Mode(_plainly, {**each, **all_or_none})
                     return self._all(calls, durable, plainly)
                 except _OneRaised:
                     self._one_raised = True
-            results = self._all(calls, durable, _Mode(_in_savepoint, {Finish: finish}))
+            results = self._all(calls, durable, _Mode(_in_savepoint, each))
             self._one_raised = any(isinstance(result, Exception) for result in results)
         except Overtaken:
             results = [_outcome(call) for call in calls]
@@ -128,17 +132,21 @@ class Transactions:
         with self.write(None if durable else self._database.relaxed) as connection:
             self._own.connection = connection
             try:
-                for kind, group in groupby(calls, type):
-                    if (verb := mode.at_once.get(kind)) is None:
+                for verb, group in groupby(calls, _verb_of):
+                    if verb is None or (plural := mode.at_once.get(verb)) is None:
                         results.extend(mode.run(connection, call) for call in group)
                         continue
                     alike = list(group)
-                    done = mode.run(connection, partial(verb, alike))
+                    done = mode.run(connection, partial(plural, alike))
                     failed = isinstance(done, Exception)
                     results.extend([done] * len(alike) if failed else done)
             finally:
                 self._own.connection = None
         return results
+
+
+def _verb_of(call: Callable[[], Any]) -> Verb | None:
+    return call.func if isinstance(call, partial) else None
 
 
 def _outcome(call: Callable[[], T]) -> T | Exception:

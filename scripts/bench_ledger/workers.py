@@ -20,8 +20,7 @@ from redis import Redis
 
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, RenderState
-from jobs.ledger import Beat, Outcome, RenderBeat
-from jobs.policy.settling import Finish
+from jobs.lease import Beat, Outcome, RenderBeat
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger.backlog import LANE, wish
 
@@ -107,10 +106,10 @@ def _beat(job: Job, pass_no: int) -> Beat:
     return Beat(job.id, job.fence, (RenderBeat(0, state, pass_no, CHECKPOINT),))
 
 
-def _settling(ledger: SqlLedger, job: Job) -> Finish:
+def _settling(ledger: SqlLedger, job: Job) -> partial[Job]:
     blob = f"images/{job.id}/0-{job.fence}.png"
     outcome = Outcome(RenderState.SUCCEEDED, blob=blob, checkpoint=CHECKPOINT)
-    return Finish(ledger, job.id, job.fence, 0, outcome)
+    return partial(ledger.finish_render, job.id, job.fence, 0, outcome)
 
 
 def main() -> None:

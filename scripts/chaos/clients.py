@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job
-from jobs.ledger import LedgerError, LedgerUnavailable, QuotaExceeded
+from jobs.ledger_errors import LedgerError, LedgerUnavailable, QuotaExceeded
 from jobs.request import ImageRequest
 from scripts.chaos.edits import bring
 from scripts.chaos.poison import prompt_of

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 from scripts.chaos import auditor, passes
 from scripts.chaos.collecting import collect
 from scripts.chaos.crew import Crew

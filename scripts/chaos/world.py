@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 from jobs.job import Job, JobState
 from jobs.sql.sql_ledger import SqlLedger
-from jobs.sql.submitting import Submit
 from scripts.fairness.stages import wish
 from scripts.fairness.worker import LaneOrder, LoadOrder, command, open_ledger
 
@@ -173,7 +173,7 @@ def submit_all(ledger: SqlLedger, tenant: int, number: int, passes: int, pace: P
         for seed in range(number)
     ]  # fmt: skip
     for start in range(0, number, 200):
-        ledger.together([Submit(ledger, r) for r in requests[start : start + 200]])
+        ledger.together([partial(ledger.submit, r) for r in requests[start : start + 200]])
 
 
 def _drawn(jobs: Sequence[Job], began: float, ended: float) -> float:

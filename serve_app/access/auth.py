@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import LedgerError, LedgerUnavailable
+from jobs.client.async_ledger import AsyncKeys
+from jobs.ledger_errors import LedgerError, LedgerUnavailable
 from jobs.request import Tenant
 from jobs.sql.accounts import KEY_START, key_hash
 from serve_app.access.tokens import TokenRefused, looks_like_a_token, verify
@@ -41,7 +41,7 @@ KeyOwner = tuple[Tenant | None, int]
 class Keyring:
     """All that may authenticate to this lane."""
 
-    def __init__(self, config: ClusterConfig, ledger: AsyncLedger) -> None:
+    def __init__(self, config: ClusterConfig, ledger: AsyncKeys) -> None:
         """Reads files of signing secrets. Raises ConfigError, naming the field."""
         self._configured = {key_hash(key.key): Tenant(key.tenant, key.tier) for key in config.keys}
         self._signing, self._audiences = config.signing_secrets(), config.audiences()
@@ -100,7 +100,7 @@ class LedgerKeys:
     While the ledger is away, known keys stay valid.
     """
 
-    def __init__(self, ledger: AsyncLedger) -> None:
+    def __init__(self, ledger: AsyncKeys) -> None:
         self._ledger = ledger
         self._known: _Newest[Tenant] = _Newest(REMEMBERED_KEYS)
         self._wrong: _Newest[None] = _Newest(REMEMBERED_WRONG)
@@ -151,13 +151,13 @@ class LedgerKeys:
 class _Together:
     """Look-ups that wait for each other: one question to the ledger for all that came meanwhile."""
 
-    def __init__(self, ledger: AsyncLedger) -> None:
+    def __init__(self, ledger: AsyncKeys) -> None:
         self._ledger = ledger
         self._waiting: dict[str, asyncio.Future[KeyOwner]] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
     async def owner(self, hashed: str) -> KeyOwner:
-        """As AsyncLedger.key_owner. Raises TooManyRequests, too."""
+        """As AsyncKeys.key_owner. Raises TooManyRequests, too."""
         if hashed not in self._waiting:
             if len(self._waiting) >= MOST_TOGETHER:
                 message = "Too many unknown keys came from your address. Try again in 1 s."

@@ -7,9 +7,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from jobs.client.async_ledger import AsyncLedger
+from jobs.client.async_ledger import AsyncCostsAndLimits
 from jobs.costs import ImageCost, Kind, predicted_seconds
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.request import ImageRequest
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ FRESH_SECONDS = 5.0
 class Prices:
     """What images cost lately. While the ledger is away, what is known stays known."""
 
-    def __init__(self, ledger: AsyncLedger) -> None:
+    def __init__(self, ledger: AsyncCostsAndLimits) -> None:
         self._ledger = ledger
         self._known: Mapping[Kind, ImageCost] = {}
         self._looked_at = float("-inf")

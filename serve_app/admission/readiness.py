@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import LedgerError
+from jobs.client.async_ledger import AsyncJobReads
+from jobs.ledger_errors import LedgerError
 from serve_app.wire.errors import Unavailable
 
 FRESH_SECONDS = 1.0
@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 2.0
 class Readiness:
     """Of one gateway, on its event loop."""
 
-    def __init__(self, ledger: AsyncLedger) -> None:
+    def __init__(self, ledger: AsyncJobReads) -> None:
         self._ledger = ledger
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")

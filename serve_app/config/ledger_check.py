@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.db.database import check_place
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.config.errors import ConfigError
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
+from jobs.depth import QueueEstimate
 from jobs.job import Job
-from jobs.ledger import Outlook
 
 ETA_SECONDS = 2.0
 ETA_SHARE = 0.1
 """An ETA is news when it is off by more than both."""
 
 
-UNKNOWN = Outlook()
+UNKNOWN = QueueEstimate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,16 @@ class JobView:
     """A job and its queue estimate."""
 
     job: Job
-    estimate: Outlook
+    estimate: QueueEstimate
     estimated_at: float
     """When the estimate was read, in seconds of any clock."""
     frames: dict[object, bytes] = field(default_factory=dict, compare=False)
     """Its encoded events, by whatever they differ in; made once for all watchers of the job."""
 
     @classmethod
-    def after(cls, before: Self | None, job: Job, estimate: Outlook | None, now: float) -> Self:
+    def after(
+        cls, before: Self | None, job: Job, estimate: QueueEstimate | None, now: float
+    ) -> Self:
         """What is known after a read: `before` itself where nothing is news. estimate: None when it
         was not read."""
         if before is None:
@@ -49,7 +51,7 @@ class JobView:
         return wants_estimate and has_moved(before.estimate, self.estimate, passed)
 
 
-def has_moved(sent: Outlook, now: Outlook, passed_seconds: float) -> bool:
+def has_moved(sent: QueueEstimate, now: QueueEstimate, passed_seconds: float) -> bool:
     """Whether a client that was sent the one estimate, that long ago, should get the other: an ETA
     that falls as time passes is no news."""
     if now.position != sent.position:

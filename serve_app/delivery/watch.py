@@ -16,8 +16,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from jobs.client.async_ledger import AsyncLedger
+from jobs.depth import QueueEstimate
 from jobs.job import Job
-from jobs.ledger import LedgerError, LedgerUnavailable, Outlook
+from jobs.ledger_errors import LedgerError, LedgerUnavailable
 from jobs.policy.watch_deadline import renewal_seconds, term_seconds
 from serve_app.delivery.job_view import UNKNOWN, JobView
 
@@ -241,11 +242,11 @@ class JobWatch:
         view = self._views.get(job.id)
         return view is None or view.job.state is not job.state
 
-    async def _estimates(self, jobs: Sequence[Job]) -> dict[str, Outlook]:
+    async def _estimates(self, jobs: Sequence[Job]) -> dict[str, QueueEstimate]:
         """Of each of them; none while the ledger is away."""
         ids = [job.id for job in jobs if not job.ended]
         try:
-            found = await self._ledger.outlooks(ids) if ids else {}
+            found = await self._ledger.estimates(ids) if ids else {}
         except LedgerUnavailable:
             return {}
         return {job_id: found.get(job_id, UNKNOWN) for job_id in ids}
@@ -272,7 +273,7 @@ class JobWatch:
         waited_for = {watcher.job.id for watcher in self._watchers if watcher.keeps_alive}
         left = {job_id: until for job_id, until in pending.items() if job_id not in waited_for}
         if left:
-            await self._ledger.left(left, self._grace_seconds)
+            await self._ledger.unwatch(left, self._grace_seconds)
         for job_id, until in pending.items():
             if self._left.get(job_id) == until:
                 del self._left[job_id]

@@ -3,7 +3,8 @@ stored, and again, exactly, by the ledger when the order is submitted."""
 
 from __future__ import annotations
 
-from jobs.ledger import LedgerError, NotYetOpen, QueueFull, QuotaExceeded, Submission
+from jobs.ledger import Submission
+from jobs.ledger_errors import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.sql.reattaching import may_reattach
 from serve_app.orders.app_state import AppState
@@ -59,7 +60,7 @@ async def refusal(state: AppState, error: LedgerError, tenant: Tenant, n: int) -
         return temporary
     if not isinstance(error, QueueFull):
         return error
-    estimate = await state.ledger.outlook(error.first_job_id)
+    estimate = await state.ledger.estimate(error.first_job_id)
     return queue_is_full(error, estimate.eta_seconds)
 
 

@@ -13,11 +13,8 @@ from starlette.responses import Response
 from jobs.blobs.store import BlobMissing
 from jobs.files import file_of
 from jobs.job import Job
-from jobs.ledger import (
-    LedgerError,
-    LedgerUnavailable,
-    Submission,
-)
+from jobs.ledger import Submission
+from jobs.ledger_errors import LedgerError, LedgerUnavailable
 from jobs.request import ImageRequest
 from serve_app.delivery.disconnects import disconnected
 from serve_app.delivery.pieces import HOLE, Part, filled

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.blobs.store import BlobMissing
+from jobs.depth import QueueEstimate
 from jobs.job import Job, JobState, RenderState
-from jobs.ledger import LedgerUnavailable, Outlook
+from jobs.ledger_errors import LedgerUnavailable
 from serve_app.delivery.job_view import JobView
 from serve_app.delivery.pieces import HOLE, filled
 from serve_app.delivery.sse import Event, EventStream, frame
@@ -134,17 +135,17 @@ async def _own_job(request: Request, job_id: str) -> Job:
     return job
 
 
-async def _estimate(state: AppState, job: Job) -> Outlook:
+async def _estimate(state: AppState, job: Job) -> QueueEstimate:
     """Position and ETA; empty while the ledger is away."""
     if job.ended:
-        return Outlook()
+        return QueueEstimate()
     try:
-        return await state.ledger.outlook(job.id)
+        return await state.ledger.estimate(job.id)
     except LedgerUnavailable:
-        return Outlook()
+        return QueueEstimate()
 
 
-def _body(request: Request, job: Job, estimate: Outlook) -> JobBody:
+def _body(request: Request, job: Job, estimate: QueueEstimate) -> JobBody:
     """`estimate` may be a little older or younger than the job: only what fits it is shown."""
     position = estimate.position if job.state is JobState.QUEUED else None
     eta_seconds = None if job.ended else estimate.eta_seconds

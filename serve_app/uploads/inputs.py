@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from engine.intake import Canvas, Intake, Kept, Normalised, Refused
 from jobs.blobs.store import BlobStore
-from jobs.client.async_ledger import AsyncLedger
+from jobs.client.async_ledger import AsyncFileTable
 from jobs.files import INPUT, UNLIMITED, VISION, FileRoom, StoredFile, input_key, new_file_id
 from serve_app.admission.queue import AdmissionQueue, FixedLimit
 from serve_app.wire.errors import InvalidRequest, TooManyWaiting, Unavailable
@@ -52,7 +52,7 @@ class Upload:
 class Inputs:
     """Starts its process with the first picture; close it."""
 
-    def __init__(self, ledger: AsyncLedger, blobs: BlobStore) -> None:
+    def __init__(self, ledger: AsyncFileTable, blobs: BlobStore) -> None:
         self._ledger = ledger
         self._blobs = blobs
         self._queue = AdmissionQueue(FixedLimit(INSIDE), MOST_WAITING)

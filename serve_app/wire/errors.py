@@ -15,7 +15,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from autoscaling.temporary_limits import Temporary
-from jobs.ledger import (
+from jobs.ledger_errors import (
     FilesFull,
     IdempotencyMismatch,
     JobUnreadable,

@@ -8,9 +8,9 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from autoscaling.temporary_limits import Temporary
-from jobs.ledger import Standing, Usage
 from jobs.request import Tenant
 from jobs.tiers import Tier
+from jobs.usage import Standing, Usage
 from serve_app.wire.fields import Count, Seconds
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from jobs.job import RenderState
-from jobs.ledger import Outcome
+from jobs.lease import Outcome
 from scripts.chaos import auditor
 from scripts.chaos.passes import redone
 from scripts.chaos.stages import file_of

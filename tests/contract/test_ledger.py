@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import IllegalTransition, Job, JobState, RenderState
-from jobs.ledger import Beat, LeaseLost, Ledger, Outcome, RenderBeat
+from jobs.lease import Beat, Outcome, RenderBeat
+from jobs.ledger import Ledger
+from jobs.ledger_errors import LeaseLost
 from tests.stages.ledger_kit import (
     LEASE_SECONDS,
     Clock,
     beat,
     claim_one,
+    estimate,
     final_beat,
     picture,
     refusal,
@@ -59,7 +62,7 @@ def test_a_job_from_wish_to_picture(ledger: Ledger, clock: Clock) -> None:
 def test_unknown_jobs_are_none(ledger: Ledger) -> None:
     assert ledger.get("00") is None
     assert ledger.cancel("00") is None
-    assert ledger.position("00") is None
+    assert estimate(ledger, "00").position is None
     assert ledger.get_many(["00"]) == []
     assert ledger.get_many([]) == []
     assert ledger.claim("chat", "w", 4, LEASE_SECONDS) == []
@@ -189,7 +192,7 @@ def test_a_released_job_keeps_its_place_and_its_checkpoints(ledger: Ledger) -> N
     ledger.renew([beat(job, 6)], LEASE_SECONDS)
     ledger.release(job.id, job.fence)
     assert stored(ledger, job).state is JobState.QUEUED
-    assert ledger.position(job.id) == 0
+    assert estimate(ledger, job.id).position == 0
     again = claim_one(ledger)
     assert again.id == first.id
     assert again.renders[0].checkpoint == b"checkpoint 6"
@@ -295,10 +298,10 @@ def test_recent_is_newest_first_and_one_tenants(ledger: Ledger) -> None:
 
 def test_position_and_depth(ledger: Ledger) -> None:
     jobs = [ledger.submit(wish(n=2, cost_seconds=4.0)).job for _ in range(4)]
-    assert [ledger.position(job.id) for job in jobs] == [0, 1, 2, 3]
+    assert [estimate(ledger, job.id).position for job in jobs] == [0, 1, 2, 3]
     held = claim_one(ledger)
-    assert ledger.position(held.id) is None
-    assert ledger.position(jobs[3].id) == 2
+    assert estimate(ledger, held.id).position is None
+    assert estimate(ledger, jobs[3].id).position == 2
     ledger.renew([beat(held, 8)], LEASE_SECONDS)
     depth = ledger.depth("chat")
     assert (depth.queued_jobs, depth.active_jobs) == (3, 1)
@@ -327,7 +330,7 @@ def test_a_lone_surrogate_is_refused_by_name(ledger: Ledger) -> None:
 
 def test_nobody_named_is_nobody_found(ledger: Ledger) -> None:
     assert ledger.get_many([]) == []
-    assert ledger.outlooks([]) == {}
+    assert ledger.estimates([]) == {}
     ledger.watch(["00"], 120.0)
     ledger.answered(["00"])
     ledger.forget([])

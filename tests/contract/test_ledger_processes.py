@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from jobs.job import JobState
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.ledger_kit import (
     LEASE_SECONDS,

@@ -9,8 +9,9 @@ from functools import partial
 import pytest
 
 from jobs.job import Job, JobState
-from jobs.ledger import IdempotencyMismatch, LeaseLost, Ledger, Outcome, QuotaExceeded
-from jobs.policy.settling import Finish
+from jobs.lease import Outcome
+from jobs.ledger import Ledger
+from jobs.ledger_errors import IdempotencyMismatch, LeaseLost, QuotaExceeded
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -20,6 +21,7 @@ from tests.stages.ledger_kit import (
     Database,
     beat,
     claim_one,
+    estimate,
     final_beat,
     picture,
     refusal,
@@ -302,7 +304,7 @@ def test_a_lapsed_lease_returns_the_job_to_its_place(ledger: Ledger, clock: Cloc
     queued = stored(ledger, first)
     assert (queued.state, queued.worker) == (JobState.QUEUED, None)
     assert queued.fence == job.fence + 1
-    assert ledger.position(first.id) == 0
+    assert estimate(ledger, first.id).position == 0
     again = claim_one(ledger, "lives")
     assert again.renders[0].checkpoint == b"checkpoint 6"
     assert again.attempts == 0, "it had moved, so its holder's death was not its fault"
@@ -399,8 +401,8 @@ def test_images_that_finish_together_have_each_their_own_end(ledger: SqlLedger) 
         ledger.submit(wish(n=n))
     pair, lone = claim_one(ledger), claim_one(ledger)
 
-    def finish(job: Job, index: int, fence: int, outcome: Outcome = picture()) -> Finish:  # noqa: B008
-        return Finish(ledger, job.id, fence, index, outcome)
+    def finish(job: Job, index: int, fence: int, outcome: Outcome = picture()) -> partial[Job]:  # noqa: B008
+        return partial(ledger.finish_render, job.id, fence, index, outcome)
 
     results = ledger.together(
         [
@@ -505,7 +507,7 @@ def test_nobody_waits_any_more(ledger: Ledger, clock: Clock) -> None:
     queued = ledger.submit(wish()).job
     unwatched = ledger.submit(wish(watched=False)).job
     wait_while_rescuing(ledger, clock, 300, every=100)
-    ledger.left({job.id: job.watched_until or 0.0 for job in (queued, unwatched)}, 120.0)
+    ledger.unwatch({job.id: job.watched_until or 0.0 for job in (queued, unwatched)}, 120.0)
     wait_while_rescuing(ledger, clock, 119, every=17)
     assert not stored(ledger, queued).ended
     clock.now += 1
@@ -533,7 +535,7 @@ def test_a_poll_shortens_no_watch(ledger: Ledger, clock: Clock) -> None:
     job = ledger.submit(wish()).job
     ledger.watch([job.id], 120.0)
     assert stored(ledger, job).watched_until == clock.now + 600
-    ledger.left({job.id: clock.now + 600}, 120.0)
+    ledger.unwatch({job.id: clock.now + 600}, 120.0)
     clock.now += 100
     assert ledger.watch([job.id], 120.0) == clock.now + 120 == stored(ledger, job).watched_until
 
@@ -543,7 +545,7 @@ def test_leaving_leaves_another_connection_its_watch(ledger: Ledger, clock: Cloc
     first = ledger.submit(wish(body_hash="aa")).job
     clock.now += 1
     ledger.submit(wish(body_hash="aa", retry_count=1))
-    ledger.left({first.id: first.watched_until or 0.0}, 120.0)
+    ledger.unwatch({first.id: first.watched_until or 0.0}, 120.0)
     assert stored(ledger, first).watched_until == clock.now + 600
 
 
@@ -565,7 +567,7 @@ def test_nobody_waits_for_a_running_job(ledger: Ledger, clock: Clock) -> None:
     until = ledger.submit(wish()).job.watched_until
     assert until is not None
     job = claim_one(ledger)
-    ledger.left({job.id: until}, 120.0)
+    ledger.unwatch({job.id: until}, 120.0)
     for pass_no in range(1, 121):
         ledger.renew([beat(job, pass_no)], LEASE_SECONDS)
         clock.now += 1

@@ -17,7 +17,8 @@ from dispatch.settings import DispatchSettings, Stages
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, JobState
-from jobs.ledger import Asking, LedgerUnavailable, Outcome
+from jobs.lease import Outcome, PreemptionRequest
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -27,7 +28,7 @@ from tests.stages.ledger_kit import LEASE_SECONDS, PATIENCE_SECONDS, Clock, wish
 
 class WatchedLedger(AsyncLedger):
     """Counts what was settled through it. `breaks`: raised by the next finish instead of a write.
-    `forgets`: the next finish is written, but its answer is lost. `asked`: calls of `make_way`."""
+    `forgets`: the next finish is written, but its answer is lost. `asked`: calls of `preempt`."""
 
     breaks: Exception | None = None
     forgets = False
@@ -39,9 +40,9 @@ class WatchedLedger(AsyncLedger):
         self.writing = 0
         self.asked = 0
 
-    async def make_way(self, asking: Asking) -> list[str]:
+    async def preempt(self, asking: PreemptionRequest) -> list[str]:
         self.asked += 1
-        return await super().make_way(asking)
+        return await super().preempt(asking)
 
     async def finish_render(self, job_id: str, fence: int, index: int, outcome: Outcome) -> Job:
         self.tries += 1

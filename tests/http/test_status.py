@@ -12,7 +12,8 @@ import pytest
 from autoscaling.heat_metrics import OF_LANE, OF_TIER, of_lane, of_tier
 from autoscaling.lane_heat import LaneHeat
 from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import Depth, LedgerUnavailable
+from jobs.depth import Depth
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.http_stage import config, stage
 from tests.stages.ledger_kit import Clock, wish

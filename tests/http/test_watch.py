@@ -11,8 +11,10 @@ from dataclasses import replace
 import pytest
 
 from jobs.client.async_ledger import AsyncLedger
+from jobs.depth import QueueEstimate
 from jobs.job import Job, JobState, RenderState
-from jobs.ledger import LedgerUnavailable, Outcome, Outlook
+from jobs.lease import Outcome
+from jobs.ledger_errors import LedgerUnavailable
 from jobs.request import ImageRequest
 from serve_app.delivery import watch as module
 from serve_app.delivery.watch import LONGEST_PAUSE_SECONDS, JobWatch
@@ -33,8 +35,8 @@ class CountedLedger(AsyncLedger):
 
     looks = 0
     failures = 0
-    outlook_reads = 0
-    outlook_failures = 0
+    estimate_reads = 0
+    estimate_failures = 0
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         self.looks += 1
@@ -43,12 +45,12 @@ class CountedLedger(AsyncLedger):
             raise LedgerUnavailable("away")
         return await super().get_many(job_ids)
 
-    async def outlooks(self, job_ids: Sequence[str]) -> dict[str, Outlook]:
-        self.outlook_reads += 1
-        if self.outlook_failures > 0:
-            self.outlook_failures -= 1
+    async def estimates(self, job_ids: Sequence[str]) -> dict[str, QueueEstimate]:
+        self.estimate_reads += 1
+        if self.estimate_failures > 0:
+            self.estimate_failures -= 1
             raise LedgerUnavailable("away")
-        return await super().outlooks(job_ids)
+        return await super().estimates(job_ids)
 
 
 @pytest.fixture
@@ -127,14 +129,14 @@ async def test_how_a_job_stands_is_told_to_all_of_its_watchers_when_it_is_news(
     await ledger.cancel(first.id)
     views = [await anext(stream) for stream in streams]
     assert {(view.job.state, view.estimate.position) for view in views} == {(JobState.QUEUED, 0)}
-    assert ledger.outlook_reads < 50, "one for each stream would be more"
+    assert ledger.estimate_reads < 50, "one for each stream would be more"
     await ledger.cancel(job.id)
     for stream in streams:
         states = [view.job.state async for view in stream]
         assert states[-1] is JobState.CANCELLED
 
 
-async def test_who_waits_for_the_end_asks_for_no_outlook(
+async def test_who_waits_for_the_end_asks_for_no_estimate(
     ledger: CountedLedger, watch: JobWatch
 ) -> None:
     job = await submitted(ledger, 1)
@@ -142,16 +144,16 @@ async def test_who_waits_for_the_end_asks_for_no_outlook(
     await asyncio.sleep(0)
     await end_all(ledger)
     assert (await waiting).state is JobState.FAILED
-    assert ledger.outlook_reads == 0
+    assert ledger.estimate_reads == 0
 
 
 async def test_a_stream_goes_on_while_nobody_can_say_how_its_job_stands(
     ledger: CountedLedger, watch: JobWatch
 ) -> None:
-    ledger.outlook_failures = 10**6
+    ledger.estimate_failures = 10**6
     job = await submitted(ledger, 1)
     stream = watch.views(job)
-    assert (await anext(stream)).estimate == Outlook()
+    assert (await anext(stream)).estimate == QueueEstimate()
     await end_all(ledger)
     states = [view.job.state async for view in stream]
     assert states[-1] is JobState.FAILED

@@ -13,7 +13,7 @@ import pytest
 
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import JobState
-from jobs.ledger import LedgerError, LedgerUnavailable, NotYetOpen, QueueFull, QuotaExceeded
+from jobs.ledger_errors import LedgerError, LedgerUnavailable, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.quota_days import QuotaDays
 from jobs.request import Tenant
 from jobs.sql.accounts import UnknownKey, key_hash
@@ -273,7 +273,7 @@ def test_refused_prompts_are_given_back_only_so_often(database: Database, clock:
 
 RACE = """
 import json, sys, threading
-from jobs.ledger import LedgerUnavailable, QuotaExceeded
+from jobs.ledger_errors import LedgerUnavailable, QuotaExceeded
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.stages.ledger_kit import wish

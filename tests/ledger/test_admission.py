@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.ledger import Ledger, LedgerError, NotYetOpen, QueueFull, QuotaExceeded
+from jobs.ledger import Ledger
+from jobs.ledger_errors import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.request import Enquiry, Tenant
 from jobs.tiers import Tier
 from tests.stages.ledger_kit import Clock, wish

@@ -7,7 +7,7 @@ import pytest
 from jobs.db import statements
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
-from tests.stages.ledger_kit import LEASE_SECONDS, Clock, Database, picture, wish
+from tests.stages.ledger_kit import LEASE_SECONDS, Clock, Database, estimate, picture, wish
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_an_end_lets_the_next_one_in_at_its_place(limited: SqlLedger) -> None:
     first, second = limited.claim("chat", "w", 8, LEASE_SECONDS)
     assert [first.id, second.id] == [job.id for job in jobs[:2]]
     assert claimed(limited) == []
-    assert limited.position(jobs[4].id) is not None
+    assert estimate(limited, jobs[4].id).position is not None
     limited.finish_render(first.id, first.fence, 0, picture())
     (third,) = limited.claim("chat", "w", 8, LEASE_SECONDS)
     assert third.id == jobs[2].id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.ledger import Depth, TierWaiting
+from jobs.depth import Depth, TierWaiting
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from tests.stages.ledger_kit import (

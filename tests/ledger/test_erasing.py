@@ -14,7 +14,9 @@ from jobs.blobs.erasing import Erased, StillHeld, erase_tenant
 from jobs.blobs.store import BlobMissing, DirectoryBlobs, image_key, preview_key
 from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, VISION, StoredFile
-from jobs.ledger import Beat, LeaseLost, Ledger
+from jobs.lease import Beat
+from jobs.ledger import Ledger
+from jobs.ledger_errors import LeaseLost
 from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.__main__ import main

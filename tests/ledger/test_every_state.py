@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from jobs.job import HELD, Job, JobState, RenderState
-from jobs.ledger import Outcome
+from jobs.lease import Outcome
 from jobs.sql.sql_ledger import SqlLedger
 from tests.contract.test_ledger_processes import python
 from tests.stages.ledger_kit import (
@@ -95,7 +95,7 @@ def test_cancel_in_every_state(database: Database, clock: Clock, state: JobState
 
 SLEEPER = """
 import sys, time
-from jobs.ledger import LeaseLost
+from jobs.ledger_errors import LeaseLost
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.ledger_kit import beat, picture
 ledger = SqlLedger(sys.argv[1])

@@ -7,7 +7,7 @@ import random
 import pytest
 from sqlalchemy import text
 
-from jobs.ledger import Asking
+from jobs.lease import PreemptionRequest
 from jobs.policy.fair_queue import aged, stamp
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -92,10 +92,12 @@ def test_a_slot_that_nobody_has_is_not_cleared(tiered: SqlLedger) -> None:
         tiered.submit(wish(tenant=f"free {i}"))
     first, newest = tiered.claim("chat", "w", 2, LEASE_SECONDS)
     tiered.submit(wish(tier="pro"))
-    assert tiered.make_way(Asking("chat", "w", {}, {first.id: 0.9})) == [], (
+    assert tiered.preempt(PreemptionRequest("chat", "w", {}, {first.id: 0.9})) == [], (
         "who has one is nearly done"
     )
-    assert tiered.make_way(Asking("chat", "w", {}, {first.id: 0.9, newest.id: 0.0})) == [newest.id]
+    assert tiered.preempt(PreemptionRequest("chat", "w", {}, {first.id: 0.9, newest.id: 0.0})) == [
+        newest.id
+    ]
 
 
 def test_slots_are_cleared_once_for_each_job(tiered: SqlLedger) -> None:
@@ -104,12 +106,14 @@ def test_slots_are_cleared_once_for_each_job(tiered: SqlLedger) -> None:
     free = tiered.claim("chat", "w", 6, LEASE_SECONDS)
     tiered.renew([beat(job, 1 + i) for i, job in enumerate(free)], LEASE_SECONDS)
     drawing = {job.id: (1 + i) / 8 for i, job in enumerate(free)}
-    assert tiered.make_way(Asking("chat", "w", {}, drawing)) == [], "nobody waits"
+    assert tiered.preempt(PreemptionRequest("chat", "w", {}, drawing)) == [], "nobody waits"
     tiered.submit(wish(tier="pro"))
-    assert tiered.make_way(Asking("chat", "w", {}, drawing)) == [free[0].id], (
+    assert tiered.preempt(PreemptionRequest("chat", "w", {}, drawing)) == [free[0].id], (
         "who has got least far"
     )
-    assert tiered.make_way(Asking("chat", "other", {}, {})) == [], "somebody was asked already"
+    assert tiered.preempt(PreemptionRequest("chat", "other", {}, {})) == [], (
+        "somebody was asked already"
+    )
     renewals = tiered.renew([beat(job, 8) for job in free[:2]], LEASE_SECONDS)
     assert [renewal.yield_to_tier for renewal in renewals] == ["pro", None]
     tiered.release(free[0].id, free[0].fence)

@@ -11,7 +11,8 @@ import pytest
 from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, FileRoom
 from jobs.job_ids import image_id
-from jobs.ledger import FilesFull, Ledger
+from jobs.ledger import Ledger
+from jobs.ledger_errors import FilesFull
 from jobs.request import SourceImage
 from tests.stages.ledger_kit import Clock, Database, upload, wish
 

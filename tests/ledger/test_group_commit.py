@@ -14,7 +14,8 @@ import pytest
 from jobs.client.async_ledger import AsyncLedger
 from jobs.client.ledger_thread import Call, LedgerThread
 from jobs.job import Job, JobState
-from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Submission
+from jobs.ledger import Submission
+from jobs.ledger_errors import LeaseLost, LedgerUnavailable, QuotaExceeded
 from jobs.tiers import Tier
 from tests.stages.ledger_kit import (
     LEASE_SECONDS,
@@ -40,7 +41,7 @@ async def opened(database: Database, **arguments: object) -> AsyncIterator[Async
 async def test_the_same_verbs_awaited(database: Database) -> None:
     async with opened(database) as ledger:
         submitted = (await ledger.submit(wish())).job
-        assert (await ledger.outlook(submitted.id)).position == 0
+        assert (await ledger.estimate(submitted.id)).position == 0
         (job,) = await ledger.claim("chat", "w", 4, LEASE_SECONDS)
         assert (await ledger.depth("chat")).active_jobs == 1
         (renewal,) = await ledger.renew([beat(job, 2)], LEASE_SECONDS)

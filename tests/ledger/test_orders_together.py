@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from jobs.db.database import open_database
-from jobs.ledger import IdempotencyMismatch, QueueFull, QuotaExceeded, Submission
+from jobs.ledger import Submission
+from jobs.ledger_errors import IdempotencyMismatch, QueueFull, QuotaExceeded
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
-from jobs.sql.submitting import Submit
 from jobs.tiers import Tier
 from tests.stages.ledger_kit import Clock, Database, claim_one, sqlite, wish
 
@@ -90,7 +91,7 @@ def test_together_as_one_by_one(
     ledgers = [place.open(tiers=tiers, clock=Clock()) for place in (database, alone)]
     for _ in range(BATCHES):
         batch = [order(dice, odd) for _ in range(AT_ONCE)]
-        results = ledgers[0].together([Submit(ledgers[0], request) for request in batch])
+        results = ledgers[0].together([partial(ledgers[0].submit, request) for request in batch])
         assert told(results) == told([result(ledgers[1], request) for request in batch])
         seen |= {type(one) for one in results}
     assert kept(database) == kept(alone)
@@ -110,7 +111,7 @@ def test_orders_of_one_tenant_follow_each_other(database: Database) -> None:
     """Their stamps are those of fair_queue.stamp, and each knows what it has left of the day."""
     ledger = database.open(tiers={"free": Tier(images_per_day=9)}, clock=Clock())
     wishes = [wish(n=n, cost_seconds=cost) for n, cost in ((1, 4.0), (2, 0.5), (3, 8.0))]
-    results = ledger.together([Submit(ledger, request) for request in wishes])
+    results = ledger.together([partial(ledger.submit, request) for request in wishes])
     accepted = [one for one in results if isinstance(one, Submission)]
     assert [one.usage.used for one in accepted] == [1, 3, 6]
     assert [row[1] for row in kept(database)[0]] == [4.0, 4.5, 12.5]

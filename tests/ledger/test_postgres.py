@@ -21,7 +21,9 @@ from jobs.client.async_ledger import AsyncLedger
 from jobs.db.compiled import send
 from jobs.db.database import open_database
 from jobs.job import Job, JobState, RenderState
-from jobs.ledger import LeaseLost, LedgerUnavailable, QuotaExceeded, Renewal, Submission
+from jobs.lease import Renewal
+from jobs.ledger import Submission
+from jobs.ledger_errors import LeaseLost, LedgerUnavailable, QuotaExceeded
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.postgres import FAST, LocalPostgres

@@ -34,7 +34,7 @@ def stored(ledger: SqlLedger, job: Job) -> Job:
 
 def left(ledger: SqlLedger, job: Job) -> None:
     """Its client's connection is gone, and its gateway has seen it."""
-    ledger.left({job.id: stored(ledger, job).watched_until or 0.0}, GRACE)
+    ledger.unwatch({job.id: stored(ledger, job).watched_until or 0.0}, GRACE)
 
 
 @pytest.mark.parametrize("by", [BY_KEY, BY_BODY], ids=["by key", "by body"])

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.job import Job, RenderState
-from jobs.ledger import Beat as JobBeat
-from jobs.ledger import Outcome, QuotaExceeded, RenderBeat
+from jobs.lease import Beat as JobBeat
+from jobs.lease import Outcome, RenderBeat
+from jobs.ledger_errors import QuotaExceeded
 from jobs.request import Tenant
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import REFUNDED_PASSES_AT_LEAST, Tier, refunded_passes_per_day

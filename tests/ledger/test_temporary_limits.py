@@ -13,7 +13,8 @@ import pytest
 from autoscaling.limits import Threshold, Tightening
 from autoscaling.temporary_limits import READING_SECONDS, TemporaryLimits
 from jobs.client.async_ledger import AsyncLedger
-from jobs.ledger import Ledger, LedgerUnavailable, NotYetOpen, QuotaExceeded
+from jobs.ledger import Ledger
+from jobs.ledger_errors import LedgerUnavailable, NotYetOpen, QuotaExceeded
 from jobs.limit_levels import LimitChange, LimitLevel
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier

@@ -21,7 +21,8 @@ from jobs.blobs.store import DirectoryBlobs, image_key, preview_key
 from jobs.client.async_ledger import AsyncLedger
 from jobs.db.database import open_database
 from jobs.job import Job, RenderState
-from jobs.ledger import Beat, LeaseLost, Outcome, RenderBeat
+from jobs.lease import Beat, Outcome, RenderBeat
+from jobs.ledger_errors import LeaseLost
 from jobs.request import preview_passes
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.access.connections import ClientConnection

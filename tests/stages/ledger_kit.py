@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.depth import QueueEstimate
 from jobs.files import VISION, StoredFile, input_key, new_file_id
 from jobs.job import Job, RenderState
-from jobs.ledger import Beat, Ledger, Outcome, RenderBeat
+from jobs.lease import Beat, Outcome, RenderBeat
+from jobs.ledger import Ledger
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 
@@ -130,3 +132,8 @@ def wait_while_rescuing(ledger: Ledger, clock: Clock, seconds: float, every: flo
         clock.now = min(end, clock.now + every)
         moved += ledger.expire()
     return moved
+
+
+def estimate(ledger: Ledger, job_id: str) -> QueueEstimate:
+    """Of one job; empty for one that neither waits nor runs."""
+    return ledger.estimates([job_id]).get(job_id, QueueEstimate())

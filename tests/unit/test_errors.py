@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import Job, JobState, Render, RenderState
-from jobs.ledger import (
+from jobs.ledger_errors import (
     IdempotencyMismatch,
     JobUnreadable,
     LedgerError,

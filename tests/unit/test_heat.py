@@ -8,7 +8,7 @@ import pytest
 
 from autoscaling.heat import HeatMeter, drain_seconds, load_snapshot, slope
 from autoscaling.policy import TierLoad
-from jobs.ledger import Depth, TierWaiting
+from jobs.depth import Depth, TierWaiting
 
 BUSY = Depth(
     read_at=100.0,

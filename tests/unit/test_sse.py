@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from starlette.types import Message
 
-from jobs.ledger import LedgerUnavailable
+from jobs.ledger_errors import LedgerUnavailable
 from serve_app.delivery.sse import KEEPALIVE, EventStream, frame, with_keepalive
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jobs.blobs.erasing import Erased, erase_tenant
 from jobs.blobs.store import DirectoryBlobs
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 from jobs.request import Tenant
 from jobs.sql.accounts import Accounts, ApiKey
 from jobs.sql.sql_ledger import SqlLedger

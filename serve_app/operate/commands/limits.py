@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from jobs.ledger import LedgerError
+from jobs.ledger_errors import LedgerError
 from jobs.limit_levels import LimitChange, LimitLevel
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.config.cluster import ClusterConfig

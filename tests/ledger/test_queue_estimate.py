@@ -11,11 +11,20 @@ from sqlalchemy import event, text
 
 from jobs.client.async_ledger import AsyncLedger
 from jobs.db.database import open_database
+from jobs.depth import QueueEstimate
 from jobs.job import Job
-from jobs.ledger import Outlook
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.wire.jobs import job_body
-from tests.stages.ledger_kit import Clock, Database, beat, claim_one, final_beat, picture, wish
+from tests.stages.ledger_kit import (
+    Clock,
+    Database,
+    beat,
+    claim_one,
+    estimate,
+    final_beat,
+    picture,
+    wish,
+)
 
 
 def draw(ledger: SqlLedger, clock: Clock, seconds: float) -> None:
@@ -38,27 +47,29 @@ def test_the_eta_is_the_work_ahead_at_the_pace_of_the_last_minute(
         clock.now += 5.0
     held = queued(ledger, cost_seconds=8.0)
     first, second = queued(ledger), queued(ledger, cost_seconds=6.0)
-    assert ledger.outlook(second.id) == Outlook(2, pytest.approx((8 + 4 + 6) / 2))
+    assert estimate(ledger, second.id) == QueueEstimate(2, pytest.approx((8 + 4 + 6) / 2))
     job = claim_one(ledger)
     assert job.id == held.id
     clock.now += 2.0
     ledger.renew([beat(job, 8)], 6.0)  # half of its passes
-    assert ledger.outlook(job.id) == Outlook(None, pytest.approx(4 / 2))
-    assert ledger.outlook(first.id) == Outlook(0, pytest.approx((4 + 4) / 2))
-    assert ledger.outlook(second.id) == Outlook(1, pytest.approx((4 + 4 + 6) / 2))
+    assert estimate(ledger, job.id) == QueueEstimate(None, pytest.approx(4 / 2))
+    assert estimate(ledger, first.id) == QueueEstimate(0, pytest.approx((4 + 4) / 2))
+    assert estimate(ledger, second.id) == QueueEstimate(1, pytest.approx((4 + 4 + 6) / 2))
 
 
 def test_a_lane_without_a_pace_has_places_and_no_eta(ledger: SqlLedger, clock: Clock) -> None:
     for _ in range(2):
         draw(ledger, clock, 2.0)
-    assert ledger.outlook(queued(ledger).id) == Outlook(0, None)
+    assert estimate(ledger, queued(ledger).id) == QueueEstimate(0, None)
     clock.now += 1.0
     draw(ledger, clock, 2.0)
     claim_one(ledger)
     waiting = queued(ledger)
-    assert ledger.outlook(waiting.id).eta_seconds is not None
+    assert estimate(ledger, waiting.id).eta_seconds is not None
     clock.now += 120.0
-    assert ledger.outlook(waiting.id) == Outlook(0, None), "nothing has finished for a minute"
+    assert estimate(ledger, waiting.id) == QueueEstimate(0, None), (
+        "nothing has finished for a minute"
+    )
 
 
 def test_a_job_without_passes_left_has_no_eta(ledger: SqlLedger, clock: Clock) -> None:
@@ -66,20 +77,20 @@ def test_a_job_without_passes_left_has_no_eta(ledger: SqlLedger, clock: Clock) -
         draw(ledger, clock, 2.0)
     queued(ledger)
     job = claim_one(ledger)
-    assert ledger.outlook(job.id).eta_seconds is not None
+    assert estimate(ledger, job.id).eta_seconds is not None
     clock.now += 1.0
     ledger.renew([final_beat(job)], 6.0)
-    assert ledger.outlook(job.id) == Outlook()
+    assert estimate(ledger, job.id) == QueueEstimate()
     ledger.finish_render(job.id, job.fence, 0, picture())
-    assert ledger.outlook(job.id) == Outlook()
-    assert ledger.outlook("00") == Outlook()
+    assert estimate(ledger, job.id) == QueueEstimate()
+    assert estimate(ledger, "00") == QueueEstimate()
 
 
 def test_another_lane_has_a_pace_of_its_own(ledger: SqlLedger, clock: Clock) -> None:
     for _ in range(3):
         draw(ledger, clock, 2.0)
     elsewhere = ledger.submit(wish(lane="api", watched=False)).job
-    assert ledger.outlook(elsewhere.id) == Outlook(0, None)
+    assert estimate(ledger, elsewhere.id) == QueueEstimate(0, None)
 
 
 def test_what_is_not_known_is_not_in_the_json(ledger: SqlLedger) -> None:
@@ -95,7 +106,7 @@ def test_other_tiers_take_their_share_meanwhile(database: Database, clock: Clock
     job = queued(ledger)
     for _ in range(5):
         ledger.submit(wish(tier="plus", cost_seconds=4.0, watched=False))
-    assert ledger.outlook(job.id) == Outlook(1, pytest.approx((4 + 4) / 2))
+    assert estimate(ledger, job.id) == QueueEstimate(1, pytest.approx((4 + 4) / 2))
 
 
 def crowd(database: Database, jobs: int) -> SqlLedger:
@@ -124,9 +135,9 @@ def test_a_place_far_back_is_estimated_and_one_near_the_head_counted(database: D
     with closing(opened), opened.reader.begin() as connection:
         ids = list(connection.execute(text(ranked)).scalars())
     for rank in (0, 1, 250, 499):
-        assert ledger.position(ids[rank]) == rank
+        assert estimate(ledger, ids[rank]).position == rank
     for rank in (600, 2_000, 7_777, jobs):
-        place = ledger.position(ids[rank])
+        place = estimate(ledger, ids[rank]).position
         assert place is not None
         assert abs(place - rank) < 5 * 8 * rank**0.5 + 64, "five deviations"
     depth = ledger.depth("chat")
@@ -144,11 +155,11 @@ def test_thousands_who_ask_together_cost_as_many_queries_as_one(database: Databa
 
     reader = ledger._database.reader
     event.listen(reader, "before_cursor_execute", note)
-    ledger.outlooks(ids[:1])
+    ledger.estimates(ids[:1])
     for_one = len(statements)
     statements.clear()
-    outlooks = ledger.outlooks(ids)
-    assert [outlooks[job_id].position for job_id in ids] == list(range(200))
+    estimates = ledger.estimates(ids)
+    assert [estimates[job_id].position for job_id in ids] == list(range(200))
     assert len(statements) <= for_one
     assert for_one <= 6
     event.remove(reader, "before_cursor_execute", note)
@@ -159,17 +170,17 @@ async def test_watchers_that_ask_at_the_same_time_are_answered_together(
 ) -> None:
     inner = database.open()
     together: list[int] = []
-    read = inner.outlooks
+    read = inner.estimates
 
-    def noted(job_ids: Sequence[str]) -> dict[str, Outlook]:
+    def noted(job_ids: Sequence[str]) -> dict[str, QueueEstimate]:
         together.append(len(job_ids))
         return read(job_ids)
 
-    monkeypatch.setattr(inner, "outlooks", noted)
+    monkeypatch.setattr(inner, "estimates", noted)
     ledger = AsyncLedger(inner)
     ids = [(await ledger.submit(wish(tenant=f"t{i}"))).job.id for i in range(60)]
-    outlooks = await asyncio.gather(*(ledger.outlook(job_id) for job_id in ids))
-    assert [outlook.position for outlook in outlooks] == list(range(60))
+    estimates = await asyncio.gather(*(ledger.estimate(job_id) for job_id in ids))
+    assert [one.position for one in estimates] == list(range(60))
     assert sum(together) == 60
     assert len(together) < 30
     await asyncio.to_thread(ledger.close)

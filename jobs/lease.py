@@ -1,0 +1,76 @@
+"""What a dispatcher and the ledger tell each other about jobs under lease."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jobs.job import RenderState
+
+
+@dataclass(frozen=True, slots=True)
+class RenderBeat:
+    """Where one image is: the heartbeat is the checkpoint."""
+
+    index: int
+    state: RenderState
+    """RENDERING, or FINISHING once all passes are done and only pixels are missing."""
+    pass_no: int
+    checkpoint: bytes | None
+    """Packed, opaque here."""
+    previews: tuple[int, ...] = ()
+    """Passes whose preview is stored and screened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One job's heartbeat under its fence."""
+
+    job_id: str
+    fence: int
+    renders: tuple[RenderBeat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The answer to a heartbeat."""
+
+    job_id: str
+    held: bool
+    """False when the lease is lost: drop the renders."""
+    cancelled: bool = False
+    """The client asked to stop."""
+    yield_to_tier: str | None = None
+    """Give the slots back at the next pass boundary, for a job of that tier."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptionRequest:
+    """A dispatcher's view of its jobs, when images find no slot. Of what it claims while it asks,
+    it knows neither."""
+
+    lane: str
+    worker: str
+    waiting: Mapping[str, str]
+    """Jobs with images that wait for slots, and their tiers."""
+    rendering: Mapping[str, float]
+    """Jobs with a slot, and the share of the passes that they have done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one image ended: SUCCEEDED with a blob, BLOCKED with categories, FAILED with an error."""
+
+    state: RenderState
+    blob: str | None = None
+    """Key in the blob store."""
+    categories: tuple[str, ...] = ()
+    stage: str | None = None
+    """Of BLOCKED: "input" or "output"."""
+    error: str | None = None
+    checkpoint: bytes | None = None
+    """The final one, kept as long as the picture is."""
+    pass_no: int = 0
+    """Of FAILED: how far it came, if no heartbeat has told."""
+    attempts: int = 0
+    """Of FAILED: in how many tries, if no heartbeat has told."""
