@@ -108,25 +108,24 @@ LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.
 
 @dataclass(frozen=True, slots=True)
 class RenderUpdate:
-    """The news of one render; the last checkpoint received is where it goes on.
-
-    ACCEPTED: pass_no is where it goes on (0 when it began anew).
-    PASS: pass_no passes are done, checkpoint is set, preview is set where one was asked for.
-    LEFT: as PASS, and it has left its slot because it was asked to.
-    DONE: pixels are set. FAILED: error says why; rejected when the request itself cannot be drawn,
-    so that trying again is of no use.
-    pass_seconds: how long that pass took for the whole batch of batch_width renders.
-    cost_seconds: with DONE, the GPU-seconds of all its passes; 0.0 for unknown, see cost.CostMeter.
-    """
+    """The news of one render; the last checkpoint received is where it goes on."""
 
     render_id: str
     kind: UpdateKind
     pass_no: int = 0
+    """Passes done; with ACCEPTED, where it goes on (0 when it began anew)."""
     checkpoint: bytes | None = None
+    """With PASS and LEFT, a packed Checkpoint."""
     preview: Pixels | None = None
+    """With PASS and LEFT, where one was asked for."""
     pixels: Pixels | None = None
+    """With DONE."""
     error: str | None = None
+    """With FAILED, why."""
     pass_seconds: float = 0.0
+    """With PASS and LEFT, how long the pass took for the whole batch of `batch_width` renders."""
     batch_width: int = 0
     cost_seconds: float = 0.0
+    """With DONE, the GPU-seconds of all its passes; 0.0 for unknown, see cost.CostMeter."""
     rejected: bool = False
+    """With FAILED: the request itself cannot be drawn, so that trying again is of no use."""

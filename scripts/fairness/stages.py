@@ -33,7 +33,7 @@ class Instant:
 
 
 def wish(**fields: Any) -> ImageRequest:
-    """A request for one image that nobody watches."""
+    """A request for one image, not watched."""
     plain: dict[str, Any] = {
         "model": "paced", "prompt": "a red fox", "n": 1, "width": 128, "height": 128,
         "quality": "auto", "guidance": 2.0, "seed": 7, "watched": False,

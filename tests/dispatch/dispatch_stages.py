@@ -196,7 +196,7 @@ class Replica(InProcessReplica):
 
 class Lane(InProcessDecoders[Replica]):
     """The decoders. `taken`: reservations ever made. `leaving`: renders that were asked to leave.
-    `deaf`: such a request reaches nobody."""
+    `deaf`: such a request reaches no replica."""
 
     def __init__(self, *replicas: Replica) -> None:
         super().__init__(*replicas)
@@ -214,20 +214,20 @@ class Lane(InProcessDecoders[Replica]):
     async def leave(self, render_ids: Sequence[str]) -> None:
         """See Decoders."""
         if self.deaf:
-            raise StageUnavailable("nobody hears it")
+            raise StageUnavailable("no replica hears it")
         await super().leave(render_ids)
         self.leaving += render_ids
 
     @property
     def pictures_alive(self) -> int:
-        """Final pictures that anybody still holds."""
+        """Final pictures that are still held."""
         gc.collect()
         return sum(replica.decoder.pictures_alive for replica in self.replicas)
 
 
 @dataclass
 class Prompts:
-    """The encoder. `away`: nobody answers. `breaks`: it raises."""
+    """The encoder. `away`: it does not answer. `breaks`: it raises."""
 
     away: bool = False
     breaks: bool = False

@@ -126,7 +126,7 @@ def test_full_is_said_when_every_slot_is_promised(build: Build, heard: Heard) ->
 
 
 def test_the_slot_is_free_when_the_last_pass_is_heard(build: Build) -> None:
-    """Whoever hears of the last pass can dispatch the next render at once."""
+    """After the last pass is reported the next render can be dispatched at once."""
     heard = Heard()
 
     def emit(update: RenderUpdate) -> None:
@@ -277,12 +277,12 @@ def test_a_render_that_leaves_with_its_last_pass_stays_for_its_pixels(
     engine = build(PacedDecoder(0, 0), 1)
     engine.add(spec("a", 1))
     engine.leave("a")
-    engine.leave("a stranger")
+    engine.leave("an unknown one")
     engine.drain()
     assert heard.of("a") == "accepted pass done"
 
 
-def test_aborting_a_stranger_is_nothing(build: Build, heard: Heard) -> None:
+def test_aborting_an_unknown_render_is_nothing(build: Build, heard: Heard) -> None:
     build().abort("nobody")
     assert heard.updates == []
 
