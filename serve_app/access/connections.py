@@ -1,12 +1,12 @@
 """A client's connection: uvicorn's HTTP/1.1 with what uvicorn leaves open. Serve's proxies, or in
-HAProxy mode its replicas, are told to use it by an environment variable
+HAProxy mode its replicas, load it by an environment variable
 (serve_app/operate/local_cluster.py, k8s/rayservice.yaml).
 
 * An Upgrade is an offer (RFC 9110 7.8). Nothing is upgraded here, so the request is answered as
   plain HTTP/1.1 with its body. httptools stops before that body, and uvicorn would go on there as
   if it were the next request.
 * A head must come within `HEAD_SECONDS`, of at most `HEAD_BYTES` and `HEADERS` fields; of the
-  connections that have not sent one yet, `HEADLESS` stay open, and the oldest gives up its place.
+  connections that have not sent one, `MOST_AWAITING` stay open, and one more closes the oldest.
 * Trailers are not headers (RFC 9110 6.5.1), and there is one Host (RFC 9112 3.2).
 * White space behind a header's value is not part of it (RFC 9110 5.5).
 * After a request that cannot be read, nothing on that connection is read any more.
@@ -31,7 +31,7 @@ from uvicorn.server import ServerState
 HEAD_SECONDS = 20.0
 HEAD_BYTES = 65_536
 HEADERS = 128
-HEADLESS = 1024
+MOST_AWAITING = 1024
 """Far more than come at once on purpose: an honest client sends its head with its first packet."""
 
 _NOT_KEPT = (b"connection", b"upgrade", b"http2-settings")
@@ -97,18 +97,18 @@ class _Unacceptable(Exception):
 class ClientConnection(HttpToolsProtocol):
     """One connection, on its server's event loop."""
 
-    _all_headless: WeakKeyDictionary[ServerState, OrderedDict[ClientConnection, None]] = (
+    _all_awaiting: WeakKeyDictionary[ServerState, OrderedDict[ClientConnection, None]] = (
         WeakKeyDictionary()
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._headless = self._all_headless.setdefault(self.server_state, OrderedDict())
+        self._awaiting = self._all_awaiting.setdefault(self.server_state, OrderedDict())
         self._problem = _MALFORMED
         self._in_head = True
         self._head_bytes = 0
         self._patience: asyncio.TimerHandle | None = None
-        self._deaf = False
+        self._input_ignored = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is expected from now on."""
@@ -118,12 +118,12 @@ class ClientConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is expected any more."""
         self._stop_awaiting()
-        self._deaf = True
+        self._input_ignored = True
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read as many requests as are in it."""
-        if self._deaf:
+        if self._input_ignored:
             return
         self._unset_keepalive_if_required()
         was_in_head = self._in_head
@@ -212,29 +212,29 @@ class ClientConnection(HttpToolsProtocol):
     def _await_head(self) -> None:
         if self._patience is not None:
             return
-        if len(self._headless) >= HEADLESS:
-            next(iter(self._headless))._give_up()
-        self._headless[self] = None
-        self._patience = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        if len(self._awaiting) >= MOST_AWAITING:
+            next(iter(self._awaiting))._time_out()
+        self._awaiting[self] = None
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._time_out)
 
     def _stop_awaiting(self) -> None:
-        self._headless.pop(self, None)
+        self._awaiting.pop(self, None)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         if self._in_head and self._head_bytes:
             self._refuse(_SLOW_HEAD)
             return
         self._stop_awaiting()
-        self._deaf = True
+        self._input_ignored = True
         self.transport.close()
 
     def _refuse(self, refusal: _Refusal) -> None:
         """End the connection after the answers that are on their way; say why if there are none."""
         self._stop_awaiting()
-        self._deaf = True
+        self._input_ignored = True
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and not self.cycle.more_body:
             self.cycle.keep_alive = False  # a whole request was before it; that answer is the last

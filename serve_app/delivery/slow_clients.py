@@ -92,7 +92,7 @@ class SlowClientProtection:
             await self._app(scope, receive, send)
             return
         stalled = asyncio.get_running_loop().create_future()
-        heard_all = False
+        body_received = False
 
         async def send_on(message: Message) -> None:
             if stalled.done():
@@ -103,20 +103,20 @@ class SlowClientProtection:
                 log.info("a client does not read %s and is cut off", scope["path"])
                 stalled.set_result(None)
 
-        async def hear() -> Message:
-            nonlocal heard_all
-            if not heard_all:
+        async def receive_on() -> Message:
+            nonlocal body_received
+            if not body_received:
                 message = await receive()
-                heard_all = not message.get("more_body", False)
+                body_received = not message.get("more_body", False)
                 return message
-            hearing = asyncio.ensure_future(receive())
+            receiving = asyncio.ensure_future(receive())
             try:
-                await asyncio.wait({hearing, stalled}, return_when=asyncio.FIRST_COMPLETED)
-                return hearing.result() if hearing.done() else {"type": "http.disconnect"}
+                await asyncio.wait({receiving, stalled}, return_when=asyncio.FIRST_COMPLETED)
+                return receiving.result() if receiving.done() else {"type": "http.disconnect"}
             finally:
-                hearing.cancel()
+                receiving.cancel()
 
-        await self._app(scope, hear, send_on)
+        await self._app(scope, receive_on, send_on)
 
 
 def _pieces(message: Message) -> Iterator[Message]:

@@ -335,7 +335,7 @@ def test_a_slow_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_oldest_silent_connection_gives_up_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEADLESS", 3)
+    monkeypatch.setattr(connections, "MOST_AWAITING", 3)
     with server(http=ClientConnection) as port:
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
         assert ask(port, LAST).statuses == [200]
