@@ -72,7 +72,7 @@ bench: setup ## Measure the stack against its own engine and against rivals
 	$(BIN)/python -m scripts.bench
 
 bench-kill: setup ## Kill decoders under load and count what was lost
-	$(BIN)/python -m scripts.bench_kill
+	$(BIN)/python -m scripts.chaos.decoder_kills
 
 bench-ledger: setup ## Fill the ledger with a million jobs and measure it; beside Celery on Redis
 	$(BIN)/python -m scripts.bench_ledger

@@ -25,7 +25,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+from scripts.wire import JSON, Client
 
 PATH = "/v1/images/generations"
 MOST_REQUESTS = 100_000
@@ -38,7 +38,7 @@ Send = Callable[[int, float], Coroutine[Any, Any, None]]
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One request, in seconds since the run began. status: HTTP's, 0 when there was no answer.
-    outcome: "ok", else the error's code or the exception's name."""
+    outcome: "ok", else the error's code, `http_` and the status, or "no answer"."""
 
     due: float
     sent: float
@@ -118,7 +118,7 @@ def poisson_arrivals(rate: float, count: int, seed: int) -> Iterator[float]:
 
 async def run_load(
     base_url: str, key: str, rate: float, count: int, body_for: BodyFor,
-    *, seed: int = 0, limit_seconds: float = 600.0, path: str = PATH,
+    *, seed: int = 0, limit_seconds: float = 600.0,
 ) -> LoadReport:  # fmt: skip
     """Open loop: send `count` requests at Poisson times whether or not answers have come.
     body_for(i) is the JSON body of request i. ValueError for a server that is not loopback."""
@@ -132,12 +132,12 @@ async def run_load(
                 await asyncio.sleep(begin + due - time.perf_counter())
                 group.create_task(send(i, due))
 
-    return await _run(base_url, key, count, body_for, send_all, limit_seconds, path)
+    return await _run(base_url, key, count, body_for, send_all, limit_seconds)
 
 
 async def run_closed(
     base_url: str, key: str, clients: int, count: int, body_for: BodyFor,
-    *, limit_seconds: float = 600.0, path: str = PATH,
+    *, limit_seconds: float = 600.0,
 ) -> LoadReport:  # fmt: skip
     """Closed loop: `clients` requests under way at any time until `count` were sent."""
     _check(base_url, count)
@@ -155,53 +155,44 @@ async def run_closed(
             for _ in range(clients):
                 group.create_task(client())
 
-    return await _run(base_url, key, count, body_for, send_all, limit_seconds, path)
+    return await _run(base_url, key, count, body_for, send_all, limit_seconds)
 
 
 async def _run(
     base_url: str, key: str, count: int, body_for: BodyFor,
     send_all: Callable[[Send, float], Coroutine[Any, Any, None]],
-    limit_seconds: float, path: str,
+    limit_seconds: float,
 ) -> LoadReport:  # fmt: skip
     answers: list[Answer] = []
-    async with httpx.AsyncClient(
-        base_url=base_url,
-        headers={"authorization": f"Bearer {key}"},
-        timeout=limit_seconds,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
-        trust_env=False,
-    ) as client:
-        cpu, begin = time.process_time(), time.perf_counter()
+    client = Client(base_url, key)
+    cpu, begin = time.process_time(), time.perf_counter()
 
-        async def send(i: int, due: float) -> None:
-            sent = time.perf_counter() - begin
-            status, images, outcome = await _ask(client, path, body_for(i))
-            finished = time.perf_counter() - begin
-            answers.append(Answer(due, sent, finished, status, images, outcome))
+    async def send(i: int, due: float) -> None:
+        sent = time.perf_counter() - begin
+        status, images, outcome = await _ask(client, body_for(i), 2 * limit_seconds)
+        finished = time.perf_counter() - begin
+        answers.append(Answer(due, sent, finished, status, images, outcome))
 
-        with suppress(TimeoutError):  # what is missing shows as unfinished
-            async with asyncio.timeout(limit_seconds):
-                await send_all(send, begin)
+    with suppress(TimeoutError):  # what is missing shows as unfinished
+        async with asyncio.timeout(limit_seconds):
+            await send_all(send, begin)
+    client.close()
     wall = max((answer.finished for answer in answers), default=time.perf_counter() - begin)
     used = time.process_time() - cpu
     return LoadReport(tuple(answers), wall, used, unfinished=count - len(answers))
 
 
-async def _ask(client: httpx.AsyncClient, path: str, body: Body) -> tuple[int, int, str]:
+async def _ask(client: Client, body: Body, seconds: float) -> tuple[int, int, str]:
     """Status, images, outcome. Parsing megabytes would take processor time from the server."""
-    try:
-        response = await client.post(path, json=body)
-    except httpx.HTTPError as error:
-        return 0, 0, type(error).__name__
-    content = response.content
-    images = content.count(b'"b64_json":') + content.count(b'"url":')
-    if response.status_code == 200 and images:
+    reply = await client.ask("POST", PATH, json.dumps(body).encode(), JSON, seconds)
+    images = reply.body.count(b'"b64_json":') + reply.body.count(b'"url":')
+    if reply.status == 200 and images:
         return 200, images, "ok"
     try:
-        outcome = str(response.json()["error"]["code"])
+        outcome = str(reply.json()["error"]["code"])
     except (ValueError, KeyError, TypeError):
-        outcome = f"http_{response.status_code}"
-    return response.status_code, 0, outcome
+        outcome = f"http_{reply.status}" if reply.status else "no answer"
+    return reply.status, 0, outcome
 
 
 def _check(base_url: str, count: int) -> None:

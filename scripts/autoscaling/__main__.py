@@ -32,10 +32,9 @@ from autoscaling.simulator.workload import Arrival, ColdStart
 from jobs.job import Job, JobState
 from scripts.autoscaling.lane import Decoders, LiveLane
 from scripts.autoscaling.shapes import SHAPES, Shape
+from scripts.cluster import args_of, own_config, running
 from scripts.load import percentile
-from serve_app.config.cluster import environment
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
-from serve_app.operate.local_cluster import LocalCluster, free_port
 from serve_app.operate.simulated import Assumptions, simulated
 
 CONFIG = Path("configs/paced-autoscaling.yaml")
@@ -72,31 +71,13 @@ def main() -> int:
     options = parser.parse_args()
     scale = QUICK if options.quick else 1.0
     with tempfile.TemporaryDirectory(prefix="mp-scale-") as folder:
-        config = own_config(Path(folder))
-        cluster = LocalCluster(config, environment(), dashboard_port=0)
-        cluster.start(lambda line: print(line, flush=True))
-        try:
-            application = config["applications"][0]
-            lane = LiveLane(
-                cluster.serve,
-                application["name"],
-                cluster.api_url,
-                application["args"]["ledger"]["dsn"],
-            )
+        config = own_config(load_serve_config(CONFIG), Path(folder))
+        with running(config) as cluster:
+            application = config["applications"][0]["name"]
+            dsn = args_of(config)["ledger"]["dsn"]
+            lane = LiveLane(cluster.serve, application, cluster.api_url, dsn)
             played = [asyncio.run(play(lane, config, name, scale)) for name in options.shapes]
-        finally:
-            cluster.stop()
     return report(played)
-
-
-def own_config(folder: Path) -> dict[str, Any]:
-    """The shipped file with places of its own."""
-    config = load_serve_config(CONFIG)
-    config["http_options"]["port"] = free_port()
-    args = config["applications"][0]["args"]
-    args["ledger"] = {"dsn": f"sqlite:///{folder}/ledger.db"}
-    args["blobs"] = {"directory": f"{folder}/blobs"}
-    return config
 
 
 async def play(lane: LiveLane, config: dict[str, Any], name: str, scale: float) -> Played:

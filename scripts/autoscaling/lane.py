@@ -4,16 +4,17 @@ ledger."""
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from jobs.job import Job
 from jobs.sql.sql_ledger import SqlLedger
+from scripts.cluster import KEY
+from scripts.wire import ASYNC, Client
 from serve_app.operate.serve_api import ServeApi
 
 POLL_SECONDS = 0.1
@@ -36,7 +37,7 @@ class LiveLane:
     application: str
     api: str
     dsn: str
-    key: str = "sk-local"
+    key: str = KEY
     tenant: str = "local"
 
     def decoders(self) -> Decoders:
@@ -58,18 +59,13 @@ class LiveLane:
 
     async def submit(self, due: Sequence[float], quality: str = "medium") -> float:
         """An async job at each of these seconds from now; when that was (monotonic). Raises
-        httpx.HTTPStatusError for one that is refused."""
-        began = time.monotonic()
-        headers = {"authorization": f"Bearer {self.key}", "prefer": "respond-async"}
-        async with (
-            httpx.AsyncClient(
-                base_url=self.api, headers=headers, timeout=60, trust_env=False
-            ) as client,
-            asyncio.TaskGroup() as group,
-        ):
+        RuntimeError for one that is refused."""
+        began, client = time.monotonic(), Client(self.api, self.key)
+        async with asyncio.TaskGroup() as group:
             for number, at in enumerate(due):
                 await asyncio.sleep(began + at - time.monotonic())
                 group.create_task(_order(client, number, quality))
+        client.close()
         return began
 
     async def watch(self, seen: list[Decoders]) -> None:
@@ -81,6 +77,8 @@ class LiveLane:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _order(client: httpx.AsyncClient, number: int, quality: str) -> None:
+async def _order(client: Client, number: int, quality: str) -> None:
     body = {"prompt": f"a red fox number {number}", "quality": quality}
-    (await client.post("/v1/images/generations", json=body)).raise_for_status()
+    reply = await client.ask("POST", "/v1/images/generations", json.dumps(body).encode(), ASYNC)
+    if reply.status != 202:
+        raise RuntimeError(f"order {number} was answered {reply.status}: {reply.body[:300]!r}")

@@ -36,6 +36,7 @@ from scripts.bench.measure import (
     warm,
 )
 from scripts.bench.recipe import Recipe
+from scripts.cluster import args_of
 from serve_app.config.cluster import parse_cluster_config
 from serve_app.config.serve_file import load_serve_config
 
@@ -152,7 +153,7 @@ class Bench:
     def _clients(self, name: str) -> int:
         """Enough requests under way that nothing that can work is idle."""
         if name == OURS:
-            decoder = parse_cluster_config(sides.args_of(self._config)).decoder
+            decoder = parse_cluster_config(args_of(self._config)).decoder
             return 2 * decoder.slots * decoder.replicas + 2
         layout = self._layouts[name]
         return 2 * layout.workers * layout.batch + 2
@@ -176,7 +177,7 @@ class Bench:
 
 def recipe_of(config: dict[str, Any]) -> Recipe:
     """What our side draws with."""
-    args = parse_cluster_config(sides.args_of(config))
+    args = parse_cluster_config(args_of(config))
     return Recipe(
         family=args.model.family,
         options=args.model.options,

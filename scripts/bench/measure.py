@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from scripts.bench.sides import KEY
 from scripts.bench.workload import body
+from scripts.cluster import KEY
 from scripts.load import LoadReport, run_closed, run_load
 from serve_app.operate.local_cluster import descendants
 

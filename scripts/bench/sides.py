@@ -3,7 +3,6 @@ leaving no process."""
 
 from __future__ import annotations
 
-import copy
 import json
 import signal
 import subprocess
@@ -14,18 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 from scripts.bench.recipe import Recipe
-from serve_app.config.cluster import environment
-from serve_app.operate.local_cluster import LocalCluster, descendants, end_leftovers, free_port
+from scripts.cluster import Config, own_config, running
+from serve_app.operate.local_cluster import descendants, end_leftovers, free_port
 
-KEY = "sk-local"
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
-Config = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,30 +43,14 @@ class Layout:
         )
 
 
-def args_of(config: Config) -> dict[str, Any]:
-    """The args of a Serve config file's one application."""
-    args: dict[str, Any] = config["applications"][0]["args"]
-    return args
-
-
-def own_config(config: Config, folder: Path) -> Config:
-    """The same config with a port, a ledger and blobs of its own."""
-    config = copy.deepcopy(config)
-    config["http_options"]["port"] = free_port()
-    args = args_of(config)
-    args["ledger"] = {"dsn": f"sqlite:///{folder}/ledger.db"}
-    args["blobs"] = {"directory": f"{folder}/blobs"}
-    return config
-
-
 @contextmanager
 def ours(config: Config) -> Iterator[str]:
     """The whole stack by this config; yields its base URL."""
     with (
         tempfile.TemporaryDirectory(prefix="meltproof-bench-") as folder,
-        _cluster(own_config(config, Path(folder))) as url,
+        running(own_config(config, Path(folder))) as cluster,
     ):
-        yield url
+        yield cluster.api_url
 
 
 @contextmanager
@@ -87,18 +67,8 @@ def serve_batch(base: Recipe, layout: Layout) -> Iterator[str]:
         "http_options": {"host": "127.0.0.1", "port": free_port()},
         "applications": [application],
     }
-    with _cluster(config) as url:
-        yield url
-
-
-@contextmanager
-def _cluster(config: Config) -> Iterator[str]:
-    cluster = LocalCluster(config, environment(), dashboard_port=0)
-    try:
-        cluster.start()
+    with running(config) as cluster:
         yield cluster.api_url
-    finally:
-        cluster.stop()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from jobs.db.rows import request_from_json
 from jobs.job import SETTLED, TERMINAL
+from jobs.sql.sql_ledger import SqlLedger
 from scripts.chaos.poison import is_poison
 from scripts.chaos.stages import file_of
 from scripts.chaos.world import POISON, World
@@ -46,6 +47,24 @@ def install(url: str) -> None:
         for statement in (_TABLE, *((_SQLITE,) if sqlite else _POSTGRESQL)):
             connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+def watched_world(folder: Path) -> World:
+    """A world with an SQLite ledger whose settlings are noted, for a service with Ray."""
+    world = World(folder, f"sqlite:///{folder}/ledger.db")
+    world.prepare()
+    SqlLedger(world.url).close()  # makes the tables
+    install(world.url)
+    return world
+
+
+def settled(url: str) -> Counter[tuple[str, int]]:
+    """How many times each (job, image) was settled, as the database noted."""
+    engine = side_door(url)
+    with engine.connect() as connection:
+        found = _settled(connection)
+    engine.dispose()
+    return found
 
 
 Rows = list[dict[str, Any]]
@@ -89,9 +108,7 @@ def audit(
     engine = side_door(world.url)
     with engine.connect() as connection:
         jobs, renders = _jobs_and_renders(connection)
-        settled = Counter(
-            (row["job_id"], row["idx"]) for row in _rows(connection, "select * from settled_audit")
-        )
+        settled = _settled(connection)
         quota = _rows(connection, "select tenant, day, used from quota")
         left = len(_rows(connection, "select * from leases"))
     found.jobs, found.images = len(jobs), sum(len(images) for images in renders.values())
@@ -114,6 +131,11 @@ def _jobs_and_renders(connection: Connection) -> tuple[Rows, Renders]:
     for row in _rows(connection, "select * from renders order by job_id, idx"):
         renders[row["job_id"]].append(row)
     return _rows(connection, "select * from jobs"), renders
+
+
+def _settled(connection: Connection) -> Counter[tuple[str, int]]:
+    rows = _rows(connection, "select job_id, idx from settled_audit")
+    return Counter((row["job_id"], row["idx"]) for row in rows)
 
 
 def _rows(connection: Connection, query: str) -> list[dict[str, Any]]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import time
 from base64 import b64decode
 from collections import Counter
 from typing import Any
 
-import httpx
-
-from scripts.bench.sides import KEY
 from scripts.bench.workload import PROMPTS
 from scripts.chaos.world import World
+from scripts.cluster import KEY
+from scripts.wire import ASYNC, JSON, Client, Reply
 
 PATH = "/v1/images/generations"
 PATIENCE_SECONDS = 150.0
@@ -27,7 +27,7 @@ class HttpClients:
 
     def __init__(self, world: World, url: str) -> None:
         self._log = world.log("told")
-        self._url = url
+        self._client = Client(url, KEY)
         self._draw = random.Random(0)
         self._count = 0
         self.stop = False
@@ -35,17 +35,12 @@ class HttpClients:
 
     async def run(self, users: int) -> None:
         """Until `stop`, and what was begun is seen to its end."""
-        headers = {"authorization": f"Bearer {KEY}"}
-        async with (
-            httpx.AsyncClient(
-                base_url=self._url, headers=headers, timeout=60.0, trust_env=False
-            ) as http,
-            asyncio.TaskGroup() as group,
-        ):
+        async with asyncio.TaskGroup() as group:
             for number in range(users):
-                group.create_task(self._user(http, later=number % 3 > 0))
+                group.create_task(self._user(later=number % 3 > 0))
+        self._client.close()
 
-    async def _user(self, http: httpx.AsyncClient, *, later: bool) -> None:
+    async def _user(self, *, later: bool) -> None:
         while not self.stop:
             self._count += 1
             key = f"http-{self._count}"
@@ -56,24 +51,23 @@ class HttpClients:
                 "size": "256x256",
                 "seed": 1000 * self._count + 1,
             }
-            headers = {"idempotency-key": key} | ({"prefer": "respond-async"} if later else {})
-            answer = await self._ask(http, "POST", PATH, headers=headers, json=body)
-            if answer is None or answer.status_code not in (200, 202):
-                said = None if answer is None else f"{answer.status_code} {answer.text[:300]}"
-                self._log.note("wrong", error=f"{key}: {said}")
+            headers = f"idempotency-key: {key}\r\n{ASYNC if later else JSON}"
+            answer = await self._ask("POST", PATH, json.dumps(body).encode(), headers)
+            if answer.status not in (200, 202):
+                self._log.note("wrong", error=f"{key}: {answer.status} {_text(answer)}")
             elif later:
-                await self._follow(http, key, answer.json())
+                await self._follow(key, answer.json())
             else:
                 pictures = [b64decode(item["b64_json"]) for item in answer.json()["data"]]
                 self._log.note("drawn", key=key, digests=[_digest(p) for p in pictures])
 
-    async def _follow(self, http: httpx.AsyncClient, key: str, job: dict[str, Any]) -> None:
+    async def _follow(self, key: str, job: dict[str, Any]) -> None:
         self._log.note("accepted", job=job["id"], n=job["n"], key=key)
         until = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < until:
-            answer = await self._ask(http, "GET", f"/v1/jobs/{job['id']}")
-            if answer is None or answer.status_code != 200:
-                self._log.note("wrong", error=f"job {job['id']}: {answer and answer.text[:300]}")
+            answer = await self._ask("GET", f"/v1/jobs/{job['id']}")
+            if answer.status != 200:
+                self._log.note("wrong", error=f"job {job['id']}: {answer.status} {_text(answer)}")
                 return
             job = answer.json()
             if job["state"] in ENDED:
@@ -83,30 +77,29 @@ class HttpClients:
             await asyncio.sleep(0.3)
         self._log.note("wrong", error=f"job {job['id']} is still {job['state']}")
 
-    async def _ask(
-        self, http: httpx.AsyncClient, method: str, path: str, **rest: Any
-    ) -> httpx.Response | None:
+    async def _ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> Reply:
+        """The first answer that is no 5xx, else the last one."""
         until = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until:
-            try:
-                answer = await http.request(method, path, **rest)
-            except httpx.HTTPError as error:
-                self.errors[type(error).__name__] += 1
-            else:
-                if answer.status_code < 500:
-                    return answer
-                self._note_refusal(answer)
+        while True:
+            answer = await self._client.ask(method, path, body, headers)
+            if 0 < answer.status < 500 or time.monotonic() > until:
+                return answer
+            self._note_refusal(answer)
             await asyncio.sleep(self._draw.uniform(0.2, 1.0))
-        return None
 
-    def _note_refusal(self, answer: httpx.Response) -> None:
+    def _note_refusal(self, answer: Reply) -> None:
         """503 is documented: the ledger cannot write, or the gateway and the one after it were
         killed. Any other is wrong."""
-        self.errors[f"{answer.status_code} {answer.text[:40]}"] += 1
-        if answer.status_code != 503:
-            self._log.note("wrong", error=f"{answer.status_code} {answer.text[:200]}")
-        if "ledger" in answer.text:
-            self._log.note("unavailable", error=answer.text[:200])
+        said = f"{answer.status} {_text(answer)}"
+        self.errors[said[:44] if answer.status else "no answer"] += 1
+        if answer.status not in (0, 503):
+            self._log.note("wrong", error=said)
+        if b"ledger" in answer.body:
+            self._log.note("unavailable", error=said)
+
+
+def _text(answer: Reply) -> str:
+    return answer.body[:300].decode(errors="replace")
 
 
 def _digest(picture: bytes) -> str:

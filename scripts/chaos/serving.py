@@ -9,19 +9,19 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jobs.sql.sql_ledger import SqlLedger
-from scripts.bench.sides import args_of, own_config
 from scripts.chaos import auditor
 from scripts.chaos.collecting import collect
 from scripts.chaos.http_clients import HttpClients
 from scripts.chaos.world import LANE, World
-from serve_app.config.cluster import environment
+from scripts.cluster import args_of, own_config, running
 from serve_app.config.serve_file import load_serve_config
 from serve_app.operate.local_cluster import LocalCluster, descendants
 from serve_app.operate.serve_api import ClusterFailed
@@ -31,12 +31,21 @@ REST_SECONDS = 120.0
 KINDS = ("Decoder", "Gateway", "Dispatcher", "Decoder", "Gateway", "Dispatcher", "controller")
 
 
+class Clients(Protocol):
+    """A load that ends after `stop`."""
+
+    stop: bool
+
+    async def run(self, users: int) -> None: ...
+
+
 @dataclass(slots=True)
 class Killer:
-    """Kills one after the other, each only when another one of its kind runs; the controller, of
-    which there is one, when it is back."""
+    """Kills one after the other, of these kinds in turn, each only when another one of its kind
+    runs; the controller, of which there is one, when it is back."""
 
     cluster: LocalCluster
+    kinds: Sequence[str] = KINDS
     faults: Counter[str] = field(default_factory=Counter)
     _killed: set[int] = field(default_factory=set)
 
@@ -44,7 +53,7 @@ class Killer:
         """So many kills, or until the time is up."""
         draw, until = random.Random(0), time.monotonic() + seconds
         for number in range(kills):
-            kind = KINDS[number % len(KINDS)]
+            kind = self.kinds[number % len(self.kinds)]
             while time.monotonic() < until:
                 victims = self._controllers() if kind == "controller" else self._running(kind)
                 if len(victims) >= (1 if kind == "controller" else 2):
@@ -89,23 +98,15 @@ def _below(title: bytes) -> Iterator[int]:
 def serving(kills: int, seconds: float, config_path: Path) -> dict[str, Any]:
     """Start the service, kill, come to rest, audit."""
     with tempfile.TemporaryDirectory(prefix="mp-chaos-ray-") as folder:
-        world = World(Path(folder), f"sqlite:///{folder}/ledger.db")
-        world.prepare()
+        world = auditor.watched_world(Path(folder))
         config = own_config(load_serve_config(config_path), Path(folder))
         for part in ("gateway", "dispatcher", "decoder"):
             args_of(config).setdefault(part, {})["replicas"] = 2
         args_of(config)["lane"] = LANE
-        SqlLedger(world.url).close()
-        auditor.install(world.url)
-        cluster = LocalCluster(config, environment(), dashboard_port=0)
-        killer = Killer(cluster)
-        try:
-            cluster.start()
-            clients = HttpClients(world, cluster.api_url)
-            asyncio.run(_under_load(clients, killer, kills, seconds))
+        with running(config) as cluster:
+            killer, clients = Killer(cluster), HttpClients(world, cluster.api_url)
+            asyncio.run(under_load(clients, USERS, partial(killer.run, kills, seconds)))
             _rest(world)
-        finally:
-            cluster.stop()
         found = auditor.audit(world, collect=lambda: collect(world, LANE), pictures=False)
         return {
             "faults": killer.faults.total(),
@@ -115,10 +116,11 @@ def serving(kills: int, seconds: float, config_path: Path) -> dict[str, Any]:
         }
 
 
-async def _under_load(clients: HttpClients, killer: Killer, kills: int, seconds: float) -> None:
-    load = asyncio.create_task(clients.run(USERS))
+async def under_load(clients: Clients, users: int, work: Callable[[], None]) -> None:
+    """That work beside so many clients; what they have begun is waited for."""
+    load = asyncio.create_task(clients.run(users))
     try:
-        await asyncio.to_thread(killer.run, kills, seconds)
+        await asyncio.to_thread(work)
     finally:
         clients.stop = True
         await load

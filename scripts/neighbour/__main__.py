@@ -23,12 +23,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scripts.bench.sides import args_of, own_config
+from scripts.cluster import args_of, own_config
 from scripts.load import percentile
 from scripts.neighbour.abuses import ABUSES, ASYNC, GENERATIONS, KEYS, SPENT
 from scripts.neighbour.victim import KEYS as VICTIMS
 from scripts.neighbour.victim import Latencies, Victim
-from scripts.overload.wire import Client
+from scripts.wire import Client
 from serve_app.config.cluster import environment
 from serve_app.config.serve_file import load_serve_config
 from serve_app.operate.local_cluster import LocalCluster

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from scripts.neighbour.payloads import POISON_PROMPTS, form_of_two, large_edit, many_fields
-from scripts.overload.wire import Client, Reply
+from scripts.wire import Client, Reply
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 JSON = "content-type: application/json\r\n"

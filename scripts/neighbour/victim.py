@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from scripts.neighbour.abuses import ASYNC, GENERATIONS, at_rate
-from scripts.overload.wire import Client
+from scripts.wire import Client
 
 GETS_PER_SECOND, ORDERS_PER_SECOND = 20.0, 4.0
 KEEP_EVERY = 12

@@ -22,14 +22,12 @@ from typing import Any
 
 from jobs.job import TERMINAL
 from jobs.sql.sql_ledger import SqlLedger
-from scripts.bench.sides import args_of, own_config
 from scripts.chaos import auditor
-from scripts.chaos.world import LANE, World
+from scripts.chaos.world import LANE
+from scripts.cluster import args_of, own_config, running
 from scripts.load import percentile
 from scripts.overload.crowd import KEYS, Crowd
-from serve_app.config.cluster import environment
 from serve_app.config.serve_file import load_serve_config
-from serve_app.operate.local_cluster import LocalCluster
 
 OVERLOAD = 10
 SLOTS, REPLICAS, PASSES = 4, 2, 8
@@ -133,19 +131,12 @@ def run(phases: Phases) -> dict[str, Any]:
     """Start, saturate, flood, stop, audit."""
     with tempfile.TemporaryDirectory(prefix="mp-overload-") as name:
         folder = Path(name)
-        world = World(folder, f"sqlite:///{folder}/ledger.db")
-        world.prepare()
-        SqlLedger(world.url).close()
-        auditor.install(world.url)
-        cluster = LocalCluster(settings(folder), environment(), dashboard_port=0)
-        try:
-            cluster.start()
+        world = auditor.watched_world(folder)
+        with running(settings(folder)) as cluster:
             crowd = Crowd(cluster.api_url, world.log("told"))
             saturated, flooded = asyncio.run(
                 under_load(crowd, phases, partial(drawn, folder / "ledger.db"))
             )
-        finally:
-            cluster.stop()
         end_all(world.url)
         found = auditor.audit(world, pictures=False).summary()
     return judge(saturated, flooded, crowd, found)

@@ -12,10 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from scripts.chaos.world import Log
-from scripts.overload.wire import Client
+from scripts.wire import ASYNC, Client
 
 PATH = "/v1/images/generations"
-ASYNC = "prefer: respond-async\r\ncontent-type: application/json\r\n"
 PATIENCE_SECONDS = 20.0
 """Then somebody who waits, or watches a stream, leaves."""
 WAITING_SHARE = 0.04

@@ -23,10 +23,11 @@ from scripts.bench.figures import (
 )
 from scripts.bench.measure import Saturation
 from scripts.bench.recipe import Recipe
-from scripts.bench.sides import Layout, own_config
+from scripts.bench.sides import Layout
 from scripts.bench.static_batch import run_static
 from scripts.bench.workload import QUALITIES, asks, body
-from scripts.bench_kill import audit, install_audit
+from scripts.chaos import auditor
+from scripts.cluster import own_config
 from tests.stages.ledger_kit import wish
 
 PASSES = {"low": 8, "medium": 12, "high": 16, "xhigh": 24, "max": 32}
@@ -136,12 +137,13 @@ def test_our_side_has_a_ledger_and_a_port_of_its_own(tmp_path: Path) -> None:
 
 def test_the_audit_sees_a_picture_that_is_settled_twice(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    ledger = SqlLedger(f"sqlite:///{path}")
-    install_audit(path)
+    url = f"sqlite:///{path}"
+    ledger = SqlLedger(url)
+    auditor.install(url)
     job = ledger.submit(wish()).job
     ledger.cancel(job.id)
     ledger.close()
-    assert audit(path) == {(job.id, 0): 1}
+    assert auditor.settled(url) == {(job.id, 0): 1}
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update renders set state = 'succeeded'")
-    assert audit(path) == {(job.id, 0): 2}
+    assert auditor.settled(url) == {(job.id, 0): 2}

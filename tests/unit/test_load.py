@@ -190,4 +190,4 @@ async def test_refusals_are_counted_by_their_code() -> None:
 
 async def test_no_server_is_counted_too() -> None:
     found = await run_closed("http://127.0.0.1:9", "k", 1, 1, lambda i: {})
-    assert found.summary()["outcomes"] == {"ConnectError": 1}
+    assert found.summary()["outcomes"] == {"no answer": 1}
