@@ -1,5 +1,5 @@
 """`python -m scripts.bench_ledger`: prints what it does; the last line is one JSON object
-with the figures of each database."""
+with the figures of each database. `--cost JOBS` instead: what one job costs PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from statistics import median
 
 from jobs.sql.sql_ledger import SqlLedger
-from scripts.bench_ledger import beside_celery, measures
+from scripts.bench_ledger import beside_celery, cost, measures
 from scripts.bench_ledger.backlog import Backlog, fill
 from scripts.bench_ledger.databases import DATABASES
+from scripts.postgres import LocalPostgres
 
 CLAIMS = 200
 AFTER = 40_000
@@ -77,7 +78,12 @@ def main() -> None:
     parser.add_argument("--queued", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3, help="beside Celery")
     parser.add_argument("--folder", type=Path, default=Path("var/bench-ledger"))
+    parser.add_argument("--cost", type=int, metavar="JOBS", help="only what one job costs")
     options = parser.parse_args()
+    if options.cost:
+        with LocalPostgres() as server:
+            say(json.dumps({"postgresql": cost.measure(server, options.cost)}))
+        return
     began = time.monotonic()
     report: dict[str, object] = {}
     rivals = beside(options.databases, options.folder, options.rounds)

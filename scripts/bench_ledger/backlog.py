@@ -6,15 +6,23 @@ of their own. A test compares the result with as many real submits.
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection, text
 
+from jobs.client.async_ledger import AsyncLedger
 from jobs.db.schema import jobs, renders
+from jobs.job import Job, RenderState
+from jobs.lease import Beat, Outcome, RenderBeat
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.postgres import side_door
 
+CHECKPOINT = os.urandom(1024)
 LANE, TIER, WHALE = "bench", "free", "whale"
 IN_A_TURN, OF_WHALE = 10, 3  # three of ten jobs are the whale's
 _NUMBERS = "with recursive n(i) as (select 0 union all select i + 1 from n where i < :last)"
@@ -50,6 +58,33 @@ def wish(tenant: str, **changes: object) -> ImageRequest:
         "seed": 7, "watched": False,
     }  # fmt: skip
     return ImageRequest(**(fields | changes))  # type: ignore[arg-type]
+
+
+def beat(job: Job, pass_no: int, passes: int) -> Beat:
+    """A heartbeat with a checkpoint; the last pass is before postprocessing."""
+    state = RenderState.FINISHING if pass_no == passes else RenderState.RENDERING
+    return Beat(job.id, job.fence, (RenderBeat(0, state, pass_no, CHECKPOINT),))
+
+
+def finish(ledger: SqlLedger, job: Job) -> partial[Job]:
+    """Its one image succeeded."""
+    blob = f"images/{job.id[:6]}/{job.id}/0-{job.fence}.png"
+    outcome = Outcome(RenderState.SUCCEEDED, blob=blob, checkpoint=CHECKPOINT)
+    return partial(ledger.finish_render, job.id, job.fence, 0, outcome)
+
+
+async def submit_all(
+    front: AsyncLedger, jobs: int, callers: int, order: Callable[[int], ImageRequest]
+) -> None:
+    """By that many callers of one process, each one after the other. order: of a number."""
+
+    async def caller(first: int) -> None:
+        for number in range(first, jobs, callers):
+            await front.submit(order(number))
+
+    async with asyncio.TaskGroup() as group:
+        for first in range(callers):
+            group.create_task(caller(first))
 
 
 def fill(ledger: SqlLedger, url: str, backlog: Backlog) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from jobs.client.async_ledger import AsyncLedger
-from jobs.request import Tenant
+from jobs.request import ImageRequest, Tenant
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
-from scripts.bench_ledger.backlog import LANE, wish
+from scripts.bench_ledger.backlog import LANE, submit_all, wish
 from scripts.load import percentile
 from serve_app.access.tokens import mint, verify
 
@@ -46,20 +46,12 @@ def _seconds_of_claim(ledger: SqlLedger, limit: int) -> float:
 
 def enqueue_per_s(ledger: SqlLedger, jobs: int, callers: int) -> float:
     """Submits with quota and an idempotency key by many callers of one process, all committed."""
-
-    async def caller(front: AsyncLedger, mine: Sequence[int]) -> None:
-        for i in mine:
-            await front.submit(wish(f"sender-{i % 97}", idempotency_key=f"key-{i}"))
-
-    async def run() -> float:
-        front = AsyncLedger(ledger)
-        began = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for k in range(callers):
-                group.create_task(caller(front, range(k, jobs, callers)))
-        return jobs / (time.perf_counter() - began)
-
-    return asyncio.run(run())
+    return _per_second(
+        AsyncLedger(ledger),
+        jobs,
+        callers,
+        lambda i: wish(f"sender-{i % 97}", idempotency_key=f"key-{i}"),
+    )
 
 
 def signups_per_s(ledger: SqlLedger, people: int, callers: int) -> float:
@@ -68,20 +60,19 @@ def signups_per_s(ledger: SqlLedger, people: int, callers: int) -> float:
     until = time.time() + 3600
     tokens = [mint(Tenant(f"new-{i}", "free"), until, "k1", secrets["k1"]) for i in range(people)]
 
-    async def caller(front: AsyncLedger, mine: Sequence[str]) -> None:
-        for token in mine:
-            tenant = verify(token, secrets, time.time())
-            await front.submit(wish(tenant.id, tier=tenant.tier))
+    def order(number: int) -> ImageRequest:
+        tenant = verify(tokens[number], secrets, time.time())
+        return wish(tenant.id, tier=tenant.tier)
 
-    async def run() -> float:
-        front = AsyncLedger(ledger)
-        began = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for k in range(callers):
-                group.create_task(caller(front, tokens[k::callers]))
-        return people / (time.perf_counter() - began)
+    return _per_second(AsyncLedger(ledger), people, callers, order)
 
-    return asyncio.run(run())
+
+def _per_second(
+    front: AsyncLedger, jobs: int, callers: int, order: Callable[[int], ImageRequest]
+) -> float:
+    began = time.perf_counter()
+    asyncio.run(submit_all(front, jobs, callers, order))
+    return jobs / (time.perf_counter() - began)
 
 
 def start_latency_p50_ms(producer: SqlLedger, consumer: SqlLedger, times: int) -> float:

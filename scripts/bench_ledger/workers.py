@@ -19,13 +19,11 @@ from celery import Celery
 from redis import Redis
 
 from jobs.client.async_ledger import AsyncLedger
-from jobs.job import Job, RenderState
-from jobs.lease import Beat, Outcome, RenderBeat
+from jobs.job import Job
 from jobs.sql.sql_ledger import SqlLedger
-from scripts.bench_ledger.backlog import LANE, wish
+from scripts.bench_ledger.backlog import LANE, beat, finish, submit_all, wish
 
 PASSES, SLOTS, CALLERS = 4, 8, 16
-CHECKPOINT = os.urandom(1024)
 LEASE_SECONDS = 30.0
 BROKER = os.environ.get("BENCH_BROKER", "")
 
@@ -61,16 +59,10 @@ def produce_for_celery(jobs: int) -> None:
 
 
 def produce_for_us(url: str, jobs: int, name: str) -> None:
-    async def caller(front: AsyncLedger, k: int) -> None:
-        for i in range(k, jobs, CALLERS):
-            await front.submit(wish(f"{name}-{i % 50}"))
-
     async def run() -> None:
         front = AsyncLedger(SqlLedger(url))
         _at_the_gun()
-        async with asyncio.TaskGroup() as group:
-            for k in range(CALLERS):
-                group.create_task(caller(front, k))
+        await submit_all(front, jobs, CALLERS, lambda i: wish(f"{name}-{i % 50}"))
         await asyncio.to_thread(front.close)
 
     asyncio.run(run())
@@ -93,23 +85,12 @@ def work_for_us(url: str, name: str) -> None:
                 time.sleep(0.005)
             continue
         for pass_no in range(1, PASSES + 1):
-            ledger.renew([_beat(job, pass_no) for job in jobs], LEASE_SECONDS)
-        settled: list[Any] = [_settling(ledger, job) for job in jobs]
+            ledger.renew([beat(job, pass_no, PASSES) for job in jobs], LEASE_SECONDS)
+        settled: list[Any] = [finish(ledger, job) for job in jobs]
         *results, jobs = ledger.together([*settled, claim])
         for result in [*results, jobs]:
             if isinstance(result, Exception):
                 raise result
-
-
-def _beat(job: Job, pass_no: int) -> Beat:
-    state = RenderState.FINISHING if pass_no == PASSES else RenderState.RENDERING
-    return Beat(job.id, job.fence, (RenderBeat(0, state, pass_no, CHECKPOINT),))
-
-
-def _settling(ledger: SqlLedger, job: Job) -> partial[Job]:
-    blob = f"images/{job.id}/0-{job.fence}.png"
-    outcome = Outcome(RenderState.SUCCEEDED, blob=blob, checkpoint=CHECKPOINT)
-    return partial(ledger.finish_render, job.id, job.fence, 0, outcome)
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
-"""`python -m scripts.ledger_cost`: what one job costs the database and its clients, in CPU, log and
-rows. The last line is one JSON object; docs/scale.md does its arithmetic with these figures.
+"""What one job costs the database and its clients, in CPU, log and rows; docs/scale.md does its
+arithmetic with these figures.
 
 Many callers of one process submit; then one client claims sixteen at a time, beats three times with
 a checkpoint of 1 KB, and settles; then all of it is forgotten. What else the machine does costs a
@@ -8,13 +8,8 @@ quarter more.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from tempfile import TemporaryDirectory
 
 import psutil
@@ -23,15 +18,13 @@ import psycopg
 from jobs.blobs.collector import Collector
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
-from jobs.job import Job, RenderState
-from jobs.lease import Beat, Outcome, RenderBeat
+from jobs.request import ImageRequest
 from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
-from scripts.bench_ledger.backlog import LANE, wish
+from scripts.bench_ledger.backlog import LANE, beat, finish, submit_all, wish
 from scripts.postgres import LocalPostgres
 
 CALLERS, AT_ONCE, BEATS = 32, 16, 3
-CHECKPOINT = os.urandom(1024)
 LEASE_SECONDS = 60.0
 
 
@@ -74,48 +67,31 @@ async def forget(front: AsyncLedger) -> None:
             pass
 
 
-async def submit(front: AsyncLedger, jobs: int) -> None:
+def submit(front: AsyncLedger, jobs: int) -> None:
     """As gateways do: by many callers, committed together."""
 
-    async def caller(first: int) -> None:
-        for number in range(first, jobs, CALLERS):
-            await front.submit(wish(f"tenant-{number % 997}", idempotency_key=f"key-{number}"))
+    def order(number: int) -> ImageRequest:
+        return wish(f"tenant-{number % 997}", idempotency_key=f"key-{number}")
 
-    await asyncio.gather(*(caller(first) for first in range(CALLERS)))
+    asyncio.run(submit_all(front, jobs, CALLERS, order))
 
 
 def draw(ledger: SqlLedger) -> None:
     """As a dispatcher does, without drawing anything, until the queue is empty."""
     while jobs := ledger.claim(LANE, "cost", AT_ONCE, LEASE_SECONDS):
         for number in range(1, BEATS + 1):
-            ledger.renew([_beat(job, number) for job in jobs], LEASE_SECONDS)
-        ledger.together([_finish(ledger, job) for job in jobs])
-
-
-def _beat(job: Job, number: int) -> Beat:
-    state = RenderState.FINISHING if number == BEATS else RenderState.RENDERING
-    return Beat(job.id, job.fence, (RenderBeat(0, state, number, CHECKPOINT),))
-
-
-def _finish(ledger: SqlLedger, job: Job) -> Callable[[], Job]:
-    blob = f"images/{job.id[:6]}/{job.id}/0-{job.fence}.png"
-    return partial(
-        ledger.finish_render,
-        job.id,
-        job.fence,
-        0,
-        Outcome(RenderState.SUCCEEDED, blob=blob, checkpoint=CHECKPOINT),
-    )
+            ledger.renew([beat(job, number, BEATS) for job in jobs], LEASE_SECONDS)
+        ledger.together([finish(ledger, job) for job in jobs])
 
 
 def measure(server: LocalPostgres, jobs: int) -> dict[str, object]:
     """Both halves of a job's life, and what its rows take on disk."""
     ledger = SqlLedger(server.create_database("cost"))
     front = AsyncLedger(ledger)
-    asyncio.run(submit(front, 200))  # connections, plans and caches are made once
+    submit(front, 200)  # connections, plans and caches are made once
     draw(ledger)
     start = spent(server)
-    asyncio.run(submit(front, jobs))
+    submit(front, jobs)
     with psycopg.connect(server.url("cost"), autocommit=True) as connection:
         connection.execute("analyze")  # as autovacuum does, a minute later
     half = spent(server)
@@ -136,15 +112,3 @@ def measure(server: LocalPostgres, jobs: int) -> dict[str, object]:
         "forget": gone.since(vacuumed, jobs),
         "row_bytes": round(int(row[0]) / jobs),
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure what a job costs PostgreSQL.")
-    parser.add_argument("--jobs", type=int, default=10_000)
-    options = parser.parse_args()
-    with LocalPostgres() as server:
-        print(json.dumps({"postgresql": measure(server, options.jobs)}))
-
-
-if __name__ == "__main__":
-    main()
