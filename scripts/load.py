@@ -110,10 +110,10 @@ def percentile(values: Sequence[float], q: float) -> float:
     return sorted(values)[max(0, math.ceil(q / 100 * len(values)) - 1)]
 
 
-def poisson_arrivals(rate: float, count: int, seed: int) -> Iterator[float]:
-    """Seconds since the start at which each of `count` requests is due, `rate` a second."""
+def poisson_arrivals(rate: float, seed: int) -> Iterator[float]:
+    """Seconds since the start at which requests are due, `rate` a second, without end."""
     draw = random.Random(seed)
-    return itertools.accumulate(draw.expovariate(rate) for _ in range(count))
+    return itertools.accumulate(draw.expovariate(rate) for _ in itertools.count())
 
 
 async def run_load(
@@ -128,7 +128,7 @@ async def run_load(
 
     async def send_all(send: Send, begin: float) -> None:
         async with asyncio.TaskGroup() as group:
-            for i, due in enumerate(poisson_arrivals(rate, count, seed)):
+            for i, due in zip(range(count), poisson_arrivals(rate, seed), strict=False):
                 await asyncio.sleep(begin + due - time.perf_counter())
                 group.create_task(send(i, due))
 

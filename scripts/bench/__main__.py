@@ -19,11 +19,11 @@ from typing import Any
 from scripts.bench import sides, tuning
 from scripts.bench.figures import (
     BATCHING,
+    GOALS,
     LEAVING,
     LOCK,
     OURS,
     SideFigures,
-    missed,
     poisson_rate,
     ratios,
     rotated,
@@ -37,6 +37,7 @@ from scripts.bench.measure import (
 )
 from scripts.bench.recipe import Recipe
 from scripts.cluster import args_of
+from scripts.report import missed, say
 from serve_app.config.cluster import parse_cluster_config
 from serve_app.config.serve_file import load_serve_config
 
@@ -56,10 +57,6 @@ class Extent:
 
 FULL = Extent(repeats=2, images=80, seconds=25, tuning_images=32, previews=10)
 QUICK = Extent(repeats=1, images=40, seconds=15, tuning_images=16, previews=5)
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 def main() -> None:
@@ -165,7 +162,7 @@ class Bench:
         keys["idle_pss_bytes"] = statistics.median(self._pss)
         return {
             **{key: round(value, 4) for key, value in keys.items()},
-            "missed": missed(keys),
+            "missed": missed(GOALS, keys),
             "engine": {"images_per_s": round(engine, 3), "given": str(self._engine)},
             **{name: side.summary() for name, side in self._figures.items()},
             "given": {name: tuning.name_of(self._layouts[name]) for name in self._rivals},

@@ -95,15 +95,6 @@ def ratios(sides: Mapping[str, SideFigures], engine_images_per_s: float) -> dict
     return found
 
 
-def missed(figures: Mapping[str, float]) -> list[str]:
-    """The keys that fall short of their goal."""
-    return [
-        key
-        for key, (sign, goal) in GOALS.items()
-        if key in figures and (figures[key] < goal if sign == ">=" else figures[key] > goal)
-    ]
-
-
 def rotated(names: Sequence[str], repeat: int) -> list[str]:
     """Another side goes first in each repeat, so that a drifting machine favours nobody."""
     turn = repeat % len(names)

@@ -12,6 +12,7 @@ from typing import Any
 from scripts.bench.recipe import Recipe
 from scripts.bench.sides import Layout
 from scripts.bench.workers import Workers
+from scripts.bench.workers import workers as started
 
 Say = Callable[[str], None]
 Threads = Sequence[int]
@@ -41,7 +42,7 @@ def static_rates(
     for workers, threads in CORES:
         if threads not in threads_tried:
             continue
-        with Workers("scripts.bench.static_side", replace(recipe, threads=threads), workers) as w:
+        with started("scripts.bench.static_side", replace(recipe, threads=threads), workers) as w:
             for batch in BATCHES:
                 for leave in (True, False):
                     layout = Layout(workers, threads, batch, leave)
@@ -69,7 +70,7 @@ def best_lock(
     found: dict[Layout, float] = {}
     for threads in threads_tried:
         layout = Layout(workers=1, threads=threads)
-        with Workers("scripts.bench.static_side", layout.recipe(recipe)) as w:
+        with started("scripts.bench.static_side", layout.recipe(recipe)) as w:
             found[layout] = _static_rate(w, layout, images)
         say(f"  {layout}: {found[layout]:.2f} images/s")
     return max(found, key=found.__getitem__), {name_of(k): round(v, 3) for k, v in found.items()}
@@ -89,7 +90,7 @@ def best_engine(
 def engine_run(recipe: Recipe, layout: EngineLayout, images: int) -> dict[str, Any]:
     """One measurement in a fresh process, warmed by a few pictures."""
     command = {"engines": layout.engines, "slots": layout.slots}
-    with Workers("scripts.bench.engine_side", replace(recipe, threads=layout.threads)) as w:
+    with started("scripts.bench.engine_side", replace(recipe, threads=layout.threads)) as w:
         w.ask([{**command, "count": 6}])
         return w.ask([{**command, "count": images}])[0]
 

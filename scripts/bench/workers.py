@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from scripts.bench.recipe import Recipe
+from scripts.children import Child, await_ready, children, read_line, tell
 
 
+@dataclass(frozen=True, slots=True)
 class Workers:
-    """`count` processes of one module with the same recipe, told the same thing at once."""
+    """Processes of one module with the same recipe, told the same thing at once."""
 
-    def __init__(self, module: str, recipe: Recipe, count: int = 1) -> None:
-        command = [sys.executable, "-m", module, json.dumps(recipe.to_json())]
-        self._processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for _ in range(count)
-        ]
-        for process in self._processes:
-            if self._read(process) != "ready":
-                raise RuntimeError(f"{module} did not start")
+    running: Sequence[Child]
 
     def ask(self, commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """commands[i] to process i, all at the same time; their answers in order."""
-        for process, command in zip(self._processes, commands, strict=True):
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(command) + "\n")
-            process.stdin.flush()
-        return [json.loads(self._read(process)) for process in self._processes]
+        for child, command in zip(self.running, commands, strict=True):
+            tell(child, json.dumps(command))
+        return [json.loads(read_line(child)) for child in self.running]
 
-    def _read(self, process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        if not line:
-            raise RuntimeError(f"a bench process ended with {process.wait()}")
-        return line
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for process in self._processes:
-            process.kill()
-            process.communicate()
+@contextmanager
+def workers(module: str, recipe: Recipe, count: int = 1) -> Iterator[Workers]:
+    """`count` of them, ready."""
+    with children([["-m", module, json.dumps(recipe.to_json())]] * count) as running:
+        await_ready(running)
+        yield Workers(running)

@@ -15,16 +15,13 @@ from scripts.bench_ledger import beside_celery, cost, measures
 from scripts.bench_ledger.backlog import Backlog, fill
 from scripts.bench_ledger.databases import DATABASES
 from scripts.postgres import LocalPostgres
+from scripts.report import say
 
 CLAIMS = 200
 AFTER = 40_000
 ENQUEUED = 10_000
 SIGNUPS = 5_000
 BESIDE_CELERY = 10_000
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 def million(url: str, queued: int) -> dict[str, float]:

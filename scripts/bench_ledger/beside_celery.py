@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +15,13 @@ from redis import Redis
 
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger.backlog import LANE, wish
+from scripts.children import await_ready, children, tell
 
 PRODUCERS, WORKERS = 2, 3
 LIMIT_SECONDS = 60.0
 _MODULE = "scripts.bench_ledger.workers"
 _WORKER = ["-q", "-A", _MODULE, "worker", "-P", "threads", "-c", "8", "-l", "ERROR"]
 _WORKER += ["--without-gossip", "--without-mingle"]
-Process = subprocess.Popen[str]
 
 
 def our_jobs_per_s(url: str, jobs: int) -> float:
@@ -38,8 +37,8 @@ def our_jobs_per_s(url: str, jobs: int) -> float:
         return depth.queued_jobs + depth.active_jobs
 
     try:
-        with _running(work) as workers:
-            _await_ready(workers)
+        with children(work, stderr=subprocess.DEVNULL) as workers:
+            await_ready(workers)
             return jobs / _seconds(produce, lambda: left() == 0)
     finally:
         ledger.close()
@@ -57,7 +56,7 @@ def celery() -> Iterator[Callable[[int], float]]:
             redis.flushall()
             produce = [["-m", _MODULE, "produce-celery", str(jobs // PRODUCERS)]] * PRODUCERS
             work = [["-m", "celery", *_WORKER, "-n", f"w{i}@bench"] for i in range(WORKERS)]
-            with _running(work):
+            with children(work, stderr=subprocess.DEVNULL):
                 _await_workers()
                 return jobs / _seconds(produce, lambda: int(redis.get("done") or 0) >= jobs)
 
@@ -73,41 +72,16 @@ def _await_workers() -> None:
         assert time.monotonic() < deadline, "the Celery workers did not come up"
 
 
-def _await_ready(processes: list[Process]) -> None:
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", "a process did not come up"
-
-
 def _seconds(produce: list[list[str]], finished: Callable[[], bool]) -> float:
-    with _running(produce) as producers:
-        _await_ready(producers)
+    with children(produce, stderr=subprocess.DEVNULL) as producers:
+        await_ready(producers)
         began = time.perf_counter()
         for producer in producers:
-            assert producer.stdin is not None
-            producer.stdin.write("go\n")
-            producer.stdin.flush()
+            tell(producer, "go")
         while any(producer.poll() is None for producer in producers) or not finished():
             assert time.perf_counter() - began < LIMIT_SECONDS, "jobs are missing"
             time.sleep(0.25)  # looking costs the ledger something, too
         return time.perf_counter() - began
-
-
-@contextmanager
-def _running(commands: list[list[str]]) -> Iterator[list[Process]]:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *command], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in commands
-    ]  # fmt: skip
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 @contextmanager

@@ -14,10 +14,7 @@ from scripts.chaos.previous import HistoryMissing
 from scripts.chaos.rolling import rolling_update
 from scripts.chaos.serving import serving
 from scripts.chaos.storm import passes_redone, weather
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
+from scripts.report import say
 
 
 def main() -> None:

@@ -15,16 +15,13 @@ from itertools import count
 from scripts.fairness import measures
 from scripts.fairness.measures import Fresh, p99
 from scripts.postgres import LocalPostgres
+from scripts.report import say, table
 
 GOALS = {
     "jain": (">=", 0.99),
     "paid_p99_flood_over_half_load": ("<=", 1.2),
     "api_p99_flood_over_alone": ("<=", 1.25),
 }
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 @contextmanager
@@ -90,14 +87,6 @@ def say_pair(what: str, alone: list[float], crowded: list[float]) -> None:
     )
 
 
-def table(report: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """A line for each goal."""
-    yield f"{'':32}{'goal':>8}" + "".join(f"{name:>12}" for name in report)
-    for key, (sign, goal) in GOALS.items():
-        found = "".join(f"{values[key]:12.3f}" for values in report.values())
-        yield f"{key:32}{sign + str(goal):>8}{found}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure who waits for whom.")
     parser.add_argument("--databases", nargs="+", default=list(DATABASES), choices=DATABASES)
@@ -111,7 +100,7 @@ def main() -> None:
         with DATABASES[name]() as fresh:
             found = figures(fresh, options.seconds, options.pairs)
         report[name] = {key: round(value, 4) for key, value in found.items()}
-    for line in table(report):
+    for line in table(GOALS, report):
         say(line)
     seconds = round(time.monotonic() - began, 1)
     pace = measures.PACE

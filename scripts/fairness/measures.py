@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,8 +16,10 @@ from pathlib import Path
 
 from jobs.job import Job, JobState
 from jobs.sql.sql_ledger import SqlLedger
+from scripts.children import Child, await_ready, children
 from scripts.fairness.stages import wish
 from scripts.fairness.worker import LaneOrder, LoadOrder, command, open_ledger
+from scripts.load import percentile
 
 ROOT = Path(__file__).parents[2]
 Fresh = Callable[[], AbstractContextManager[str]]
@@ -63,24 +64,11 @@ DRAIN_SECONDS = 60.0
 
 
 @contextmanager
-def processes(orders: Sequence[LaneOrder | LoadOrder]) -> Iterator[list[subprocess.Popen[str]]]:
+def processes(orders: Sequence[LaneOrder | LoadOrder]) -> Iterator[list[Child]]:
     """All of them ready; killed at the end if they are still there."""
-    running = [
-        subprocess.Popen(
-            command(order), cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for order in orders
-    ]
-    try:
-        for process in running:
-            assert process.stdout is not None
-            if process.stdout.readline() != "ready\n":
-                raise RuntimeError(f"{process.args!r} did not start")
+    with children([command(order) for order in orders], cwd=ROOT) as running:
+        await_ready(running)
         yield running
-    finally:
-        for process in running:
-            process.kill()
-            process.communicate()
 
 
 def latencies(
@@ -113,8 +101,8 @@ def wait_for(met: Callable[[], bool]) -> None:
 
 
 def p99(values: Sequence[float]) -> float:
-    """Of sorted values."""
-    return values[min(len(values) - 1, math.ceil(0.99 * len(values)) - 1)]
+    """The 99th percentile."""
+    return percentile(values, 99)
 
 
 def paid_pair(fresh: Fresh, seconds: float, seed: int) -> tuple[list[float], list[float]]:

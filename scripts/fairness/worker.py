@@ -7,11 +7,10 @@ import asyncio
 import json
 import logging
 import os
-import random
 import sys
 import time
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import count, takewhile
 
 from dispatch.dispatcher import Dispatcher
 from dispatch.in_process import InProcessDecoders, InProcessReplica
@@ -21,6 +20,7 @@ from jobs.client.async_ledger import AsyncLedger
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 from scripts.fairness.stages import Instant, wish
+from scripts.load import poisson_arrivals
 
 TIERS = {"free": Tier(weight=1), "paid": Tier(weight=9)}
 
@@ -54,13 +54,8 @@ class LoadOrder:
 
     def due(self) -> list[float]:
         """When each request is due; the same for the same seed."""
-        draw = random.Random(self.seed)
-        times: list[float] = []
-        at = draw.expovariate(self.rate)
-        while at < self.seconds:
-            times.append(self.start_at + at)
-            at += draw.expovariate(self.rate)
-        return times
+        times = takewhile(lambda at: at < self.seconds, poisson_arrivals(self.rate, self.seed))
+        return [self.start_at + at for at in times]
 
 
 def open_ledger(url: str) -> SqlLedger:
@@ -122,7 +117,7 @@ def main() -> None:
 def command(order: LaneOrder | LoadOrder) -> list[str]:
     """The process that carries it out."""
     what = "lane" if isinstance(order, LaneOrder) else "load"
-    return [sys.executable, "-m", "scripts.fairness.worker", what, json.dumps(asdict(order))]
+    return ["-m", "scripts.fairness.worker", what, json.dumps(asdict(order))]
 
 
 if __name__ == "__main__":

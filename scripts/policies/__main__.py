@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.policies import measures
 from scripts.policies.loads import TRACES, Load, bursty_loads, smooth_load, variation
 from scripts.policies.measures import MINUTE, SECONDS, Run, lane
+from scripts.report import say, table
 
 GOALS = {
     "gpu_hours_over_clairvoyant_60s": ("<=", 1.15),
@@ -19,10 +20,6 @@ GOALS = {
     "direction_changes_per_min": ("<=", 1.0),
     "launch_day_s": ("<=", 60.0),
 }
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 def say_run(name: str, run: Run, load: Load, wait: float) -> None:
@@ -112,13 +109,6 @@ def report(directory: Path, quick: bool) -> dict[str, float]:
     return found
 
 
-def table(found: dict[str, float]) -> Iterator[str]:
-    """A line for each goal."""
-    yield f"{'':34}{'goal':>8}{'found':>10}"
-    for key, (sign, goal) in GOALS.items():
-        yield f"{key:34}{sign + str(goal):>8}{found[key]:10.3f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="What scaling policies cost, simulated.")
     parser.add_argument(
@@ -134,7 +124,7 @@ def main() -> None:
     if not (options.traces / "AzureLLMInferenceTrace_code.csv").exists():
         say(f"no recorded traces in {options.traces}: only drawn ones")
     found = report(options.traces, options.quick)
-    for line in table(found):
+    for line in table(GOALS, {"found": found}):
         say(line)
     seconds = round(time.monotonic() - began, 1)
     say(json.dumps({key: round(value, 4) for key, value in found.items()} | {"seconds": seconds}))
