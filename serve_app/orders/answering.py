@@ -19,12 +19,12 @@ from jobs.request import ImageRequest
 from serve_app.delivery.disconnects import disconnected
 from serve_app.delivery.pieces import HOLE, Part, filled
 from serve_app.delivery.sse import EventStream
-from serve_app.orders.admission import submit
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.callers import stay_open
 from serve_app.orders.pictures import finished, paced_response, picture_part, urls, without
 from serve_app.orders.responses import error_response, json_response, root_path
 from serve_app.orders.streaming import events
+from serve_app.orders.submission import submit
 from serve_app.wire import answers, requests
 from serve_app.wire.errors import (
     ApiError,

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.request import ImageRequest
-from serve_app.orders.admission import check_order, check_read
 from serve_app.orders.answering import respond
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.bodies import Form, content, is_form, is_large, on_disk, read_form
 from serve_app.orders.callers import context_of, orderer_of
 from serve_app.orders.sources import Given, find_all, in_turn, with_canvas
+from serve_app.orders.submission import check_order, check_read
 from serve_app.wire import edits, requests
 from serve_app.wire.errors import InvalidRequest
 

@@ -14,13 +14,13 @@ from jobs.blobs.store import BlobMissing
 from jobs.files import VISION, FileRoom, StoredFile
 from serve_app.config.cluster import ClusterConfig
 from serve_app.delivery.pieces import stored
-from serve_app.orders.admission import check_upload
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.bodies import Form, content, is_form, is_large, read_form
 from serve_app.orders.callers import charge_rows, limit_of, poller_of
 from serve_app.orders.pictures import paced_response
 from serve_app.orders.responses import json_response
 from serve_app.orders.sources import FILE_ID, no_file, own_file
+from serve_app.orders.submission import check_upload
 from serve_app.uploads.inputs import Upload
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.files import (

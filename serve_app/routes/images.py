@@ -6,11 +6,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.orders.admission import check_order
 from serve_app.orders.answering import respond
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.bodies import read_body
 from serve_app.orders.callers import context_of, orderer_of
+from serve_app.orders.submission import check_order
 from serve_app.wire import requests
 from serve_app.wire.errors import Retired
 

@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from jobs.job import Job, Render
 from jobs.job_ids import parse_image_id
-from serve_app.orders.admission import check_order, check_read
 from serve_app.orders.answering import respond
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.bodies import is_large, on_disk
@@ -28,6 +27,7 @@ from serve_app.orders.sources import (
     own_image,
     with_canvas,
 )
+from serve_app.orders.submission import check_order, check_read
 from serve_app.wire import edits, requests
 from serve_app.wire.jobs import ImageBody, LineageBody, image_body, listed
 

@@ -1,5 +1,5 @@
-"""Admission: may this tenant order, or store a picture? Checked before a body is read, decoded or
-stored, and again, exactly, by the ledger when the order is submitted."""
+"""Orders on their way into the ledger: checked before a body is read, decoded or stored, and again,
+exactly, when they are submitted."""
 
 from __future__ import annotations
 
