@@ -14,7 +14,7 @@ from dispatch.ready_queue import ReadyQueue
 from dispatch.settings import DispatchSettings
 from jobs.client.async_ledger import AsyncLedger
 from jobs.lease import PreemptionRequest
-from jobs.policy.preemption import SPARED_FROM, called_back
+from jobs.policy.preemption import SPARED_FROM, to_recall
 
 log = logging.getLogger(__name__)
 _NO_SLOT_SECONDS = 0.03  # an image that has waited for so long has found no free slot
@@ -113,5 +113,5 @@ class Preemption:
             for render in lease.live
             if render.state is State.DISPATCHED and not lease.preempting
         }
-        for render in called_back(dispatched, cleared):
+        for render in to_recall(dispatched, cleared):
             render.recall()

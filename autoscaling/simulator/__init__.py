@@ -1,2 +1,2 @@
-"""What a config file would do under a crowd: discrete events on a fake clock, with the production
+"""What a config file would do under load: discrete events on a fake clock, with the production
 fair queue, engine scheduler and scaling policies. Deterministic by seed; no I/O but in reports."""

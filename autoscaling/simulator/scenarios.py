@@ -98,7 +98,7 @@ def arrivals(
 
 def with_tenants(seconds: Iterable[float], tiers: Mapping[str, Tier], seed: int) -> list[Arrival]:
     """Bare times of arrival, of an image each, with tenants of the usual skew."""
-    crowd = Crowd(tiers, Random(f"{seed}/with_tenants"))
+    crowd = Crowd(tiers, Random(f"{seed}/dressed"))
     return [Arrival(at, *crowd.next_tenant()) for at in seconds]
 
 

@@ -1,4 +1,4 @@
-"""Forgets what is old, beside a dispatcher: a batch of tombstones, their blobs, the next batch."""
+"""Deletes what is old, beside a dispatcher: a batch of tombstones, their blobs, the next batch."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Collector:
             try:
                 more = await self.turn()
             except LedgerUnavailable as error:
-                log.warning("forgetting waits: %s", error)
+                log.warning("retention waits: %s", error)
             except Exception:
-                log.exception("forgetting failed, trying again")
+                log.exception("retention failed, trying again")
             await asyncio.sleep(_BUSY_SECONDS if more else _IDLE_SECONDS)
 
     async def turn(self) -> bool:

@@ -49,7 +49,7 @@ class HeldJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Preemption:
+class PreemptionPlan:
     """Which jobs go back to the queue, and for which tier."""
 
     ready: Mapping[str, str]
@@ -67,7 +67,7 @@ class Preemption:
 
 def preempt(
     shares: Mapping[str, float], preemptors: Sequence[Preemptor], held: Sequence[HeldJob]
-) -> Preemption:
+) -> PreemptionPlan:
     """Ready jobs of lower-share tiers are preempted first, since they would take the slots that are
     cleared; then for each image of a preemptor one that is rendering, fewest preemptions and least
     progress first. shares: of every tier that is named."""
@@ -101,7 +101,7 @@ def preempt(
                 left[job.tier] -= job.images
                 missing -= job.images
                 served.add(to.job_id)
-    return Preemption(ready, rendering, frozenset(served))
+    return PreemptionPlan(ready, rendering, frozenset(served))
 
 
 def _least_progress_first(held: Iterable[HeldJob]) -> list[HeldJob]:
@@ -117,7 +117,7 @@ def _least_progress_first(held: Iterable[HeldJob]) -> list[HeldJob]:
     return [job for *_, job in sorted(slots, key=lambda slot: slot[:4])]
 
 
-def called_back(waiting: Mapping[K, tuple[str, float]], cleared: Iterable[str]) -> list[K]:
+def to_recall(waiting: Mapping[K, tuple[str, float]], cleared: Iterable[str]) -> list[K]:
     """For cleared slots at replicas where no image waits, those that have waited longest at others.
 
     waiting: at which replica, and since when. cleared: a replica for each slot."""

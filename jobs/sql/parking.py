@@ -2,8 +2,8 @@
 lets wait for a stage. Part of SqlLedger.
 
 Their next jobs are parked: moved so far back in virtual time that no claim looks at them, and moved
-back to their place when a job of the tenant ends. So a claim never walks past a crowd of one
-tenant's jobs, and the others do not wait behind it.
+back to their place when a job of the tenant ends. So a claim never walks past many jobs of
+one tenant, and the others do not wait behind them.
 """
 
 from __future__ import annotations

@@ -14,16 +14,16 @@ from sqlalchemy import Connection, Row
 from jobs.db import statements as sql
 from jobs.lease import PreemptionRequest
 from jobs.policy.fair_queue import FairQueue
-from jobs.policy.preemption import HeldJob, Preemption, Preemptor, preempt
+from jobs.policy.preemption import HeldJob, PreemptionPlan, Preemptor, preempt
 from jobs.sql.records import lock_jobs
 
 _QUEUED_READ = 16  # enough for one look at the head of a queue; the next look sees the next
-_NONE = Preemption({}, {}, frozenset())
+_NONE = PreemptionPlan({}, {}, frozenset())
 
 
 def find_preemption(
     connection: Connection, fair_queue: FairQueue, asking: PreemptionRequest, now: float
-) -> Preemption:
+) -> PreemptionPlan:
     """Reads only; very little while no job of a larger share waits."""
     tiers = {row.tier for row in connection.execute(sql.TIERS_OF_LANE, {"lane": asking.lane})}
     shares = fair_queue.shares(tiers)

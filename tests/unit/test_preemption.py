@@ -14,8 +14,8 @@ from jobs.policy.preemption import (
     SPARED_FROM,
     HeldJob,
     Preemptor,
-    called_back,
     preempt,
+    to_recall,
 )
 
 SHARES = {"pro": 0.6, "plus": 0.3, "free": 0.1}
@@ -134,4 +134,4 @@ def test_no_tier_is_pushed_below_its_share(
 def test_an_image_that_waits_elsewhere_comes_to_a_slot_that_no_other_takes(
     waiting: dict[str, tuple[str, float]], cleared: list[str], called: list[str]
 ) -> None:
-    assert called_back(waiting, cleared) == called
+    assert to_recall(waiting, cleared) == called
