@@ -27,6 +27,7 @@ from serve_app.access.auth import Keyring, UrlSigner
 from serve_app.admission.prices import Prices
 from serve_app.admission.readiness import Readiness
 from serve_app.admission.tenants import ending
+from serve_app.api import ROUTERS
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.delivery.slow_clients import SendBudget, SlowClientProtection
@@ -35,21 +36,11 @@ from serve_app.edge import OwnHosts, let_pages_ask
 from serve_app.orders.app_state import AppState
 from serve_app.orders.callers import charge_refusal
 from serve_app.orders.responses import error_response, root_path
-from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
+from serve_app.routes.ops import mount_studio
 from serve_app.uploads.inputs import Inputs
 from serve_app.wire.errors import ApiError, from_domain, from_status
 
 log = logging.getLogger(__name__)
-
-ROUTERS = (
-    images.router,
-    edits.router,
-    tweaks.router,
-    jobs.router,
-    files.router,
-    models.router,
-    ops.router,
-)
 
 
 def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:
@@ -85,7 +76,7 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
     )
     for router in ROUTERS:
         app.include_router(router)
-    ops.mount_studio(app)
+    mount_studio(app)
     app.add_exception_handler(ApiError, _on_error)
     app.add_exception_handler(LedgerError, _on_error)
     app.add_exception_handler(HTTPException, _on_refusal)

@@ -21,6 +21,7 @@ from serve_app.orders.sources import Given, find_all, in_turn, with_canvas
 from serve_app.orders.submission import check_order, check_read
 from serve_app.wire import edits, requests
 from serve_app.wire.errors import InvalidRequest
+from serve_app.wire.operations import ordering
 
 router = APIRouter()
 
@@ -44,8 +45,9 @@ _Read = Callable[[], Awaitable[_Edit]]
 
 
 @router.post("/v1/images/edits")
+@ordering("createEdits", "image_edit")
 async def edit_images(request: Request) -> Response:
-    """Accept, then answer as asked."""
+    """Edit uploaded or named pictures: wait for the images, stream them, or get a job."""
     state = app_state_of(request)
     tenant = await orderer_of(request)
     context = context_of(request, tenant)

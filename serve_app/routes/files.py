@@ -17,7 +17,7 @@ from serve_app.delivery.pieces import stored
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.bodies import Form, content, is_form, is_large, read_form
 from serve_app.orders.callers import charge_rows, limit_of, poller_of
-from serve_app.orders.pictures import paced_response
+from serve_app.orders.pictures import MEDIA_TYPES, paced_response
 from serve_app.orders.responses import json_response
 from serve_app.orders.sources import FILE_ID, no_file, own_file
 from serve_app.orders.submission import check_upload
@@ -27,20 +27,36 @@ from serve_app.wire.files import (
     LEAST_SECONDS,
     MOST_LISTED,
     DeletedBody,
+    FileBody,
+    FilesBody,
     file_body,
     files_body,
 )
+from serve_app.wire.operations import FILE, TEXT, answer, link, media, operation, query
 
 router = APIRouter()
 
 HEAD_BYTES = 64
 """They say what kind of picture it is."""
 FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"})
+LINKS = (("file", "getFile"), ("content", "getFileContent"), ("delete", "deleteFile"))
+PAGE = (
+    query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}),
+    query("order", {"type": "string", "enum": ["desc"]}),
+    query("purpose", TEXT),
+    query("after", {"type": "string", "pattern": "^file-[0-9a-f]{32}$"}),
+)
+CONTENT = {200: media("The picture", dict.fromkeys(MEDIA_TYPES.values(), FILE))}
 
 
 @router.post("/v1/files")
+@operation(
+    "createFile",
+    {200: answer(FileBody, **{name: link(to, file_id="$response.body#/id") for name, to in LINKS})},
+    *(400, 408, 413, 415),
+)
 async def create(request: Request) -> Response:
-    """Keep a picture: upright, of its kind, without metadata."""
+    """Keep a picture, to name it in edits: upright, of its kind, without metadata."""
     tenant = await poller_of(request)
     state = app_state_of(request)
     config = state.config
@@ -70,8 +86,9 @@ async def create(request: Request) -> Response:
 
 
 @router.get("/v1/files")
+@operation("listFiles", {200: answer(FilesBody)}, 400, parameters=PAGE)
 async def recent(request: Request) -> Response:
-    """The tenant's files, newest first."""
+    """Your files, newest first."""
     tenant = await poller_of(request)
     asked = request.query_params
     limit = limit_of(request, 100, MOST_LISTED)
@@ -88,12 +105,14 @@ async def recent(request: Request) -> Response:
 
 
 @router.get("/v1/files/{file_id}")
+@operation("getFile", {200: answer(FileBody)}, 404)
 async def show(request: Request, file_id: str) -> Response:
     """One file."""
     return json_response(file_body(await _own_file(request, file_id)))
 
 
 @router.get("/v1/files/{file_id}/content")
+@operation("getFileContent", CONTENT, 404)
 async def download(request: Request, file_id: str) -> Response:
     """The picture as it is kept: a PNG, JPEG or WebP."""
     state, file = app_state_of(request), await _own_file(request, file_id)
@@ -109,8 +128,9 @@ async def download(request: Request, file_id: str) -> Response:
 
 
 @router.delete("/v1/files/{file_id}")
+@operation("deleteFile", {200: answer(DeletedBody)}, 404)
 async def delete(request: Request, file_id: str) -> Response:
-    """Forget it; edits that were ordered with it go on."""
+    """Delete a file; edits that were ordered with it go on."""
     file = await _own_file(request, file_id)
     await app_state_of(request).ledger.drop_file(file.tenant, file.id)
     deleted: DeletedBody = {"id": file.id, "object": "file", "deleted": True}

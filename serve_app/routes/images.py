@@ -13,12 +13,14 @@ from serve_app.orders.callers import context_of, orderer_of
 from serve_app.orders.submission import check_order
 from serve_app.wire import requests
 from serve_app.wire.errors import Retired
+from serve_app.wire.operations import KEYLESS, operation, ordering
 
 router = APIRouter()
 
 
+@ordering("createImages", "image_generation")
 async def generations(request: Request) -> Response:
-    """Accept, then answer as asked."""
+    """Draw pictures: wait for the images, stream them, or get a job."""
     state = app_state_of(request)
     tenant = await orderer_of(request)
     context = context_of(request, tenant)
@@ -34,8 +36,9 @@ router.add_route("/v1/images/generations", generations, methods=["POST"])
 
 
 @router.post("/v1/images/variations")
+@operation("createVariation", {}, 410, security=KEYLESS)
 async def variations() -> Response:
-    """OpenAI has retired it, too."""
+    """Retired, as it is at OpenAI."""
     raise Retired(
         "Variations are no more. For a variation of one of your pictures, POST "
         "/v1/images/{id}/tweaks with a 'strength'; for one of an upload, POST /v1/images/edits."

@@ -39,6 +39,18 @@ from serve_app.orders.responses import json_response, root_url
 from serve_app.orders.sources import finished_image, no_image
 from serve_app.wire.errors import BadSignature, ImageExpired, NotFound
 from serve_app.wire.jobs import JobBody, JobsBody, job_body, listed, preview_event
+from serve_app.wire.operations import (
+    FILE,
+    JOB_EVENTS,
+    KEY_OR_SIGNATURE,
+    TEXT,
+    answer,
+    header,
+    media,
+    of_job,
+    operation,
+    query,
+)
 
 router = APIRouter()
 
@@ -46,11 +58,18 @@ MOST_LISTED = 100
 FRAME_SECONDS = 10
 MOST_FRAMES = 16
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+JOB = {200: answer(JobBody, **of_job("$response.body#/id"))}
 
 
 @router.get("/v1/jobs")
+@operation(
+    "listJobs",
+    {200: answer(JobsBody, **of_job("$response.body#/data/0/id"))},
+    400,
+    parameters=[query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED})],
+)
 async def recent(request: Request) -> Response:
-    """The tenant's newest jobs, with the beginnings of their prompts."""
+    """Your newest jobs, with the beginnings of their prompts."""
     tenant = await poller_of(request)
     limit = limit_of(request, 20, MOST_LISTED)
     jobs = await app_state_of(request).ledger.recent(tenant.id, limit)
@@ -61,6 +80,7 @@ async def recent(request: Request) -> Response:
 
 
 @router.get("/v1/jobs/{job_id}")
+@operation("getJob", JOB, 404)
 async def show(request: Request, job_id: str) -> Response:
     """One job. Asking keeps a synchronous job alive, as waiting for it does."""
     job = await _own_job(request, job_id)
@@ -71,16 +91,23 @@ async def show(request: Request, job_id: str) -> Response:
 
 
 @router.delete("/v1/jobs/{job_id}")
+@operation("cancelJob", JOB, 404)
 async def cancel(request: Request, job_id: str) -> Response:
-    """Cancel; an ended job stays as it is, and so does one that another order shares."""
+    """Cancel a job; one that has ended stays as it is. So does one that another order shares."""
     job = await _own_job(request, job_id)
     cancelled = await app_state_of(request).ledger.withdraw(job.id) or job
     return json_response(job_body(cancelled, None, urls(request, cancelled)))
 
 
 @router.get("/v1/jobs/{job_id}/events")
+@operation(
+    "watchJob",
+    {200: media("`job` and `preview` events", {"text/event-stream": JOB_EVENTS})},
+    404,
+    parameters=[header("Last-Event-ID", TEXT)],
+)
 async def events(request: Request, job_id: str) -> Response:
-    """`job` events with the whole state and `preview` events, until the job has ended.
+    """A job's states and previews as events, until it has ended.
 
     A preview's id lists the newest preview sent of each image as render.pass pairs: a client that
     comes back with it as Last-Event-ID gets the state as it is now, and the previews after it.
@@ -94,8 +121,15 @@ async def events(request: Request, job_id: str) -> Response:
 
 
 @router.api_route("/v1/jobs/{job_id}/images/{index}", methods=["GET", "HEAD"])
+@operation(
+    "getPicture",
+    {200: media("The image", dict.fromkeys(MEDIA_TYPES.values(), FILE))},
+    *(403, 404, 410),
+    parameters=[query("expires", TEXT)],
+    security=KEY_OR_SIGNATURE,
+)
 async def image(request: Request, job_id: str, index: str) -> Response:
-    """A finished picture's bytes, with the API key or with a signed URL."""
+    """A finished image's bytes, with the API key or with a signed URL."""
     state = app_state_of(request)
     number = int(index) if re.fullmatch(r"[0-9]{1,2}", index) else -1
     if "signature" in request.query_params:

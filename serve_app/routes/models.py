@@ -16,6 +16,7 @@ from serve_app.orders.pictures import MEDIA_TYPES
 from serve_app.orders.responses import json_response
 from serve_app.wire.errors import NotFound
 from serve_app.wire.fields import Seconds
+from serve_app.wire.operations import answer, operation
 from serve_app.wire.requests import MOST_PARTIAL_IMAGES
 
 router = APIRouter()
@@ -42,6 +43,7 @@ class ModelsBody(TypedDict):
 
 
 @router.get("/v1/models")
+@operation("listModels", {200: answer(ModelsBody)})
 async def models(request: Request) -> Response:
     """The one model of this lane."""
     await poller_of(request)
@@ -50,8 +52,9 @@ async def models(request: Request) -> Response:
 
 
 @router.get("/v1/models/{name}")
+@operation("getModel", {200: answer(ModelBody)}, 404)
 async def model(request: Request, name: str) -> Response:
-    """That model, if it is ours; by an alias, too."""
+    """The model of this lane, by its name or an alias."""
     await poller_of(request)
     state = app_state_of(request)
     found = _model(state)

@@ -1,4 +1,4 @@
-"""Limits, health, the OpenAPI document and the page: what needs no job."""
+"""Limits, health and the page: what needs no job."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from starlette.staticfiles import StaticFiles
 
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.callers import poller_of
-from serve_app.orders.responses import json_response, root_path
-from serve_app.wire.limits import limits_body, ratelimit_headers, temporary_headers
-from serve_app.wire.openapi import document
-from serve_app.wire.status import HealthBody, status_body
+from serve_app.orders.responses import json_response
+from serve_app.wire.limits import LimitsBody, limits_body, ratelimit_headers, temporary_headers
+from serve_app.wire.operations import KEYLESS, answer, operation
+from serve_app.wire.status import HealthBody, StatusBody, status_body
 
 router = APIRouter()
 
@@ -31,8 +31,9 @@ PAGE_HEADERS = {
 
 
 @router.get("/v1/limits")
+@operation("getLimits", {200: answer(LimitsBody)})
 async def limits(request: Request) -> Response:
-    """What the tenant's tier allows, and how much of it is used."""
+    """What your tier allows, and how much of it is used."""
     tenant = await poller_of(request)
     state = app_state_of(request)
     standing = await state.ledger.standing(tenant, state.config.lane)
@@ -43,6 +44,7 @@ async def limits(request: Request) -> Response:
 
 
 @router.get("/v1/status")
+@operation("getStatus", {200: answer(StatusBody)})
 async def status(request: Request) -> Response:
     """The lane's heat, at most a second old."""
     await poller_of(request)
@@ -50,23 +52,18 @@ async def status(request: Request) -> Response:
     return json_response(status_body(state.config.lane, await state.heat.now()))
 
 
-@router.get("/openapi.json")
-async def openapi(request: Request) -> Response:
-    """What this lane answers to, as an OpenAPI document. Needs no key: it tells no secrets."""
-    state = app_state_of(request)
-    return json_response(document(state.config, state.can, root_path(request)))
-
-
 @router.api_route("/healthz", methods=["GET", "HEAD"])
+@operation("getHealth", {200: answer(HealthBody)}, security=KEYLESS)
 async def healthz() -> Response:
-    """The process answers."""
+    """Whether the process answers."""
     healthy: HealthBody = {"status": "ok"}
     return json_response(healthy)
 
 
 @router.api_route("/readyz", methods=["GET", "HEAD"])
+@operation("getReadiness", {200: answer(HealthBody)}, 503, security=KEYLESS)
 async def readyz(request: Request) -> Response:
-    """The ledger answers too. Raises Unavailable."""
+    """Whether the ledger answers, too. Raises Unavailable."""
     await app_state_of(request).readiness.check()
     ready: HealthBody = {"status": "ready"}
     return json_response(ready)

@@ -30,6 +30,7 @@ from serve_app.orders.sources import (
 from serve_app.orders.submission import check_order, check_read
 from serve_app.wire import edits, requests
 from serve_app.wire.jobs import ImageBody, LineageBody, image_body, listed
+from serve_app.wire.operations import answer, of_image, operation, ordering
 
 
 class _ImageId(StringConvertor):
@@ -46,8 +47,9 @@ MOST_CHILDREN = 100
 
 
 @router.post("/v1/images/{image_id:image}/tweaks")
+@ordering("tweakImage", "image_edit")
 async def tweaks(request: Request, image_id: str) -> Response:
-    """Go on from a picture that was drawn here: accept, then answer as asked."""
+    """Go on from an image that was drawn here: wait for the images, stream them, or get a job."""
     state = app_state_of(request)
     tenant = await orderer_of(request)
     limits = state.config.limits
@@ -91,16 +93,18 @@ async def _order(
 
 
 @router.get("/v1/images/{image_id:image}")
+@operation("getImage", {200: answer(ImageBody, **of_image("/id"))}, 404)
 async def show(request: Request, image_id: str) -> Response:
-    """How it came to be."""
+    """How one of your images came to be."""
     tenant = await poller_of(request)
     job, render = await own_image(app_state_of(request), tenant.id, image_id)
     return json_response(image_body(job, render, _url(request, job, render)))
 
 
 @router.get("/v1/images/{image_id:image}/lineage")
+@operation("getLineage", {200: answer(LineageBody)}, 404)
 async def lineage(request: Request, image_id: str) -> Response:
-    """What it goes back to, from the first picture on, and what was made of it."""
+    """The images that an image was made from, the first one first, and those made from it."""
     tenant = await poller_of(request)
     state = app_state_of(request)
     job, render = await own_image(state, tenant.id, image_id)

@@ -22,7 +22,7 @@ LISTED_CHARACTERS = 1_000
 class JobImage(TypedDict):
     id: str
     index: Count
-    state: RenderState
+    state: Annotated[str, Field(json_schema_extra={"enum": [*RenderState]})]
     seed: Count
     passes_done: Count
     passes_total: Count
@@ -40,7 +40,7 @@ class JobBody(Looks, Estimate):
 
     id: str
     object: Literal["job"]
-    state: JobState
+    state: Annotated[str, Field(json_schema_extra={"enum": [*JobState]})]
     created_at: Seconds
     started_at: Seconds | None
     finished_at: Seconds | None

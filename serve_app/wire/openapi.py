@@ -1,55 +1,130 @@
 """GET /openapi.json: what this lane answers to, as an OpenAPI 3.1 document. Pure.
 
-Bodies are the schemas of the models that parse them, with what a config file narrows; paths,
-parameters and answers are one table. A test compares it with the routes that the gateway has.
+Answers are the schemas of the types that the routes send (operations.py says which), bodies those
+of the models that parse them, with what a config file narrows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from engine.capabilities import Capabilities
 from serve_app.config.cluster import ClusterConfig
 from serve_app.wire.edits import EditBody, JsonEditBody, TweakBody
-from serve_app.wire.files import LEAST_SECONDS, MOST_LISTED
-from serve_app.wire.openapi_answers import SCHEMAS, TEXT, Schema, named
-from serve_app.wire.openapi_parts import (
-    ASKING,
-    JOB_ID,
-    answer,
-    body,
-    events,
-    file,
-    form,
-    header,
-    link,
-    of_image,
-    of_job,
-    operation,
-    parsed_as,
-    path,
-    pictures,
-    query,
-)
+from serve_app.wire.files import LEAST_SECONDS
+from serve_app.wire.operations import FILE, JSON, OPERATIONS, TEXT, Schema
 from serve_app.wire.requests import GenerationBody
 
+REF = "#/components/schemas/{model}"
+FORM = "multipart/form-data"
 NO_NUL = "^[^\\u0000]*$"
 SAID = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"
 SIZE = "^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
-KEY: list[Schema] = [{"bearer": []}]
-KEY_OR_SIGNATURE: list[Schema] = [{"bearer": []}, {"signature": []}]
-ORDERING = (*ASKING, 400, 403, 404, 408, 410, 413, 415, 422, 500)
-"""And what a request for pictures may be told."""
-FILE: Schema = {"type": "string", "format": "binary"}
-IMAGE_ID = path("image_id", {"type": "string", "pattern": "^img_[^/]*$"})
-SHORT_REF: Schema = {"anyOf": [named("ImageRef"), {"type": "string", "format": "image-url"}]}
-NO_KEY: list[Schema] = []
+PATH_PARAMETERS: Mapping[str, Schema] = {
+    "job_id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+    "image_id": {"type": "string", "pattern": "^img_[^/]*$"},
+    "index": {"type": "integer", "minimum": 0, "maximum": 9},
+}
+IMAGE_URL: Schema = {
+    "type": "string",
+    "format": "image-url",
+    "pattern": "^(data:image/|https?://)",
+}
+IMAGE_REF: Schema = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {name: schema, other: {"type": "null"}},
+            "required": [name],
+            "additionalProperties": False,
+        }
+        for name, schema, other in (
+            ("image_url", IMAGE_URL, "file_id"),
+            ("file_id", TEXT, "image_url"),
+        )
+    ]
+}
+SHORT_REF: Schema = {
+    "anyOf": [
+        {"$ref": REF.format(model="ImageRef")},
+        {"type": "string", "format": "image-url"},
+    ]
+}
 
 
-def document(config: ClusterConfig, can: Capabilities, root: str) -> dict[str, Any]:
-    """The document. can: what the family that draws is able to. root: path below which this lane
-    stands, or nothing at a host's root."""
+class AnswerSchema(GenerateJsonSchema):
+    """Closed, so that a field that is not written down is noticed. `JobBody` is called Job."""
+
+    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> Schema:
+        """As pydantic does, closed and without a title."""
+        made = super().typed_dict_schema(schema) | {"additionalProperties": False}
+        return {name: made[name] for name in made if name != "title"}
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        """A field's name is title enough."""
+        return False
+
+    def normalize_name(self, name: str) -> str:
+        """The component's name."""
+        return super().normalize_name(name).removesuffix("Body")
+
+
+def of_routes(
+    routes: Iterable[tuple[str, frozenset[str], Callable[..., object]]],
+) -> Schema:
+    """What any lane's document says of these routes: path, methods, endpoint."""
+    paths: dict[str, Schema] = {}
+    for pattern, methods, endpoint in routes:
+        if said := OPERATIONS.get(endpoint):
+            path = re.sub(r":\w+", "", pattern)
+            inside = [_in_path(name) for name in re.findall(r"{(\w+)}", path)]
+            parameters = {"parameters": [*inside, *said["parameters"]]}
+            for method in sorted(methods - {"HEAD"}):
+                paths.setdefault(path, {})[method.lower()] = said | parameters
+    refs, made = TypeAdapter.json_schemas(
+        ((kind, "serialization", TypeAdapter[Any](kind)) for kind in {*_types(paths)}),
+        ref_template=REF,
+        schema_generator=AnswerSchema,
+    )
+    by_type = {kind: ref for (kind, _), ref in refs.items()}
+    schemas = {**made["$defs"], "ImageRef": IMAGE_REF}
+    return {"paths": _resolved(paths, by_type), "schemas": dict(sorted(schemas.items()))}
+
+
+def _in_path(name: str) -> Schema:
+    schema = PATH_PARAMETERS.get(name, TEXT)
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _types(part: object) -> Iterator[type]:
+    if isinstance(part, type):
+        yield part
+    elif isinstance(part, dict | list):
+        for one in part.values() if isinstance(part, dict) else part:
+            yield from _types(one)
+
+
+def _resolved(part: Any, refs: Mapping[type, Schema]) -> Any:
+    if isinstance(part, type):
+        return refs[part]
+    if isinstance(part, dict):
+        return {name: _resolved(one, refs) for name, one in part.items()}
+    return [_resolved(one, refs) for one in part] if isinstance(part, list) else part
+
+
+def document(said: Schema, config: ClusterConfig, can: Capabilities, root: str) -> Schema:
+    """The document of a lane. said: of its routes. can: what the family that draws is able to.
+    root: path below which this lane stands, or nothing at a host's root."""
+    model = {**_in_path("name"), "schema": {**TEXT, "examples": [config.model.name]}}
+    more: dict[str, Schema] = {"getModel": {"parameters": [model]}}
+    more |= {name: {"requestBody": body} for name, body in _bodies(config, can).items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,10 +133,15 @@ def document(config: ClusterConfig, can: Capabilities, root: str) -> dict[str, A
             "description": "The OpenAI Images API, and jobs that survive what they run on.",
         },
         "servers": [{"url": root or "/"}],
-        "security": KEY,
-        "paths": _paths(config, can),
+        "security": [{"bearer": []}],
+        "paths": {
+            path: {
+                method: {**one, **more.get(one["operationId"], {})} for method, one in of.items()
+            }
+            for path, of in said["paths"].items()
+        },
         "components": {
-            "schemas": dict(SCHEMAS),
+            "schemas": said["schemas"],
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "signature": {"type": "apiKey", "in": "query", "name": "signature"},
@@ -70,193 +150,34 @@ def document(config: ClusterConfig, can: Capabilities, root: str) -> dict[str, A
     }
 
 
-def _paths(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
-    return {**_orders(config, can), **_jobs(), **_files(config), **_lane(config), **_health()}
-
-
-def _orders(config: ClusterConfig, can: Capabilities) -> dict[str, Any]:
+def _bodies(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
+    """Request bodies by operation."""
     narrowed = _narrowed(config, can)
+    images = {"type": "array", "minItems": 1, "maxItems": max(can.input_images, 1)}
+    named = {"anyOf": [{**images, "items": SHORT_REF}, *SHORT_REF["anyOf"]]}
+    refs = {"images": named, "mask": SHORT_REF, "markup": SHORT_REF}
+    files = {"image": {**images, "items": FILE}, "mask": FILE, "markup": FILE}
+    edit = parsed_as(JsonEditBody, {**narrowed, **refs})
+    tweak = parsed_as(TweakBody, {**narrowed, "mask": SHORT_REF})
     return {
-        "/v1/images/generations": {
-            "post": _order(
-                "createImages",
-                "Draw pictures: wait for them, stream them, or get a job",
-                {"application/json": parsed_as(GenerationBody, narrowed)},
-                "image_generation",
-            )
-        },
-        "/v1/images/edits": {
-            "post": _order(
-                "createEdits",
-                "Change pictures that come along, or that are named",
-                {
-                    "multipart/form-data": form(EditBody, narrowed, _pictures_of_a_form(can)),
-                    "application/json": parsed_as(
-                        JsonEditBody, {**narrowed, **_named_pictures(can)}
-                    ),
-                },
-                "image_edit",
-            )
-        },
-        "/v1/images/{image_id}/tweaks": {
-            "post": _order(
-                "tweakImage",
-                "Go on from one of your pictures",
-                {"application/json": parsed_as(TweakBody, {**narrowed, "mask": SHORT_REF})},
-                "image_edit",
-                IMAGE_ID,
-            )
-        },
-        "/v1/images/{image_id}": {
-            "get": operation(
-                "getImage",
-                "How one of your pictures came to be",
-                {"200": answer("It", "Image", links=of_image("$response.body#/id"))},
-                (*ASKING, 404),
-                parameters=[IMAGE_ID],
-            )
-        },
-        "/v1/images/{image_id}/lineage": {
-            "get": operation(
-                "getLineage",
-                "What it goes back to, and what was made of it",
-                {"200": answer("It", "Lineage")},
-                (*ASKING, 404),
-                parameters=[IMAGE_ID],
-            )
-        },
-        "/v1/images/variations": {
-            "post": operation(
-                "createVariation", "OpenAI has retired it, too", {}, (410,), security=NO_KEY
-            )
-        },
+        "createImages": _body({JSON: parsed_as(GenerationBody, narrowed)}),
+        "createEdits": _body({FORM: _form(parsed_as(EditBody, narrowed), files), JSON: edit}),
+        "tweakImage": _body({JSON: tweak}, required=False),
+        "createFile": _body({FORM: _upload(config)}),
     }
 
 
-def _named_pictures(can: Capabilities) -> dict[str, Schema]:
-    most = max(can.input_images, 1)
-    images = {"type": "array", "items": SHORT_REF, "minItems": 1, "maxItems": most}
-    one_or_more = {"anyOf": [images, *SHORT_REF["anyOf"]]}
-    return {"images": one_or_more, "mask": SHORT_REF, "markup": SHORT_REF}
+def _body(content: Mapping[str, Schema], *, required: bool = True) -> Schema:
+    """By media type."""
+    schemas = {name: {"schema": schema} for name, schema in content.items()}
+    return {"required": required, "content": schemas}
 
 
-def _pictures_of_a_form(can: Capabilities) -> dict[str, Schema]:
-    images = {"type": "array", "items": FILE, "minItems": 1, "maxItems": max(can.input_images, 1)}
-    return {"image": images, "mask": FILE, "markup": FILE}
-
-
-def _order(
-    name: str, summary: str, content: Mapping[str, Schema], kind: str, *parameters: Schema
-) -> dict[str, Any]:
-    """An operation that draws. kind: how the names of its events begin."""
-    job = answer(
-        "The job, when `Prefer: respond-async` asks for one",
-        "Job",
-        {**JOB_ID, "location": {"required": True, "schema": TEXT}},
-        of_job("$response.body#/id"),
-    )
-    return operation(
-        name,
-        summary,
-        {"200": pictures("The pictures, or their events when `stream` is true", kind), "202": job},
-        ORDERING,
-        parameters=[*parameters, *_wishes()],
-        requestBody=body(content, required=not parameters),
-    )
-
-
-def _jobs() -> dict[str, Any]:
-    job_id = path("job_id", {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"})
-    index = path("index", {"type": "integer", "minimum": 0, "maximum": 9})
-    job = {"200": answer("The job", "Job", links=of_job("$response.body#/id"))}
-    one = {"parameters": [job_id]}
-    return {
-        "/v1/jobs": {
-            "get": operation(
-                "listJobs",
-                "Your newest jobs",
-                {"200": answer("Them", "Jobs", links=of_job("$response.body#/data/0/id"))},
-                (*ASKING, 400),
-                parameters=[query("limit", {"type": "integer", "minimum": 1, "maximum": 100})],
-            )
-        },
-        "/v1/jobs/{job_id}": {
-            "get": operation("getJob", "One job", job, (*ASKING, 404), **one),
-            "delete": operation(
-                "cancelJob", "Cancel; again changes nothing", job, (*ASKING, 404), **one
-            ),
-        },
-        "/v1/jobs/{job_id}/events": {
-            "get": operation(
-                "watchJob",
-                "A job's states and previews as they come, until it has ended",
-                {"200": events("`job` and `preview` events")},
-                (*ASKING, 404),
-                parameters=[job_id, header("Last-Event-ID", TEXT)],
-            )
-        },
-        "/v1/jobs/{job_id}/images/{index}": {
-            "get": operation(
-                "getPicture",
-                "A finished picture's bytes, with a key or a signed URL",
-                {"200": file("The picture", "image/png", "image/webp", "image/jpeg")},
-                (*ASKING, 403, 404, 410),
-                parameters=[job_id, index, query("expires", TEXT)],
-                security=KEY_OR_SIGNATURE,
-            )
-        },
-    }
-
-
-def _files(config: ClusterConfig) -> dict[str, Any]:
-    file_id = path("file_id", {"type": "string"})
-    page = [
-        query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}),
-        query("order", {"type": "string", "enum": ["desc"]}),
-        query("purpose", TEXT),
-        query("after", {"type": "string", "pattern": "^file-[0-9a-f]{32}$"}),
-    ]
-    links = {
-        "file": link("getFile", file_id="$response.body#/id"),
-        "content": link("getFileContent", file_id="$response.body#/id"),
-        "delete": link("deleteFile", file_id="$response.body#/id"),
-    }
-    one = {"parameters": [file_id]}
-    return {
-        "/v1/files": {
-            "post": operation(
-                "createFile",
-                "Keep a picture, to name it in edits",
-                {"200": answer("It", "File", links=links)},
-                (*ASKING, 400, 408, 413, 415),
-                requestBody=body({"multipart/form-data": _upload(config)}),
-            ),
-            "get": operation(
-                "listFiles",
-                "Your files, newest first",
-                {"200": answer("Them", "Files")},
-                (*ASKING, 400),
-                parameters=page,
-            ),
-        },
-        "/v1/files/{file_id}": {
-            "get": operation(
-                "getFile", "One file", {"200": answer("It", "File")}, (*ASKING, 404), **one
-            ),
-            "delete": operation(
-                "deleteFile", "Forget it", {"200": answer("It", "Deleted")}, (*ASKING, 404), **one
-            ),
-        },
-        "/v1/files/{file_id}/content": {
-            "get": operation(
-                "getFileContent",
-                "The picture as it is kept",
-                {"200": file("It", "image/png", "image/jpeg", "image/webp")},
-                (*ASKING, 404),
-                **one,
-            )
-        },
-    }
+def _form(schema: Schema, files: Schema) -> Schema:
+    """Of these fields, which cannot be null there, and these files."""
+    fields = {name: field.get("anyOf", [field])[0] for name, field in schema["properties"].items()}
+    required = [*schema["required"], "image"]
+    return {**schema, "properties": {**fields, **files}, "required": required}
 
 
 def _upload(config: ClusterConfig) -> Schema:
@@ -276,63 +197,31 @@ def _upload(config: ClusterConfig) -> Schema:
     }
 
 
-def _lane(config: ClusterConfig) -> dict[str, Any]:
-    name = path("name", {"type": "string", "examples": [config.model.name]})
-    return {
-        "/v1/limits": {
-            "get": operation(
-                "getLimits", "Your tier and its limits", {"200": answer("Them", "Limits")}
-            )
-        },
-        "/v1/status": {
-            "get": operation(
-                "getStatus", "How hot the lane is", {"200": answer("Its heat", "Status")}
-            )
-        },
-        "/v1/models": {
-            "get": operation(
-                "listModels", "The one model of this lane", {"200": answer("It", "Models")}
-            )
-        },
-        "/v1/models/{name}": {
-            "get": operation(
-                "getModel",
-                "That model, if it is this lane's",
-                {"200": answer("It", "Model")},
-                (*ASKING, 404),
-                parameters=[name],
-            )
-        },
+def parsed_as(model: type[BaseModel], narrowed: Mapping[str, Schema]) -> Schema:
+    """The schema that `model` parses; where there is a default, null means it."""
+    schema = _parsed_by(model)
+    fields = {
+        name: _field(field, narrowed.get(name, {}), optional=name not in schema.get("required", ()))
+        for name, field in schema["properties"].items()
     }
+    return {**schema, "properties": fields}
 
 
-def _health() -> dict[str, Any]:
-    """What needs no key."""
-    healthy = {"200": answer("It does", "Health")}
-    document = {"200": answer("It", "Document")}
-    return {
-        "/healthz": {
-            "get": operation(
-                "getHealth", "Whether the process answers", healthy, (), security=NO_KEY
-            )
-        },
-        "/readyz": {
-            "get": operation(
-                "getReadiness", "Whether the ledger answers, too", healthy, (503,), security=NO_KEY
-            )
-        },
-        "/openapi.json": {
-            "get": operation("getDocument", "This document", document, (), security=NO_KEY)
-        },
-    }
+@cache
+def _parsed_by(model: type[BaseModel]) -> Schema:
+    schema = model.model_json_schema(ref_template=REF)
+    unsaid = ("title", "description", "$defs")
+    return {name: schema[name] for name in schema if name not in unsaid}
 
 
-def _wishes() -> list[dict[str, Any]]:
-    return [
-        header("Prefer", {"type": "string", "examples": ["respond-async"]}),
-        header("Idempotency-Key", {"type": "string", "pattern": "^[!-~]{1,255}$"}),
-        header("X-Stainless-Retry-Count", {"type": "string"}),
-    ]
+def _field(parsed: Schema, narrowed: Schema, *, optional: bool) -> Schema:
+    variant = parsed.get("anyOf", [parsed])[0]  # the other one is null
+    said = {name: variant[name] for name in variant if name not in ("title", "default")}
+    field = narrowed if "anyOf" in narrowed else {**said, **narrowed}
+    if not optional:
+        return field
+    default = {} if parsed.get("default") is None else {"default": parsed["default"]}
+    return {"anyOf": [field, {"type": "null"}], **default}
 
 
 def _narrowed(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:

@@ -1,18 +1,20 @@
-"""The OpenAPI document is about the routes that the gateway has."""
+"""The OpenAPI document is about the routes that the gateway has, and refers to what is in it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
+from fastapi.openapi.models import OpenAPI
 from starlette.routing import Route
 
 from engine.capabilities import capabilities
-from serve_app.gateway import ROUTERS
-from serve_app.wire import openapi
+from serve_app.api import ROUTERS, routes
+from serve_app.wire.openapi import document
 from tests.stages.http_stage import config
 
-CAN = capabilities("paced", {})
+DOCUMENT = document(routes(), config(), capabilities("paced", {}), "")
 METHODS = {"get", "post", "put", "patch", "delete"}
 NOT_OF_THE_API = {"/"}
 
@@ -26,11 +28,31 @@ def served() -> Iterator[tuple[str, str]]:
                 yield method, path
 
 
-def described() -> Iterator[tuple[str, str]]:
-    for path, operations in openapi.document(config(), CAN, "")["paths"].items():
-        for method in operations:
-            yield method, path
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def objects(part: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        yield part
+        part = list(part.values())
+    for one in part if isinstance(part, list) else ():
+        yield from objects(one)
 
 
 def test_every_route_is_described_and_nothing_else() -> None:
-    assert sorted(served()) == sorted(described())
+    assert sorted(served()) == sorted((method, path) for method, path, _ in operations())
+
+
+def test_it_is_openapi() -> None:
+    assert OpenAPI.model_validate(DOCUMENT).paths
+
+
+def test_every_reference_and_link_leads_somewhere() -> None:
+    schemas = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+    assert {one["$ref"] for one in objects(DOCUMENT) if "$ref" in one} == schemas
+    names = [one["operationId"] for _, _, one in operations()]
+    assert len(names) == len(set(names))
+    assert {one["operationId"] for one in objects(DOCUMENT) if "operationId" in one} == set(names)

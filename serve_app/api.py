@@ -1,0 +1,51 @@
+"""Every router of the gateway, and GET /openapi.json, which describes their routes."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serve_app.orders.app_state import app_state_of
+from serve_app.orders.responses import json_response, root_path
+from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
+from serve_app.wire.openapi import document, of_routes
+from serve_app.wire.operations import JSON, KEYLESS, Schema, media, operation
+
+router = APIRouter()
+ROUTERS = (
+    images.router,
+    edits.router,
+    tweaks.router,
+    jobs.router,
+    files.router,
+    models.router,
+    ops.router,
+    router,
+)
+
+
+@router.get("/openapi.json")
+@operation(
+    "getDocument", {200: media("The document", {JSON: {"type": "object"}})}, security=KEYLESS
+)
+async def openapi(request: Request) -> Response:
+    """This lane as an OpenAPI document. Needs no key: it tells no secrets."""
+    state = app_state_of(request)
+    described = await asyncio.to_thread(routes)
+    return json_response(document(described, state.config, state.can, root_path(request)))
+
+
+@cache
+def routes() -> Schema:
+    """What the document says in any lane."""
+    return of_routes(
+        (route.path, frozenset(route.methods or ()), route.endpoint)
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, Route)
+    )
