@@ -1,4 +1,4 @@
-"""Wake-ups: one thread per process looks whether anybody has written, only while somebody waits."""
+"""Wake-ups: one thread per process polls the ledger's version, only while a call waits for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Waiter:
 
 
 class Changes:
-    """Shares one poll of `version` among all who wait, on however many event loops."""
+    """Shares one poll of `version` among all waiting calls, on any number of event loops."""
 
     def __init__(self, version: Callable[[], int]) -> None:
         self._version = version
@@ -52,7 +52,7 @@ class Changes:
         return self._latest
 
     def close(self) -> None:
-        """Stop the thread; those who wait are woken."""
+        """Stop the thread; waiting calls are woken."""
         with self._news:
             self._closed = True
             self._news.notify()
@@ -71,7 +71,7 @@ class Changes:
         try:
             version = self._version()
         except LedgerError:
-            time.sleep(_ERROR_PAUSE_SECONDS)  # those who wait have timeouts
+            time.sleep(_ERROR_PAUSE_SECONDS)  # waiting calls have timeouts
             return
         with self._news:
             self._latest = version

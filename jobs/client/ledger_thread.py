@@ -24,9 +24,9 @@ SUBMITS = "tenant "
 """Before the tenant in the `rows` of a submit."""
 _WRITES_MAX = 64
 _READS_MAX = 2000
-# Beside the time that the last commit took, which gathers by itself: who shared it is about to ask
-# again. So wait for as many, as long as they arrive less than a pause apart, and no longer than the
-# window.
+# Beside the time that the last commit took, which gathers by itself: callers that shared it are
+# about to ask again. So wait for as many, as long as they arrive less than a pause apart, and no
+# longer than the window.
 _PAUSE_SECONDS = 0.001
 _WINDOW_SECONDS = 0.004
 
@@ -101,7 +101,7 @@ class LedgerThread:
                 continue
             try:
                 results = self._run(batch)
-            except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+            except Exception as error:  # noqa: BLE001 - it belongs to the callers
                 results = [error] * len(batch)
             _deliver(batch, results)
 
@@ -149,7 +149,7 @@ def write_batch(ledger: Ledger) -> Batch:
                 else:
                     durable = any(call.durable for call in calls)
                     found = ledger.together([call.run for call in calls], durable=durable)
-            except Exception as error:  # noqa: BLE001 - it belongs to those who asked
+            except Exception as error:  # noqa: BLE001 - it belongs to the callers
                 found = [error] * len(calls)
             results |= zip(places, found, strict=True)
         return [results[place] for place in range(len(batch))]
@@ -182,7 +182,7 @@ def read_batch(ledger: Ledger) -> Batch:
 def _outcome(run: Callable[[], Any]) -> Any:
     try:
         return run()
-    except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
+    except Exception as error:  # noqa: BLE001 - it belongs to the caller
         return error
 
 

@@ -52,7 +52,7 @@ class SqlExpiry(SqlVerbs):
         }
         for job_id, job in load_jobs(connection, list(lapsed)).items():
             reason = f"lease of {job.worker} lapsed"
-            self._give_back(connection, job, LeaseEnd(reason, True, job.progress > lapsed[job_id]))
+            self._return(connection, job, LeaseEnd(reason, True, job.progress > lapsed[job_id]))
         return len(lapsed)
 
     def _expire_overdue(self, connection: Connection, now: float) -> int:

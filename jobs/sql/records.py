@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 def lock_jobs(connection: Connection, job_ids: Sequence[str], *, skip: bool = False) -> list[str]:
     """Keep all others from moving these until the transaction ends; on PostgreSQL those that exist.
-    With `skip` not those that somebody is moving right now."""
+    With `skip` not those that another transaction moves right now."""
     if not job_ids:
         return []
     if connection.dialect.name == "sqlite":  # one writer at a time: ours already

@@ -1,8 +1,8 @@
 """The Ledger in SQL. Each verb is one transaction: load, decide with the pure rules, store.
 
 Safe to call from any thread. What a state change means is decided in job.py, attempts.py and
-tiers.py; who is next in fair_queue.py; the verbs only ask them inside a transaction. Here are those
-of JobQueue and JobWatches; the other parts of the Ledger stand in files of their own.
+tiers.py; which job is next in fair_queue.py; the verbs only ask them inside a transaction. Here are
+those of JobQueue and JobWatches; the other parts of the Ledger stand in files of their own.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class SqlLedger(SqlExpiry, SqlReads, SqlFileTable, SqlDeletionQueue, SqlCostsAnd
             if job is None:
                 return
             claimed = connection.execute(sql.LEASE_PROGRESS, {"job_id": job_id}).scalar_one()
-            self._give_back(connection, job, LeaseEnd(error, False, job.progress > claimed))
+            self._return(connection, job, LeaseEnd(error, False, job.progress > claimed))
 
     def _held(self, connection: Connection, job_id: str, fence: int) -> Job | None:
         job = load_jobs(connection, [job_id], to_move=True).get(job_id)

@@ -89,8 +89,8 @@ class _Admitted:
 
 def accept(connection: Connection, orders: Sequence[Order], terms: Terms) -> list[Submission]:
     """Each one's job: that which it is a retry of, or a new one. All of them or, when something is
-    refused, none; who asked for it, only one that asks alone is told. Raises QuotaExceeded,
-    QueueFull, IdempotencyMismatch, JobUnreadable."""
+    refused, none: which one was refused is known only of an order that comes alone. Raises
+    QuotaExceeded, QueueFull, IdempotencyMismatch, JobUnreadable."""
     entered = any(may_reattach(order.request) for order in orders)
     known = _enter_tenants(connection, orders, terms.now) if entered else set()
     fresh = _fresh(orders, known)
@@ -153,7 +153,7 @@ def _rejoined(connection: Connection, order: Order, found: Found, terms: Terms) 
 
 
 def is_newcomer(connection: Connection, tenant: Tenant) -> bool:
-    """Whether the tenant never asked for anything, and nobody made a key for it."""
+    """Whether the tenant never ordered anything, and no key was made for it."""
     return connection.execute(sql.KNOWN_TENANT, {"tenant": tenant.id}).first() is None
 
 

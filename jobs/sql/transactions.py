@@ -152,7 +152,7 @@ def _verb_of(call: Callable[[], Any]) -> Verb | None:
 def _outcome(call: Callable[[], T]) -> T | Exception:
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - it belongs to the one who asked
+    except Exception as error:  # noqa: BLE001 - it belongs to the caller
         return error
 
 

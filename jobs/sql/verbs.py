@@ -113,6 +113,6 @@ class SqlVerbs:
         connection.execute(sql.CANCEL_LEASE, {"job_id": job.id, "yes": True})
         return self._store(connection, job, after)
 
-    def _give_back(self, connection: Connection, job: Job, how: LeaseEnd) -> None:
+    def _return(self, connection: Connection, job: Job, how: LeaseEnd) -> None:
         after = return_to_queue(job, how, self._attempts_max)
         self._store(connection, job, replace(after, fence=job.fence + 1))

@@ -163,7 +163,7 @@ def test_what_waits_is_counted_up_to_a_bound(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tenant may ask often: that shall not cost more the more of its jobs wait."""
-    monkeypatch.setattr("jobs.sql.sql_ledger._COUNTED", 2)
+    monkeypatch.setattr("jobs.sql.reads._COUNTED", 2)
     ledger = database.open(tiers={"free": Tier(queued_jobs=3)})
     for tier in ("free", "paid"):
         for _ in range(3):

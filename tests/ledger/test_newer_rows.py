@@ -144,7 +144,7 @@ def test_it_does_not_keep_others_from_expiring(
     database: Database, newer: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when as many of them as are looked at in one round are overdue before the others."""
-    monkeypatch.setattr("jobs.sql.sql_ledger._EXPIRE_AT_ONCE", 2)
+    monkeypatch.setattr("jobs.sql.expiring._EXPIRE_AT_ONCE", 2)
     clock = Clock()
     ledger = database.open(clock=clock)
     overdue = {"deadline_seconds": 5.0, "watched": False}
