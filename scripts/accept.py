@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.bench_ledger.databases import DATABASES
+from serve_app.operate.local_cluster import free_port
 
 CLIENTS = (1, 8)
 FLAGS = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
@@ -52,9 +53,7 @@ class Measured:
 @contextmanager
 def serving(app: str, url: str) -> Iterator[int]:
     """The port of a uvicorn process with that app, over the database at `url`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port), *FLAGS]
     process = subprocess.Popen(command, env={"MELTPROOF_ACCEPT_URL": url, "PYTHONPATH": "."})
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from io import BytesIO
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from engine.image_screen import ImageScreen, NsfwScreen
 from engine.prompt_screen import PromptScreen
 from engine.render import Pixels, RenderSpec
 from engine.text import TextEncoder
+from scripts.training.concepts import listed
 
 ROOT = Path(__file__).resolve().parents[1]
 ICONS = ROOT / ".cache" / "train" / "npm" / "noto" / "icons.json"
-CONCEPTS = ROOT / "scripts" / "training" / "concepts.txt"
 GROUNDS = (
     (255, 255, 255), (255, 220, 60), (60, 120, 220), (90, 180, 90),
     (200, 60, 60), (120, 120, 120), (20, 20, 20), (245, 190, 160),
@@ -60,13 +61,9 @@ def emoji(count: int) -> tuple[list[str], list[Pixels]]:
 
 def concepts() -> dict[str, list[str]]:
     """Names of what the small edition draws, by category."""
-    found: dict[str, list[str]] = {}
-    category = ""
-    for line in CONCEPTS.read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            category = line.strip("[] ")
-        elif line and not line.startswith("#"):
-            found.setdefault(category, []).append(line.partition("=")[0].strip())
+    found = defaultdict[str, list[str]](list)
+    for name, category, _ in listed():
+        found[category].append(name)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,22 @@ def plain(hexcode: str) -> str:
     return hexcode.lower().replace("-fe0f", "")
 
 
+def listed() -> Iterator[tuple[str, str, str]]:
+    """(name, category, label) of every line of concepts.txt."""
+    category = ""
+    for line in (HERE / "concepts.txt").read_text().splitlines():
+        if line.startswith("["):
+            category = line.strip("[] ")
+        elif line and not line.startswith("#"):
+            name, _, label = (part.strip() for part in line.partition("="))
+            yield name, category, label or name
+
+
 def _wanted(
     labels: dict[str, dict[str, Any]], small: bool, drawn: set[str], banned: Callable[[str], bool]
 ) -> list[tuple[str, str, str]]:
     """(name, category, label) from concepts.txt, and for the large edition all the rest."""
-    wanted, category = [], ""
-    for line in (HERE / "concepts.txt").read_text().splitlines():
-        if line.startswith("["):
-            category = line.strip("[]")
-        elif line and not line.startswith("#"):
-            name, _, label = (part.strip() for part in line.partition("="))
-            wanted.append((name, category, label or name))
+    wanted = list(listed())
     if small:
         return wanted
     taken = {label for _, _, label in wanted}
