@@ -65,11 +65,11 @@ class Orderer(TypedDict, total=False):
     safety_identifier: str
 
 
-class Losses(TypedDict, total=False):
+class MissingImages(TypedDict, total=False):
     errors: list[LostImage]
 
 
-class ImagesBody(Looks, Orderer, Losses):
+class ImagesBody(Looks, Orderer, MissingImages):
     """The images."""
 
     created: Seconds
@@ -153,7 +153,7 @@ def images_response(job: Job, pictures: Mapping[int, Content], cells: int) -> Im
     have none because the safety system or a failure took them.
     """
     lost = [image_error(render) for render in job.renders if render.index not in pictures]
-    losses: Losses = {"errors": lost} if lost else {}
+    missing: MissingImages = {"errors": lost} if lost else {}
     return {
         "created": int(job.created_at),
         **looks(job.request),
@@ -163,7 +163,7 @@ def images_response(job: Job, pictures: Mapping[int, Content], cells: int) -> Im
         ],
         "usage": usage(job.request, len(pictures), cells),
         **_orderer(job.request),
-        **losses,
+        **missing,
     }
 
 

@@ -32,31 +32,20 @@ PATH_PARAMETERS: Mapping[str, Schema] = {
     "image_id": {"type": "string", "pattern": "^img_[^/]*$"},
     "index": {"type": "integer", "minimum": 0, "maximum": 9},
 }
-IMAGE_URL: Schema = {
-    "type": "string",
-    "format": "image-url",
-    "pattern": "^(data:image/|https?://)",
-}
+IMAGE_URL: Schema = {"type": "string", "format": "image-url"}
+NAMED_BY = {"image_url": IMAGE_URL | {"pattern": "^(data:image/|https?://)"}, "file_id": TEXT}
 IMAGE_REF: Schema = {
     "anyOf": [
         {
             "type": "object",
-            "properties": {name: schema, other: {"type": "null"}},
+            "properties": {**{key: {"type": "null"} for key in NAMED_BY}, name: schema},
             "required": [name],
             "additionalProperties": False,
         }
-        for name, schema, other in (
-            ("image_url", IMAGE_URL, "file_id"),
-            ("file_id", TEXT, "image_url"),
-        )
+        for name, schema in NAMED_BY.items()
     ]
 }
-SHORT_REF: Schema = {
-    "anyOf": [
-        {"$ref": REF.format(model="ImageRef")},
-        {"type": "string", "format": "image-url"},
-    ]
-}
+SHORT_REF: Schema = {"anyOf": [{"$ref": REF.format(model="ImageRef")}, IMAGE_URL]}
 
 
 class AnswerSchema(GenerateJsonSchema):

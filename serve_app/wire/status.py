@@ -16,7 +16,7 @@ class HealthBody(TypedDict):
     status: Literal["ok", "ready"]
 
 
-class TierWaiting(TypedDict):
+class TierBacklog(TypedDict):
     jobs: Count
     gpu_seconds: float
     oldest_seconds: float
@@ -34,7 +34,7 @@ class StatusBody(TypedDict):
     render_rate: float | None
     arrival_rate: float | None
     running_gpu_seconds: float
-    waiting: dict[str, TierWaiting]
+    waiting: dict[str, TierBacklog]
 
 
 def status_body(lane: str, heat: Heat) -> StatusBody:
