@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 CODE := serve_app deployments dispatch autoscaling engine jobs scripts examples tests
 # Two tests at a time, those of a file in order.
 WORKERS := -n 2 --dist loadfile
-FAST := $(addprefix tests/,contract dispatch golden http ledger unit uploads)
+FAST := $(addprefix tests/,contract dispatch golden unit)
 
 export PROMPT
 
