@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.access.connections import use_for_every_server
+from serve_app.admission.cooldown import Cooldown
 from serve_app.delivery.slow_clients import SlowClientProtection
 
 TRIES = 2
@@ -37,7 +38,7 @@ _UNAVAILABLE = {
 def middlewares() -> list[Middleware]:
     """As Serve wants them, just before it starts the server around them."""
     use_for_every_server()
-    return [Middleware(SlowClientProtection), Middleware(RetryOnce)]
+    return [Middleware(SlowClientProtection), Middleware(RetryOnce), Middleware(Cooldown)]
 
 
 class RetryOnce:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from serve_app.admission.cooldown import PATH, cooldown
 from serve_app.wire.errors import TooManyOpen
 
 PER_GATEWAY = 20_000
@@ -19,6 +20,9 @@ REMEMBERED_SECONDS = 60.0
 REMEMBERED = 10_000
 """Tenants with refused orders."""
 
+REFUSED_SECONDS = 1.0
+"""How long a refusal stands for the same stream, shorter than the client is told to wait: it may
+close another one meanwhile."""
 FEW_OPEN = 50
 MOST_PATIENT = 10.0
 """Times as silent, at most, is a stream of a tenant that has many."""
@@ -45,7 +49,8 @@ class OpenRequests:
             raise TooManyOpen(
                 f"{self._open[tenant]} requests of your account are waiting or streaming here, and "
                 "no more may. Close some, or order with 'Prefer: respond-async' and ask for the "
-                "job now and then."
+                "job now and then.",
+                headers=cooldown(REFUSED_SECONDS, PATH),
             )
         self._open[tenant] += 1
 

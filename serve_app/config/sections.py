@@ -342,7 +342,7 @@ class LimitsSection(Section):
     """Invalid orders of one tenant."""
     watchers: Count = 500
     """Requests of one tenant that wait for a picture, or stream, at one gateway."""
-    answer_bytes_per_second: Count = 16 * 2**20
+    answer_bytes_per_second: Count = 8 * 2**20
     """Of the pictures that one gateway writes to one tenant, after the first 8 MiB."""
     unauthenticated_per_second: Seconds = 10.0
     """Of one address without a valid key."""

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from enum import Enum, auto
 
 from jobs.client.async_ledger import AsyncLedger
 from jobs.depth import QueueEstimate
@@ -33,12 +34,23 @@ PAUSE_PER_QUERY = 2.0
 MOST_WOKEN = 12
 """Watchers of one tenant that are woken at a time: a thousand of one job write no thousand answers
 in one turn of the event loop."""
+ESTIMATES_PER_SECOND = 20
+"""Streams of one tenant that are told of nothing but a new place or ETA. A tenant with a thousand
+of them hears of each less often; changes of the jobs themselves do not wait for this."""
 PAUSE_PER_WATCHER_SECONDS = 0.002
 ESTIMATE_SECONDS = 1.0
 """How often queue estimates are read while jobs stay in their states."""
 LONGEST_PAUSE_SECONDS = 0.1
 """And at least so long for each watcher: one sees every pass at once, thousands are read for ten
 times a second."""
+
+
+class News(Enum):
+    """What a look found for one watcher."""
+
+    NONE = auto()
+    ESTIMATE = auto()
+    JOB = auto()
 
 
 class _Watcher:
@@ -66,13 +78,17 @@ class _Watcher:
         """As it is known here."""
         return self.view.job
 
-    def tell(self, view: JobView) -> bool:
-        """Wakes the watcher only for what is news to it; whether it did."""
-        before, self.view = self.view, view
-        news = view is not before and view.is_news(before, wants_estimate=self.wants_estimate)
-        if news:
-            self.fresh.set()
-        return news
+    def news(self, view: JobView) -> News:
+        """What of it this watcher does not know yet."""
+        before = self.view
+        if view is before or not view.is_news(before, wants_estimate=self.wants_estimate):
+            return News.NONE
+        return News.JOB if view.is_news(before, wants_estimate=False) else News.ESTIMATE
+
+    def tell(self, view: JobView) -> None:
+        """Wake it."""
+        self.view = view
+        self.fresh.set()
 
 
 class JobWatch:
@@ -83,6 +99,7 @@ class JobWatch:
         self._grace_seconds = grace_seconds
         self._watchers: dict[_Watcher, None] = {}  # those woken longest ago first
         self._behind = False
+        self._estimates_from: dict[str, float] = {}  # by tenant: when the next may be told
         self._views: dict[str, JobView] = {}
         self._estimated_at = float("-inf")
         self._answered: set[str] = set()
@@ -212,18 +229,34 @@ class JobWatch:
         """A few of each tenant at a time: the others get the newest state in the next turn, and a
         crowd's writing does not hold the loop against other tenants."""
         woken: Counter[str] = Counter()
+        estimates: Counter[str] = Counter()
+        compared: dict[tuple[int, int, bool], News] = {}
+        now = time.monotonic()
+        waiting = {tenant for tenant, due in self._estimates_from.items() if due > now}
         self._behind = False
         for watcher in asked:
             view = self._views.get(watcher.job.id)
             if view is None:
                 continue
-            tenant = watcher.job.request.tenant
+            pair = (id(watcher.view), id(view), watcher.wants_estimate)  # few, for a crowd
+            if pair not in compared:
+                compared[pair] = watcher.news(view)
+            news, tenant = compared[pair], watcher.job.request.tenant
+            if news is News.NONE or (news is News.ESTIMATE and tenant in waiting):
+                continue
             if woken[tenant] >= MOST_WOKEN:
                 self._behind = True
-            elif watcher.tell(view):
-                woken[tenant] += 1
-                if watcher in self._watchers:  # behind the others from now on
-                    self._watchers[watcher] = self._watchers.pop(watcher)
+                continue
+            woken[tenant] += 1
+            estimates[tenant] += news is News.ESTIMATE
+            watcher.tell(view)
+            if watcher in self._watchers:  # behind the others from now on
+                self._watchers[watcher] = self._watchers.pop(watcher)
+        self._estimates_from = {tenant: self._estimates_from[tenant] for tenant in waiting} | {
+            tenant: now + count / ESTIMATES_PER_SECOND
+            for tenant, count in estimates.items()
+            if count
+        }
 
     async def _see(self, jobs: Sequence[Job], wanted: set[str]) -> None:
         """Make new views of the jobs that changed. wanted: those whose estimates are read."""

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from jobs.request import Tenant
 from serve_app.access.addresses import client_address, is_trusted
-from serve_app.access.buckets import Buckets
+from serve_app.admission.cooldown import READS, cooldown
 from serve_app.admission.tenants import ENDING
 from serve_app.orders.app_state import app_state_of
 from serve_app.wire.errors import ApiError, InvalidRequest, Unauthorized, too_many
@@ -51,7 +51,10 @@ async def poller_of(request: Request) -> Tenant:
     """The tenant of a request that orders nothing. Raises TooManyRequests, too."""
     tenant = await tenant_of(request)
     state = app_state_of(request)
-    _take(state.polls, tenant.id, "your account", state.config.limits.polls_per_second)
+    per_second = state.config.limits.polls_per_second
+    wait = state.polls.take(tenant.id, per_second, time.monotonic())
+    if wait:
+        raise too_many("your account", per_second, wait, cooldown(wait, READS))
     return tenant
 
 
@@ -97,7 +100,9 @@ def charge_unauthenticated(request: Request) -> None:
     """Count a request that is about to be turned away. Raises TooManyRequests."""
     state = app_state_of(request)
     per_second = state.config.limits.unauthenticated_per_second
-    _take(state.unauthenticated, _address(request), "requests without a valid key", per_second)
+    wait = state.unauthenticated.take(_address(request), per_second, time.monotonic())
+    if wait:
+        raise too_many("requests without a valid key", per_second, wait)
 
 
 def _address(request: Request) -> str:
@@ -116,12 +121,6 @@ def _say_untrusted(peer: str | None) -> None:
         "gateway.trusted_proxies: until then all its clients without a valid key share one limit",
         peer,
     )
-
-
-def _take(buckets: Buckets, caller: str, what: str, per_second: float) -> None:
-    wait = buckets.take(caller, per_second, time.monotonic())
-    if wait:
-        raise too_many(what, per_second, wait)
 
 
 def limit_of(request: Request, usual: int, most: int) -> int:

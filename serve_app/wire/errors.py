@@ -371,11 +371,13 @@ def _fits(count: int, limit: int | None) -> bool:
     return limit is None or count <= limit
 
 
-def too_many(what: str, per_second: float, wait_seconds: float) -> TooManyRequests:
+def too_many(
+    what: str, per_second: float, wait_seconds: float, headers: Mapping[str, str] | None = None
+) -> TooManyRequests:
     """The refusal by a rate limit of requests that order nothing, with when to ask again."""
     seconds = math.ceil(wait_seconds)
     message = f"Rate limit reached for {what}: {per_second:g} a second. Try again in {seconds} s."
-    return TooManyRequests(message, headers={"retry-after": str(seconds)})
+    return TooManyRequests(message, headers={"retry-after": str(seconds), **(headers or {})})
 
 
 def from_status(status: int, headers: Mapping[str, str] | None = None) -> ApiError:

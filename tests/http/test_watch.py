@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -272,3 +272,39 @@ async def test_a_crowd_of_one_tenant_is_told_a_few_at_a_time(
     assert looks.total() == 10
     (others,) = [look for tenant, look in told if tenant == "other"]
     assert others <= min(looks) + 1 < max(looks)
+
+
+async def looked(ledger: CountedLedger, *, until: Callable[[], bool]) -> None:
+    """Once this holds; asked whenever something is written, and now and then."""
+    while not until():
+        await ledger.changed(await ledger.version(), 0.02)
+
+
+async def test_a_crowd_hears_of_its_place_in_turn_and_of_its_job_without_waiting(
+    ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places are told to few of a tenant's streams in a while; the end of a job to all."""
+    monkeypatch.setattr(module, "ESTIMATES_PER_SECOND", 0.01)
+    monkeypatch.setattr(module, "ESTIMATE_SECONDS", 0.0)
+    before = [(await ledger.submit(request(number))).job for number in range(2)]
+    job = (await ledger.submit(request(9))).job
+    crowd = module.MOST_WOKEN + 8
+    heard: Counter[int] = Counter()
+
+    async def listen(number: int) -> None:
+        async for _ in watch.views(job):
+            heard[number] += 1
+
+    listening = [asyncio.create_task(listen(number)) for number in range(crowd)]
+    async with asyncio.timeout(60):
+        await looked(ledger, until=lambda: len(heard) == crowd)
+        await ledger.cancel(before[0].id)
+        await looked(ledger, until=lambda: heard.total() > crowd)
+        await ledger.cancel(before[1].id)
+        looks = ledger.looks
+        await looked(ledger, until=lambda: ledger.looks >= looks + 4)
+        assert heard.total() == crowd + module.MOST_WOKEN
+        assert max(heard.values()) == 2
+        await ledger.cancel(job.id)
+        await asyncio.gather(*listening)
+    assert min(heard.values()) >= 2
