@@ -38,7 +38,7 @@ def cooldown(seconds: float, scope: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
+class _KeptRefusal:
     until: float
     """On the proxy's monotonic clock, in seconds."""
     headers: tuple[tuple[bytes, bytes], ...]
@@ -51,7 +51,7 @@ class Cooldown:
     def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._clock = clock
-        self._refusals: OrderedDict[Key, _Refusal] = OrderedDict()
+        self._refusals: OrderedDict[Key, _KeptRefusal] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -69,7 +69,7 @@ class Cooldown:
     def remember(self, key: Key, seconds: float, start: Message, body: bytes) -> None:
         """Answer requests of this key so until the seconds are over."""
         until = self._clock() + min(seconds, LONGEST_SECONDS)
-        self._refusals[key] = _Refusal(until, tuple(start["headers"]), body)
+        self._refusals[key] = _KeptRefusal(until, tuple(start["headers"]), body)
         self._refusals.move_to_end(key)
         if len(self._refusals) > REMEMBERED:
             self._refusals.popitem(last=False)
@@ -123,7 +123,7 @@ def _keys(scope: Scope) -> dict[str, Key]:
     return {READS: (digest, b""), PATH: (digest, path + b"?" + query)}
 
 
-async def _answer(scope: Scope, send: Send, refusal: _Refusal, seconds: float) -> None:
+async def _answer(scope: Scope, send: Send, refusal: _KeptRefusal, seconds: float) -> None:
     headers = MutableHeaders(raw=list(refusal.headers))
     headers["retry-after"] = str(math.ceil(seconds))
     headers["x-request-id"] = Headers(scope=scope).get("x-request-id") or str(uuid.uuid4())
