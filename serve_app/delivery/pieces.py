@@ -22,6 +22,9 @@ READ_BYTES = 3 * 2**17
 INLINE_BYTES = 2**16
 """A picture as small as this is read when its size is asked for: ten are less than a MiB."""
 LARGE_BYTES = 8 * 2**20
+BURST_BYTES_PER_SECOND = 32 * 2**20
+"""Of one tenant even at the beginning: each piece costs the gateway and Serve's proxy several
+milliseconds, and other tenants' requests have turns between them."""
 AT_ONCE = 4
 """So many large answers of one tenant are written at a time."""
 HOLE = secrets.token_hex(16)
@@ -74,14 +77,17 @@ class Pace:
     def __init__(self, bytes_per_second: float) -> None:
         self.bytes_per_second = bytes_per_second
         self._due_at = float("-inf")
+        self._next_at = float("-inf")
 
     async def keep(self, size_bytes: int) -> None:
-        """Before so much more is written; the first LARGE_BYTES do not wait."""
+        """Before so much more is written; the first LARGE_BYTES wait only for one another."""
         now = asyncio.get_running_loop().time()
         burst_seconds = LARGE_BYTES / self.bytes_per_second
         due_at = max(self._due_at, now - burst_seconds) + size_bytes / self.bytes_per_second
+        next_at = max(self._next_at, now)
         self._due_at = due_at
-        await asyncio.sleep(max(0.0, due_at - now))
+        self._next_at = next_at + size_bytes / max(BURST_BYTES_PER_SECOND, self.bytes_per_second)
+        await asyncio.sleep(max(due_at, next_at) - now)
 
 
 class Pieces:

@@ -16,6 +16,7 @@ from starlette.types import Message
 from jobs.blobs.store import BlobMissing, DirectoryBlobs
 from serve_app.delivery.pieces import (
     AT_ONCE,
+    BURST_BYTES_PER_SECOND,
     HOLE,
     INLINE_BYTES,
     LARGE_BYTES,
@@ -52,6 +53,21 @@ async def test_a_tenants_answers_share_a_pace(monkeypatch: pytest.MonkeyPatch) -
     await large.pace("a", LARGE_BYTES).keep(3 * LARGE_BYTES)
     await large.pace("b", LARGE_BYTES).keep(LARGE_BYTES)
     assert slept == pytest.approx([0.0, 3.0, 0.0], abs=0.5)
+
+
+async def test_the_first_pieces_leave_turns_to_other_tenants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    pace = LargeAnswers().pace("a", LARGE_BYTES)
+    for _ in range(4):
+        await pace.keep(BURST_BYTES_PER_SECOND // 40)
+    assert slept == pytest.approx([0.0, 0.025, 0.05, 0.075], abs=0.02)
 
 
 async def test_the_pieces_are_the_whole_and_small(blobs: DirectoryBlobs) -> None:
