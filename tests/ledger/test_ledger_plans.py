@@ -50,7 +50,7 @@ QUERIES = {
     "RECENT": "jobs_of_tenant",
     "LAPSED_LEASES": "leases",
     "HELD": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
-    "NEXT_WITHOUT_WAY": "jobs_ready",
+    "QUEUED_PREEMPTORS": "jobs_ready",
     "UNPARK": "jobs_parked",
     "STRAYS": "jobs_parked",
     "LAST_ALLOWED": "jobs_waiting",
