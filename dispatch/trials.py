@@ -27,8 +27,6 @@ _TOGETHER_SECONDS = 0.05  # within which a caller hears of all calls that were l
 _SAID = 500  # characters of what a stage says: it is kept with the job
 UNACCEPTED = 5
 """Decoders that were lost in a row before they accepted a render."""
-MOST_EXCUSED = 2 * UNACCEPTED
-"""Losses after which one that never is accepted has been found out."""
 
 
 async def call(stage: str, answer: Awaitable[T], limit_seconds: float) -> T:
@@ -122,14 +120,11 @@ class Losses:
     """The same for one job's preparation or one render. A render without progress that a decoder
     was lost with becomes a suspect, and makes its next first pass alone in a decoder, from
     `accepted` on: what is lost then is at fault. A decoder that never accepts it may have been dead
-    already; several in a row, while renders are accepted elsewhere, are a loss, too. One that was
-    on its way to the same decoder, not accepted yet, may have ended it: then it is no loss of the
-    accepted one, as often as that takes to find out."""
+    already; several in a row, while renders are accepted elsewhere, are a loss, too."""
 
     def __init__(self, suspect: bool = False) -> None:
         self.suspect = suspect
         self.unaccepted = 0
-        self._excused = 0
         self._accepted_elsewhere = 0
 
     def accepted(self) -> None:
@@ -139,22 +134,16 @@ class Losses:
     def progressed(self) -> None:
         """It did a pass for the first time."""
         self.suspect = False
-        self._excused = 0
 
     def suspected(self) -> bool:
         """It was lost without progress; returns whether it was a suspect before."""
         before, self.suspect = self.suspect, True
         return before
 
-    def lost(self, accepted: bool, accepted_elsewhere: int, beside_unaccepted: bool) -> bool:
+    def lost(self, accepted: bool, accepted_elsewhere: int) -> bool:
         """A decoder was lost with it, before a pass. accepted: by that decoder. accepted_elsewhere:
-        renders so far, by any. beside_unaccepted: whether another one was on its way there. Returns
-        whether this very render ended the decoder."""
+        renders so far, by any. Returns whether this very render ended the decoder."""
         if not accepted and not self._unaccepted_too_often(accepted_elsewhere):
-            return False
-        if accepted and beside_unaccepted and self._excused < MOST_EXCUSED:
-            self._excused += 1
-            self.suspect = True
             return False
         return self.suspected()
 

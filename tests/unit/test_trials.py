@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from dispatch.ports import CallFailed, CallLost, SourceGone, StageUnavailable
-from dispatch.trials import MOST_EXCUSED, UNACCEPTED, Losses, Trials, Turns, call
+from dispatch.trials import UNACCEPTED, Losses, Trials, Turns, call
 
 
 async def well() -> None:
@@ -109,26 +109,18 @@ async def test_tenants_take_turns_and_those_that_leave_lose_theirs() -> None:
 
 def test_a_render_is_blamed_for_what_it_loses_alone_and_without_progress() -> None:
     losses = Losses()
-    assert not losses.lost(True, 1, beside_unaccepted=False), "it may have been in company"
+    assert not losses.lost(True, 1), "it may have been in company"
     assert losses.suspect, "so its next stream is alone"
-    assert losses.lost(True, 2, beside_unaccepted=False)
+    assert losses.lost(True, 2)
     losses.progressed()
-    assert not losses.lost(True, 3, beside_unaccepted=False)
+    assert not losses.lost(True, 3)
 
 
 def test_decoders_that_accept_nothing_at_all_are_away() -> None:
     losses = Losses()
     for _ in range(10 * UNACCEPTED):
-        assert not losses.lost(False, 0, beside_unaccepted=False)
+        assert not losses.lost(False, 0)
     assert not losses.suspect
     for accepted_elsewhere in range(1, UNACCEPTED + 1):
-        assert not losses.lost(False, accepted_elsewhere, beside_unaccepted=False)
+        assert not losses.lost(False, accepted_elsewhere)
     assert losses.suspect
-
-
-def test_a_loss_beside_one_that_was_not_accepted_is_excused_for_a_while() -> None:
-    losses = Losses(suspect=True)
-    for _ in range(MOST_EXCUSED):
-        assert not losses.lost(True, 0, beside_unaccepted=True)
-        assert losses.suspect
-    assert losses.lost(True, 0, beside_unaccepted=True), "there is no end of it otherwise"
