@@ -194,7 +194,7 @@ class Dispatcher:
                 self._leases.run(render, self._finish(render, done.pixels))
 
     def _lost(self, render: InFlightRender, error: StageUnavailable) -> None:
-        if render.lost(self._accepted):
+        if render.lost(self._accepted, self._leases.killer_beside(render)):
             self._attempt(render, f"decoder: lost without progress: {error}")
             return
         log.info("%s goes on elsewhere from pass %s", render.lease.job.id, render.progress.pass_no)

@@ -188,11 +188,11 @@ class InFlightRender:
                 self.furthest, self.attempts = update.pass_no, 0
                 self.losses.progressed()
 
-    def lost(self, accepted_elsewhere: int) -> bool:
+    def lost(self, accepted_elsewhere: int, killer_beside: bool) -> bool:
         """Its stream broke; returns whether it is to blame. See Losses.lost."""
         if self.state is State.RENDERING:
             return False
-        return self.losses.lost(self.state is State.ACCEPTED, accepted_elsewhere)
+        return self.losses.lost(self.state is State.ACCEPTED, accepted_elsewhere, killer_beside)
 
     def recall(self) -> None:
         """Another replica has a slot for it: its stream ends, and it is queued again."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 
-from dispatch.in_flight import InFlightRender, Lease, State
+from dispatch.in_flight import IN_SLOT, InFlightRender, Lease, State
 from dispatch.settle import settle
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job
@@ -46,6 +46,18 @@ class Leases:
         """Images in that state, without those of overdue jobs."""
         leases = (lease for lease in self if lease.overdue_since is None)
         return sum(render.state is state for lease in leases for render in lease.renders)
+
+    def killer_beside(self, render: InFlightRender) -> bool:
+        """Whether another image that decoders were lost with was sent to the same replica last, and
+        is in no slot."""
+        return any(
+            other is not render
+            and other.replica_id == render.replica_id
+            and other.state not in IN_SLOT
+            and (other.losses.suspect or other.losses.unaccepted > 0)
+            for lease in self
+            for other in lease.renders
+        )
 
     def hold(self, job: Job, prepare: Callable[[Lease], Work]) -> None:
         """A job that was just claimed."""

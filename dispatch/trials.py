@@ -27,6 +27,9 @@ _TOGETHER_SECONDS = 0.05  # within which a caller hears of all calls that were l
 _SAID = 500  # characters of what a stage says: it is kept with the job
 UNACCEPTED = 5
 """Decoders that were lost in a row before they accepted a render."""
+MOST_EXCUSED = 5
+"""Losses of one render that another one may explain, over its whole life in a dispatcher: poison
+ends so much later at most."""
 
 
 async def call(stage: str, answer: Awaitable[T], limit_seconds: float) -> T:
@@ -120,11 +123,14 @@ class Losses:
     """The same for one job's preparation or one render. A render without progress that a decoder
     was lost with becomes a suspect, and makes its next first pass alone in a decoder, from
     `accepted` on: what is lost then is at fault. A decoder that never accepts it may have been dead
-    already; several in a row, while renders are accepted elsewhere, are a loss, too."""
+    already; several in a row, while renders are accepted elsewhere, are a loss, too. A suspect that
+    was accepted while one that decoders were lost with before was on its way there is excused, a
+    few times: it is not known which of the two ended the decoder."""
 
     def __init__(self, suspect: bool = False) -> None:
         self.suspect = suspect
         self.unaccepted = 0
+        self._excused = 0
         self._accepted_elsewhere = 0
 
     def accepted(self) -> None:
@@ -140,10 +146,14 @@ class Losses:
         before, self.suspect = self.suspect, True
         return before
 
-    def lost(self, accepted: bool, accepted_elsewhere: int) -> bool:
+    def lost(self, accepted: bool, accepted_elsewhere: int, killer_beside: bool) -> bool:
         """A decoder was lost with it, before a pass. accepted: by that decoder. accepted_elsewhere:
-        renders so far, by any. Returns whether this very render ended the decoder."""
+        renders so far, by any. killer_beside: another one, not accepted, may have ended it. Returns
+        whether this very render ended the decoder."""
         if not accepted and not self._unaccepted_too_often(accepted_elsewhere):
+            return False
+        if accepted and self.suspect and killer_beside and self._excused < MOST_EXCUSED:
+            self._excused += 1
             return False
         return self.suspected()
 

@@ -98,7 +98,7 @@ async def test_renders_that_kill_decoders_before_they_are_accepted_fail(tmp_path
     async with poisoned(tmp_path) as it:
         poison = Poison("decoder", "dies unheard")
         job = it.order(poison, "eve")
-        it.start(**QUICK | {"attempts": 4})
+        it.start(**QUICK | {"attempts": 1})
 
         async def ended() -> bool:
             await it.ended(it.order(None, "ada"))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from dispatch.ports import CallFailed, CallLost, SourceGone, StageUnavailable
-from dispatch.trials import UNACCEPTED, Losses, Trials, Turns, call
+from dispatch.trials import MOST_EXCUSED, UNACCEPTED, Losses, Trials, Turns, call
 
 
 async def well() -> None:
@@ -109,18 +109,27 @@ async def test_tenants_take_turns_and_those_that_leave_lose_theirs() -> None:
 
 def test_a_render_is_blamed_for_what_it_loses_alone_and_without_progress() -> None:
     losses = Losses()
-    assert not losses.lost(True, 1), "it may have been in company"
+    assert not losses.lost(True, 1, killer_beside=False), "it may have been in company"
     assert losses.suspect, "so its next stream is alone"
-    assert losses.lost(True, 2)
+    assert losses.lost(True, 2, killer_beside=False)
     losses.progressed()
-    assert not losses.lost(True, 3)
+    assert not losses.lost(True, 3, killer_beside=False)
 
 
 def test_decoders_that_accept_nothing_at_all_are_away() -> None:
     losses = Losses()
     for _ in range(10 * UNACCEPTED):
-        assert not losses.lost(False, 0)
+        assert not losses.lost(False, 0, killer_beside=False)
     assert not losses.suspect
     for accepted_elsewhere in range(1, UNACCEPTED + 1):
-        assert not losses.lost(False, accepted_elsewhere)
+        assert not losses.lost(False, accepted_elsewhere, killer_beside=False)
     assert losses.suspect
+
+
+def test_a_suspect_beside_a_killer_of_decoders_is_excused_a_few_times() -> None:
+    losses = Losses()
+    assert not losses.lost(True, 0, killer_beside=True)
+    assert losses.suspect
+    for _ in range(MOST_EXCUSED):
+        assert not losses.lost(True, 0, killer_beside=True)
+    assert losses.lost(True, 0, killer_beside=True), "there is no end of it otherwise"
