@@ -23,6 +23,7 @@ from scripts.chaos.world import LANE, World
 
 DISPATCHERS, CLIENTS, WISHES = 2, 2, 8
 """Of each version."""
+ROLES = ("dispatcher", "dispatcher", "dispatcher", "client", "decoder")
 PAUSE_SECONDS = 0.7
 """Between faults, on average."""
 ASLEEP_LEASES = 1.5
@@ -104,8 +105,9 @@ def _start_previous(crew: Crew, previous: Previous, pids: set[int]) -> list[Memb
 def _one_fault(crew: Crew, draw: random.Random) -> str:
     """Of any version: what is killed starts again beside the others, what is stopped for longer
     than its lease finds its jobs in other hands."""
-    role = draw.choice(("dispatcher", "dispatcher", "dispatcher", "client", "decoder"))
-    member = draw.choice(crew.well(role))
+    while not (well := crew.well(role := draw.choice(ROLES))):
+        _pass_time(crew, PAUSE_SECONDS)
+    member = draw.choice(well)
     if role != "decoder" and draw.random() < 0.4:
         crew.stop(member, ASLEEP_LEASES * crew.world.lease_seconds)
         return f"stop {role}"

@@ -122,8 +122,8 @@ def job_body(
     urls: Mapping[int, str],
     eta_seconds: float | None = None,
 ) -> JobBody:
-    """A job as GET /v1/jobs/{id} shows it. `urls`: of finished images by index. An ETA that nobody
-    can know is left out."""
+    """A job as GET /v1/jobs/{id} shows it. `urls`: of finished images by index. An
+    unknown ETA is left out."""
     request = job.request
     estimate: Estimate = {} if eta_seconds is None else {"eta_seconds": round(eta_seconds, 1)}
     return {

@@ -17,6 +17,7 @@ import pytest
 
 from jobs.job import JobState
 from serve_app.admission import readiness
+from serve_app.admission.cooldown import COOLDOWN, READS
 from serve_app.admission.queue import AdmissionQueue, VegasLimit
 from serve_app.gateway import adopt
 from serve_app.orders import callers, pictures
@@ -73,6 +74,9 @@ def test_polls_have_a_limit_and_orders_have_none(running: Stage, http: httpx.Cli
     }
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["x-request-id"]
+    seconds, scope = answer.headers[COOLDOWN].split()
+    assert scope == READS
+    assert 0 < float(seconds) <= 0.5, "until the bucket holds a token again"
     orders = [http.post(IMAGES, json={"prompt": f"fox {i}"}) for i in range(10)]
     assert {order.status_code for order in orders} == {200}
     others = {"authorization": "Bearer sk-other"}
@@ -279,8 +283,8 @@ def test_an_async_job_is_answered_before_its_place_is_known(
 def test_a_gateway_without_room_for_one_more_says_when_to_come_back(
     running: Stage, http: httpx.Client
 ) -> None:
-    full = AdmissionQueue(nobody := VegasLimit(), most=0)
-    nobody.limit = 0
+    full = AdmissionQueue(limit := VegasLimit(), most=0)
+    limit.limit = 0
     running.app.state.app_state = replace(running.app.state.app_state, admission_queue=full)
     answer = http.post(IMAGES, json={"prompt": "fox"})
     assert answer.status_code == 429

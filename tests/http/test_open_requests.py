@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
+from serve_app.admission.cooldown import COOLDOWN, PATH
 from tests.stages.http_stage import Stage, config, stage
 from tests.stages.ledger_kit import PATIENCE_SECONDS, wait_until
 
@@ -50,6 +51,7 @@ def test_streams_and_waits_share_one_bound(running: Stage, http: httpx.Client) -
             assert refused.status_code == 429
             error = refused.json()["error"]
             assert (error["type"], error["code"]) == ("requests", "too_many_open")
+            assert refused.headers[COOLDOWN].endswith(f" {PATH}")
             assert int(refused.headers["retry-after"]) > 0
         assert http.get(events).json()["error"]["code"] == "too_many_open"
         assert running.rows() == before

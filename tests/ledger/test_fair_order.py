@@ -106,13 +106,13 @@ def test_slots_are_cleared_once_for_each_job(tiered: SqlLedger) -> None:
     free = tiered.claim("chat", "w", 6, LEASE_SECONDS)
     tiered.renew([beat(job, 1 + i) for i, job in enumerate(free)], LEASE_SECONDS)
     drawing = {job.id: (1 + i) / 8 for i, job in enumerate(free)}
-    assert tiered.preempt(PreemptionRequest("chat", "w", {}, drawing)) == [], "nobody waits"
+    assert tiered.preempt(PreemptionRequest("chat", "w", {}, drawing)) == [], "no paid job waits"
     tiered.submit(wish(tier="pro"))
     assert tiered.preempt(PreemptionRequest("chat", "w", {}, drawing)) == [free[0].id], (
-        "who has got least far"
+        "least progress"
     )
     assert tiered.preempt(PreemptionRequest("chat", "other", {}, {})) == [], (
-        "somebody was asked already"
+        "one is being preempted already"
     )
     renewals = tiered.renew([beat(job, 8) for job in free[:2]], LEASE_SECONDS)
     assert [renewal.yield_to_tier for renewal in renewals] == ["pro", None]
