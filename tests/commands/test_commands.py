@@ -109,7 +109,7 @@ def test_status_shows_model_and_jobs(
     assert "succeeded" in said
     assert "a red fox" in said
     assert "lane default: nothing to draw" in said
-    assert "nobody waits" in said
+    assert "nothing waits" in said
 
 
 def test_status_shows_who_waits(

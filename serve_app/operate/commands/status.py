@@ -44,7 +44,7 @@ def _report(service: Service, console: Console) -> None:
     console.print("draws with " + ", ".join(model["id"] for model in models))
     for line in _heat(status):
         console.print(line)
-    console.print(_tiers(status["waiting"]) if status["waiting"] else "nobody waits")
+    console.print(_tiers(status["waiting"]) if status["waiting"] else "nothing waits")
     console.print()
     console.print(_table(jobs) if jobs else "no jobs yet")
 
