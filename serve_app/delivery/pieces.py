@@ -1,4 +1,4 @@
-"""Answers with pictures, written piece by piece: about a MiB of one is in memory, however large it
+"""Answers with pictures, written piece by piece: under a MiB of one is in memory, however large it
 is. A picture in one is read from the store as far as its client takes it."""
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from starlette.types import Receive, Scope, Send
 from jobs.blobs.store import BlobMissing, BlobStore
 from serve_app.delivery.disconnects import unless_gone
 
-READ_BYTES = 3 * 2**17
-"""Of a blob at once; a multiple of three, so that base64 of the pieces is base64 of the whole."""
+READ_BYTES = 9 * 2**13
+"""Of a blob at once; a multiple of three, so that base64 of the pieces is base64 of the whole, and
+96 KiB as base64: what Ray sends inline (up to 100 KiB). A larger piece goes through its object
+store and holds up both event loops for milliseconds."""
 INLINE_BYTES = 2**16
 """A picture as small as this is read when its size is asked for: ten are less than a MiB."""
 LARGE_BYTES = 8 * 2**20
