@@ -136,7 +136,7 @@ class PromptScreen:
             raise ValueError(f"{len(prompts)} prompts with {len(conditionings)} conditionings")
         if not prompts:
             return []
-        scores = self.heads.scores(unit(np.stack([c.pooled for c in conditionings])))
+        scores = self.heads.scores(unit(np.stack([c.numpy("pooled") for c in conditionings])))
         return [self._verdict(prompt, row) for prompt, row in zip(prompts, scores, strict=True)]
 
     def _verdict(self, prompt: str, row: NDArray[np.float32]) -> Verdict:

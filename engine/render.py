@@ -6,8 +6,10 @@ No tensor library is imported here, so that a scheduler, a test or another proce
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +18,61 @@ Pixels = NDArray[np.uint8]
 """A picture: uint8 [height, width, 3], RGB."""
 
 
+_NUMPY = {
+    "BOOL": np.dtype(np.bool_),
+    "U8": np.dtype(np.uint8),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
+_NAMES = {dtype: name for name, dtype in _NUMPY.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBytes:
+    """A tensor of any dtype that no library is needed to hold. See engine.tensors for torch."""
+
+    dtype: str
+    """As safetensors names it: F16, BF16, F32, I64, BOOL, U8, ..."""
+    shape: tuple[int, ...]
+    data: bytes
+    """Its elements, row-major and little-endian."""
+
+    @classmethod
+    def from_numpy(cls, array: NDArray[Any]) -> TensorBytes:
+        """A copy. TypeError for a dtype that is none of BOOL, U8, I64, F16, F32."""
+        name = _NAMES.get(array.dtype)
+        if name is None:
+            raise TypeError(f"no tensor of {array.dtype}; there are {', '.join(_NUMPY)}")
+        return cls(name, array.shape, array.tobytes())
+
+    def numpy(self) -> NDArray[Any]:
+        """A read-only view. TypeError for a dtype that is none of BOOL, U8, I64, F16, F32."""
+        dtype = _NUMPY.get(self.dtype)
+        if dtype is None:
+            raise TypeError(f"numpy has no {self.dtype}; there are {', '.join(_NUMPY)}")
+        return np.frombuffer(self.data, dtype).reshape(self.shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """A prompt as a decoder reads it."""
+    """A prompt as the decoders of one family read it."""
 
-    tokens: NDArray[np.float16]
-    """[length, 384]: the text encoder's last hidden states, padding cut off."""
-    pooled: NDArray[np.float16]
-    """[384]: their mean; the prompt screen reads it too."""
+    tensors: Mapping[str, TensorBytes]
+    """By the names that the family's text encoders gave them."""
+    digest: str
+    """See PromptText.digest: equal ones are the same words, read by the same encoder. A decoder may
+    keep by it what it has made of a prompt."""
+
+    @classmethod
+    def from_numpy(cls, digest: str, **arrays: NDArray[Any]) -> Conditioning:
+        """Of arrays by their names; see TensorBytes.from_numpy."""
+        tensors = {name: TensorBytes.from_numpy(array) for name, array in arrays.items()}
+        return cls(tensors, digest)
+
+    def numpy(self, name: str) -> NDArray[Any]:
+        """The tensor of that name; see TensorBytes.numpy."""
+        return self.tensors[name].numpy()
 
 
 @dataclass(frozen=True, slots=True)

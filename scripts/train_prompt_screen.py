@@ -62,7 +62,9 @@ def read_examples(encoder: TextEncoder, path: Path) -> Examples:
 
 def embed(encoder: TextEncoder, prompts: list[str]) -> Floats:
     chunks = [encoder.encode(prompts[i : i + 32]) for i in range(0, len(prompts), 32)]
-    return unit(np.stack([one.pooled for chunk in chunks for one in chunk])).astype(np.float64)
+    return unit(np.stack([one.numpy("pooled") for chunk in chunks for one in chunk])).astype(
+        np.float64
+    )
 
 
 def emoji_names() -> list[str]:

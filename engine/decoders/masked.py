@@ -20,6 +20,7 @@ from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
 from engine.models.codec import Codec, CodecConfig, to_latents
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
+from engine.tensors import to_torch
 from engine.weights import WeightsFolder
 
 logger = logging.getLogger(__name__)
@@ -161,10 +162,10 @@ class MaskedDecoder:
     def _projected(self, conditioning: Conditioning) -> Prompts:
         config = self.networks.transformer.config
         text = torch.zeros(2, config.text_length, config.text_width)
-        tokens = torch.from_numpy(conditioning.tokens[: config.text_length].astype(np.float32))
+        tokens = to_torch(conditioning.tensors["tokens"])[: config.text_length]
         text[0, : len(tokens)] = tokens
         pooled = torch.zeros(2, config.text_width)
-        pooled[0] = torch.from_numpy(conditioning.pooled.astype(np.float32))
+        pooled[0] = to_torch(conditioning.tensors["pooled"])
         return self.networks.transformer.project(text.to(self._device), pooled.to(self._device))
 
     def _codes(self, checkpoint: Checkpoint) -> Codes:

@@ -136,7 +136,7 @@ def _random(seed: int, pass_no: int) -> np.random.Generator:
 
 
 def _prompt_key(conditioning: Conditioning) -> int:
-    digest = hashlib.sha256(conditioning.pooled.astype(np.float16).tobytes()).digest()
+    digest = hashlib.sha256(conditioning.tensors["pooled"].data).digest()
     return int.from_bytes(digest[:8], "little")
 
 

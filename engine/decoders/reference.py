@@ -21,11 +21,11 @@ def draw(model: MaskedModel, spec: RenderSpec) -> Pixels:
     """The picture of `spec`, uint8 [size, size, 3]."""
     config = model.transformer.config
     half = (config.levels - 1) / 2
-    length = min(len(spec.conditioning.tokens), config.text_length)
+    tokens = torch.tensor(spec.conditioning.numpy("tokens")[: config.text_length])
     text = torch.zeros(2, config.text_length, config.text_width)
-    text[0, :length] = torch.from_numpy(spec.conditioning.tokens[:length].astype(np.float32))
+    text[0, : len(tokens)] = tokens
     pooled = torch.zeros(2, config.text_width)
-    pooled[0] = torch.from_numpy(spec.conditioning.pooled.astype(np.float32))
+    pooled[0] = torch.tensor(spec.conditioning.numpy("pooled"))
     codes, masked = torch.zeros(config.cells, config.channels), [True] * config.cells
     if spec.source is not None:
         codes, masked = _known(model, spec.source), spec.source.redraw.tolist()

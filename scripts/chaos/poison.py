@@ -43,7 +43,9 @@ def kind_of(prompt: str, stage: str) -> str | None:
 
 def read_prompt(conditioning: Conditioning) -> str:
     """The prompt that stages.conditioning_of has made this of."""
-    return bytes(conditioning.pooled.astype(np.uint8)).rstrip(b"\0").decode(errors="replace")
+    return (
+        bytes(conditioning.numpy("pooled").astype(np.uint8)).rstrip(b"\0").decode(errors="replace")
+    )
 
 
 def marked(pixels: Pixels, kind: str | None) -> Pixels:

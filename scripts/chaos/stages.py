@@ -27,7 +27,7 @@ def conditioning_of(prompt: str) -> Conditioning:
     pooled = np.zeros(384, np.float16)
     letters = np.frombuffer(prompt.encode()[:384], np.uint8)
     pooled[: letters.size] = letters
-    return Conditioning(pooled[None], pooled)
+    return Conditioning.from_numpy(prompt, tokens=pooled[None], pooled=pooled)
 
 
 def is_bad(pixels: Any) -> bool:

@@ -10,7 +10,9 @@ from engine.render import Conditioning
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
-_WORDS = Conditioning(np.zeros((1, 384), np.float16), np.zeros(384, np.float16))
+_WORDS = Conditioning.from_numpy(
+    "", tokens=np.zeros((1, 384), np.float16), pooled=np.zeros(384, np.float16)
+)
 
 
 class Instant:

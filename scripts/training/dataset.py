@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.models.codec import Codec
 from engine.render import Conditioning
+from engine.tensors import to_torch
 from scripts.training import captions, concepts, sources
 from scripts.training.captions import Placed, Scene
 from scripts.training.compose import SpriteSheet, render_sprites
@@ -123,7 +124,7 @@ def encode_captions(scenes: Sequence[Scene], cache: Path, length: int) -> Captio
     if stored is None or stored["texts"] != json.dumps(texts):
         encoded = list(_encode(texts))
         tokens = torch.stack([padded(c, length) for c in encoded])
-        pooled = torch.stack([torch.from_numpy(c.pooled) for c in encoded])
+        pooled = torch.stack([to_torch(c.tensors["pooled"]) for c in encoded])
         stored = {"texts": json.dumps(texts), "tokens": tokens, "pooled": pooled}
         torch.save(stored, path)
     index = torch.tensor([rows[scene.caption] for scene in scenes])
@@ -132,8 +133,8 @@ def encode_captions(scenes: Sequence[Scene], cache: Path, length: int) -> Captio
 
 def padded(conditioning: Conditioning, length: int) -> Tensor:
     """Hidden states as float16 [length, 384], zeros behind the prompt."""
-    tokens = torch.zeros(length, conditioning.tokens.shape[1], dtype=torch.float16)
-    kept = torch.from_numpy(conditioning.tokens[:length])
+    kept = to_torch(conditioning.tensors["tokens"])[:length]
+    tokens = torch.zeros(length, kept.shape[1], dtype=torch.float16)
     tokens[: len(kept)] = kept
     return tokens
 

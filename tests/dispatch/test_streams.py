@@ -16,7 +16,7 @@ from engine.streams import UPDATE_SECONDS, RenderStreams, is_throttled
 
 
 def spec(name: str, passes: int) -> RenderSpec:
-    prompt = Conditioning(np.zeros((4, 384), np.float16), np.zeros(384, np.float16))
+    prompt = Conditioning.from_numpy("", pooled=np.zeros(384, np.float16))
     return RenderSpec(name, prompt, seed=1, passes=passes)
 
 

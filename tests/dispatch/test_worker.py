@@ -138,7 +138,9 @@ async def test_a_replica_whose_models_do_not_load_any_more_is_not_healthy(
 async def test_the_classifier_screens_in_its_own_process() -> None:
     replica = object.__new__(SafetyReplica)
     await replica.__init__((), True, "", 1)  # type: ignore[misc]
-    blank = Conditioning(np.zeros((1, 384), np.float16), np.zeros(384, np.float16))
+    blank = Conditioning.from_numpy(
+        "", tokens=np.zeros((1, 384), np.float16), pooled=np.zeros(384, np.float16)
+    )
     assert (await replica.screen_prompt("a swastika", blank)).categories == ("hate",)
     assert not (await replica.screen_prompt("a fox", blank)).blocked
     assert not (await replica.screen_image(np.zeros((8, 8, 3), np.uint8), "auto")).blocked

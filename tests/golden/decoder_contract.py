@@ -24,7 +24,7 @@ PASSES = 6
 def conditioning(prompt: int, length: int = 5) -> Conditioning:
     """A made-up prompt: float16 hidden states as an encoder would give them."""
     tokens = np.random.default_rng(prompt).normal(0, 0.5, (length, 384)).astype(np.float16)
-    return Conditioning(tokens, tokens.mean(axis=0))
+    return Conditioning.from_numpy(f"{prompt} {length}", tokens=tokens, pooled=tokens.mean(axis=0))
 
 
 def spec(render_id: str = "mine", seed: int = 7, passes: int = PASSES, **more: Any) -> RenderSpec:

@@ -84,7 +84,7 @@ class WordEncoder:
         """A Conditioning."""
         digest = hashlib.sha256(prompt.encode()).digest()
         pooled = np.frombuffer(digest * 12, np.uint8).astype(np.float16)
-        return Conditioning(pooled[None], pooled)
+        return Conditioning.from_numpy(prompt, tokens=pooled[None], pooled=pooled)
 
 
 class WordScreen:

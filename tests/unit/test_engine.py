@@ -15,7 +15,9 @@ from engine.decoders.paced import PacedDecoder, PacedState
 from engine.engine import DecoderEngine
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
-PROMPT = Conditioning(np.ones((2, 384), np.float16), np.ones(384, np.float16))
+PROMPT = Conditioning.from_numpy(
+    "", tokens=np.ones((2, 384), np.float16), pooled=np.ones(384, np.float16)
+)
 PATIENCE_SECONDS = 60.0
 """How long a test waits for another thread before it says that it hangs."""
 

@@ -57,7 +57,7 @@ EVENTS: Mapping[str, tuple[Callable[[InFlightRender], object], set[State], State
 def in_state(state: State) -> InFlightRender:
     lease = Lease.of(Job.queued("1", wish(), 0.0, None))
     zeros = np.zeros(4, np.float16)
-    lease.prepared(Conditioning(zeros[None], zeros), None)
+    lease.prepared(Conditioning.from_numpy("", pooled=zeros), None)
     (render,) = lease.renders
     render.state = state
     return render

@@ -28,7 +28,7 @@ def screen() -> PromptScreen:
 
 def conditioning(pooled: np.ndarray) -> Conditioning:
     half = pooled.astype(np.float16)
-    return Conditioning(tokens=half[None, :], pooled=half)
+    return Conditioning.from_numpy("", tokens=half[None, :], pooled=half)
 
 
 @pytest.mark.parametrize(
