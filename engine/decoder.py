@@ -73,7 +73,10 @@ class Decoder(Protocol):
 
 def cells_to_draw(spec: RenderSpec, picture_size: tuple[int, int], cells: int) -> int:
     """How many of a family's `cells` this render draws: all, or those that its source redraws.
-    RenderRejected when the source does not fit, or the passes are more than the cells."""
+    RenderRejected when the source does not fit, or the passes are more than the cells, or for
+    LoRAs: the families whose pictures are cells have none."""
+    if spec.loras:
+        raise RenderRejected("loras must be empty: this model has none")
     drawn, source = cells, spec.source
     if source is not None:
         width, height = picture_size

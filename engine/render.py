@@ -118,6 +118,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraUse:
+    """One LoRA that a render is drawn with."""
+
+    name: str
+    """As the operator lists it."""
+    weight: float = 1.0
+    """1.0 is as trained; negative turns its effect around."""
+
+
+@dataclass(frozen=True, slots=True)
 class RenderSpec:
     """One image to draw."""
 
@@ -135,6 +145,8 @@ class RenderSpec:
     """A packed Checkpoint to go on from, or None to begin."""
     source: Source | None = None
     """A picture to change in part, or None to draw a new one."""
+    loras: tuple[LoraUse, ...] = ()
+    """Added to the weights for this render alone, each name once; the order does not matter."""
     alone: bool = False
     """Its first pass here, or its pixels if all passes are done, is the engine's only work from
     ACCEPTED on: what goes wrong before its next update is its own fault."""

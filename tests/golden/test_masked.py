@@ -23,7 +23,7 @@ from engine.decoders import reference
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedModel
 from engine.models.codec import Codec, CodecConfig
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
-from engine.render import Checkpoint, Source
+from engine.render import Checkpoint, LoraUse, Source
 from engine.text import WeightsError
 from tests.golden.decoder_contract import PASSES, DecoderContract, draw, spec
 from tests.golden.edit_contract import EditContract, edit, picture, quarter
@@ -160,9 +160,10 @@ def test_a_restored_preview_is_the_uninterrupted_one_after_its_next_pass() -> No
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("guidance", 0.0), ("guidance", 21.0), ("passes", 65)]
+    ("field", "value"),
+    [("guidance", 0.0), ("guidance", 21.0), ("passes", 65), ("loras", (LoraUse("ink"),))],
 )
-def test_out_of_range_is_rejected_by_name(field: str, value: float) -> None:
+def test_what_it_has_not_is_rejected_by_name(field: str, value: object) -> None:
     with pytest.raises(RenderRejected, match=field):
         MaskedDecoder(model=tiny_model(), threads=1).plan(spec(**{field: value}))
 

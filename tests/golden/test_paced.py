@@ -11,7 +11,7 @@ import pytest
 from engine.decoder import Decoder, RenderRejected
 from engine.decoders.paced import PacedDecoder
 from engine.registry import UnknownFamily, create_decoder
-from engine.render import Source
+from engine.render import LoraUse, Source
 from tests.golden.decoder_contract import DecoderContract, draw, spec
 from tests.golden.edit_contract import EditContract, edit, quarter
 
@@ -68,6 +68,11 @@ def test_a_locked_cell_has_the_colour_nearest_to_the_picture() -> None:
 def test_guidance_must_be_positive() -> None:
     with pytest.raises(RenderRejected, match="guidance"):
         PacedDecoder(0, 0).plan(spec(guidance=0.0))
+
+
+def test_loras_must_be_empty() -> None:
+    with pytest.raises(RenderRejected, match="loras"):
+        PacedDecoder(0, 0).plan(spec(loras=(LoraUse("ink", 0.5),)))
 
 
 def test_an_unknown_family_is_named_with_those_that_exist() -> None:
