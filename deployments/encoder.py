@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ray import serve
 
 from deployments import loopback
 from dispatch.ports import CallFailed
 from dispatch.stage_worker import StageWorker
-from engine.render import Conditioning
+from engine.prompt_encoder import EncodedPrompt, PromptText
 
 loopback.install()
 
 
 class EncoderReplica:
-    """prompt -> Conditioning. max_batch and batch_wait_seconds: how many prompts go through the
-    network together, and how long the first of them waits for company."""
+    """Prompts as the family's decoders and the prompt screen read them.
+
+    family, options: as create_decoder takes them. threads: of the encoders' process. max_batch and
+    batch_wait_seconds: how many prompts go through the networks together, and how long the first
+    of them waits for company.
+    """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, threads: int, max_batch: int, batch_wait_seconds: float
+        self,
+        family: str,
+        options: Mapping[str, object],
+        threads: int,
+        max_batch: int,
+        batch_wait_seconds: float,
     ) -> None:
-        self._worker = await StageWorker.start("engine.text:TextEncoder", {"threads": threads})
+        self._worker = await StageWorker.start(
+            "engine.prompt_encoders:PromptEncoders",
+            {"family": family, "options": options, "threads": threads},
+        )
         self._batched.set_max_batch_size(max_batch)
         self._batched.set_batch_wait_timeout_s(batch_wait_seconds)
 
-    async def encode(self, prompt: str) -> Conditioning:
+    async def encode(self, words: PromptText) -> EncodedPrompt:
         """What decoders and the prompt screen read. CallFailed for a prompt that ends or hangs the
-        encoder, not for those that were batched with it; StageUnavailable."""
-        encoded: Conditioning | CallFailed = await self._batched(prompt)
+        encoders, not for those that were batched with it; StageUnavailable."""
+        encoded: EncodedPrompt | CallFailed = await self._batched(words)
         if isinstance(encoded, CallFailed):
             raise encoded
         return encoded
 
     @serve.batch  # type: ignore[untyped-decorator]
-    async def _batched(self, prompts: list[str]) -> list[Conditioning | CallFailed]:
-        return await self._worker.call_each("encode", prompts)
+    async def _batched(self, words: list[PromptText]) -> list[EncodedPrompt | CallFailed]:
+        return await self._worker.call_each("encode", words)
 
     def check_health(self) -> None:
         """Serve asks; it replaces a replica that raises."""

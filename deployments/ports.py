@@ -10,7 +10,8 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.slots import AWAY, stage_unavailable
 from dispatch.ports import CallLost
-from engine.render import Conditioning, Pixels
+from engine.prompt_encoder import Embeddings, EncodedPrompt, PromptText
+from engine.render import Pixels
 from engine.verdict import Verdict
 
 T = TypeVar("T")
@@ -22,9 +23,9 @@ class RemoteEncoder:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def encode(self, prompt: str) -> Conditioning:
+    async def encode(self, words: PromptText) -> EncodedPrompt:
         """See Encoder."""
-        return await _answer(self._handle.encode.remote(prompt))
+        return await _answer(self._handle.encode.remote(words))
 
 
 class RemoteClassifier:
@@ -33,9 +34,9 @@ class RemoteClassifier:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def screen_prompt(self, prompt: str, conditioning: Conditioning) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
         """See Classifier."""
-        return await _answer(self._handle.screen_prompt.remote(prompt, conditioning))
+        return await _answer(self._handle.screen_prompt.remote(words, embeddings))
 
     async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:
         """See Classifier."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from deployments import loopback
 from dispatch.stage_worker import StageWorker
-from engine.render import Conditioning, Pixels
+from engine.prompt_encoder import Embeddings, PromptText
+from engine.render import Pixels
 from engine.verdict import Verdict
 
 loopback.install()
@@ -27,9 +28,9 @@ class SafetyReplica:
             {"screens": screens, "prompt": prompt, "weights": weights, "threads": threads},
         )
 
-    async def screen_prompt(self, prompt: str, conditioning: Conditioning) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
         """A verdict on the words. CallFailed, StageUnavailable."""
-        verdict: Verdict = await self._worker.call("screen_prompt", prompt, conditioning)
+        verdict: Verdict = await self._worker.call("screen_prompt", words, embeddings)
         return verdict
 
     async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol
 
-from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
+from engine.prompt_encoder import Embeddings, EncodedPrompt, PromptText
+from engine.render import Pixels, RenderSpec, RenderUpdate, Source
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
@@ -70,7 +71,7 @@ class Decoders(Protocol):
 class Encoder(Protocol):
     """The prompt encoder."""
 
-    async def encode(self, prompt: str) -> Conditioning:
+    async def encode(self, words: PromptText) -> EncodedPrompt:
         """What decoders and the prompt screen read. Raises StageUnavailable, CallLost,
         CallFailed."""
 
@@ -78,7 +79,7 @@ class Encoder(Protocol):
 class Classifier(Protocol):
     """The safety classifier."""
 
-    async def screen_prompt(self, prompt: str, conditioning: Conditioning) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
         """A verdict on the words. Raises StageUnavailable, CallLost, CallFailed."""
 
     async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:

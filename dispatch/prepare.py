@@ -12,13 +12,13 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 
 from dispatch.in_flight import Lease
 from dispatch.overdue import OverdueJobs
 from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
 from dispatch.trials import Trials, call
+from engine.prompt_encoder import PromptText
 from engine.render import Conditioning, Source
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 GOOD_PROMPT = "a red fox"
 """Stages that are well answer to it."""
 REMEMBERED = 256
-"""Prompts; each is at most some 50 KB once it is encoded."""
+"""Prompts at most."""
+REMEMBERED_BYTES = 64 * 2**20
+"""Of their conditionings: 15 KB each of the embedded encoder, 16 MB each of the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +41,45 @@ class Prepared:
     source: Source | None = None
 
 
+class RecentPrompts:
+    """Prompts that are prepared, by the digests of their words. The one that was used longest ago
+    is forgotten first."""
+
+    def __init__(self, most_bytes: int = REMEMBERED_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._prompts: OrderedDict[str, Prepared] = OrderedDict()
+
+    def get(self, digest: str) -> Prepared | None:
+        """None for one that is not known; else it is the one used last now."""
+        if digest in self._prompts:
+            self._prompts.move_to_end(digest)
+        return self._prompts.get(digest)
+
+    def put(self, digest: str, prepared: Prepared) -> None:
+        """Remember it, unless another call that asked for it has been faster."""
+        if digest in self._prompts:
+            return
+        self._prompts[digest] = prepared
+        self._bytes += prepared.conditioning.nbytes
+        while len(self._prompts) > REMEMBERED or self._bytes > self._most_bytes:
+            _, forgotten = self._prompts.popitem(last=False)
+            self._bytes -= forgotten.conditioning.nbytes
+
+
 class Preparing:
-    """Asks the stages, each for so long at most. The prompt that was used longest ago is forgotten
-    first."""
+    """Asks the stages, each for so long at most."""
 
     def __init__(self, stages: Stages, limit_seconds: float) -> None:
         self._encoder = stages.encoder
         self._classifier = stages.classifier
         self._postprocessor = stages.postprocessor
         self._limit_seconds = limit_seconds
-        self._known: OrderedDict[bytes, Prepared] = OrderedDict()
+        self._known = RecentPrompts()
 
     async def prepare(self, request: ImageRequest) -> Prepared:
         """One try. Raises SourceGone, StageUnavailable, CallLost, CallFailed."""
-        words = await self._words(request.prompt)
+        words = await self._words(PromptText(request.prompt))
         if request.source is None or words.verdict.blocked:
             return words
         source = await call("source", self._postprocessor.source(request), self._limit_seconds)
@@ -85,21 +112,19 @@ class Preparing:
 
     async def probe(self) -> None:
         """Whether encoder and classifier answer to good words now. Raises as `prepare`."""
-        await self._asked(GOOD_PROMPT)
+        await self._asked(PromptText(GOOD_PROMPT))
 
-    async def _words(self, prompt: str) -> Prepared:
-        digest = sha256(prompt.encode()).digest()
+    async def _words(self, words: PromptText) -> Prepared:
+        digest = words.digest("")
         known = self._known.get(digest)
         if known is None:
-            known = self._known[digest] = await self._asked(prompt)
-        self._known.move_to_end(digest)
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+            known = await self._asked(words)
+            self._known.put(digest, known)
         return known
 
-    async def _asked(self, prompt: str) -> Prepared:
-        encoding = self._encoder.encode(prompt)
-        conditioning = await call("prompt encoder", encoding, self._limit_seconds)
-        screening = self._classifier.screen_prompt(prompt, conditioning)
+    async def _asked(self, words: PromptText) -> Prepared:
+        encoding = self._encoder.encode(words)
+        encoded = await call("prompt encoder", encoding, self._limit_seconds)
+        screening = self._classifier.screen_prompt(words, encoded.embeddings)
         verdict = await call("prompt screen", screening, self._limit_seconds)
-        return Prepared(conditioning, verdict)
+        return Prepared(encoded.conditioning, verdict)

@@ -1,10 +1,20 @@
-"""What text encoders read."""
+"""The PromptEncoder protocol: how one model family reads prompts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.render import Conditioning
+
+Embeddings = NDArray[np.float16]
+"""float16 [texts, 384]: what the prompt screen reads of PromptText.texts, see TextEncoder.embed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +25,37 @@ class PromptText:
     negative: str | None = None
     """What the picture should not show."""
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The prompt, and the negative one if there is one."""
+        return (self.prompt,) if self.negative is None else (self.prompt, self.negative)
+
     def digest(self, encoder: str) -> str:
         """sha256 (hex) of these words and the identity of the `encoder` that reads them."""
         return hashlib.sha256(
             json.dumps([encoder, self.prompt, self.negative]).encode()
         ).hexdigest()
+
+
+@runtime_checkable
+class PromptEncoder(Protocol):
+    """The text encoders of one model family.
+
+    model: identity of (encoders, weights sha256, version); digests are made of it.
+    """
+
+    model: str
+
+    def encode(self, prompts: Sequence[PromptText]) -> list[Conditioning]:
+        """One conditioning for each, in order, whose digest is `prompt.digest(model)`; prompts: at
+        least one. ValueError for a negative prompt where the family reads none."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """One prompt, read by its family's encoders and by the one of the prompt screen."""
+
+    conditioning: Conditioning
+    """What decoders read."""
+    embeddings: Embeddings
+    """What the prompt screen reads."""

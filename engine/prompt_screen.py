@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from engine.prompt_words import WordList
-from engine.render import Conditioning
 from engine.verdict import ScreenUnusable, Verdict
 
 WEIGHTS = Path(__file__).with_name("prompt_screen.safetensors")
@@ -128,15 +127,11 @@ class PromptScreen:
         self.heads = PromptHeads.load(path)
         self.words = WordList.load(words)
 
-    def screen(
-        self, prompts: Sequence[str], conditionings: Sequence[Conditioning]
-    ) -> list[Verdict]:
-        """One verdict a prompt, in order; prompts[i] was encoded as conditionings[i]."""
-        if len(prompts) != len(conditionings):
-            raise ValueError(f"{len(prompts)} prompts with {len(conditionings)} conditionings")
-        if not prompts:
-            return []
-        scores = self.heads.scores(unit(np.stack([c.numpy("pooled") for c in conditionings])))
+    def screen(self, prompts: Sequence[str], embeddings: NDArray[np.floating]) -> list[Verdict]:
+        """One verdict a prompt, in order; embeddings: [prompts, 384], see TextEncoder.embed."""
+        if len(prompts) != len(embeddings):
+            raise ValueError(f"{len(prompts)} prompts with {len(embeddings)} embeddings")
+        scores = self.heads.scores(unit(embeddings))
         return [self._verdict(prompt, row) for prompt, row in zip(prompts, scores, strict=True)]
 
     def _verdict(self, prompt: str, row: NDArray[np.float32]) -> Verdict:

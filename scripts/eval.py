@@ -23,6 +23,7 @@ from torch import Tensor
 
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedState
 from engine.models.codec import Codec, CodecConfig
+from engine.prompt_encoder import PromptText
 from engine.render import Pixels, RenderSpec
 from engine.text import TextEncoder
 from engine.weights import WeightsFolder
@@ -50,7 +51,7 @@ class Artist:
 
     def _passes(self, prompt: str, seed: int) -> Iterator[MaskedState]:
         """The render after each of its passes."""
-        (conditioning,) = self.encoder.encode([prompt])
+        (conditioning,) = self.encoder.encode([PromptText(prompt)])
         spec = RenderSpec("eval", conditioning, seed, self.passes, self.guidance)
         render = self.decoder.begin(spec, None)
         for _ in range(self.passes):

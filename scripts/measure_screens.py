@@ -24,6 +24,7 @@ from PIL import Image
 from engine.concept_screen import ConceptScreen
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
 from engine.image_screen import ImageScreen, NsfwScreen
+from engine.prompt_encoder import PromptText
 from engine.prompt_screen import PromptScreen
 from engine.render import Pixels, RenderSpec
 from engine.text import TextEncoder
@@ -79,11 +80,11 @@ def cost_ms(screen: ImageScreen, picture: Pixels, rounds: int = 20) -> float:
 def measure_prompts(encoder: TextEncoder) -> None:
     names = [name for group in concepts().values() for name in group]
     prompts = names + [f"a {name} on a yellow background" for name in names]
-    encoded = [
-        one for i in range(0, len(prompts), 64) for one in encoder.encode(prompts[i : i + 64])
-    ]
+    embeddings = np.concatenate(
+        [encoder.embed(prompts[i : i + 64]) for i in range(0, len(prompts), 64)]
+    )
     screen, begin = PromptScreen(), time.process_time()
-    verdicts = screen.screen(prompts, encoded)
+    verdicts = screen.screen(prompts, embeddings)
     micro = (time.process_time() - begin) / len(prompts) * 1e6
     blocked = [p for p, verdict in zip(prompts, verdicts, strict=True) if verdict.blocked]
     print(f"prompt: {micro:.0f} us a prompt; blocked {len(blocked)} of {len(prompts)}: {blocked}")
@@ -105,7 +106,7 @@ def measure_nsfw() -> None:
 
 def draw(decoder: MaskedDecoder, encoder: TextEncoder, prompt: str, seed: int) -> list[Pixels]:
     """The picture after a half of the passes, as a preview shows it, and the final one."""
-    (conditioning,) = encoder.encode([prompt])
+    (conditioning,) = encoder.encode([PromptText(prompt)])
     render = decoder.begin(RenderSpec(prompt, conditioning, seed, PASSES), None)
     half: Pixels | None = None
     for number in range(PASSES):

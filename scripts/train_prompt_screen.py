@@ -61,10 +61,8 @@ def read_examples(encoder: TextEncoder, path: Path) -> Examples:
 
 
 def embed(encoder: TextEncoder, prompts: list[str]) -> Floats:
-    chunks = [encoder.encode(prompts[i : i + 32]) for i in range(0, len(prompts), 32)]
-    return unit(np.stack([one.numpy("pooled") for chunk in chunks for one in chunk])).astype(
-        np.float64
-    )
+    chunks = [encoder.embed(prompts[i : i + 32]) for i in range(0, len(prompts), 32)]
+    return unit(np.concatenate(chunks)).astype(np.float64)
 
 
 def emoji_names() -> list[str]:

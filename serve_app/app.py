@@ -139,10 +139,16 @@ def _encoder(args: ClusterConfig) -> Application:
         .options(
             num_replicas=section.replicas,
             max_ongoing_requests=4 * section.max_batch,
-            ray_actor_options={"num_cpus": section.num_cpus},
+            ray_actor_options={"num_cpus": section.num_cpus, "num_gpus": section.num_gpus},
             **HEALTH,
         )
-        .bind(section.threads, section.max_batch, section.batch_wait_ms / 1000)
+        .bind(
+            args.model.family,
+            dict(args.model.options),
+            section.threads,
+            section.max_batch,
+            section.batch_wait_ms / 1000,
+        )
     )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from engine.decoder import Decoder
 from engine.picture import encode, resize
+from engine.prompt_encoder import PromptText
+from engine.prompt_encoders import PromptEncoders
 from engine.registry import create_decoder
 from engine.render import Conditioning, Pixels
 from engine.safety import SafetyScreens
-from engine.text import TextEncoder
 from scripts.bench.recipe import Recipe
 from scripts.bench.static_batch import run_static, spec_of
 from scripts.bench.workload import SIDE_PIXELS, Ask
@@ -28,13 +31,13 @@ class Drawer:
     """Draws static batches: all rows begin together and come back together."""
 
     recipe: Recipe
-    encoder: TextEncoder = field(init=False)
+    encoders: PromptEncoders = field(init=False)
     screens: SafetyScreens = field(init=False)
     decoder: Decoder = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        self.encoder = TextEncoder(threads=recipe.threads)
+        self.encoders = PromptEncoders(recipe.family, recipe.options, recipe.threads)
         self.decoder = create_decoder(recipe.family, **recipe.decoder_options())
         weights = str(recipe.options.get("weights", ""))
         self.screens = SafetyScreens(recipe.screens, True, weights, recipe.threads)
@@ -50,11 +53,12 @@ class Drawer:
 
     def prepare(self, prompts: Sequence[str]) -> list[Conditioning]:
         """Encoded and screened prompts."""
-        conditionings = self.encoder.encode(prompts)
-        for verdict in self.screens.screen_prompts(prompts, conditionings):
+        encoded = self.encoders.encode([*map(PromptText, prompts)])
+        embeddings = np.concatenate([one.embeddings for one in encoded])
+        for verdict in self.screens.screen_prompts(prompts, embeddings):
             if verdict.blocked:
                 raise Unfit(f"prompt blocked: {verdict.categories}")
-        return conditionings
+        return [one.conditioning for one in encoded]
 
     def postprocess(self, pictures: Sequence[Pixels]) -> list[bytes]:
         """Screened pictures as PNG files."""

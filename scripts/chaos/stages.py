@@ -11,6 +11,7 @@ import numpy as np
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import blend, encode, resize
+from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, Pixels, RenderSpec, Source
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
@@ -60,10 +61,10 @@ class Prompts:
     def __init__(self) -> None:
         self._process = Process()
 
-    async def encode(self, prompt: str) -> object:
+    async def encode(self, words: PromptText) -> EncodedPrompt:
         """See Encoder."""
-        await self._process.work(prompt, kind_of(prompt, "encoder"))
-        return conditioning_of(prompt)
+        await self._process.work(words.prompt, kind_of(words.prompt, "encoder"))
+        return EncodedPrompt(conditioning_of(words.prompt), np.zeros((1, 384), np.float16))
 
 
 class Verdicts:
@@ -72,10 +73,11 @@ class Verdicts:
     def __init__(self) -> None:
         self._process = Process()
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
         """See Classifier."""
-        await self._process.work(prompt, kind_of(prompt, "prompt"))
-        return Verdict("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
+        await self._process.work(words.prompt, kind_of(words.prompt, "prompt"))
+        bad = any("bomb" in text for text in words.texts)
+        return Verdict(bad, ("weapons",) if bad else ())
 
     async def screen_image(self, pixels: object, moderation: str) -> Verdict:
         """See Classifier."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from engine.capabilities import capabilities
 from engine.decoders.masked import MaskedDecoder
+from engine.prompt_encoder import PromptText
 from engine.text import TextEncoder
 from scripts.edits import quality
 from scripts.edits.measure import Kind, measure
@@ -45,7 +46,9 @@ def main() -> None:
     if options.quality:
         print(quality.table(studio, encoder))
         return
-    found = measure(studio, encoder.encode(list(PROMPTS)), turns=8 if options.quick else 120)
+    found = measure(
+        studio, encoder.encode([*map(PromptText, PROMPTS)]), turns=8 if options.quick else 120
+    )
     print(table(found))
     OUT.mkdir(parents=True, exist_ok=True)
     sheet(studio, encoder).save(OUT / "edits.png")

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from engine.picture import blend
+from engine.prompt_encoder import PromptText
 from engine.region import Region, scattered
 from engine.render import Conditioning, Pixels
 from engine.text import TextEncoder
@@ -30,7 +31,7 @@ STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 def sheet(studio: Studio, encoder: TextEncoder) -> Image.Image:
     """Two edits a row, each as before, what is drawn anew, after; then a row of strengths."""
     told = dict.fromkeys([words for before, _, after in EDITS for words in (before, after)])
-    prompts = dict(zip(told, encoder.encode(list(told)), strict=True))
+    prompts = dict(zip(told, encoder.encode([*map(PromptText, told)]), strict=True))
     shown = [*_edits(studio, prompts), *_strengths(studio, prompts, "a penguin", "a frog")]
     return contact_sheet([(label, Image.fromarray(picture)) for label, picture in shown], columns=6)
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 import numpy as np
 
 from engine.decoders.masked import DEFAULT_WEIGHTS
+from engine.prompt_encoder import PromptText
 from engine.region import Region
 from engine.text import TextEncoder
 from engine.weights import WeightsFolder
@@ -29,7 +30,7 @@ def table(studio: Studio, encoder: TextEncoder) -> str:
     found: dict[tuple[float, int], list[float]] = defaultdict(list)
     for turn, chosen in enumerate(random.Random(1).sample(range(len(names)), PICTURES)):
         redraw = part(PARTS[turn % len(PARTS)], studio.can.grid)
-        (told,) = encoder.encode([with_article(names[chosen])])
+        (told,) = encoder.encode([PromptText(with_article(names[chosen]))])
         before = Drawn(references[chosen], b"", 0, 0.0)
         for passes in PASSES:
             after = studio.edit(before, redraw, told, 5, stored=False, passes=passes)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from engine.prompt_encoder import EncodedPrompt
 from engine.render import Conditioning
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
-_WORDS = Conditioning.from_numpy(
-    "", tokens=np.zeros((1, 384), np.float16), pooled=np.zeros(384, np.float16)
-)
+_EMBEDDINGS = np.zeros((1, 384), np.float16)
+_WORDS = EncodedPrompt(Conditioning.from_numpy("", pooled=_EMBEDDINGS[0]), _EMBEDDINGS)
 
 
 class Instant:
@@ -22,7 +22,7 @@ class Instant:
         """See Encoder and Postprocessor."""
         return _WORDS
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
+    async def screen_prompt(self, words: object, embeddings: object) -> Verdict:
         """See Classifier."""
         return Verdict(blocked=False)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.models.codec import Codec
+from engine.prompt_encoder import PromptText
 from engine.render import Conditioning
 from engine.tensors import to_torch
 from scripts.training import captions, concepts, sources
@@ -147,7 +148,7 @@ def _encode(texts: Sequence[str]) -> Iterator[Conditioning]:
     found: dict[int, Conditioning] = {}
     for start in range(0, len(texts), 128):
         rows = by_length[start : start + 128]
-        found.update(zip(rows, encoder.encode([texts[i] for i in rows]), strict=True))
+        found.update(zip(rows, encoder.encode([PromptText(texts[i]) for i in rows]), strict=True))
         if start % 2560 == 0:
             print(f"captions {start}/{len(texts)}", flush=True)
     return (found[i] for i in range(len(texts)))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.decoders.masked import MaskedDecoder
+from engine.prompt_encoder import PromptText
 from engine.render import Pixels, RenderSpec
 from engine.text import TextEncoder
 from scripts.training.captions import BACKGROUNDS, with_article
@@ -50,7 +51,7 @@ def draw(
     pictures: list[Pixels] = []
     weapons, finals = [], []
     for index, (prompt, weapon) in enumerate(prompts):
-        (conditioning,) = encoder.encode([prompt])
+        (conditioning,) = encoder.encode([PromptText(prompt)])
         spec = RenderSpec("screen", conditioning, seed * 100_000 + index, PASSES, GUIDANCE)
         render = decoder.begin(spec, None)
         for pass_no in range(1, PASSES + 1):

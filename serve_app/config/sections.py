@@ -68,6 +68,8 @@ class EncoderSection(Section):
 
     replicas: Count = 1
     num_cpus: Share = 0.1
+    num_gpus: Share = 0.0
+    """For families with text encoders of their own."""
     max_batch: Count = 8
     batch_wait_ms: Annotated[int, Field(ge=0)] = 2
     threads: Count = 1

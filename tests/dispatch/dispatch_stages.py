@@ -21,6 +21,7 @@ from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.decoder import Decoder, DecodeState
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
+from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, Source
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
@@ -232,13 +233,13 @@ class Prompts:
     away: bool = False
     breaks: bool = False
 
-    async def encode(self, prompt: str) -> Conditioning:
+    async def encode(self, words: PromptText) -> EncodedPrompt:
         """See Encoder."""
         if self.breaks:
             raise ArithmeticError("the encoder broke")
         if self.away:
             raise StageUnavailable("no encoder")
-        return conditioning_of(prompt)
+        return EncodedPrompt(conditioning_of(words.prompt), np.zeros((1, 384), np.float16))
 
 
 @dataclass
@@ -254,9 +255,10 @@ class Verdicts:
     def __post_init__(self) -> None:
         self.answers.set()
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
         """See Classifier."""
-        return Verdict("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
+        bad = any("bomb" in text for text in words.texts)
+        return Verdict(bad, ("weapons",) if bad else ())
 
     async def screen_image(self, pixels: Any, moderation: str) -> Verdict:
         """See Classifier."""

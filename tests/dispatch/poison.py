@@ -16,8 +16,9 @@ import numpy as np
 from engine.decoder import DecodeState
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
+from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.region import edit_passes, to_hex
-from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, Source
+from engine.render import Pixels, RenderSpec, RenderUpdate, Source
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from jobs.files import INPUT, input_key
@@ -58,10 +59,10 @@ class FragilePrompts(Prompts):
         super().__init__()
         self.process = Process()
 
-    async def encode(self, prompt: str) -> Conditioning:
+    async def encode(self, words: PromptText) -> EncodedPrompt:
         """See Encoder."""
-        await self.process.work(prompt, kind_of(prompt, "encoder"))
-        return await super().encode(prompt)
+        await self.process.work(words.prompt, kind_of(words.prompt, "encoder"))
+        return await super().encode(words)
 
 
 class FragileVerdicts(Verdicts):
@@ -72,10 +73,10 @@ class FragileVerdicts(Verdicts):
         self.process = Process()
         self.poisonous: dict[bytes, str] = {}
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
         """See Classifier."""
-        await self.process.work(prompt, kind_of(prompt, "prompt"))
-        return await super().screen_prompt(prompt, conditioning)
+        await self.process.work(words.prompt, kind_of(words.prompt, "prompt"))
+        return await super().screen_prompt(words, embeddings)
 
     async def screen_image(self, pixels: Any, moderation: str) -> Verdict:
         """See Classifier."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from dispatch.ports import CallFailed, StageUnavailable
-from dispatch.prepare import REMEMBERED, Preparing
+from dispatch.prepare import REMEMBERED, REMEMBERED_BYTES, Prepared, Preparing, RecentPrompts
 from dispatch.settings import Stages
-from engine.render import Conditioning
+from engine.prompt_encoder import EncodedPrompt, PromptText
+from engine.render import Conditioning, TensorBytes
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
 from tests.dispatch.dispatch_stages import Files, Lane, Prompts, Verdicts
@@ -24,10 +25,10 @@ class CountedPrompts(Prompts):
         super().__init__()
         self.asked: Counter[str] = Counter()
 
-    async def encode(self, prompt: str) -> Conditioning:
+    async def encode(self, words: PromptText) -> EncodedPrompt:
         """See Encoder."""
-        self.asked[prompt] += 1
-        return await super().encode(prompt)
+        self.asked[words.prompt] += 1
+        return await super().encode(words)
 
 
 @pytest.fixture
@@ -57,6 +58,29 @@ async def test_the_prompt_used_longest_ago_is_forgotten(files: Files) -> None:
     for prompt in ("used again", "old"):
         await it.prepare(wish(prompt=prompt))
     assert (encoder.asked["used again"], encoder.asked["old"]) == (1, 2)
+
+
+def prepared(size: int) -> Prepared:
+    """Of a prompt whose conditioning takes so many bytes."""
+    tensor = TensorBytes("U8", (size,), bytes(size))
+    return Prepared(Conditioning({"tokens": tensor}, "digest"), Verdict(blocked=False))
+
+
+def test_large_prompts_are_forgotten_sooner() -> None:
+    recent = RecentPrompts(most_bytes=10)
+    for name, size in (("a", 4), ("b", 3), ("c", 3), ("c", 3)):
+        recent.put(name, prepared(size))
+    assert recent.get("a") is not None
+    recent.put("d", prepared(4))  # in place of b and c, as a was used last
+    assert [recent.get(name) is None for name in "abcd"] == [False, True, True, False]
+    recent.put("e", prepared(11))
+    assert [recent.get(name) is None for name in "ade"] == [True, True, True]
+    recent.put("f", prepared(10))
+    assert recent.get("f") is not None
+
+
+def test_four_of_the_largest_prompts_are_remembered() -> None:
+    assert REMEMBERED_BYTES >= 4 * 512 * 15360 * 2
 
 
 async def test_what_went_wrong_is_not_remembered(files: Files) -> None:

@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from deployments.slots import stage_unavailable
     from dispatch.stage_worker import StageWorker
 from dispatch.ports import CallFailed, StageUnavailable
-from engine.render import Conditioning
+from engine.prompt_encoder import PromptText
 from engine.worker import CallLimits, ItemFailed, Worker, WorkerBroken
 
 TARGET = "tests.dispatch.worker_target:Target"
@@ -138,11 +138,12 @@ async def test_a_replica_whose_models_do_not_load_any_more_is_not_healthy(
 async def test_the_classifier_screens_in_its_own_process() -> None:
     replica = object.__new__(SafetyReplica)
     await replica.__init__((), True, "", 1)  # type: ignore[misc]
-    blank = Conditioning.from_numpy(
-        "", tokens=np.zeros((1, 384), np.float16), pooled=np.zeros(384, np.float16)
-    )
-    assert (await replica.screen_prompt("a swastika", blank)).categories == ("hate",)
-    assert not (await replica.screen_prompt("a fox", blank)).blocked
+    one, two = np.zeros((1, 384), np.float16), np.zeros((2, 384), np.float16)
+    assert (await replica.screen_prompt(PromptText("a swastika"), one)).categories == ("hate",)
+    assert not (await replica.screen_prompt(PromptText("a fox"), one)).blocked
+    assert not (await replica.screen_prompt(PromptText("a fox", "a hare"), two)).blocked
+    negative = await replica.screen_prompt(PromptText("a fox", "a swastika"), two)
+    assert (negative.categories, negative.screen) == (("hate",), "prompt")
     assert not (await replica.screen_image(np.zeros((8, 8, 3), np.uint8), "auto")).blocked
     replica.check_health()
     replica._worker.close()

@@ -16,6 +16,7 @@ from engine.concept_screen import ConceptScreen
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
 from engine.models.screen import ScreenNet
 from engine.picture import resize
+from engine.prompt_encoder import PromptText
 from engine.render import Pixels, RenderSpec
 from engine.safety import SafetyScreens
 from engine.text import TextEncoder, WeightsError
@@ -161,7 +162,7 @@ def test_it_blocks_weapons_that_the_shipped_model_draws_and_little_else() -> Non
 def draw(prompts: tuple[str, ...], seed: int) -> list[Pixels]:
     decoder = MaskedDecoder(DEFAULT_WEIGHTS)
     pictures = []
-    for i, conditioning in enumerate(TextEncoder().encode(prompts)):
+    for i, conditioning in enumerate(TextEncoder().encode([*map(PromptText, prompts)])):
         render = decoder.begin(RenderSpec(str(i), conditioning, seed, passes=12), None)
         for _ in range(12):
             decoder.step([render])

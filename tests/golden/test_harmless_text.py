@@ -40,7 +40,7 @@ def blocked(encoder: TextEncoder, prompts: list[str]) -> dict[str, tuple[str, ..
     prompts = sorted(prompts, key=len)
     for at in range(0, len(prompts), ALL_AT_ONCE):
         some = prompts[at : at + ALL_AT_ONCE]
-        verdicts = screen.screen(some, encoder.encode(some))
+        verdicts = screen.screen(some, encoder.embed(some))
         found |= {p: v.categories for p, v in zip(some, verdicts, strict=True) if v.blocked}
     return found
 

@@ -41,7 +41,7 @@ def verdicts(encoder: TextEncoder) -> dict[str, Verdict]:
 
 
 def screened(encoder: TextEncoder, prompts: list[str]) -> dict[str, Verdict]:
-    return dict(zip(prompts, PromptScreen().screen(prompts, encoder.encode(prompts)), strict=True))
+    return dict(zip(prompts, PromptScreen().screen(prompts, encoder.embed(prompts)), strict=True))
 
 
 def test_the_heads_were_trained_on_this_text_encoder() -> None:

@@ -19,6 +19,7 @@ from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities
+from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.registry import create_decoder
 from engine.render import Conditioning
 from engine.verdict import Verdict
@@ -80,19 +81,21 @@ class Pace:
 class WordEncoder:
     """A prompt's words as numbers, the same for the same prompt."""
 
-    async def encode(self, prompt: str) -> Conditioning:
-        """A Conditioning."""
+    async def encode(self, words: PromptText) -> EncodedPrompt:
+        """See Encoder."""
+        prompt = words.prompt
         digest = hashlib.sha256(prompt.encode()).digest()
         pooled = np.frombuffer(digest * 12, np.uint8).astype(np.float16)
-        return Conditioning.from_numpy(prompt, tokens=pooled[None], pooled=pooled)
+        return EncodedPrompt(Conditioning.from_numpy(prompt, pooled=pooled), pooled[None])
 
 
 class WordScreen:
     """Refuses prompts with a bomb in them, and passes every picture."""
 
-    async def screen_prompt(self, prompt: str, conditioning: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
         """A verdict on the words."""
-        return Verdict("bomb" in prompt, ("weapons",) if "bomb" in prompt else ())
+        bad = any("bomb" in text for text in words.texts)
+        return Verdict(bad, ("weapons",) if bad else ())
 
     async def screen_image(self, pixels: object, moderation: str) -> Verdict:
         """A verdict on a picture."""

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from engine.prompt_encoder import PromptText
 from engine.prompt_screen import WEIGHTS, WORDS, PromptHeads, PromptScreen
 from engine.prompt_words import WordList, plain
-from engine.render import Conditioning
 from engine.safety import SafetyScreens
 from engine.verdict import ScreenUnusable, Verdict, merge
 from tests.fuzz.prompts import ADVERSARIAL
@@ -26,9 +26,8 @@ def screen() -> PromptScreen:
     return PromptScreen()
 
 
-def conditioning(pooled: np.ndarray) -> Conditioning:
-    half = pooled.astype(np.float16)
-    return Conditioning.from_numpy("", tokens=half[None, :], pooled=half)
+def embeddings(*rows: np.ndarray) -> np.ndarray:
+    return np.stack(rows).astype(np.float16)
 
 
 @pytest.mark.parametrize(
@@ -123,26 +122,25 @@ def test_every_head_blocks_what_points_its_way_and_nothing_else_does(screen: Pro
     heads = screen.heads
     for index, category in enumerate(heads.categories):
         direction = heads.weight[index] / np.linalg.norm(heads.weight[index])
-        (verdict,) = screen.screen(["a fox"], [conditioning(direction)])
+        (verdict,) = screen.screen(["a fox"], embeddings(direction))
         assert verdict.blocked
         assert category in verdict.categories
-        (verdict,) = screen.screen(["a fox"], [conditioning(-direction)])
+        (verdict,) = screen.screen(["a fox"], embeddings(-direction))
         assert category not in verdict.categories
 
 
 def test_a_verdict_comes_back_for_each_prompt_in_order(screen: PromptScreen) -> None:
-    blank = conditioning(np.zeros(384))
-    verdicts = screen.screen(["a fox", "a swastika", "a fox"], [blank] * 3)
+    verdicts = screen.screen(["a fox", "a swastika", "a fox"], np.zeros((3, 384)))
     assert [verdict.blocked for verdict in verdicts] == [False, True, False]
     assert verdicts[1].categories == ("hate",)
     assert dict(verdicts[1].scores)["hate"] == 1.0
     assert set(dict(verdicts[0].scores)) == set(screen.heads.categories)
-    assert screen.screen([], []) == []
+    assert screen.screen([], np.zeros((0, 384))) == []
 
 
-def test_prompts_without_their_conditionings_are_refused(screen: PromptScreen) -> None:
-    with pytest.raises(ValueError, match="2 prompts with 0 conditionings"):
-        screen.screen(["a", "b"], [])
+def test_prompts_without_their_embeddings_are_refused(screen: PromptScreen) -> None:
+    with pytest.raises(ValueError, match="2 prompts with 0 embeddings"):
+        screen.screen(["a", "b"], np.zeros((0, 384)))
 
 
 def test_missing_weights_refuse_to_load(tmp_path: Path) -> None:
@@ -220,5 +218,5 @@ def test_settings_that_name_no_screen_are_refused(tmp_path: Path) -> None:
 
 def test_with_every_screen_off_nothing_is_blocked(tmp_path: Path) -> None:
     screens = SafetyScreens([], False, tmp_path)
-    assert not screens.screen_prompt("a swastika", conditioning(np.zeros(384))).blocked
+    assert not screens.screen_prompt(PromptText("a swastika"), embeddings(np.zeros(384))).blocked
     assert not screens.screen_image(np.zeros((8, 8, 3), np.uint8)).blocked

@@ -1,0 +1,100 @@
+"""The embedded text encoder keeps what every family's promise, and gives the prompt screen what it
+reads, whatever the family is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from engine.prompt_encoder import PromptEncoder, PromptText
+from engine.prompt_encoders import PromptEncoders
+from engine.registry import PROMPT_ENCODERS, TextEncoders, UnknownFamily, create_prompt_encoder
+from engine.render import Conditioning
+from engine.text import TextEncoder
+from tests.golden.prompt_encoder_contract import FOX, NEGATIVE, SHIPS, PromptEncoderContract
+
+
+class LetterEncoder:
+    """A family's own: it counts letters. weights: a letter that it does not see."""
+
+    def __init__(self, weights: str) -> None:
+        self._blind = ord(weights)
+        self.model = f"letters:{weights}:1"
+
+    def encode(self, prompts: Sequence[PromptText]) -> list[Conditioning]:
+        """See PromptEncoder."""
+        return [
+            Conditioning.from_numpy(
+                words.digest(self.model),
+                **{name: self._read(text) for name, text in zip("pn", words.texts, strict=False)},
+            )
+            for words in prompts
+        ]
+
+    def _read(self, text: str) -> np.ndarray:
+        seen = [ord(letter) for letter in text if ord(letter) != self._blind]
+        return np.array([len(seen), sum(seen)], np.int64)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> TextEncoder:
+    return TextEncoder(threads=1)
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch) -> PromptEncoders:
+    own = TextEncoders("tests.golden.test_text_encoder:LetterEncoder", ("weights",))
+    monkeypatch.setitem(PROMPT_ENCODERS, "letters", own)
+    return PromptEncoders("letters", {"weights": "x", "row_chunk": 3}, threads=1)
+
+
+class TestEmbedded(PromptEncoderContract):
+    negative = False
+
+    @pytest.fixture
+    def encoder(self, embedded: TextEncoder) -> PromptEncoder:
+        return embedded
+
+
+class TestLetters(PromptEncoderContract):
+    @pytest.fixture
+    def encoder(self) -> PromptEncoder:
+        return LetterEncoder("x")
+
+
+def test_the_embedded_encoder_gives_hidden_states_and_their_mean(embedded: TextEncoder) -> None:
+    (fox,), (long,) = embedded.encode([FOX]), embedded.encode([PromptText("fox " * 400)])
+    assert {name: (t.dtype, t.shape) for name, t in fox.tensors.items()} == {
+        "tokens": ("F16", (5, 384)),  # with those that begin and end a text
+        "pooled": ("F16", (384,)),
+    }
+    assert long.tensors["tokens"].shape == (16, 384)
+    mean = fox.numpy("tokens").astype(np.float32).mean(axis=0)
+    np.testing.assert_allclose(fox.numpy("pooled"), mean, atol=2e-3)
+
+
+@pytest.mark.parametrize("family", ["masked", "paced"])
+def test_one_pass_serves_decoders_and_screen(family: str, embedded: TextEncoder) -> None:
+    encoders = PromptEncoders(family, {"weights": "elsewhere", "pass_ms": 20}, threads=1)
+    found = encoders.encode([FOX, SHIPS])
+    assert [one.conditioning for one in found] == embedded.encode([FOX, SHIPS])
+    for one in found:
+        np.testing.assert_array_equal(one.embeddings, one.conditioning.numpy("pooled")[None])
+
+
+def test_the_screen_reads_its_own_vectors_whatever_the_family_is(
+    letters: PromptEncoders, embedded: TextEncoder
+) -> None:
+    one, both = letters.encode([SHIPS, NEGATIVE])
+    assert one.conditioning == LetterEncoder("x").encode([SHIPS])[0]
+    assert both.conditioning.numpy("n").tolist() == [4, sum(map(ord, "snow"))]
+    vectors = embedded.embed([SHIPS.prompt, NEGATIVE.prompt, "snow"])
+    np.testing.assert_array_equal(one.embeddings, vectors[:1])
+    np.testing.assert_array_equal(both.embeddings, vectors[1:])
+
+
+def test_families_are_created_by_name() -> None:
+    with pytest.raises(UnknownFamily, match=r"'dalle'.*masked, paced"):
+        create_prompt_encoder("dalle")
