@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from jobs.announcements import AnnouncedModel, Announcement
 from jobs.costs import ImageCost
 from jobs.depth import Depth, QueueEstimate
 from jobs.files import UNLIMITED, FileRoom, StoredFile
@@ -232,6 +233,22 @@ class CostsAndLimits(Protocol):
         nothing is written, when another process has taken a reading since `before`."""
 
 
+class ModelTable(Protocol):
+    """The models of a lane, as their dispatchers announce them."""
+
+    def announce(self, model: Announcement, *, ready: bool) -> None:
+        """It is here; ready: a decoder of it can draw. Call it every few seconds; not fsynced, and
+        with nothing new to say it takes no write lock. A queue has one model and a model of a lane
+        one queue: the newest announcement holds."""
+
+    def withdraw_model(self, lane: str, name: str) -> bool:
+        """Forget it until it is announced again; its jobs stay in their queue. False: unknown."""
+
+    def models(self, lane: str) -> list[AnnouncedModel]:
+        """Those that were announced, also by dispatchers that are gone: the lane's first one first,
+        then in the order in which they came."""
+
+
 class Keys(Protocol):
     """What a gateway asks the accounts. See jobs.sql.accounts.Accounts."""
 
@@ -256,6 +273,7 @@ class Ledger(
     FileTable,
     DeletionQueue,
     CostsAndLimits,
+    ModelTable,
     Protocol,
 ):
     """The durable truth, whole."""

@@ -24,6 +24,7 @@ from jobs.ledger import (
     JobWatches,
     Keys,
     Ledger,
+    ModelTable,
     QueueReads,
 )
 from jobs.limit_levels import LimitLevel
@@ -140,6 +141,14 @@ class AsyncCostsAndLimits(LedgerThreads):
     move_limits = write(CostsAndLimits.move_limits, durable=_changes_level)
 
 
+class AsyncModelTable(LedgerThreads):
+    """See ModelTable."""
+
+    announce = write(ModelTable.announce, durable=False)
+    withdraw_model = write(ModelTable.withdraw_model)
+    models = read(ModelTable.models)
+
+
 class AsyncKeys(LedgerThreads):
     """See Keys."""
 
@@ -160,6 +169,7 @@ class AsyncLedger(
     AsyncFileTable,
     AsyncDeletionQueue,
     AsyncCostsAndLimits,
+    AsyncModelTable,
     AsyncKeys,
 ):
     """See Ledger."""

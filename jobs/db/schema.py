@@ -27,8 +27,11 @@ from sqlalchemy import (
 
 from jobs.ledger_errors import LedgerError
 
-SCHEMA_VERSION = 12
+SCHEMA_VERSION = 13
 """Of the tables below. See docs/decisions/0051 before you change one."""
+ADDED_SINCE = 12
+"""From this version on only tables were added: they are made where they are missing, and code of
+that version goes on beside them."""
 
 metadata = MetaData()
 _serial = BigInteger().with_variant(Integer(), "sqlite")
@@ -233,6 +236,20 @@ costs = Table(
     sqlite_with_rowid=False,
 )
 
+# The models of each lane, as they announce themselves; see announcements.py.
+models = Table(
+    "models",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("lane", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("said", Text, nullable=False),  # JSON of the rest of Announcement
+    Column("announced_at", Double, nullable=False),
+    Column("ready_at", Double),
+    Column("seen_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # What the marker of the blobs' directory says; see blobs/marker.py.
 stores = Table(
     "stores",
@@ -299,7 +316,7 @@ class SchemaMismatch(LedgerError):
 
 
 def has_tables(connection: Connection) -> bool:
-    """Whether the ledger's tables are there. Raises SchemaMismatch.
+    """Whether all of the ledger's tables are there. Raises SchemaMismatch.
 
     A newer version that only added tables, nullable columns or indexes may be worked with, so that
     two releases can run side by side."""
@@ -309,8 +326,8 @@ def has_tables(connection: Connection) -> bool:
     least = found = _newest(connection, readable_from)
     if look.has_table(version.name):
         found = _newest(connection, version)
-    if found >= SCHEMA_VERSION >= least:
-        return True
+    if least <= SCHEMA_VERSION and found >= ADDED_SINCE:
+        return found >= SCHEMA_VERSION
     advice = (
         f"start Meltproof with schema {least} or newer"
         if least > SCHEMA_VERSION
@@ -323,13 +340,16 @@ def has_tables(connection: Connection) -> bool:
 
 
 def create_tables(connection: Connection, lock: Callable[[Connection], None]) -> None:
-    """Where there are none, inside the caller's transaction; `lock` keeps out other processes that
-    do the same. Raises SchemaMismatch."""
+    """Those that are missing, inside the caller's transaction; `lock` keeps out other processes
+    that do the same. Raises SchemaMismatch."""
     lock(connection)
-    if not has_tables(connection):
-        metadata.create_all(connection)
-        for table in (readable_from, version):
-            connection.execute(table.insert().values(version=SCHEMA_VERSION))
+    if has_tables(connection):
+        return
+    new = not inspect(connection).has_table(readable_from.name)
+    metadata.create_all(connection)
+    if new:
+        connection.execute(readable_from.insert().values(version=ADDED_SINCE))
+    connection.execute(version.insert().values(version=SCHEMA_VERSION))
 
 
 def _newest(connection: Connection, table: Table) -> int:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row
 
 from jobs.db import statements as sql
 from jobs.db.rows import load
+from jobs.queues import lane_of
 from jobs.retention import Batch, Retention, Step
 from jobs.sql.accounts import forget_tenant
 
@@ -29,7 +30,7 @@ _TURN_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """One step of one lane, now."""
+    """One step of one lane, now, over the queues of all its models."""
 
     lane: str
     step: Step
@@ -62,7 +63,7 @@ def next_batch(connection: Connection, what: Forgetting) -> Batch | None:
     if after is None:
         return None
     aged = _aged(connection, what, after, BATCH)
-    ours = [row for row in aged if row.lane == what.lane]
+    ours = [row for row in aged if lane_of(row.lane) == what.lane]
     blobs = _FORGET[what.step](connection, ours, what.now) if ours else {}
     return Batch(what.step, aged[-1].seq if aged else after, until, blobs)
 
@@ -101,7 +102,7 @@ def _aged(connection: Connection, what: Forgetting, after: int, limit: int) -> l
     for row in connection.execute(sql.AGED, {"after": after, "limit": limit}):
         if images is not None and row.seq > images:
             break
-        if row.lane == what.lane and not what.ripe(row):
+        if lane_of(row.lane) == what.lane and not what.ripe(row):
             break
         found.append(row)
     return found

@@ -24,6 +24,7 @@ from jobs.ledger_errors import LeaseLost, NotYetOpen
 from jobs.policy.attempts import LeaseEnd
 from jobs.policy.settling import Finish
 from jobs.request import ImageRequest, Tenant
+from jobs.sql.announcing import SqlModelTable
 from jobs.sql.claiming import Claim, claim_jobs
 from jobs.sql.costs_and_limits import SqlCostsAndLimits
 from jobs.sql.deleting import SqlDeletionQueue
@@ -39,7 +40,9 @@ from jobs.tiers import DEFAULT_TIER
 T = TypeVar("T")
 
 
-class SqlLedger(SqlExpiry, SqlReads, SqlFileTable, SqlDeletionQueue, SqlCostsAndLimits):
+class SqlLedger(
+    SqlExpiry, SqlReads, SqlFileTable, SqlDeletionQueue, SqlCostsAndLimits, SqlModelTable
+):
     """See Ledger."""
 
     def together(

@@ -51,6 +51,21 @@ def run(url: str, *statements: str) -> None:
     database.close()
 
 
+def test_tables_that_were_added_since_are_made(empty: str) -> None:
+    with closing(SqlLedger(empty)) as ledger:
+        ledger.submit(wish())
+    run(empty, "drop table models", "update meltproof_migrations set version = 12")
+    with closing(SqlLedger(empty)) as ledger:
+        assert ledger.models("chat") == []
+        assert claim_one(ledger).request == wish()
+    database = open_database(empty)
+    with database.reader.begin() as connection:
+        read = connection.exec_driver_sql
+        assert read("select max(version) from meltproof_migrations").scalar() == SCHEMA_VERSION
+        assert read("select max(version) from meltproof_schema").scalar() == 12, "goes on beside it"
+    database.close()
+
+
 def test_a_newer_database_that_would_be_misread_is_refused(empty: str) -> None:
     SqlLedger(empty).close()
     newer = SCHEMA_VERSION + 1

@@ -1,0 +1,70 @@
+"""What a model says of itself in the ledger, so that gateways know it without its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+SILENT_SECONDS = 20.0
+"""A model that was not announced for so long is away; its jobs wait."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """One model of a lane. Kept as JSON: new fields have defaults, older versions ignore them."""
+
+    lane: str
+    name: str
+    queue: str
+    """Where its jobs wait; see queues.py."""
+    aliases: tuple[str, ...] = ()
+    """Other names that requests may give it."""
+    family: str
+    capabilities: Mapping[str, Any]
+    """Of the family, in plain JSON; this layer does not read them."""
+    guidance: float
+    size: str
+    """What `size: auto` means."""
+    qualities: Mapping[str, int]
+    """Passes of an image, by quality."""
+    pass_seconds: float
+    """Predicted GPU-seconds of one pass of one image."""
+    identity: str
+    """Of the weights, as far as it is known without loading them."""
+
+    def to_json(self) -> str:
+        """Without what the table has columns for."""
+        said = {name: one for name, one in asdict(self).items() if name not in _COLUMNS}
+        return json.dumps(said, sort_keys=True)
+
+    @classmethod
+    def of_row(cls, lane: str, name: str, queue: str, said: str) -> Self:
+        """As it was announced, without the fields of newer versions."""
+        known = {key: one for key, one in json.loads(said).items() if key in _FIELDS}
+        known["aliases"] = tuple(known.get("aliases", ()))
+        return cls(lane=lane, name=name, queue=queue, **known)
+
+
+_FIELDS = frozenset(field.name for field in fields(Announcement))
+_COLUMNS = frozenset({"lane", "name", "queue"})
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedModel:
+    """A model as the ledger knows it. Times are the ledger's."""
+
+    announcement: Announcement
+    announced_at: float
+    """For the first time."""
+    ready_at: float | None
+    """Since when it draws; None: no decoder was ready yet."""
+    seen_at: float
+    """When it was announced last."""
+    read_at: float
+
+    @property
+    def available(self) -> bool:
+        """Whether an order for it is drawn without waiting for the model itself."""
+        return self.ready_at is not None and self.read_at - self.seen_at < SILENT_SECONDS
