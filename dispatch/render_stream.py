@@ -20,16 +20,15 @@ class RenderFailed(Exception):
 
 
 class RenderLeft(Exception):
-    """The image left its slot at a pass boundary, as its decoder was asked to let it. One that left
-    unasked is as one that found no slot, with another checkpoint."""
+    """The image left its slot at a pass boundary, as its decoder was asked to let it."""
 
 
 async def stream_render(
     render: InFlightRender, slot: Slot, screen_at: Iterable[float], show: Show
 ) -> RenderUpdate | None:
-    """The update with its pixels; None when the replica had no slot after all, or no memory for it,
-    or it was recalled or stopped. `show` gets every preview and must return at once. Raises
-    StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
+    """The update with its pixels; None when the replica had no slot after all, or it was recalled
+    or stopped. `show` gets every preview and must return at once. Raises StageUnavailable,
+    RenderFailed, RenderRejected, RenderLeft."""
     spec = render.dispatch(slot.replica_id, screen_at)
     try:
         with leaving_is_away():
@@ -40,8 +39,6 @@ async def stream_render(
                     _report(render, update, show)
                     if update.pixels is not None:
                         return update
-                    if update.kind == "left":
-                        return None
     except asyncio.CancelledError:
         if render.state is not State.RECALLED:
             raise
@@ -56,5 +53,5 @@ def _report(render: InFlightRender, update: RenderUpdate, show: Show) -> None:
     render.update(update)
     if update.preview is not None:
         show(render, update.pass_no, update.preview)
-    if render.state is State.PREEMPTED:
+    if update.kind == "left":
         raise RenderLeft
