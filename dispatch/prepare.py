@@ -79,7 +79,7 @@ class Preparing:
 
     async def prepare(self, request: ImageRequest) -> Prepared:
         """One try. Raises SourceGone, StageUnavailable, CallLost, CallFailed."""
-        words = await self._words(PromptText(request.prompt))
+        words = await self._words(PromptText(request.prompt, request.negative_prompt))
         if request.source is None or words.verdict.blocked:
             return words
         source = await call("source", self._postprocessor.source(request), self._limit_seconds)

@@ -23,6 +23,8 @@ class Capabilities:
     """How many pictures an edit may bring, 0 where it cannot edit."""
     transparent: bool = False
     """Whether it draws a real alpha channel."""
+    negative_prompt: bool = False
+    """Whether it can be told what not to draw."""
 
     @property
     def cells(self) -> int:

@@ -76,6 +76,8 @@ class ImageRequest:
     """What an edit goes on from."""
     revised: bool = False
     """The prompt is not the client's own words."""
+    negative_prompt: str | None = None
+    """What the picture should not show; never empty."""
 
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""

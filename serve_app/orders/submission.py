@@ -69,8 +69,9 @@ async def submit(state: AppState, request: ImageRequest) -> Submission:
     QueueIsFull, which says when a place will be free, and the refusals of temporary limits."""
     request = await state.prices.priced(request)
     weight = state.config.tiers[request.tier].weight
+    characters = len(request.prompt) + len(request.negative_prompt or "")
     try:
-        async with state.admission_queue.turn(request.tenant, weight, len(request.prompt)):
+        async with state.admission_queue.turn(request.tenant, weight, characters):
             return await state.ledger.submit(request)
     except REFUSALS as error:
         tenant = Tenant(request.tenant, request.tier)

@@ -66,7 +66,8 @@ async def _order(
 ) -> requests.ImageOrder:
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant, edit = context.tenant, await read()
-    accepted = edits.edit_request(edit.body, edit.body.prompt, context)
+    words = requests.words_of(edit.body.prompt, edit.body.negative_prompt)
+    accepted = edits.edit_request(edit.body, words, context)
     accepted = await asyncio.to_thread(edit.known, accepted)
     await check_read(state, context, accepted)
     found = await find_all(state, tenant.id, edit.pictures, edit.params, fetched)

@@ -92,6 +92,7 @@ def _capabilities(state: AppState) -> dict[str, Any]:
             "widest_aspect": sizes.WIDEST_ASPECT,
             "drawn": "{}x{}".format(*can.picture_size),
         },
+        "negative_prompt": can.negative_prompt,
         "edits": can.input_images > 0,
         "input_images": can.input_images,
         "image_bytes": config.limits.image_bytes,

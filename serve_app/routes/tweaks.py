@@ -80,8 +80,8 @@ async def _order(
     raw = await file.read()
     job, render = await own_image(state, tenant.id, image_id)
     most_bytes = state.config.limits.body_bytes
-    body, prompt = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
-    accepted = edits.edit_request(body, prompt, context)
+    body, words = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
+    accepted = edits.edit_request(body, words, context)
     accepted = await asyncio.to_thread(requests.with_hash, accepted, body, f"tweaks {image_id}")
     await check_read(state, context, accepted)
     params = {"image": "id", "mask": "mask"}

@@ -113,6 +113,7 @@ def usage(request: ImageRequest, images: int, cells: int) -> UsageBody:
     """Usage of `images` finished images; an image counts the cells of its token grid that were
     drawn, and a picture that came in all of them."""
     text, seen, drawn = text_tokens(request.prompt), 0, cells
+    text += text_tokens(request.negative_prompt or "")
     if request.source is not None:
         seen = request.source.images * cells
         drawn = int(request.source.redraw, 16).bit_count()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from engine.capabilities import Capabilities
+from engine.prompt_encoder import PromptText
 from engine.region import Region, edit_passes, to_hex
 from jobs.request import ImageRequest, SourceImage
 from serve_app.config.cluster import ClusterConfig
@@ -23,6 +24,7 @@ from serve_app.wire.requests import (
     RequestContext,
     parse_body,
     picture_request,
+    words_of,
 )
 
 MOST_IMAGES = 16
@@ -130,8 +132,8 @@ def _with_images(said: dict[str, Any]) -> dict[str, Any]:
     return rest
 
 
-def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[TweakBody, str]:
-    """The JSON body, and the prompt: what it does not say is as it was. Raises InvalidRequest."""
+def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[TweakBody, PromptText]:
+    """The JSON body, and the words: what it does not say is as it was. Raises InvalidRequest."""
     said = read_json(raw, most_bytes) if raw else {}
     kept: dict[str, Any] = {"quality": parent.quality, "output_format": parent.output_format}
     if said.get("output_format", parent.output_format) == parent.output_format:
@@ -140,11 +142,17 @@ def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[Twea
     if body.prompt is not None and body.delta is not None:
         message = "Choose one: a new 'prompt', or a 'delta' to the one that was."
         raise InvalidRequest(message, param="delta")
+    if body.delta is not None and not body.delta.strip():
+        raise InvalidRequest("Invalid value for 'delta': it is empty.", param="delta")
+    return body, _tweaked_words(body, parent)
+
+
+def _tweaked_words(body: TweakBody, parent: ImageRequest) -> PromptText:
+    prompt = parent.prompt if body.prompt is None else body.prompt
     if body.delta is not None:
-        if not body.delta.strip():
-            raise InvalidRequest("Invalid value for 'delta': it is empty.", param="delta")
-        return body, f"{parent.prompt}, {body.delta}"
-    return body, parent.prompt if body.prompt is None else body.prompt
+        prompt = f"{parent.prompt}, {body.delta}"
+    negative = parent.negative_prompt if body.negative_prompt is None else body.negative_prompt
+    return words_of(prompt, negative)
 
 
 def check_images(count: int, param: str, can: Capabilities) -> None:
@@ -164,14 +172,16 @@ def strength_of(body: EditBody | TweakBody, masked: bool) -> float:
     if body.strength is not None:
         return body.strength
     if isinstance(body, TweakBody):
-        other_words = body.prompt is not None or body.delta is not None
-        return STRENGTHS["low" if other_words else "high"]
+        same_words = body.prompt is body.delta is body.negative_prompt is None
+        return STRENGTHS["high" if same_words else "low"]
     return STRENGTHS[body.input_fidelity or "low"]
 
 
-def edit_request(body: EditBody | TweakBody, prompt: str, context: RequestContext) -> ImageRequest:
+def edit_request(
+    body: EditBody | TweakBody, words: PromptText, context: RequestContext
+) -> ImageRequest:
     """The request but for its source and hash. Raises InvalidRequest, NotFound."""
-    request = picture_request(body, prompt, context)
+    request = picture_request(body, words, context)
     return replace(request, revised=isinstance(body, TweakBody) and body.delta is not None)
 
 

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from jobs.job import Job, JobState, Render, RenderState
 from jobs.job_ids import image_id
+from jobs.request import ImageRequest
 from serve_app.wire.answers import Looks, looks
 from serve_app.wire.errors import ProblemBody
 from serve_app.wire.fields import Count, OutputFormat, Seconds, Url
@@ -35,7 +36,11 @@ class Estimate(TypedDict, total=False):
     eta_seconds: float
 
 
-class JobBody(Looks, Estimate):
+class Avoided(TypedDict, total=False):
+    negative_prompt: str
+
+
+class JobBody(Looks, Avoided, Estimate):
     """The job."""
 
     id: str
@@ -79,7 +84,7 @@ class Redrawn(TypedDict, total=False):
     cells_redrawn: Count
 
 
-class ImageBody(Looks, Redrawn):
+class ImageBody(Looks, Avoided, Redrawn):
     """The image, and how it came to be."""
 
     id: str
@@ -135,6 +140,7 @@ def job_body(
         "finished_at": _whole(job.finished_at),
         "model": request.model,
         "prompt": request.prompt,
+        **_avoided(request),
         "n": request.n,
         **looks(request),
         "seed": request.seed,
@@ -150,8 +156,12 @@ Prompted = TypeVar("Prompted", JobBody, ImageBody)
 
 
 def listed(body: Prompted) -> Prompted:
-    """The same in a list: a long prompt is cut, since a hundred of them are megabytes."""
-    return {**body, "prompt": body["prompt"][:LISTED_CHARACTERS]}
+    """The same in a list: long prompts are cut, since a hundred of them are megabytes."""
+    cut = body.copy()
+    cut["prompt"] = body["prompt"][:LISTED_CHARACTERS]
+    if "negative_prompt" in body:
+        cut["negative_prompt"] = body["negative_prompt"][:LISTED_CHARACTERS]
+    return cut
 
 
 def image_body(job: Job, render: Render, url: str | None) -> ImageBody:
@@ -169,12 +179,18 @@ def image_body(job: Job, render: Render, url: str | None) -> ImageBody:
         "image_index": render.index,
         "model": request.model,
         "prompt": request.prompt,
+        **_avoided(request),
         **looks(request),
         "seed": request.image_seed(render.index),
         "parent": source.parent if source else None,
         "url": url,
         **redrawn,
     }
+
+
+def _avoided(request: ImageRequest) -> Avoided:
+    negative = request.negative_prompt
+    return {} if negative is None else {"negative_prompt": negative}
 
 
 def _image_of(job: Job, render: Render, url: str | None) -> JobImage:

@@ -17,8 +17,9 @@ from serve_app.wire.errors import BodyTooLarge, InvalidRequest
 LONG_BYTES = 65_536
 MOST_STRINGS = 1_024
 MOST_PARTS = 65_536
-"""Of a JSON body: commas and brackets, those inside of text as well. Twice as many as the longest
-prompt could have; a large body of nothing else would take thirty times its size in memory."""
+"""Of a JSON body: commas and brackets, those inside of text as well. As many as the longest
+prompt and negative prompt could have together; a large body of nothing else would take thirty times
+its size in memory."""
 MOST_VALUES = 256
 """Of a JSON body, nested ones too: several times as many as any request has a name for."""
 _BACKSLASH = ord("\\")

@@ -224,6 +224,10 @@ def _narrowed(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
             "maxLength": limits.prompt_characters,
             "examples": ["a red fox in the snow"],
         },
+        "negative_prompt": {
+            **text,
+            "maxLength": limits.prompt_characters if can.negative_prompt else 0,
+        },
         "model": {"enum": [config.model.name]},
         "n": {"maximum": limits.images},
         "delta": {"pattern": SAID},

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.capabilities import Capabilities
+from engine.prompt_encoder import PromptText
 from jobs.request import ImageRequest, Tenant
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.sizes import parse_size
@@ -59,6 +60,7 @@ class PictureBody(BaseModel):
     unsupported: ClassVar[Mapping[str, str]] = MOVING
 
     model: str | None = None
+    negative_prompt: str | None = None
     n: Annotated[int, Field(ge=1)] = 1
     size: str = "auto"
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
@@ -144,13 +146,19 @@ def _preferences(headers: Mapping[str, str]) -> list[str]:
 def parse_generation(raw: bytes, context: RequestContext) -> ImageOrder:
     """Validate everything once. Raises InvalidRequest or NotFound (the model), naming the field."""
     body = parse_body(GenerationBody, read_json(raw, context.config.limits.body_bytes))
-    return order_of(body, with_hash(picture_request(body, body.prompt, context), body))
+    words = words_of(body.prompt, body.negative_prompt)
+    return order_of(body, with_hash(picture_request(body, words, context), body))
 
 
-def picture_request(body: PictureBody, prompt: str, context: RequestContext) -> ImageRequest:
+def words_of(prompt: str, negative_prompt: str | None) -> PromptText:
+    """An empty negative prompt is none."""
+    return PromptText(prompt, negative_prompt or None)
+
+
+def picture_request(body: PictureBody, words: PromptText, context: RequestContext) -> ImageRequest:
     """The request but for the hash of its body. Raises as `parse_generation` does."""
     options, tenant, config = context.options, context.tenant, context.config
-    _check_prompt(prompt, config.limits.prompt_characters)
+    _check_words(words, config.limits.prompt_characters, context.can)
     if body.model not in (None, config.model.name, *config.model.aliases):
         raise NotFound(
             f"The model '{body.model}' does not exist. This server draws with "
@@ -170,7 +178,8 @@ def picture_request(body: PictureBody, prompt: str, context: RequestContext) -> 
         tenant=tenant.id,
         tier=tenant.tier,
         model=config.model.name,
-        prompt=prompt,
+        prompt=words.prompt,
+        negative_prompt=words.negative,
         n=body.n,
         width=width,
         height=height,
@@ -265,15 +274,23 @@ def _clean(text: str) -> bool:
     return "\0" not in text
 
 
-def _check_prompt(prompt: str, longest: int) -> None:
-    if not prompt.strip():
+def _check_words(words: PromptText, longest: int, can: Capabilities) -> None:
+    if not words.prompt.strip():
         raise InvalidRequest("Invalid value for 'prompt': it is empty.", param="prompt")
-    if len(prompt) > longest:
+    if words.negative is not None and not can.negative_prompt:
         raise InvalidRequest(
-            f"Invalid value for 'prompt': {len(prompt)} characters, at most {longest}.",
-            param="prompt",
-            code="string_above_max_length",
+            "Unsupported parameter: 'negative_prompt': this model cannot be told what not to draw; "
+            "leave it out or empty.",
+            param="negative_prompt",
+            code="unsupported_parameter",
         )
+    for name, text in zip(("prompt", "negative_prompt"), words.texts, strict=False):
+        if len(text) > longest:
+            raise InvalidRequest(
+                f"Invalid value for '{name}': {len(text)} characters, at most {longest}.",
+                param=name,
+                code="string_above_max_length",
+            )
 
 
 def _check_together(body: PictureBody, options: RequestOptions) -> None:

@@ -59,6 +59,17 @@ def _order_rows(row: NewRow, ask: Ask) -> list[Row]:
             refuses(ask, "prompt", {"prompt": ""}, {"prompt": " "}, {"prompt": "x" * 32_001}),
         ),
         row(
+            "negative_prompt",
+            ("text",),
+            REFUSED,
+            "400: ours; neither family can be told what not to draw; asked of the family, not of a "
+            "list. Empty is none",
+            both(
+                refuses(ask, "what not to draw", {"negative_prompt": "snow"}),
+                honours(ask, pictures, negative_prompt=""),
+            ),
+        ),
+        row(
             "model",
             ("ours", "an alias"),
             HONOURED,

@@ -23,11 +23,11 @@ class CountedPrompts(Prompts):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: Counter[str] = Counter()
+        self.asked: Counter[PromptText] = Counter()
 
     async def encode(self, words: PromptText) -> EncodedPrompt:
         """See Encoder."""
-        self.asked[words.prompt] += 1
+        self.asked[words] += 1
         return await super().encode(words)
 
 
@@ -47,7 +47,7 @@ async def test_the_same_words_are_asked_about_once(files: Files) -> None:
     assert again is first
     assert first.verdict == Verdict(True, ("weapons",))
     assert await it.prepare(wish(prompt="a bomb ")) is not first
-    assert encoder.asked == {"a bomb": 1, "a bomb ": 1}
+    assert encoder.asked == {PromptText("a bomb"): 1, PromptText("a bomb "): 1}
 
 
 async def test_the_prompt_used_longest_ago_is_forgotten(files: Files) -> None:
@@ -57,7 +57,17 @@ async def test_the_prompt_used_longest_ago_is_forgotten(files: Files) -> None:
         await it.prepare(wish(prompt=prompt))
     for prompt in ("used again", "old"):
         await it.prepare(wish(prompt=prompt))
-    assert (encoder.asked["used again"], encoder.asked["old"]) == (1, 2)
+    assert [encoder.asked[PromptText(prompt)] for prompt in ("used again", "old")] == [1, 2]
+
+
+async def test_a_negative_prompt_is_screened_and_remembered_with_the_prompt(files: Files) -> None:
+    encoder = CountedPrompts()
+    it = preparing(encoder, files)
+    for negative, blocked in ((None, False), ("snow", False), ("a bomb", True), ("snow", False)):
+        found = await it.prepare(wish(prompt="a fox", negative_prompt=negative))
+        assert found.verdict.blocked == blocked
+    assert encoder.asked == {PromptText("a fox"): 1, PromptText("a fox", "snow"): 1,
+                             PromptText("a fox", "a bomb"): 1}  # fmt: skip
 
 
 def prepared(size: int) -> Prepared:
@@ -94,4 +104,4 @@ async def test_what_went_wrong_is_not_remembered(files: Files) -> None:
         await it.prepare(wish(prompt="a fox"))
     encoder.away = False
     assert not (await it.prepare(wish(prompt="a fox"))).verdict.blocked
-    assert encoder.asked["a fox"] == 3
+    assert encoder.asked[PromptText("a fox")] == 3

@@ -174,6 +174,7 @@ def test_the_models(client: openai.OpenAI) -> None:
     assert (can["edits"], can["input_images"], can["n"]) == (True, 1, 10)
     assert can["sizes"]["auto"] == "64x64"
     assert can["qualities"]["medium"] == 12
+    assert can["negative_prompt"] is False
     with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("dall-e-3")
     assert refused.value.code == "model_not_found"

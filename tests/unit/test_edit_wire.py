@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from serve_app.wire.edits import parse_edit, parse_form
+from engine.prompt_encoder import PromptText
+from serve_app.wire.edits import parse_edit, parse_form, parse_tweak, strength_of
 from serve_app.wire.errors import InvalidRequest
+from tests.stages.ledger_kit import wish
 
 MOST_BYTES = 10_000
 SAID = {"prompt": "a fox"}
@@ -34,6 +36,8 @@ SAID = {"prompt": "a fox"}
         ("user", "", None),
         ("user", "123", "123"),
         ("prompt", "1", "1"),
+        ("negative_prompt", "", None),
+        ("negative_prompt", "snow", "snow"),
         ("model", "", None),
         ("mask", "", None),
         ("image", "", None),
@@ -92,3 +96,23 @@ def test_another_type_in_json_is_refused_by_name(name: str, value: object, param
     with pytest.raises(InvalidRequest) as caught:
         parse_edit(json.dumps(body).encode(), MOST_BYTES)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "strength"),
+    [
+        ({}, PromptText("a fox", "snow"), 0.5),
+        ({"negative_prompt": "rain"}, PromptText("a fox", "rain"), 0.8),
+        ({"negative_prompt": ""}, PromptText("a fox"), 0.8),
+        ({"negative_prompt": None}, PromptText("a fox", "snow"), 0.5),
+        ({"delta": "at night"}, PromptText("a fox, at night", "snow"), 0.8),
+        ({"prompt": "a cat", "negative_prompt": "rain"}, PromptText("a cat", "rain"), 0.8),
+    ],
+)
+def test_a_tweak_keeps_the_words_that_it_does_not_say(
+    said: dict[str, str | None], words: PromptText, strength: float
+) -> None:
+    parent = wish(prompt="a fox", negative_prompt="snow")
+    body, told = parse_tweak(json.dumps(said).encode(), parent, MOST_BYTES)
+    assert told == words
+    assert strength_of(body, masked=False) == strength

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fastapi.openapi.models import OpenAPI
@@ -44,6 +45,16 @@ def objects(part: Any) -> Iterator[dict[str, Any]]:
 
 def test_every_route_is_described_and_nothing_else() -> None:
     assert sorted(served()) == sorted((method, path) for method, path, _ in operations())
+
+
+def test_a_negative_prompt_is_as_long_as_the_family_can_read() -> None:
+    can = replace(capabilities("paced", {}), negative_prompt=True)
+    most = {}
+    for document_ in (DOCUMENT, document(routes(), config(), can, "")):
+        body = document_["paths"]["/v1/images/generations"]["post"]["requestBody"]
+        schema = body["content"]["application/json"]["schema"]["properties"]
+        most[schema["negative_prompt"]["anyOf"][0]["maxLength"]] = schema["prompt"]["maxLength"]
+    assert most == {0: 32_000, 32_000: 32_000}
 
 
 def test_it_is_openapi() -> None:

@@ -20,7 +20,7 @@ from serve_app.config.sizes import parse_size
 from serve_app.wire import answers, requests
 from serve_app.wire.edits import JsonEditBody
 from serve_app.wire.errors import ApiError, InvalidRequest
-from serve_app.wire.jobs import job_body
+from serve_app.wire.jobs import job_body, listed
 from serve_app.wire.requests import (
     ImageOrder,
     RequestContext,
@@ -52,6 +52,10 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"prompt": "a\ud800b"}, 400, "prompt"),
     ({"prompt": ["a"]}, 400, "prompt"),
     ({"prompt": 5}, 400, "prompt"),
+    ({"negative_prompt": "snow"}, 400, "negative_prompt"),
+    ({"negative_prompt": " "}, 400, "negative_prompt"),
+    ({"negative_prompt": "a\0b"}, 400, "negative_prompt"),
+    ({"negative_prompt": ["a"]}, 400, "negative_prompt"),
     ({"n": 0}, 400, "n"),
     ({"n": -1}, 400, "n"),
     ({"n": 11}, 400, "n"),
@@ -248,6 +252,32 @@ def test_transparency_is_a_matter_of_the_family() -> None:
     assert refused.value.code == "unsupported_value"
 
 
+def test_a_negative_prompt_is_a_matter_of_the_family() -> None:
+    can = dataclasses.replace(STILL, negative_prompt=True)
+
+    def order(**fields: Any) -> ImageOrder:
+        body = json.dumps({"prompt": "a red fox", **fields}).encode()
+        return parse_generation(body, replace(CONTEXT, can=can))
+
+    request = order(negative_prompt="snow, ice").request
+    assert (request.prompt, request.negative_prompt) == ("a red fox", "snow, ice")
+    assert answers.usage(request, 1, 256)["input_tokens_details"]["text_tokens"] == 6
+    assert len({order(**f).request.body_hash for f in ({}, {"negative_prompt": "snow"},
+                {"negative_prompt": "rain"})}) == 3  # fmt: skip
+    for none in (order(), order(negative_prompt=None), order(negative_prompt="")):
+        assert none.request.negative_prompt is None
+    assert _order(negative_prompt="").request.negative_prompt is None
+    with pytest.raises(InvalidRequest, match="at most 100") as refused:
+        order(negative_prompt="x" * 101)
+    assert (refused.value.param, refused.value.code) == (
+        "negative_prompt",
+        "string_above_max_length",
+    )
+    with pytest.raises(InvalidRequest, match="cannot be told what not to draw") as refused:
+        _order(negative_prompt="snow")
+    assert refused.value.code == "unsupported_parameter"
+
+
 @pytest.mark.parametrize(
     ("fields", "effective"),
     [
@@ -317,3 +347,11 @@ def test_a_job_as_json() -> None:
     assert first["seed"] == 2**63 - 1
     assert second["seed"] == 0
     assert second["error"]["code"] == "moderation_blocked"
+    assert "negative_prompt" not in body
+
+
+def test_long_prompts_are_cut_in_a_list() -> None:
+    job = _job()
+    words = {"prompt": "a" * 2000, "negative_prompt": "b" * 2000}
+    body = listed(job_body(replace(job, request=replace(job.request, **words)), None, {}))
+    assert (body["prompt"], body["negative_prompt"]) == ("a" * 1000, "b" * 1000)
