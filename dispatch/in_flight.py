@@ -11,6 +11,7 @@ event loop; no I/O.
 | recall               | dispatched                                            | recalled   |
 | update accepted      | dispatched, recalled                                  | accepted   |
 | update pass          | accepted, rendering                                   | rendering  |
+| update left, unasked | accepted, rendering                                   | rendering  |
 | update done          | accepted, rendering                                   | finishing  |
 | pause                | dispatched to rendering, finishing                    | paused     |
 | preempt, update left | preparing to rendering, paused                        | preempted  |
@@ -95,6 +96,8 @@ class InFlightRender:
     state: State = State.PREPARING
     losses: Losses = field(default_factory=Losses)
     dispatches: int = 0
+    saved: bool = False
+    """A checkpoint has come of the last dispatch."""
     replica_id: str = ""
     """Of the last dispatch."""
     unslotted_since: float | None = None
@@ -154,6 +157,7 @@ class InFlightRender:
         passes after which a preview is screened even if none was asked for."""
         self._enter(State.DISPATCHED)
         self.dispatches += 1
+        self.saved = False
         self.replica_id = replica_id
         request, conditioning = self.lease.job.request, self.lease.prompt
         if conditioning is None:
@@ -174,25 +178,29 @@ class InFlightRender:
         )
 
     def update(self, update: RenderUpdate) -> None:
-        """Its decoder reports: accepted, a pass, left, or pixels."""
-        self._enter(_UPDATES[update.kind])
+        """Its decoder reports: accepted, a pass, left, or pixels. One that left although its job is
+        not preempted is to be queued again."""
+        unasked = update.kind is UpdateKind.LEFT and not self.lease.preempting
+        self._enter(State.RENDERING if unasked else _UPDATES[update.kind])
         self.unslotted_since = None
-        decoded = update.pass_no >= self.lease.job.request.passes
-        state = RenderState.FINISHING if decoded else RenderState.RENDERING
+        state = RenderState.FINISHING if update.decoded else RenderState.RENDERING
         self.progress = replace(self.progress, state=state, pass_no=update.pass_no)
         if update.kind is UpdateKind.ACCEPTED:
             self.losses.accepted()
         elif update.kind is not UpdateKind.DONE:
-            self.progress = replace(self.progress, checkpoint=update.checkpoint)
+            if update.checkpoint is not None:
+                self.saved = True
+                self.progress = replace(self.progress, checkpoint=update.checkpoint)
             if update.pass_no > self.furthest:
                 self.furthest, self.attempts = update.pass_no, 0
                 self.losses.progressed()
 
     def lost(self, accepted_elsewhere: int, killer_beside: bool) -> bool:
-        """Its stream broke; returns whether it is to blame. See Losses.lost."""
-        if self.state is State.RENDERING:
+        """Its stream broke; returns whether it is to blame. See Losses.lost. Passes that left no
+        checkpoint are no progress: it may break every stream at the same pass."""
+        if self.saved:
             return False
-        return self.losses.lost(self.state is State.ACCEPTED, accepted_elsewhere, killer_beside)
+        return self.losses.lost(self.state in IN_SLOT, accepted_elsewhere, killer_beside)
 
     def recall(self) -> None:
         """Another replica has a slot for it: its stream ends, and it is queued again."""

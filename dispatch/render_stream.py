@@ -20,15 +20,16 @@ class RenderFailed(Exception):
 
 
 class RenderLeft(Exception):
-    """The image left its slot at a pass boundary, as its decoder was asked to let it."""
+    """The image left its slot at a pass boundary, as its decoder was asked to let it. One that left
+    unasked is as one that found no slot, with another checkpoint."""
 
 
 async def stream_render(
     render: InFlightRender, slot: Slot, screen_at: Iterable[float], show: Show
 ) -> RenderUpdate | None:
-    """The update with its pixels; None when the replica had no slot after all, or it was recalled
-    or stopped. `show` gets every preview and must return at once. Raises StageUnavailable,
-    RenderFailed, RenderRejected, RenderLeft."""
+    """The update with its pixels; None when the replica had no slot after all, or no memory for it,
+    or it was recalled or stopped. `show` gets every preview and must return at once. Raises
+    StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
     spec = render.dispatch(slot.replica_id, screen_at)
     try:
         with leaving_is_away():
@@ -39,6 +40,8 @@ async def stream_render(
                     _report(render, update, show)
                     if update.pixels is not None:
                         return update
+                    if update.kind == "left":
+                        return None
     except asyncio.CancelledError:
         if render.state is not State.RECALLED:
             raise
@@ -53,5 +56,5 @@ def _report(render: InFlightRender, update: RenderUpdate, show: Show) -> None:
     render.update(update)
     if update.preview is not None:
         show(render, update.pass_no, update.preview)
-    if update.kind == "left":
+    if render.state is State.PREEMPTED:
         raise RenderLeft

@@ -1,6 +1,7 @@
 """The Decoder protocol: one model family and its verbs. Engines call it from a single thread,
 except `plan` (any thread) and `finish` (on another thread, beside the passes): these two must not
-touch shared state."""
+touch shared state. What one render does not survive is raised by the verb; of `step`, see the
+errors below."""
 
 from __future__ import annotations
 
@@ -17,6 +18,21 @@ class RenderRejected(ValueError):
     """This family cannot draw what was asked; the message names the field."""
 
 
+class OutOfMemory(Exception):
+    """There is no room on the device for this beside what is there. Families raise it in place of
+    their library's error, from any verb; the message says what would fit. The engine goes on with
+    fewer renders; one that does not fit even alone is rejected with that message."""
+
+
+class RendersBroken(ArithmeticError):
+    """Raised at the end of a `step` that is good for all renders but these, whose numbers are no
+    use any more (NaN): they fail, the others have done the pass."""
+
+    def __init__(self, renders: Sequence[DecodeState], reason: str) -> None:
+        super().__init__(reason)
+        self.renders = tuple(renders)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a render will cost."""
@@ -26,6 +42,9 @@ class Plan:
     """Renders share a batch only when it is equal."""
     pass_seconds: float
     """Predicted seconds of one pass of this render alone."""
+    checkpoint_seconds: float = 0.0
+    """Seconds of passes that may be lost with the process: so much later a checkpoint is taken
+    again. 0.0: after every pass, for checkpoints of a few KB."""
 
 
 class DecodeState(Protocol):
@@ -65,10 +84,15 @@ class Decoder(Protocol):
         """The picture as far as it is: blurry early, clear late. Changes nothing."""
 
     def checkpoint(self, render: DecodeState) -> Checkpoint:
-        """Everything needed to go on elsewhere; a copy, later passes do not change it."""
+        """Everything needed to go on elsewhere; a copy, later passes do not change it. Taken as
+        often as the plan says, and when the render leaves or has done its last pass."""
 
     def finish(self, render: DecodeState) -> Pixels:
         """The final picture of a render that has done all its passes."""
+
+    def drop(self, render: DecodeState) -> None:
+        """The last call for every state that `begin` returned, between passes: its render is over,
+        or begins again. Let go of what would keep it alive (a greenlet, a row of a cache)."""
 
 
 def cells_to_draw(spec: RenderSpec, picture_size: tuple[int, int], cells: int) -> int:

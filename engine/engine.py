@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
-from engine.decoder import Decoder, Plan, RenderRejected
-from engine.render import Pixels, RenderSpec, RenderUpdate, UpdateKind
+from engine.decoder import Decoder, OutOfMemory, Plan, RenderRejected
+from engine.passes import Passes
+from engine.render import RenderSpec, RenderUpdate
+from engine.reports import Reports
 from engine.scheduled_render import ScheduledRender, usable_checkpoint
 from engine.scheduler import Scheduler
 
@@ -26,7 +27,8 @@ class DecoderEngine:
     add, abort, drain and the properties are for any thread. step is for one thread at a time: the
     engine's own after `start`, or the caller's. `emit` is called from several threads, one at a
     time, under the engine's lock: it must only hand the update on, without waiting.
-    Once `abort` has returned nothing more is emitted for that render.
+    Once `abort` has returned nothing more is emitted for that render. Every state that the decoder
+    has begun is dropped at the pass boundary after its render's end.
     """
 
     def __init__(
@@ -37,13 +39,12 @@ class DecoderEngine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._decoder = decoder
-        self._scheduler: Scheduler[ScheduledRender] = Scheduler(slots)
-        self._emit = emit
         self._clock = clock
-        self._changed = threading.Condition()
-        self._renders: dict[str, ScheduledRender] = {}
+        self._scheduler: Scheduler[ScheduledRender] = Scheduler(slots)
+        self._reports = Reports(emit, slots, clock)
+        self._passes = Passes(decoder, self._reports, clock)
+        self._changed = self._reports.changed
         self._restored: list[ScheduledRender] = []
-        self._at_work: dict[str, float] = {}
         self._admitting = True
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -65,17 +66,17 @@ class DecoderEngine:
             return self._refuse(spec, error)
         render = ScheduledRender(spec, plan, usable_checkpoint(spec, plan, self._decoder.model))
         with self._changed:
-            if spec.render_id in self._renders:
+            if self._reports.get(spec.render_id) is not None:
                 raise ValueError(f"render {spec.render_id} is in flight already")
             has_room = render.complete or self._scheduler.free_slots > 0
             if not (self._admitting and has_room):
-                self._emit(RenderUpdate(spec.render_id, UpdateKind.FULL))
+                self._reports.full(spec.render_id)
                 return False
-            if not self._renders:
+            if not self._reports:
                 self.last_step_at = self._clock()
-            self._renders[spec.render_id] = render
+            self._reports.open(render)
             if not spec.alone:
-                self._announce(render)
+                self._reports.announce(render)
             if render.complete:
                 self._restored.append(render)
             else:
@@ -83,23 +84,32 @@ class DecoderEngine:
             self._changed.notify_all()
         return True
 
+    def _refuse(self, spec: RenderSpec, error: RenderRejected) -> bool:
+        """ACCEPTED, then FAILED: it is the request's fault, no other replica helps."""
+        render = ScheduledRender(spec, Plan(0, "", 0.0), None)
+        with self._changed:
+            self._reports.announce(render)
+            self._reports.fail(render, error)
+        return True
+
     def abort(self, render_id: str) -> None:
         """Drop a render; its slot is free at the next pass boundary. Unknown ids are ignored."""
         with self._changed:
-            render = self._renders.get(render_id)
+            render = self._reports.get(render_id)
             if render is not None:
-                self._end(render)
+                self._reports.end(render)
 
     def leave(self, render_id: str) -> None:
         """Let a render go at the next pass boundary, with what that pass brings: LEFT. It stays for
         its pixels if that was its last pass. Unknown ids are ignored."""
         with self._changed:
-            render = self._renders.get(render_id)
+            render = self._reports.get(render_id)
             if render is not None:
                 render.asked_to_leave = True
 
     def step(self) -> bool:
         """One pass for the batch; False when idle."""
+        self._drop_ended()
         self._finish_restored()
         with self._changed:
             batch = _alone_first(self._scheduler.schedule())
@@ -108,25 +118,37 @@ class DecoderEngine:
         if not batch:
             return False
         self._announce_alone(batch[0])
-        self._advance([render for render in batch if self._has_begun(render)])
+        passed = self._advance(batch)
         with self._changed:
             for render in batch:  # the pass is over: `leaving` goes by what is done
                 render.next_pass = 0
+            if passed and self._scheduler.grow():
+                logger.info("%d renders at a time from now on", self._scheduler.width)
             self._scheduler.settle(batch)
             self.last_step_at = self._clock()
-        for render in batch:
+        for render in passed:
             self._report(render)
+        self._drop_ended()
         return True
 
     def drain(self, timeout_seconds: float | None = None) -> bool:
         """Take no more renders in and wait for those in flight; False when the time ran out."""
         with self._changed:
             self._admitting = False
-        if self._thread is None:
-            while self.step():
-                pass
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._renders, timeout_seconds)
+        if self._thread is not None:
+            with self._changed:
+                return self._changed.wait_for(lambda: not self._reports, timeout_seconds)
+        return self._drain_here(timeout_seconds)
+
+    def _drain_here(self, timeout_seconds: float | None) -> bool:
+        while True:
+            if self.step():
+                continue
+            with self._changed:
+                if not self._reports and not self._has_work():
+                    return True
+                if not self._changed.wait_for(self._has_work, timeout_seconds):
+                    return False
 
     def start(self) -> None:
         """Run passes on the engine's own thread until `stop`."""
@@ -135,16 +157,21 @@ class DecoderEngine:
 
     def stop(self) -> None:
         """End the thread at the next pass boundary. Renders in flight are dropped without an
-        update: the last one of each is its checkpoint. `drain` first to let them finish."""
+        update: the last one of each is its checkpoint. Those with passes since their checkpoint
+        leave with a new one. `drain` first to let them finish."""
         with self._changed:
             self._admitting = False
             self._stopping = True
-            for render in list(self._renders.values()):
-                self._end(render)
+            for render in self._reports:
+                if render.plan.checkpoint_seconds > 0 and render.unsaved_seconds > 0:
+                    render.asked_to_leave = True
+                else:
+                    self._reports.end(render)
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
-        self._finisher.shutdown()
+        else:
+            self._close()
 
     @property
     def free_slots(self) -> int:
@@ -162,91 +189,113 @@ class DecoderEngine:
     def finishing(self) -> int:
         """Renders without a slot whose pixels are being made."""
         with self._changed:
-            return sum(render.complete for render in self._renders.values())
+            return sum(render.complete for render in self._reports)
 
     @property
     def idle_seconds(self) -> float:
         """How long nothing has been in flight; 0.0 while something is."""
         with self._changed:
-            return 0.0 if self._renders else self._clock() - self.last_step_at
+            if self._reports:
+                return 0.0
+            return self._clock() - max(self.last_step_at, self._reports.emptied_at)
 
     @property
     def stuck_seconds(self) -> float:
         """How long the decoder has been at the same pass, or at the same pixels."""
-        since = list(self._at_work.values())
-        return self._clock() - min(since) if since else 0.0
+        return self._passes.stuck_seconds
 
-    @contextmanager
-    def _working(self, at: str) -> Iterator[None]:
-        self._at_work[at] = self._clock()
-        try:
-            yield
-        finally:
-            del self._at_work[at]
-
-    def _announce(self, render: ScheduledRender) -> None:
-        """ACCEPTED, once."""
-        with self._changed:
-            if not render.announced:
-                render.announced = True
-                self._send(render, UpdateKind.ACCEPTED)
-
-    def _announce_alone(self, render: ScheduledRender) -> None:
-        """Of one that is tried alone, once there are no pixels in the making beside it."""
-        if not render.announced:
-            self._finisher.submit(self._announce, render).result()
+    # On the engine's thread
 
     def _run(self) -> None:
         try:
             while not self._stopping:
                 if not self.step():
                     with self._changed:
-                        self._changed.wait_for(self._has_work_or_stops)
+                        self._changed.wait_for(lambda: self._stopping or self._has_work())
         except Exception as error:
             logger.exception("the engine's thread died")
             self._die(error)
+        self._close()
 
-    def _has_work_or_stops(self) -> bool:
-        return self._stopping or self._scheduler.taken > 0 or bool(self._restored)
+    def _has_work(self) -> bool:
+        return self._scheduler.taken > 0 or bool(self._restored) or self._reports.any_to_drop
 
     def _die(self, error: Exception) -> None:
         """A bug of the engine itself: every render in flight fails, none is taken in any more."""
         with self._changed:
             self.error = f"{type(error).__name__}: {error}"
             self._admitting = False
-            for render in list(self._renders.values()):
-                self._fail(render, error)
+            for render in self._reports:
+                self._reports.fail(render, error)
 
-    def _refuse(self, spec: RenderSpec, error: RenderRejected) -> bool:
-        """ACCEPTED, then FAILED: it is the request's fault, no other replica helps."""
-        render = ScheduledRender(spec, Plan(0, "", 0.0), None)
-        with self._changed:
-            self._send(render, UpdateKind.ACCEPTED)
-            self._fail(render, error)
-        return True
+    def _close(self) -> None:
+        """Behind the last pass."""
+        self._finisher.shutdown()
+        for render in self._reports:
+            self._send_away(render)
+        self._drop_ended()
 
-    def _has_begun(self, render: ScheduledRender) -> bool:
-        """Begin where needed; False when the family refuses it. State that the family cannot read
-        is no reason to fail: the render begins again."""
-        if render.ended or render.decode_state is not None:
-            return not render.ended
+    def _drop_ended(self) -> None:
+        for render in self._reports.take_ended():
+            self._passes.drop(render)
+
+    def _announce_alone(self, render: ScheduledRender) -> None:
+        """Of one that is tried alone, once there are no pixels in the making beside it."""
+        if not render.announced:
+            self._finisher.submit(self._reports.announce, render).result()
+
+    def _advance(self, batch: Sequence[ScheduledRender]) -> list[ScheduledRender]:
+        """One pass; those that have done it. When it finds no room, half of the renders go on."""
         try:
-            self._begin(render)
-        except Exception as error:
-            if render.checkpoint is None:
-                self._fail(render, error)
-                return False
-            logger.exception("render %s begins again", render.spec.render_id)
-            render.checkpoint = None
-            return self._has_begun(render)
-        return True
+            return self._passes.run([render for render in batch if self._passes.begun(render)])
+        except OutOfMemory as error:
+            reason = str(error)
+        with self._changed:  # behind the except: until then what the pass made stays in memory
+            for render in batch:
+                render.next_pass = 0
+            surplus = self._scheduler.shrink()
+        if not surplus:
+            return self._advance_alone([render for render in batch if not render.ended])
+        logger.warning(
+            "no memory for a pass of %d renders: %d at a time from now on, %d leave: %s",
+            len(batch), self._scheduler.width, len(surplus), reason,
+        )  # fmt: skip
+        for render in surplus:
+            self._send_away(render)
+        return []
 
-    def _begin(self, render: ScheduledRender) -> None:
-        """From its last good state; a source is encoded here, and the render pays for it."""
-        began = self._clock()
-        with self._working("pass"):
-            render.decode_state = self._decoder.begin(render.spec, render.checkpoint)
-        render.cost.add_setup(self._clock() - began)
+    def _advance_alone(self, batch: Sequence[ScheduledRender]) -> list[ScheduledRender]:
+        """The only render, once there are no pixels in the making beside it. One that finds no room
+        even so will find none elsewhere."""
+        self._finisher.submit(bool).result()
+        try:
+            return self._passes.run([render for render in batch if self._passes.begun(render)])
+        except OutOfMemory as error:
+            for render in batch:
+                self._reports.fail(render, _too_large(error))
+        return []
+
+    def _send_away(self, render: ScheduledRender) -> None:
+        """It goes on elsewhere, from where it is."""
+        if render.unsaved_seconds == 0.0 or self._passes.save(render):
+            self._reports.left(render)
+
+    def _report(self, render: ScheduledRender) -> None:
+        """After a pass: checkpoint and preview out; after the last one, on to the pixels."""
+        if render.ended:
+            return
+        leaving = render.asked_to_leave and not render.complete
+        if render.checkpoint_due(leaving) and not self._passes.save(render):
+            return
+        preview = self._passes.preview(render)
+        if leaving:
+            self._reports.left(render, preview)
+            return
+        self._reports.passed(render, preview)
+        if render.complete and not render.ended:
+            self._start_finish(render)
+
+    # Pixels
 
     def _finish_restored(self) -> None:
         """Renders that came with all their passes done go straight to their pixels."""
@@ -254,127 +303,48 @@ class DecoderEngine:
             restored, self._restored = self._restored, []
         for render in restored:
             self._announce_alone(render)
-            if not self._has_begun(render):
+            if not self._restores(render):
                 continue
             if render.complete:
-                finish = self._finisher.submit(self._finish, render)
-                if render.spec.alone:
+                finish = self._start_finish(render)
+                if render.spec.alone or render.pixels_alone:
                     finish.result()  # no pass beside it
             else:
                 with self._changed:
                     self._scheduler.join(render)
 
-    def _advance(self, renders: Sequence[ScheduledRender]) -> None:
-        """One pass. When it raises, each render tries it alone from its last good state, so that
-        a poison render fails and its neighbours do not notice."""
-        if not renders:
-            return
+    def _restores(self, render: ScheduledRender) -> bool:
         try:
-            self._timed_step(renders)
-        except Exception:
-            logger.exception("a pass of %d renders raised; trying each alone", len(renders))
-            for render in renders:
-                self._advance_alone(render)
+            return self._passes.begun(render)
+        except OutOfMemory as error:
+            self._reports.fail(render, error)
+            return False
 
-    def _advance_alone(self, render: ScheduledRender) -> None:
-        try:
-            self._begin(render)
-            self._timed_step([render])
-        except Exception as error:
-            logger.exception("render %s fails", render.spec.render_id)
-            self._fail(render, error)
-
-    def _timed_step(self, renders: Sequence[ScheduledRender]) -> None:
-        began = self._clock()
-        with self._working("pass"):
-            self._decoder.step([render.state for render in renders])
-        took = self._clock() - began
-        for render in renders:
-            render.pass_seconds, render.batch_width = took, len(renders)
-            render.cost.add_pass(took, len(renders))
-
-    def _report(self, render: ScheduledRender) -> None:
-        """After a pass: checkpoint and preview out; after the last one, on to the pixels."""
-        if render.ended:
-            return
-        try:
-            render.checkpoint = self._decoder.checkpoint(render.state)
-        except Exception as error:
-            logger.exception("render %s cannot be checkpointed", render.spec.render_id)
-            self._fail(render, error)
-            return
-        preview = self._preview(render)
-        if render.asked_to_leave and not render.complete:
-            with self._changed:
-                self._send(render, UpdateKind.LEFT, preview=preview)
-                self._end(render)
-            return
-        self._send(render, UpdateKind.PASS, preview=preview)
-        if render.complete and not render.ended:
-            self._finisher.submit(self._finish, render)
-
-    def _preview(self, render: ScheduledRender) -> Pixels | None:
-        """A preview that cannot be drawn is missed, but does not cost the picture."""
-        if render.complete or render.pass_no not in render.spec.preview_after:
-            return None
-        try:
-            return self._decoder.preview(render.state)
-        except Exception:
-            logger.exception("render %s has no preview", render.spec.render_id)
-            return None
+    def _start_finish(self, render: ScheduledRender) -> Future[None]:
+        with self._changed:
+            render.finishing = True
+        return self._finisher.submit(self._finish, render)
 
     def _finish(self, render: ScheduledRender) -> None:
-        """Tokens to pixels, on the finishing thread; the slot has been free since the last pass."""
-        if render.ended:
-            return
-        try:
-            with self._working("pixels"):
-                pixels = self._decoder.finish(render.state)
-        except Exception as error:
-            logger.exception("render %s cannot be finished", render.spec.render_id)
-            self._fail(render, error)
-            return
+        """Tokens to pixels, on the finishing thread; the slot has been free since the last pass.
+        When they find no room beside a pass, they are made between two."""
+        made = None if render.ended else self._passes.finish(render)
         with self._changed:
-            self._send(render, UpdateKind.DONE, pixels=pixels)
-            self._end(render)
+            render.finishing = False
+            if isinstance(made, OutOfMemory) and not render.pixels_alone:
+                render.pixels_alone = True
+                self._restored.append(render)
+            elif isinstance(made, OutOfMemory):
+                self._reports.fail(render, _too_large(made))
+            elif isinstance(made, Exception):
+                self._reports.fail(render, made)
+            elif made is not None:
+                self._reports.done(render, made)
+            self._changed.notify_all()
 
-    def _fail(self, render: ScheduledRender, error: Exception) -> None:
-        rejected = isinstance(error, RenderRejected)
-        text = str(error) if rejected else f"{type(error).__name__}: {error}"
-        with self._changed:
-            self._send(render, UpdateKind.FAILED, error=text, rejected=rejected)
-            self._end(render)
 
-    def _end(self, render: ScheduledRender) -> None:
-        """Under the lock: no more updates of this render; forget it."""
-        render.ended = True
-        if self._renders.get(render.spec.render_id) is render:
-            del self._renders[render.spec.render_id]
-            if not self._renders:
-                self.last_step_at = self._clock()
-        self._changed.notify_all()
-
-    def _send(
-        self,
-        render: ScheduledRender,
-        kind: UpdateKind,
-        preview: Pixels | None = None,
-        pixels: Pixels | None = None,
-        error: str | None = None,
-        rejected: bool = False,
-    ) -> None:
-        update = render.update(kind, self._scheduler.slots_max, preview, pixels, error, rejected)
-        with self._changed:
-            if not render.ended:
-                self._deliver(render, update)
-
-    def _deliver(self, render: ScheduledRender, update: RenderUpdate) -> None:
-        """A listener that raises is gone: its render is dropped, the others go on."""
-        try:
-            self._emit(update)
-        except Exception:
-            logger.exception("the updates of render %s cannot be delivered", update.render_id)
-            self._end(render)
+def _too_large(error: OutOfMemory) -> RenderRejected:
+    return RenderRejected(f"there is not enough memory for this render, even alone: {error}")
 
 
 def _alone_first(batch: tuple[ScheduledRender, ...]) -> tuple[ScheduledRender, ...]:

@@ -82,7 +82,8 @@ class Conditioning:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a render needs to go on elsewhere: a token grid of 1-2 KB, its pass number and seed."""
+    """What a render needs to go on elsewhere: a token grid of 1-2 KB or latents of up to some MB,
+    its pass number and seed."""
 
     model: str
     """Identity of (family, weights sha256, sampler version); another one starts again."""
@@ -158,7 +159,8 @@ class RenderSpec:
 
 
 class UpdateKind(StrEnum):
-    """What an update says. ACCEPTED or FULL is always the first; LEFT, DONE or FAILED the last."""
+    """What an update says. ACCEPTED or FULL is always the first; LEFT, DONE or FAILED the last.
+    LEFT: its slot is needed, for another render or since memory is short; it goes on elsewhere."""
 
     ACCEPTED = "accepted"
     FULL = "full"
@@ -180,8 +182,11 @@ class RenderUpdate:
     kind: UpdateKind
     pass_no: int = 0
     """Passes done; with ACCEPTED, where it goes on (0 when it began anew)."""
+    decoded: bool = False
+    """All passes are done; only pixels are missing."""
     checkpoint: bytes | None = None
-    """With PASS and LEFT, a packed Checkpoint."""
+    """With PASS and LEFT, a packed Checkpoint after `pass_no` passes, where one was taken. The
+    last pass has one; LEFT has none only when the render has to begin again."""
     preview: Pixels | None = None
     """With PASS and LEFT, where one was asked for."""
     pixels: Pixels | None = None

@@ -21,6 +21,11 @@ class ScheduledRender:
     checkpoint: Checkpoint | None
     """Its last good state, from which it goes on after a pass that raised."""
     decode_state: DecodeState | None = None
+    unsaved_seconds: float = 0.0
+    """Of passes since that checkpoint."""
+    raised_at: int = 0
+    """A pass that raised with it in the batch. Until it is done every pass is a checkpoint: set
+    back by more than one pass, the batch would meet what raised again and again."""
     asked_to_leave: bool = False
     """Its next pass here is its last."""
     next_pass: int = 0
@@ -29,6 +34,10 @@ class ScheduledRender:
     """Aborted, failed, left or done: no more updates."""
     announced: bool = False
     """ACCEPTED was sent; of one that is tried alone only when its turn has come."""
+    finishing: bool = False
+    """The finishing thread has its state."""
+    pixels_alone: bool = False
+    """Its pixels found no room beside the passes."""
     pass_seconds: float = 0.0
     batch_width: int = 0
     cost: CostMeter = field(default_factory=CostMeter)
@@ -48,6 +57,23 @@ class ScheduledRender:
         slot in time for the next one."""
         last = self.asked_to_leave or self.next_pass >= self.plan.passes
         return self.ended or self.complete or (self.next_pass > 0 and last)
+
+    def checkpoint_due(self, leaving: bool) -> bool:
+        """After a pass. One that is tried alone saves every pass: it may end the process."""
+        if leaving or self.complete or self.spec.alone or self.pass_no <= self.raised_at:
+            return True
+        return self.unsaved_seconds >= self.plan.checkpoint_seconds
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """It goes on from here."""
+        self.checkpoint, self.unsaved_seconds = checkpoint, 0.0
+
+    def rewind(self) -> DecodeState | None:
+        """Back to its checkpoint; the state that it has no more."""
+        state, self.decode_state = self.decode_state, None
+        self.raised_at = max(self.raised_at, self.next_pass)
+        self.unsaved_seconds = 0.0
+        return state
 
     @property
     def pass_no(self) -> int:
@@ -73,11 +99,15 @@ class ScheduledRender:
     ) -> RenderUpdate:
         """An update of that kind. slots: of the engine, among which a pass's time is shared."""
         passed, done = kind in (UpdateKind.PASS, UpdateKind.LEFT), kind is UpdateKind.DONE
+        saved = self.checkpoint if passed else None
+        if saved is not None and saved.pass_no != self.pass_no:
+            saved = None
         return RenderUpdate(
             self.spec.render_id,
             kind,
             pass_no=self.pass_no,
-            checkpoint=self.checkpoint.to_bytes() if passed and self.checkpoint else None,
+            decoded=self.plan.passes > 0 and self.complete,
+            checkpoint=saved.to_bytes() if saved is not None else None,
             preview=preview,
             pixels=pixels,
             error=error,

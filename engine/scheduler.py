@@ -22,6 +22,9 @@ class Schedulable(Protocol):
 
 
 R = TypeVar("R", bound=Schedulable)
+GROW_AFTER = 100
+"""Full passes that fit, before one more render is tried; twice as many whenever one did not."""
+_DOUBLINGS = 6
 
 
 class Scheduler(Generic[R]):
@@ -29,16 +32,20 @@ class Scheduler(Generic[R]):
 
     Keys take turns: the one that waited longest since its last pass (or since it appeared) goes
     next, so a key waits at most one turn of each other key. Rows keep the order of joining.
+    width: slots in use; fewer than `slots_max` after a pass that ran out of memory.
     """
 
     def __init__(self, slots_max: int) -> None:
         if slots_max < 1:
             raise ValueError(f"slots_max must be at least 1, got {slots_max}")
         self.slots_max = slots_max
+        self.width = slots_max
         self.waiting: list[R] = []
         self.running: list[R] = []
         self._turn = 0
         self._last_turn: dict[str, int] = {}
+        self._fitted = 0
+        self._shrinks = 0
 
     @property
     def taken(self) -> int:
@@ -49,7 +56,7 @@ class Scheduler(Generic[R]):
     @property
     def free_slots(self) -> int:
         """How many more renders can be promised a slot now."""
-        return max(0, self.slots_max - self.taken)
+        return max(0, self.width - self.taken)
 
     def join(self, render: R) -> None:
         """Wait for the next pass boundary; beyond `free_slots`, for a slot."""
@@ -58,7 +65,7 @@ class Scheduler(Generic[R]):
     def schedule(self) -> tuple[R, ...]:
         """At a pass boundary: admit those that wait and return the next batch; empty when idle."""
         self._drop_leaving()
-        room = self.slots_max - len(self.running)
+        room = max(0, self.width - len(self.running))
         self.running += self.waiting[:room]
         del self.waiting[:room]
         if not self.running:
@@ -72,6 +79,24 @@ class Scheduler(Generic[R]):
         if batch:
             self._last_turn[batch[0].batch_key] = self._turn
         self._drop_leaving()
+
+    def shrink(self) -> list[R]:
+        """A pass ran out of memory: from now on half as many renders as are here, those that came
+        first; the others, which must leave. None when there is but one."""
+        here = [render for render in (*self.running, *self.waiting) if not render.leaving]
+        self.width = max(1, len(here) // 2)
+        self._fitted, self._shrinks = 0, self._shrinks + 1
+        return here[self.width :]
+
+    def grow(self) -> bool:
+        """A pass has gone well. After enough full ones there is one more slot, and it is True."""
+        if self.width == self.slots_max:
+            return False
+        self._fitted += len(self.running) >= self.width
+        if self._fitted < GROW_AFTER * 2 ** min(self._shrinks - 1, _DOUBLINGS):
+            return False
+        self.width, self._fitted = self.width + 1, 0
+        return True
 
     def _drop_leaving(self) -> None:
         self.waiting = [render for render in self.waiting if not render.leaving]

@@ -44,13 +44,15 @@ class RenderStreams:
         if not await self._added(spec):
             yield RenderUpdate(spec.render_id, UpdateKind.FULL)
             return
-        inbox, sent_at = self._inboxes[spec.render_id], self._loop.time()
+        inbox = self._inboxes[spec.render_id]
+        sent_at = saved_at = self._loop.time()
         try:
             while (update := await inbox.get()) is not None:
-                since = self._loop.time() - sent_at
-                if is_throttled(update, spec.passes, since, self._update_seconds):
+                now, saved = self._loop.time(), update.checkpoint is not None
+                since = now - (saved_at if saved else sent_at)
+                if is_throttled(update, since, self._update_seconds):
                     continue
-                sent_at = self._loop.time()
+                sent_at, saved_at = now, now if saved else saved_at
                 yield update
                 if update.kind in LAST:
                     return
@@ -107,10 +109,9 @@ class RenderStreams:
         self._boundary.clear()  # ... and none that comes later
 
 
-def is_throttled(
-    update: RenderUpdate, passes: int, since_sent_seconds: float, interval_seconds: float
-) -> bool:
-    """Whether a routine update comes too soon after the one before: a pass in the middle, without
-    a preview, that the next one replaces."""
-    routine = update.kind is UpdateKind.PASS and update.preview is None and update.pass_no < passes
+def is_throttled(update: RenderUpdate, since_sent_seconds: float, interval_seconds: float) -> bool:
+    """Whether a routine update comes too soon after the last one: a pass in the middle, without a
+    preview, that the next one replaces. since_sent_seconds: of one with a checkpoint, since the
+    last with one, because those without replace none."""
+    routine = update.kind is UpdateKind.PASS and update.preview is None and not update.decoded
     return routine and since_sent_seconds < interval_seconds

@@ -256,6 +256,9 @@ class MaskedDecoder:
         codes = torch.from_numpy(_mine(render).codes)
         return self._draw(to_latents(codes, self._levels))
 
+    def drop(self, render: DecodeState) -> None:
+        """Nothing but the engine holds it."""
+
     def _draw(self, latents: Tensor) -> Pixels:
         """latents [cells, channels] -> uint8 [size, size, 3]."""
         picture = cast(Tensor, self.networks.codec.decoder(latents.unsqueeze(0).to(self._device)))[

@@ -94,6 +94,9 @@ class PacedDecoder:
         mine = _mine(render)
         return _picture(mine.palette[mine.tokens].astype(np.float64))
 
+    def drop(self, render: DecodeState) -> None:
+        """Nothing but the engine holds it."""
+
 
 def _mine(render: DecodeState) -> PacedState:
     if not isinstance(render, PacedState):

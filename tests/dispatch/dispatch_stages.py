@@ -18,7 +18,7 @@ import numpy as np
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.ports import StageUnavailable
 from dispatch.postprocess import InThreads, LocalPostprocessor
-from engine.decoder import Decoder, DecodeState
+from engine.decoder import Decoder, DecodeState, OutOfMemory
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
 from engine.prompt_encoder import EncodedPrompt, PromptText
@@ -106,14 +106,16 @@ class Gate:
 
 
 class BrittleDecoder(PacedDecoder):
-    """Raises in every pass of the seeds in `broken`. `drawn`, `told`: how often each (seed, pass)
-    was, and was reported. `close_after`: the (seed, pass) whose report closes the gate, before
-    another pass can end. `pictures_alive`: final pictures that are still held."""
+    """Raises in every pass of the seeds in `broken`, and has memory for `fits` renders. `drawn`,
+    `told`: how often each (seed, pass) was, and was reported. `close_after`: the (seed, pass) whose
+    report closes the gate, before another pass can end. `pictures_alive`: final pictures that are
+    still held."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(sleep=gate.sleep)
         self._gate = gate
         self.broken: set[int] = set()
+        self.fits = 99
         self.drawn: Counter[tuple[int, int]] = Counter()
         self.told: Counter[tuple[int, int]] = Counter()
         self.close_after: set[tuple[int, int]] = set()
@@ -122,6 +124,8 @@ class BrittleDecoder(PacedDecoder):
     def step(self, batch: Sequence[DecodeState]) -> None:
         if any(render.spec.seed in self.broken for render in batch):
             raise ArithmeticError("the pass broke")
+        if len(batch) > self.fits:
+            raise OutOfMemory("128x128 fits")
         super().step(batch)
         self.drawn.update((render.spec.seed, render.pass_no) for render in batch)
 

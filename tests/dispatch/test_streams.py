@@ -57,8 +57,8 @@ async def test_calls_that_wait_for_a_slot_do_not_wake_each_other() -> None:
 def test_routine_passes_are_throttled(
     kind: UpdateKind, pass_no: int, preview: Pixels | None, since_seconds: float, sent: bool
 ) -> None:
-    update = RenderUpdate("a", kind, pass_no=pass_no, preview=preview)
-    assert is_throttled(update, 8, since_seconds, UPDATE_SECONDS) is not sent
+    update = RenderUpdate("a", kind, pass_no, decoded=pass_no == 8, preview=preview)
+    assert is_throttled(update, since_seconds, UPDATE_SECONDS) is not sent
 
 
 async def test_a_fast_render_sends_its_last_pass_and_its_previews() -> None:

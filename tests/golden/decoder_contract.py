@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.decoder import Decoder, DecodeState
+from engine.decoder import Decoder, DecodeState, Plan
 from engine.engine import DecoderEngine
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
@@ -93,6 +93,29 @@ class Poisoned:
 
     def _is_poison(self, render: DecodeState) -> bool:
         return render.spec.render_id == self._render_id and render.pass_no >= self._from_pass
+
+
+class Rare:
+    """A decoder whose plan asks for no checkpoint but those that leaving and the last pass need.
+    `held`: states that it has begun and not dropped."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.held: list[DecodeState] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        return replace(self._decoder.plan(spec), checkpoint_seconds=1e9)
+
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> DecodeState:
+        self.held.append(self._decoder.begin(spec, checkpoint))
+        return self.held[-1]
+
+    def drop(self, render: DecodeState) -> None:
+        self.held = [state for state in self.held if state is not render]
+        self._decoder.drop(render)
 
 
 class DecoderContract:
@@ -198,6 +221,28 @@ class DecoderContract:
         for each in specs:
             if each.render_id != "poison":
                 assert_same(heard, draw(decoder, each), each.render_id)
+
+    def test_rare_checkpoints_change_nothing(self, decoder: Decoder) -> None:
+        """Also of one that leaves, and goes on beside others."""
+        rare: Any = Rare(decoder)
+        heard = Heard()
+        engine = DecoderEngine(rare, 2, heard)
+        engine.add(spec())
+        engine.add(spec("other", 2))
+        for _ in range(3):
+            engine.step()
+        engine.leave("mine")
+        engine.step()
+        left = heard.updates["mine"][-1]
+        assert (left.kind, left.pass_no) == (UpdateKind.LEFT, 4)
+        assert engine.drain()
+        engine.stop()
+        assert list(heard.checkpoints("other")) == [PASSES]
+        assert_same(heard, draw(decoder, spec("other", 2)), "other")
+        again = draw(rare, spec(checkpoint=left.checkpoint), spec("third", 3))
+        assert list(again.checkpoints("mine")) == [PASSES]
+        assert_same(again, draw(decoder, spec()))
+        assert rare.held == [], "every state was dropped"
 
     def test_previews_change_nothing(self, decoder: Decoder) -> None:
         watched = draw(decoder, spec(preview_after=tuple(range(1, PASSES + 1))))

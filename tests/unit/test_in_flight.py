@@ -22,6 +22,11 @@ def reports(kind: UpdateKind) -> Callable[[InFlightRender], object]:
     return lambda render: render.update(RenderUpdate("1/0/0.1", kind, 3))
 
 
+def leaves(render: InFlightRender) -> None:
+    render.lease.preempting = True
+    reports(UpdateKind.LEFT)(render)
+
+
 EVENTS: Mapping[str, tuple[Callable[[InFlightRender], object], set[State], State]] = {
     "queue": (
         InFlightRender.queue,
@@ -36,8 +41,13 @@ EVENTS: Mapping[str, tuple[Callable[[InFlightRender], object], set[State], State
         State.ACCEPTED,
     ),
     "pass": (reports(UpdateKind.PASS), {State.ACCEPTED, State.RENDERING}, State.RENDERING),
-    "left": (
+    "left unasked": (
         reports(UpdateKind.LEFT),
+        {State.ACCEPTED, State.RENDERING},
+        State.RENDERING,
+    ),
+    "left": (
+        leaves,
         IN_STREAM | {State.PREPARING, State.READY, State.PAUSED},
         State.PREEMPTED,
     ),
@@ -90,3 +100,25 @@ def test_new_ground_clears_attempts_and_a_restart_is_none() -> None:
     assert (render.attempts, render.furthest, render.progress.pass_no) == (1, 3, 3)
     render.update(RenderUpdate("1/0/0.1", UpdateKind.PASS, 4))
     assert (render.attempts, render.furthest) == (0, 4)
+
+
+def test_passes_without_a_checkpoint_keep_the_last_one_and_excuse_no_loss() -> None:
+    render = in_state(State.READY)
+    render.dispatch("r", ())
+    for kind, pass_no, checkpoint in (
+        (UpdateKind.ACCEPTED, 0, None),
+        (UpdateKind.PASS, 3, b"after 3"),
+        (UpdateKind.PASS, 5, None),
+    ):
+        render.update(RenderUpdate("1/0/0.1", kind, pass_no, checkpoint=checkpoint))
+    assert (render.progress.pass_no, render.progress.checkpoint) == (5, b"after 3")
+    assert not render.lost(0, False), "it goes on from pass 3, which is progress"
+    render.queue()
+    assert render.dispatch("r", ()).checkpoint == b"after 3"
+    render.update(RenderUpdate("1/0/0.2", UpdateKind.ACCEPTED, 3))
+    render.update(RenderUpdate("1/0/0.2", UpdateKind.PASS, 5))
+    assert not render.lost(0, False), "the first time it may be innocent"
+    render.queue()
+    assert render.dispatch("r", ()).alone
+    render.update(RenderUpdate("1/0/0.3", UpdateKind.ACCEPTED, 3))
+    assert render.lost(0, False), "with nothing beside it"

@@ -1,0 +1,83 @@
+"""Directories that diffusers itself writes: the bytes are those of the modules."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.model_directory.component import LoadedBy
+from engine.model_directory.known_class import KnownClass
+from engine.model_directory.reader import read_model
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of diffusers about its own dependencies
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+pytestmark = pytest.mark.slow
+
+
+def stored_bytes(module: torch.nn.Module) -> int:
+    """Of what `save_pretrained` writes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+def tiny_sdxl() -> Any:
+    """The real classes of SDXL, two million parameters in half precision."""
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 64),
+        sample_size=32,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        cross_attention_dim=64,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=[32, 32],
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+    )
+    text = CLIPTextConfig(
+        hidden_size=32,
+        intermediate_size=37,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        vocab_size=99,
+    )
+    return StableDiffusionXLPipeline(
+        vae=vae.half(),
+        unet=unet.half(),
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=None,
+        tokenizer_2=None,
+        scheduler=EulerDiscreteScheduler(),
+    )
+
+
+def test_bytes_are_those_of_the_modules(tmp_path: Path) -> None:
+    pipeline = tiny_sdxl()
+    pipeline.save_pretrained(tmp_path / "sdxl", max_shard_size="1MB")
+    known = KnownClass("diffusers", "sdxl", "unet", step=8, rows=2)
+    model = read_model(tmp_path / "sdxl", {"StableDiffusionXLPipeline": known})
+    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        assert model.component(name).bytes == stored_bytes(getattr(pipeline, name))
+    assert len(model.component("unet").files) > 1
+    assert set(model.component("vae").bytes_by_dtype) == {"F16"}
+    assert set(model.component("text_encoder").bytes_by_dtype) == {"F32"}
+    assert model.bytes_loaded_by(LoadedBy.DECODER) == sum(
+        stored_bytes(module) for module in (pipeline.unet, pipeline.vae)
+    )
+    assert (model.geometry.edge, model.geometry.tokens) == (64, 32 * 32)
+    assert StableDiffusionXLPipeline.from_pretrained(
+        tmp_path / "sdxl", local_files_only=True, use_safetensors=True
+    )
