@@ -1,9 +1,9 @@
 """How many renders fit the memory of one GPU beside the weights: an estimate, with its formula.
 
-Weights are exact. The activations of a pass and of a decode by the VAE are rules of thumb: the
-peak of live tensors in the real classes at their real sizes in bfloat16, counted on torch's meta
-device with attention that keeps no scores (`python -m scripts.activation_memory`). None of it was
-measured on a GPU.
+Everything is counted in bfloat16. Weights are exact; activations of a pass and of a decode by the
+VAE are rules of thumb: the peak of live tensors in the real classes at their real sizes, counted on
+torch's meta device with attention that keeps no scores (`python -m scripts.activation_memory`).
+None of it was measured on a GPU.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from engine.model_directory.geometry import (
 )
 
 GIB = 2**30
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 USABLE = 0.9
 """Of the memory: the rest is CUDA's own, and lost between blocks."""
 UNET_VALUES, TRANSFORMER_VALUES = 26, 18
 """Live values at once for each token and channel of a row; the largest that was counted."""
 DECODE_VALUES, VIDEO_DECODE_VALUES = 850, 1750
 """Live values at once for each pixel while a VAE decodes; likewise."""
-TEXT_TOKENS = 512
-"""Of a prompt, beside the picture's own."""
+TEXT_TOKENS, JANUS_TEXT_TOKENS = 512, 256
+"""Of a prompt, beside the picture's own; the longest that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,13 @@ class SlotEstimate:
 
 def estimate_slots(model: ModelDirectory, memory_bytes: float) -> SlotEstimate:
     """OddConfig when the denoiser's config does not say how wide it is."""
-    weights = model.bytes_loaded_by(LoadedBy.DECODER)
+    weights = model.bytes_in_bfloat16(LoadedBy.DECODER)
     slot, why = _cache(model) if model.geometry.fixed else _activations(model)
     finish = _decode(model)
     room = USABLE * memory_bytes - weights - finish
     formula = (
-        f"slots = ({USABLE:g} x {_gib(memory_bytes)} - weights {_gib(weights)} - one decode "
-        f"{_gib(finish)}) / {_gib(slot)} a slot; a slot = {why}"
+        f"slots = ({USABLE:g} x {in_units(memory_bytes)} - weights {in_units(weights)} - a decode "
+        f"{in_units(finish)}) / {in_units(slot)} a slot; a slot = {why}"
     )
     return SlotEstimate(max(0, math.floor(room / slot)), weights, finish, slot, formula)
 
@@ -90,7 +91,7 @@ def _cache(model: ModelDirectory) -> tuple[int, str]:
     layers, heads = number(text, "num_hidden_layers"), number(text, "num_attention_heads")
     kept = number(text, "num_key_value_heads", default=heads)
     wide = kept * number(text, "head_dim", default=number(text, "hidden_size") // heads)
-    tokens = model.geometry.tokens + TEXT_TOKENS
+    tokens = model.geometry.tokens + JANUS_TEXT_TOKENS
     return 2 * 2 * layers * wide * tokens * VALUE_BYTES, (
         f"2 rows x keys and values x {layers} layers x {wide:,} channels x {tokens:,} tokens x "
         f"{VALUE_BYTES} bytes"
@@ -104,5 +105,9 @@ def _decode(model: ModelDirectory) -> int:
     return model.geometry.edge**2 * values * VALUE_BYTES
 
 
-def _gib(count: float) -> str:
-    return f"{count / GIB:.2f} GiB"
+def in_units(count: float) -> str:
+    """Bytes in the largest unit of which there is one: 512 KiB, 22.2 GiB."""
+    unit = 0
+    while count >= 1024 and unit < len(UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.3g} {UNITS[unit]}"

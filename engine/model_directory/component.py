@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.model_directory.json_file import ModelRefused, read_object
-from engine.model_directory.safetensors_header import SafetensorsFile
+from engine.model_directory.safetensors_header import BITS, SafetensorsFile
 from engine.model_directory.weights import read_weights
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
@@ -27,6 +27,10 @@ NEEDS = (
 )
 """Classes without weights: the first of these files that is there holds the config, and one of
 those must be beside it. All other classes are models with a config.json and weights."""
+
+
+FLOATS = ("F16", "BF16", "F32", "F64")
+"""Dtypes that are loaded in any other of them."""
 
 
 class LoadedBy(StrEnum):
@@ -55,6 +59,12 @@ class Component:
     def bytes(self) -> int:
         """Of its tensors, as they are stored."""
         return sum(self.bytes_by_dtype.values())
+
+    @property
+    def bytes_in_bfloat16(self) -> int:
+        """Of its tensors once the floating ones are loaded in bfloat16, as a GPU has them."""
+        wide = sum(count * 16 // BITS[d] for d, count in self.bytes_by_dtype.items() if d in FLOATS)
+        return wide + sum(n for d, n in self.bytes_by_dtype.items() if d not in FLOATS)
 
 
 def read_component(folder: Path, library: str, class_name: str, by: LoadedBy) -> Component:

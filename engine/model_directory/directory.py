@@ -38,6 +38,10 @@ class ModelDirectory:
         """Of the tensors that such a replica loads, as they are stored."""
         return sum(part.bytes for part in self.components if part.loaded_by is by)
 
+    def bytes_in_bfloat16(self, by: LoadedBy) -> int:
+        """As they take memory on a GPU."""
+        return sum(part.bytes_in_bfloat16 for part in self.components if part.loaded_by is by)
+
     def files(self) -> tuple[SafetensorsFile, ...]:
         """Every safetensors file that is loaded, once, in the order of the paths."""
         found = {file.path: file for part in self.components for file in part.files}

@@ -20,7 +20,7 @@ from engine.model_directory.known_class import KnownClass, known_class
 
 INDEX = "model_index.json"
 LIBRARIES = ("diffusers", "transformers")
-ENCODER = ("text_encoder", "tokenizer", "processor")
+ENCODER = ("text_encoder", "tokenizer", "processor", "text_processor")
 """What the names of the components begin with that read prompts."""
 NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that no replica loads; the SafetyClassifier screens pictures."""
@@ -47,6 +47,8 @@ def read(path: Path, index: dict[str, Any], known: Mapping[str, KnownClass]) -> 
             parts.append(read_component(path / name, library, component_class, by))
         except ModelRefused as error:
             problems += error.problems
+    if not any(part.bytes for part in parts if part.loaded_by is LoadedBy.ENCODER) and not problems:
+        problems.append(f"{path / INDEX}: names no text encoder; download the whole pipeline")
     if problems:
         raise ModelRefused(*problems)
     geometry = _diffusion_geometry(path, row, parts)

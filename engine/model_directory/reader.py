@@ -3,6 +3,7 @@ model_index.json, or one of transformers with its config.json. Nothing is loaded
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,9 +37,9 @@ def read_model(path: Path, known: Mapping[str, KnownClass]) -> ModelDirectory:
 
 
 def _kind(path: Path) -> str:
-    if not path.exists():
+    if not os.path.exists(path):  # false, too, for what can be no path
         raise ModelRefused(f"{path}: does not exist; name the folder of a downloaded checkpoint")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ModelRefused(f"{path}: is no directory; name the folder that holds the file")
     for name in KINDS:
         if (path / name).exists():

@@ -28,6 +28,7 @@ from tests.stages.checkpoint_folders import (
     QWEN,
     SANA,
     SDXL,
+    VALUES,
     janus_folder,
     pipeline_folder,
     tensors,
@@ -119,11 +120,11 @@ def test_slots_are_what_the_formula_says(tmp_path: Path, flux: Path) -> None:
     decode = 1024 * 1024 * 850 * 2
     found = estimate_slots(read(flux), 80 * 2**30)
     assert (found.slot_bytes, found.finish_bytes) == (flux_slot, decode)
-    assert found.slots == int((0.9 * 80 * 2**30 - 2 * COMPONENT_BYTES - decode) / flux_slot)
+    assert found.slots == int((0.9 * 80 * 2**30 - 2 * 2 * (VALUES + VALUES) - decode) / flux_slot)
     assert "4,608 tokens x 3,072 channels" in found.formula
     assert estimate_slots(read(flux), 2**30).slots == 0
     janus = estimate_slots(read(janus_folder(tmp_path / "janus")), 80 * 2**30)
-    assert janus.slot_bytes == 2 * 2 * 24 * 2048 * (576 + 512) * 2
+    assert janus.slot_bytes == 2 * 2 * 24 * 2048 * (576 + 256) * 2
     sdxl = read(pipeline_folder(tmp_path / "sdxl", "StableDiffusionXLPipeline", SDXL))
     assert estimate_slots(sdxl, 80 * 2**30).slot_bytes == 2 * 128 * 128 * 320 * 26 * 2
 
@@ -246,6 +247,10 @@ REFUSED = [
     (edit("model_index.json", vae=["diffusers"]), "vae must be a class of", "is never run"),
     (edit("model_index.json", **{"../x": ["diffusers", "X"]}), "'../x' is no name", "take it out"),
     (edit("model_index.json", vae=[None, None]), "names no vae", "download the whole"),
+    (
+        edit("model_index.json", text_encoder=[None, None], text_encoder_2=[None, None]),
+        *("names no text encoder", "download the whole pipeline"),
+    ),
     (edit("model_index.json", extra=["diffusers", "UNet"]), "extra: is missing", "download it"),
     (gone("vae/config.json"), "vae: has no config.json", "download it"),
     (gone("scheduler/scheduler_config.json"), "has no scheduler_config.json", "download it"),
