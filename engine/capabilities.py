@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.decoders.janus.folder import JanusFolder
+
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "emoji-cpu"
 
 
@@ -38,6 +40,11 @@ def capabilities(family: str, options: Mapping[str, object]) -> Capabilities:
     return _OF[family](options)
 
 
+def _janus(options: Mapping[str, object]) -> Capabilities:
+    folder = JanusFolder.open(Path(str(options.get("weights", ""))))
+    return Capabilities((folder.size, folder.size), (folder.side, folder.side), input_images=0)
+
+
 def _masked(options: Mapping[str, object]) -> Capabilities:
     manifest = Path(str(options.get("weights") or DEFAULT_WEIGHTS)) / "model.json"
     try:
@@ -53,6 +60,7 @@ def _paced(options: Mapping[str, object]) -> Capabilities:
 
 
 _OF: Mapping[str, Callable[[Mapping[str, object]], Capabilities]] = {
+    "janus": _janus,
     "masked": _masked,
     "paced": _paced,
 }

@@ -13,6 +13,7 @@ from engine.prompt_encoder import PromptEncoder
 T = TypeVar("T")
 
 FAMILIES = {
+    "janus": "engine.decoders.janus.decoder:JanusDecoder",
     "masked": "engine.decoders.masked:MaskedDecoder",
     "paced": "engine.decoders.paced:PacedDecoder",
 }
@@ -27,6 +28,7 @@ class TextEncoders(NamedTuple):
 
 
 PROMPT_ENCODERS = {
+    "janus": TextEncoders("engine.decoders.janus.prompts:JanusPrompts", ("weights",)),
     "masked": TextEncoders("engine.text:TextEncoder"),
     "paced": TextEncoders("engine.text:TextEncoder"),
     # a family with text encoders of its own names them here

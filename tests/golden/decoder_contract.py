@@ -19,12 +19,18 @@ from engine.engine import DecoderEngine
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
 PASSES = 6
+BOS, BOI = 1, 5
+"""Text tokens that begin a prompt, and the picture, of the tiny checkpoints in these tests."""
 
 
 def conditioning(prompt: int, length: int = 5) -> Conditioning:
-    """A made-up prompt: float16 hidden states as an encoder would give them."""
-    tokens = np.random.default_rng(prompt).normal(0, 0.5, (length, 384)).astype(np.float16)
-    return Conditioning.from_numpy(f"{prompt} {length}", tokens=tokens, pooled=tokens.mean(axis=0))
+    """A made-up prompt, as the encoders of all families together would give it."""
+    random = np.random.default_rng(prompt)
+    tokens = random.normal(0, 0.5, (length, 384)).astype(np.float16)
+    input_ids = np.array([BOS, *random.integers(6, 300, length), BOI])
+    return Conditioning.from_numpy(
+        f"{prompt} {length}", tokens=tokens, pooled=tokens.mean(axis=0), input_ids=input_ids
+    )
 
 
 def spec(render_id: str = "mine", seed: int = 7, passes: int = PASSES, **more: Any) -> RenderSpec:

@@ -1,0 +1,1 @@
+"""The janus family: pictures of autoregressive tokens (Janus and Janus-Pro of transformers)."""

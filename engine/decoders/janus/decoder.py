@@ -1,0 +1,188 @@
+"""The janus family's decoder. A render is the image tokens drawn so far; a pass draws its share of
+them, one by one, in step with the other renders of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.cost import PassCost
+from engine.decoder import DecodeState, Plan, RenderRejected, RendersBroken, cells_to_draw
+from engine.decoders.janus.cache import Row, TokenPlaces
+from engine.decoders.janus.folder import JanusFolder
+from engine.decoders.janus.network import JanusNetwork
+from engine.decoders.janus.prompts import PROMPT_TOKENS, input_ids
+from engine.decoders.janus.sampling import SAMPLER, drawn_after, uniforms
+from engine.decoders.janus.steps import JanusState, TokenSteps
+from engine.decoders.memory import translated
+from engine.render import Checkpoint, Pixels, RenderSpec
+
+GUIDANCE_MAX = 20.0
+CPU_TOKENS = 4
+"""Fewest tokens of a forward on a CPU, the rest being padding: fewer are multiplied by other
+kernels, whose sums differ in the last bits, and cost as much."""
+TOKEN_COST = PassCost(fixed_seconds=0.03, row_seconds=0.005)
+"""Of one token of every render: believed until measured."""
+WHAT_FITS = "no memory is left for another render; guidance 1.0 needs half as much"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class JanusDecoder:
+    """weights: a checkpoint's folder, of safetensors. slots: most renders at once. temperature: of
+    the tokens' softmax; 0 takes the likeliest, whatever the seed. dtype: "float32" or "bfloat16",
+    of the language model. threads: torch's number of threads in this process, 0 leaves it alone.
+    device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if any.
+
+    A picture is independent of its neighbours to the last bit, and of whether it was interrupted.
+    On a GPU every forward is filled up to the same number of tokens, because kernels are chosen by
+    it; on a CPU, to CPU_TOKENS.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str,
+        *,
+        slots: int = 8,
+        temperature: float = 1.0,
+        dtype: str = "float32",
+        threads: int = 0,
+        device: str = "auto",
+    ) -> None:
+        """ValueError or OSError for a folder or an option that cannot be used."""
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        if not temperature >= 0:
+            raise ValueError(f"temperature must be at least 0, got {temperature}")
+        if threads:
+            torch.set_num_threads(threads)
+        folder = JanusFolder.open(Path(weights))
+        self.model = f"janus:{folder.directory.digest()[:16]}:{SAMPLER}:{temperature}"
+        self.picture_size = (folder.size, folder.size)
+        self.network = JanusNetwork(folder, _device(device), DTYPES[dtype])
+        self._cells = folder.cells
+        self._temperature = temperature
+        on_gpu = self.network.device.type == "cuda"
+        self._least_tokens = 2 * slots if on_gpu else CPU_TOKENS
+        width = PROMPT_TOKENS + folder.cells + self._least_tokens
+        self._most_tokens = 2 * slots if on_gpu else width
+        self._cache = self.network.cache(max(2 * slots, self._least_tokens), width)
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        if spec.source is not None:
+            raise RenderRejected("source must be empty: this model changes no pictures")
+        cells_to_draw(spec, self.picture_size, self._cells)
+        if not 0 < spec.guidance <= GUIDANCE_MAX:
+            raise RenderRejected(
+                f"guidance must be above 0 and at most {GUIDANCE_MAX}, got {spec.guidance}"
+            )
+        input_ids(spec.conditioning)
+        tokens = drawn_after(1, spec.passes, self._cells)
+        return Plan(spec.passes, "janus", pass_seconds=TOKEN_COST.seconds(1) * tokens)
+
+    @torch.inference_mode()
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> JanusState:
+        self.plan(spec)
+        render = JanusState(spec, 0, [], uniforms(spec.seed, self._cells))
+        if checkpoint is not None:
+            render.tokens = self._unpack(checkpoint, spec.passes)
+            render.pass_no = checkpoint.pass_no
+        if render.pass_no < spec.passes:
+            try:
+                with translated(WHAT_FITS):
+                    self._read_prompts(render)
+            except BaseException:
+                self.drop(render)
+                raise
+        return render
+
+    def _read_prompts(self, render: JanusState) -> None:
+        """Into the cache, with all tokens but the last one: the next pass begins with that."""
+        ids = input_ids(render.spec.conditioning)
+        folder = self.network.folder
+        prompts = [ids]
+        if render.spec.guidance != 1.0:
+            kept = (folder.bos, folder.boi)
+            prompts.append([each if each in kept else folder.pad for each in ids])
+        tokens = [self.network.begin, *render.tokens][:-1]
+        drawn = self.network.embeddings[tokens]
+        for prompt in prompts:
+            row = self._cache.take()
+            render.rows += (row,)
+            self._read(row, torch.cat((self.network.words(prompt[:-1]), drawn)))
+
+    def _read(self, row: Row, embeddings: Tensor) -> None:
+        """Into one row; embeddings [tokens, hidden]. Padding is written behind them, where it is
+        overwritten before it is read."""
+        device = self.network.device
+        for piece in torch.split(embeddings, self._most_tokens):
+            padding = max(0, self._least_tokens - len(piece))
+            padded = torch.cat((piece, piece[-1:].expand(padding, -1)))
+            rows = torch.full((len(padded),), row.index, device=device)
+            at = torch.arange(row.position, row.position + len(padded), device=device)
+            only = slice(row.index, row.index + 1)
+            reach = row.position + len(padded) - 1
+            self.network.read(padded, TokenPlaces(self._cache, rows, at, only, reach))
+            row.position += len(piece)
+
+    def _unpack(self, checkpoint: Checkpoint, passes: int) -> list[int]:
+        """ValueError when these cannot be the tokens after that many of the passes."""
+        tokens = np.frombuffer(checkpoint.state, "<u2")
+        if len(tokens) != drawn_after(checkpoint.pass_no, passes, self._cells):
+            raise ValueError(f"checkpoint is not one after pass {checkpoint.pass_no} of {passes}")
+        if (tokens >= self.network.folder.codebook).any():
+            raise ValueError("checkpoint holds tokens of another model")
+        return [int(token) for token in tokens]
+
+    @torch.inference_mode()
+    def step(self, batch: Sequence[DecodeState]) -> None:
+        renders = [_mine(render) for render in batch]
+        broken: list[JanusState] = []
+        with translated(WHAT_FITS):
+            while left := [render for render in renders if self._due(render)]:
+                steps = TokenSteps(self.network, self._cache, left, self._least_tokens)
+                broken += steps.draw(min(map(self._due, left)), self._temperature)
+        for render in renders:
+            render.pass_no += 1
+            if render.pass_no == render.spec.passes:
+                self.drop(render)
+        if broken:
+            raise RendersBroken(broken, "a token's logits are no numbers")
+
+    def _due(self, render: JanusState) -> int:
+        """How many tokens it still draws in this pass."""
+        after = drawn_after(render.pass_no + 1, render.spec.passes, self._cells)
+        return after - len(render.tokens)
+
+    def preview(self, render: DecodeState) -> Pixels:
+        return self.finish(render)
+
+    def checkpoint(self, render: DecodeState) -> Checkpoint:
+        mine = _mine(render)
+        tokens = np.array(mine.tokens, "<u2").tobytes()
+        return Checkpoint(self.model, mine.pass_no, mine.spec.seed, tokens)
+
+    def finish(self, render: DecodeState) -> Pixels:
+        with translated("the picture is larger than the memory beside the weights"):
+            return self.network.picture(_mine(render).tokens)
+
+    def drop(self, render: DecodeState) -> None:
+        mine = _mine(render)
+        for row in mine.rows:
+            self._cache.release(row)
+        mine.rows = ()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _mine(render: DecodeState) -> JanusState:
+    if not isinstance(render, JanusState):
+        raise TypeError(f"not a render of the janus family: {render!r}")
+    return render
