@@ -38,3 +38,15 @@ class LaneHeat:
             return self._meter.read(await self._ledger.depth(self._lane))
         except LedgerUnavailable as error:
             return error
+
+
+class QueueHeats:
+    """The heat of each queue that is asked for."""
+
+    def __init__(self, ledger: AsyncQueueReads) -> None:
+        self._ledger = ledger
+        self._queues: dict[str, LaneHeat] = {}
+
+    def of(self, queue: str) -> LaneHeat:
+        """One that lasts, because a trend needs several readings."""
+        return self._queues.setdefault(queue, LaneHeat(self._ledger, queue))

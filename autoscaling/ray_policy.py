@@ -45,6 +45,7 @@ class Scaling:
     """What a policy has to know of its lane."""
 
     lane: str
+    """The queue of the model that is scaled."""
     dsn: str
     """Of the lane's ledger."""
     weights: dict[str, float]
@@ -61,14 +62,16 @@ class Scaling:
         return FairQueue({t: Tier(weight=w) for t, w in self.weights.items()}, self.least_share)
 
 
-def publish(application: str, scaling: Scaling) -> None:
-    """Tell the policies of an application, wherever the controller is. Called by its gateways."""
-    _internal_kv_put(application, json.dumps(asdict(scaling)), namespace=_NAMESPACE)
+def publish(application: str, deployment: str, scaling: Scaling) -> None:
+    """Tell the policy of these decoders, wherever the controller is. Called by gateways."""
+    _internal_kv_put(
+        f"{application}/{deployment}", json.dumps(asdict(scaling)), namespace=_NAMESPACE
+    )
 
 
-def published(application: str) -> Scaling:
+def published(application: str, deployment: str) -> Scaling:
     """What its gateways told last. LookupError while they start."""
-    stored = _internal_kv_get(application, namespace=_NAMESPACE)
+    stored = _internal_kv_get(f"{application}/{deployment}", namespace=_NAMESPACE)
     if stored is None:
         raise LookupError("no gateway of the application runs yet")
     found = json.loads(stored)
@@ -81,13 +84,13 @@ Reading = tuple[Depth, Scaling]
 
 
 @contextmanager
-def _reader(application: str) -> Iterator[Callable[[], Reading]]:
+def _reader(application: str, deployment: str) -> Iterator[Callable[[], Reading]]:
     """Reads the load of the lane; raises when its ledger is another one now."""
-    dsn = published(application).dsn
+    dsn = published(application, deployment).dsn
     with closing(SqlLedger(dsn)) as ledger:
 
         def read() -> Reading:
-            scaling = published(application)
+            scaling = published(application, deployment)
             if scaling.dsn != dsn:
                 raise LookupError("the ledger has moved")
             return ledger.depth(scaling.lane), scaling
@@ -200,7 +203,9 @@ class DecoderPolicy(RequestsPolicy):
 
     def _read(self, ctx: Any) -> PolicyInput | str:
         if self._latest is None:
-            self._latest = Latest(partial(_reader, ctx.app_name), POLL_SECONDS, FRESH_SECONDS)
+            self._latest = Latest(
+                partial(_reader, ctx.app_name, ctx.deployment_name), POLL_SECONDS, FRESH_SECONDS
+            )
         if (answer := self._latest.answer) is None:
             return self._latest.problem
         read_at, (depth, scaling) = answer

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from autoscaling.heat import drain_seconds
 from autoscaling.limits import Threshold, eases_in_seconds, next_level, tightened
@@ -38,7 +39,7 @@ class Temporary:
 
 
 class TemporaryLimits:
-    """One lane's limits in one process. Owns the ledger's `tiers`. Used on one event loop."""
+    """One queue's limits in one process. Owns the ledger's `tiers`. Used on one event loop."""
 
     def __init__(
         self,
@@ -46,9 +47,12 @@ class TemporaryLimits:
         lane: str,
         tiers: Mapping[str, Tier],
         thresholds: Sequence[Threshold] = (),
+        promise: Callable[[Mapping[str, Tier]], None] | None = None,
     ) -> None:
+        """promise: tells the ledger what tiers promise; None: in every queue."""
         self._ledger = ledger
         self._lane = lane
+        self._promise = promise or ledger.promise
         self._level, self._at, self._seen_at = LimitLevel(), 0.0, time.monotonic()
         self._drawn_rate: float | None = None
         self.adopt(tiers, thresholds)
@@ -69,11 +73,11 @@ class TemporaryLimits:
 
     async def follow(self) -> None:
         """Until cancelled: apply what is decided elsewhere."""
-        await self._forever(self.look, FOLLOW_SECONDS)
+        await _forever(self.look, FOLLOW_SECONDS, self._lane)
 
     async def decide(self) -> None:
         """Until cancelled: take readings, decide and apply."""
-        await self._forever(self.turn, READING_SECONDS)
+        await _forever(self.turn, READING_SECONDS, self._lane)
 
     async def look(self) -> None:
         """Apply the level that is kept now. Raises LedgerUnavailable."""
@@ -111,14 +115,56 @@ class TemporaryLimits:
 
     def _apply(self) -> None:
         self._now = tightened(self._usual, self._thresholds, self._level.level)
-        self._ledger.promise(self._now)
+        self._promise(self._now)
 
-    async def _forever(self, turn: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
-        while True:
-            try:
-                await turn()
-            except LedgerUnavailable as error:
-                log.warning("lane %s: limits stay as they are: %s", self._lane, error)
-            except Exception:
-                log.exception("lane %s: limits stay as they are", self._lane)
-            await asyncio.sleep(pause_seconds)
+
+class QueueLimits:
+    """The limits of each of a lane's queues in one gateway, which only follows them."""
+
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        queues: Callable[[], Iterable[str]],
+        tiers: Mapping[str, Tier],
+        thresholds: Sequence[Threshold],
+    ) -> None:
+        """queues: which there are now."""
+        self._ledger = ledger
+        self._names = queues
+        self._queues: dict[str, TemporaryLimits] = {}
+        self.adopt(tiers, thresholds)
+
+    def of(self, queue: str) -> TemporaryLimits:
+        """Usual at first, for as long as the next look takes."""
+        if queue not in self._queues:
+            promise = partial(self._ledger.tighten, queue)
+            self._queues[queue] = TemporaryLimits(
+                self._ledger, queue, self._usual, self._thresholds, promise
+            )
+        return self._queues[queue]
+
+    def adopt(self, tiers: Mapping[str, Tier], thresholds: Sequence[Threshold]) -> None:
+        """See TemporaryLimits."""
+        self._usual, self._thresholds = tiers, thresholds
+        self._ledger.promise(tiers)
+        for limits in self._queues.values():
+            limits.adopt(tiers, thresholds)
+
+    async def follow(self) -> None:
+        """See TemporaryLimits."""
+        await _forever(self._look, FOLLOW_SECONDS, "all")
+
+    async def _look(self) -> None:
+        for queue in self._names():
+            await self.of(queue).look()
+
+
+async def _forever(turn: Callable[[], Awaitable[None]], pause_seconds: float, lane: str) -> None:
+    while True:
+        try:
+            await turn()
+        except LedgerUnavailable as error:
+            log.warning("lane %s: limits stay as they are: %s", lane, error)
+        except Exception:
+            log.exception("lane %s: limits stay as they are", lane)
+        await asyncio.sleep(pause_seconds)

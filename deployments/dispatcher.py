@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from deployments.heat_gauges import HeatGauges
 from deployments.nodes import alive_nodes
 from deployments.ports import RemoteClassifier, RemoteEncoder
 from deployments.slots import DecoderSlots
+from dispatch.announcing import Announcing
 from dispatch.dispatcher import Dispatcher
 from dispatch.postprocess import InProcesses, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
-from engine.capabilities import capabilities
+from engine.capabilities import capabilities, weights_identity
+from jobs.announcements import Announcement
 from jobs.blobs.collector import Collector
 from jobs.blobs.marker import check_store
 from jobs.blobs.store import DirectoryBlobs
@@ -48,9 +50,11 @@ class DispatcherOptions:
     thresholds: tuple[Threshold, ...]
     least_share: float
     retention: Retention
-    family: str
-    """Of the decoders."""
+    model: Announcement
+    """But for what is read of its files here."""
     family_options: dict[str, Any]
+    on_demand: bool = False
+    """There may be no decoder until work comes."""
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
     """For one pass of a decoder."""
@@ -80,21 +84,26 @@ class DispatcherReplica:
         self._options = options
         self._ledger = AsyncLedger(ledger)
         blobs = DirectoryBlobs(options.blobs_directory)
-        cells = capabilities(options.family, options.family_options).cells
-        self._work = await InProcesses.start(options.finishing_threads, cells)
+        can = capabilities(options.model.family, options.family_options)
+        self._work = await InProcesses.start(options.finishing_threads, can.cells)
+        decoders = DecoderSlots(stages["decoder"], options.pass_timeout_seconds)
         self._dispatcher = Dispatcher(
             self._ledger,
             Stages(
                 encoder=RemoteEncoder(stages["encoder"]),
                 classifier=RemoteClassifier(stages["classifier"]),
-                decoders=DecoderSlots(stages["decoder"], options.pass_timeout_seconds),
+                decoders=decoders,
                 postprocessor=LocalPostprocessor(blobs, self._work),
             ),
             settings,
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
         )
         self._task = asyncio.create_task(self._dispatcher.run())
-        collector = Collector(self._ledger, blobs, settings.lane, options.retention)
+        identity = weights_identity(options.model.family, options.family_options)
+        model = replace(options.model, capabilities=asdict(can), identity=identity)
+        announcing = Announcing(self._ledger, decoders, model, ready=options.on_demand)
+        self._announcing = asyncio.create_task(announcing.run())
+        collector = Collector(self._ledger, blobs, model.lane, options.retention)
         self._collecting = asyncio.create_task(collector.run())
         self._limits = TemporaryLimits(
             self._ledger, settings.lane, options.tiers, options.thresholds
@@ -125,8 +134,15 @@ class DispatcherReplica:
         self._collecting.cancel()
         self._deciding.cancel()
         self._showing.cancel()
+        self._announcing.cancel()
         await self._dispatcher.stop()
         self._task.cancel()
-        tasks = (self._task, self._collecting, self._deciding, self._showing)
+        tasks = (
+            self._task,
+            self._collecting,
+            self._deciding,
+            self._showing,
+            self._announcing,
+        )
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(self._work.close)

@@ -3,10 +3,12 @@ edits by it. Reads a manifest at most; no tensor library is loaded."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Self
 
 from engine.decoders.janus.folder import JanusFolder
 
@@ -28,6 +30,17 @@ class Capabilities:
     negative_prompt: bool = False
     """Whether it can be told what not to draw."""
 
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Self:
+        """Of `dataclasses.asdict` behind JSON, without the fields of newer versions. TypeError
+        where one is missing."""
+        known: dict[str, Any] = {
+            field.name: tuple(one) if isinstance(one := said[field.name], list) else one
+            for field in fields(cls)
+            if field.name in said
+        }
+        return cls(**known)
+
     @property
     def cells(self) -> int:
         """Of the whole grid: the tokens of a picture."""
@@ -38,6 +51,17 @@ def capabilities(family: str, options: Mapping[str, object]) -> Capabilities:
     """Of a family with these options, as `create_decoder` takes them. KeyError for an unknown
     family; OSError or ValueError for weights whose manifest cannot be read."""
     return _OF[family](options)
+
+
+def weights_identity(family: str, options: Mapping[str, object]) -> str:
+    """16 hex digits that differ where the family, its options or what describes its weights do.
+    OSError."""
+    digest = hashlib.sha256(json.dumps([family, dict(options)], sort_keys=True).encode())
+    if weights := options.get("weights") or (DEFAULT_WEIGHTS if family == "masked" else None):
+        for name in ("model.json", "model_index.json", "config.json"):
+            if (manifest := Path(str(weights)) / name).is_file():
+                digest.update(manifest.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _janus(options: Mapping[str, object]) -> Capabilities:

@@ -280,6 +280,8 @@ class Ledger(
 
     tiers: Mapping[str, Tier]
     """What each tier promises. May be replaced at any time."""
+    tightened: dict[str, Mapping[str, Tier]]
+    """The same for the orders of some queues, where it differs."""
 
     @property
     def accounts(self) -> Keys:

@@ -37,7 +37,7 @@ async def openapi(request: Request) -> Response:
     """This lane as an OpenAPI document. Needs no key: it tells no secrets."""
     state = app_state_of(request)
     described = await asyncio.to_thread(routes)
-    return json_response(document(described, state.config, state.can, root_path(request)))
+    return json_response(document(described, state.config, state.models, root_path(request)))
 
 
 @cache

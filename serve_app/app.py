@@ -26,25 +26,21 @@ from jobs.db.database import check_place
 from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.admission.tenants import PER_GATEWAY
-from serve_app.config.cluster import ClusterConfig, with_live
+from serve_app.config.cluster import ClusterConfig, ending, with_live
 from serve_app.config.ledger_check import check_ledger
 from serve_app.config.sections import HEADROOM
 from serve_app.gateway import adopt, create_app
+from serve_app.wire.models import announcement
 
 HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}
 
 
 def build(args: ClusterConfig) -> Application:
-    """One lane: gateway, dispatcher, encoder, classifier and decoders, by the args of the config
-    file. Relative paths count from the directory in which the cluster was started. ConfigError for
-    a ledger that does not answer, or that several nodes cannot share."""
+    """One lane: a gateway, and of each model dispatcher, encoder, classifier and decoders, by the
+    args of the config file. Relative paths count from the directory in which the cluster was
+    started. ConfigError for a ledger that does not answer, or that several nodes cannot share."""
     check_ledger(args.ledger.dsn, alive_nodes())
-    stages = {
-        "encoder": _encoder(args),
-        "classifier": _classifier(args),
-        "decoder": _decoder(args),
-    }
-
+    dispatchers = [_dispatcher(one, ending(args, one)) for one in args.each()]
     return (
         serve.deployment(serve.ingress()(GatewayReplica), name="Gateway")
         .options(
@@ -54,15 +50,15 @@ def build(args: ClusterConfig) -> Application:
             user_config={},  # what a config file's `deployments` section overrides
             **HEALTH,
         )
-        .bind(args, _dispatcher(args, stages))
+        .bind(args, dispatchers)
     )
 
 
 class GatewayReplica:
-    """The ingress. It never calls the dispatcher, since everything passes through the ledger; it
-    is bound to one because Serve starts what the ingress of an application depends on."""
+    """The ingress. It never calls the dispatchers, since everything passes through the ledger; it
+    is bound to them because Serve starts what the ingress of an application depends on."""
 
-    def __init__(self, args: ClusterConfig, dispatcher: DeploymentHandle) -> None:
+    def __init__(self, args: ClusterConfig, dispatchers: list[DeploymentHandle]) -> None:
         self._args = args
         check_place(args.ledger.dsn, alive_nodes())  # nodes may have come since
         ledger = SqlLedger(
@@ -74,7 +70,7 @@ class GatewayReplica:
         )
         check_store(ledger, Path(args.blobs.directory))
         self._gateway = create_app(AsyncLedger(ledger), DirectoryBlobs(args.blobs.directory), args)
-        self._dispatcher = dispatcher
+        self._dispatchers = dispatchers
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name
         """What answers HTTP here."""
@@ -85,12 +81,14 @@ class GatewayReplica:
         without a restart. Serve calls this at the start, too."""
         config = with_live(self._args, live)
         adopt(self._gateway, config)
-        publish(serve.get_replica_context().app_name, _scaling(config))
+        for one in config.each():
+            decoder = f"Decoder{ending(config, one)}"
+            publish(serve.get_replica_context().app_name, decoder, _scaling(one))
 
 
 def _scaling(config: ClusterConfig) -> Scaling:
     return Scaling(
-        lane=config.lane,
+        lane=config.queue,
         dsn=config.ledger.dsn,
         weights={name: tier.weight for name, tier in config.tiers.items()},
         least_share=config.least_share,
@@ -99,10 +97,16 @@ def _scaling(config: ClusterConfig) -> Scaling:
     )
 
 
-def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
+def _dispatcher(args: ClusterConfig, name_ending: str) -> Application:
+    """With the stages of its model."""
     section = args.dispatcher
+    stages = {
+        "encoder": _encoder(args, name_ending),
+        "classifier": _classifier(args, name_ending),
+        "decoder": _decoder(args, name_ending),
+    }
     settings = DispatchSettings(
-        lane=args.lane,
+        lane=args.queue,
         lease_seconds=section.lease_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
         ready=section.shelf,
@@ -119,10 +123,11 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
         finishing_threads=section.finishing_threads,
         pass_timeout_seconds=section.pass_timeout_seconds,
         retention=Retention(**args.retention.model_dump(exclude={"files_seconds"})),
-        family=args.model.family,
-        family_options=args.model.options,
+        model=announcement(args),
+        family_options=dict(args.model.options),
+        on_demand=args.decoder.on_demand,
     )
-    deployment = serve.deployment(DispatcherReplica, name="Dispatcher").options(
+    deployment = serve.deployment(DispatcherReplica, name=f"Dispatcher{name_ending}").options(
         num_replicas=section.replicas,
         graceful_shutdown_timeout_s=10,
         ray_actor_options={"num_cpus": section.num_cpus},
@@ -132,10 +137,10 @@ def _dispatcher(args: ClusterConfig, stages: dict[str, Any]) -> Application:
     return deployment.bind(settings, options, stages)
 
 
-def _encoder(args: ClusterConfig) -> Application:
+def _encoder(args: ClusterConfig, name_ending: str) -> Application:
     section = args.encoder
     return (
-        serve.deployment(EncoderReplica, name="PromptEncoder")
+        serve.deployment(EncoderReplica, name=f"PromptEncoder{name_ending}")
         .options(
             num_replicas=section.replicas,
             max_ongoing_requests=4 * section.max_batch,
@@ -152,10 +157,10 @@ def _encoder(args: ClusterConfig) -> Application:
     )
 
 
-def _classifier(args: ClusterConfig) -> Application:
+def _classifier(args: ClusterConfig, name_ending: str) -> Application:
     section = args.safety
     return (
-        serve.deployment(SafetyReplica, name="SafetyClassifier")
+        serve.deployment(SafetyReplica, name=f"SafetyClassifier{name_ending}")
         .options(
             num_replicas=section.replicas,
             max_ongoing_requests=64,
@@ -171,10 +176,10 @@ def _classifier(args: ClusterConfig) -> Application:
     )
 
 
-def _decoder(args: ClusterConfig) -> Application:
+def _decoder(args: ClusterConfig, name_ending: str) -> Application:
     section = args.decoder
     return (
-        serve.deployment(DecoderReplica, name="Decoder")
+        serve.deployment(DecoderReplica, name=f"Decoder{name_ending}")
         .options(
             num_replicas=section.replicas,
             max_ongoing_requests=section.slots + HEADROOM,

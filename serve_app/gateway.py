@@ -17,8 +17,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from autoscaling.lane_heat import LaneHeat
-from autoscaling.temporary_limits import TemporaryLimits
+from autoscaling.lane_heat import QueueHeats
+from autoscaling.temporary_limits import QueueLimits
 from engine.capabilities import Capabilities, capabilities
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
@@ -35,17 +35,21 @@ from serve_app.delivery.watch import JobWatch
 from serve_app.edge import OwnHosts, let_pages_ask
 from serve_app.orders.app_state import AppState
 from serve_app.orders.callers import charge_refusal
+from serve_app.orders.lane_models import LaneModels
 from serve_app.orders.responses import error_response, root_path
 from serve_app.routes.ops import mount_studio
 from serve_app.uploads.inputs import Inputs
 from serve_app.wire.errors import ApiError, from_domain, from_status
+from serve_app.wire.models import ServedModel, announcement
 
 log = logging.getLogger(__name__)
 
 
-def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> FastAPI:
-    """The gateway over an open ledger and store, which stay the caller's to close. Raises
-    ConfigError."""
+def create_app(
+    ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig, *, alone: bool = False
+) -> FastAPI:
+    """The gateway over an open ledger and store, which stay the caller's to close. alone: it serves
+    the models that are announced, and none of its config. Raises ConfigError."""
     if config.gateway.public_url is not None and not config.gateway.trusted_proxies:
         log.warning("gateway.trusted_proxies is empty: clients behind public_url share one address")
     watch = JobWatch(ledger, config.gateway.watch_grace_seconds)
@@ -58,8 +62,8 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         lifespan=_lifespan,
     )
     keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
-    limits = TemporaryLimits(ledger, config.lane, config.tier_promises(), config.thresholds())
-    heat = LaneHeat(ledger, config.lane)
+    models = LaneModels(ledger, config.lane, () if alone else _configured(config))
+    limits = QueueLimits(ledger, models.queues, config.tier_promises(), config.thresholds())
     app.state.app_state = AppState(
         config,
         ledger,
@@ -68,9 +72,9 @@ def create_app(ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig) -> 
         signer,
         watch,
         Prices(ledger),
-        heat,
+        QueueHeats(ledger),
         limits,
-        _capabilities(config),
+        models,
         Inputs(ledger, blobs),
         Readiness(ledger),
     )
@@ -93,22 +97,30 @@ def adopt(app: FastAPI, config: ClusterConfig) -> None:
     ledger and the store stay those of the start."""
     state = app.state.app_state
     state.limits.adopt(config.tier_promises(), config.thresholds())
+    if state.lane_models.configured:
+        state.lane_models.adopt(_configured(config))
     app.state.app_state = replace(state, config=config, keyring=Keyring(config, state.ledger))
+
+
+def _configured(config: ClusterConfig) -> tuple[ServedModel, ...]:
+    return tuple(ServedModel(announcement(one), _capabilities(one)) for one in config.each())
 
 
 def _capabilities(config: ClusterConfig) -> Capabilities:
     try:
         return capabilities(config.model.family, config.model.options)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"args: model.options: {error}") from None
+        raise ConfigError(f"args: model {config.model.name}: options: {error}") from None
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    following = asyncio.create_task(app.state.app_state.limits.follow())
+    state = app.state.app_state
+    following = [asyncio.create_task(one.follow()) for one in (state.limits, state.lane_models)]
     yield
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
     await app.state.app_state.watch.close()
     await asyncio.to_thread(app.state.app_state.inputs.close)
 

@@ -178,6 +178,10 @@ class AsyncLedger(
         """See Ledger.tiers."""
         self._ledger.tiers = tiers
 
+    def tighten(self, queue: str, tiers: Mapping[str, Tier]) -> None:
+        """See Ledger.tightened."""
+        self._ledger.tightened[queue] = tiers
+
 
 def _merged() -> Any:
     """Is never called: read_batch knows what to do."""

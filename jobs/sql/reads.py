@@ -15,7 +15,6 @@ from jobs.sql.depth import lane_depth
 from jobs.sql.records import load_job, load_jobs
 from jobs.sql.submitting import is_newcomer, usage_of
 from jobs.sql.verbs import SqlVerbs
-from jobs.tiers import DEFAULT_TIER
 from jobs.usage import Standing
 
 _COUNTED = 10_000  # of a tenant's waiting jobs: it may ask often, and have very many
@@ -70,7 +69,7 @@ class SqlReads(SqlVerbs):
             return self._estimates.of(connection, self._fair_queue, job_ids, now)
 
     def standing(self, tenant: Tenant, lane: str) -> Standing:
-        tier = self.tiers.get(tenant.tier, DEFAULT_TIER)
+        tier = self._tier(tenant.tier, lane)
         with self._read() as connection:
             usage = usage_of(connection, tenant, tier, self._days, self._now(connection))
             where = {"tenant": tenant.id, "lane": lane}
@@ -81,7 +80,7 @@ class SqlReads(SqlVerbs):
             return Standing(usage, int(queued), int(renders), newcomer)
 
     def check_admission(self, enquiry: Enquiry) -> None:
-        tier = self.tiers.get(enquiry.tenant.tier, DEFAULT_TIER)
+        tier = self._tier(enquiry.tenant.tier, enquiry.lane)
         with self._read() as connection:
             check_admission(connection, enquiry, tier, self._days, self._now(connection))
 

@@ -35,7 +35,6 @@ from jobs.sql.preempting import find_preemption, store_preemption
 from jobs.sql.reads import SqlReads
 from jobs.sql.records import load_job, load_jobs, lock_jobs, store_jobs
 from jobs.sql.submitting import Order, Terms, accept, is_newcomer
-from jobs.tiers import DEFAULT_TIER
 
 T = TypeVar("T")
 
@@ -76,7 +75,7 @@ class SqlLedger(
 
     def _order(self, request: ImageRequest) -> Order:
         stored = request_to_json(request)
-        tier = self.tiers.get(request.tier, DEFAULT_TIER)
+        tier = self._tier(request.tier, request.lane)
         tenant = Tenant(request.tenant, request.tier)
         if not tier.open_to(tenant.id):
             raise NotYetOpen(tenant.tier, tier.open_percent)

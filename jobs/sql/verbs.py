@@ -23,7 +23,7 @@ from jobs.sql.queue_estimate import QueueEstimates
 from jobs.sql.queue_length import Queues
 from jobs.sql.records import store_job
 from jobs.sql.transactions import Transactions
-from jobs.tiers import Tier
+from jobs.tiers import DEFAULT_TIER, Tier
 
 UTC_DAYS = QuotaDays()
 
@@ -55,6 +55,7 @@ class SqlVerbs:
         except OSError as error:
             raise LedgerUnavailable(str(error)) from error
         self.tiers: Mapping[str, Tier] = tiers or {}
+        self.tightened: dict[str, Mapping[str, Tier]] = {}
         self.least_share = least_share
         self._attempts_max = attempts_max
         self._watch_grace_seconds = watch_grace_seconds
@@ -81,6 +82,10 @@ class SqlVerbs:
         with self._write() as connection:
             create_tables(connection, self._database.lock_schema)
             open_accounts(connection)
+
+    def _tier(self, name: str, queue: str | None) -> Tier:
+        tiers = self.tiers if queue is None else self.tightened.get(queue, self.tiers)
+        return tiers.get(name, DEFAULT_TIER)
 
     @property
     def _fair_queue(self) -> FairQueue:

@@ -22,23 +22,23 @@ class Prices:
 
     def __init__(self, ledger: AsyncCostsAndLimits) -> None:
         self._ledger = ledger
-        self._known: Mapping[Kind, ImageCost] = {}
-        self._looked_at = float("-inf")
+        self._known: dict[str, Mapping[Kind, ImageCost]] = {}
+        self._looked_at: dict[str, float] = {}
 
     async def priced(self, request: ImageRequest) -> ImageRequest:
         """The same request with the predicted GPU-seconds of all its images, instead of those that
         the configuration says. Asks the ledger at most every FRESH_SECONDS."""
-        now = time.monotonic()
-        if now - self._looked_at >= FRESH_SECONDS:
-            self._looked_at = now
+        now, model = time.monotonic(), request.model
+        if now - self._looked_at.get(model, float("-inf")) >= FRESH_SECONDS:
+            self._looked_at[model] = now
             try:
-                costs = await self._ledger.costs(request.model)
+                costs = await self._ledger.costs(model)
             except LedgerUnavailable as error:
                 log.warning("the ledger is away, known costs stay known: %s", error)
             else:
-                self._known = {cost.kind: cost for cost in costs}
+                self._known[model] = {cost.kind: cost for cost in costs}
         prior = request.cost_seconds / request.n
-        seconds = predicted_seconds(request, self._known, prior)
+        seconds = predicted_seconds(request, self._known.get(model, {}), prior)
         if seconds == prior:
             return request
         return replace(request, cost_seconds=request.n * seconds)

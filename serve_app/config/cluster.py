@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from autoscaling.limits import Threshold, check_thresholds, thresholds_of
 from jobs.policy.fair_queue import LEAST_SHARE
+from jobs.queues import lane_of, queue_name
 from jobs.tiers import Tier
 from serve_app.config.errors import ConfigError, problems
 from serve_app.config.sections import (
@@ -36,6 +37,7 @@ from serve_app.config.sections import (
     ThresholdSection,
     TierSection,
 )
+from serve_app.config.spellings import Lane
 
 T = TypeVar("T", bound=Section)
 
@@ -45,11 +47,30 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+class ServedModelSection(ModelSection):
+    """One of several models of a lane. A section of its own takes the place of the one of that name
+    beside `models`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    decoder: DecoderSection | None = None
+    encoder: EncoderSection | None = None
+    dispatcher: DispatcherSection | None = None
+    qualities: QualitiesSection | None = None
+    scaling: ScalingSection | None = None
+
+
+OWN_SECTIONS = ("decoder", "encoder", "dispatcher", "qualities", "scaling")
+"""What each of several models may have for itself."""
+
+
 class ClusterConfig(Section):
     """The `args` of one Serve application: one lane, whole."""
 
-    lane: Annotated[str, Field(min_length=1)] = "default"
+    lane: Lane = "default"
     model: ModelSection = ModelSection()
+    models: Annotated[tuple[ServedModelSection, ...], Field(strict=False)] = ()
+    """In place of `model`: the lane's models, of which the first one is meant by requests that name
+    none."""
     decoder: DecoderSection = DecoderSection()
     encoder: EncoderSection = EncoderSection()
     safety: SafetySection = SafetySection()
@@ -68,6 +89,25 @@ class ClusterConfig(Section):
     qualities: QualitiesSection = QualitiesSection()
     retention: RetentionSection = RetentionSection()
     scaling: ScalingSection = ScalingSection()
+
+    @property
+    def queue(self) -> str:
+        """Where the jobs of `model` wait in the ledger."""
+        return self.model.queue or self.lane
+
+    def each(self) -> tuple[ClusterConfig, ...]:
+        """The lane's models one by one: for each the config of a lane that has only it."""
+        if not self.models:
+            return (self,)
+        return tuple(self._only(number, model) for number, model in enumerate(self.models))
+
+    def _only(self, number: int, model: ServedModelSection) -> ClusterConfig:
+        own = {name: getattr(model, name) for name in OWN_SECTIONS}
+        queue = model.queue or (queue_name(self.lane, model.name) if number else self.lane)
+        fields = {**model.model_dump(exclude=set(OWN_SECTIONS)), "queue": queue}
+        sections = {name: section for name, section in own.items() if section is not None}
+        update = {"models": (), "model": ModelSection(**fields), **sections}
+        return self.model_copy(update=update)
 
     def tier_promises(self) -> dict[str, Tier]:
         """The tiers as the ledger takes them."""
@@ -95,12 +135,32 @@ class ClusterConfig(Section):
 
     @model_validator(mode="after")
     def _waits_are_of_tiers(self) -> Self:
-        for tier in self.scaling.tier_wait_seconds or {}:
-            if tier not in self.tiers:
-                known = ", ".join(sorted(self.tiers))
-                raise ValueError(
-                    f"scaling.tier_wait_seconds.{tier}: unknown tier {tier!r}, known: {known}"
-                )
+        theirs = {f"models.{n}.scaling": one.scaling for n, one in enumerate(self.models)}
+        for path, scaling in {"scaling": self.scaling, **theirs}.items():
+            for tier in (scaling and scaling.tier_wait_seconds) or {}:
+                if tier not in self.tiers:
+                    known = ", ".join(sorted(self.tiers))
+                    raise ValueError(
+                        f"{path}.tier_wait_seconds.{tier}: unknown tier {tier!r}, known: {known}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _models_are_apart(self) -> Self:
+        if self.models and self.model != ModelSection():
+            raise ValueError("model: leave it out, `models` says which there are")
+        names: dict[str, str] = {}
+        queues: dict[str, str] = {}
+        for number, one in enumerate(self.each()):
+            path = f"models.{number}" if self.models else "model"
+            if lane_of(one.queue) != self.lane:
+                wanted = f"must be {self.lane!r} or begin with '{self.lane}/'"
+                raise ValueError(f"{path}.queue: {wanted}")
+            if (owner := queues.setdefault(one.queue, one.model.name)) != one.model.name:
+                raise ValueError(f"{path}.queue: {one.queue!r} is the queue of {owner!r} already")
+            for name in {one.model.name, *one.model.aliases}:
+                if names.setdefault(name, path) != path:
+                    raise ValueError(f"{path}: {name!r} is a name of {names[name]} already")
         return self
 
     @model_validator(mode="after")
@@ -130,6 +190,12 @@ class ClusterConfig(Section):
             if key_id in ids[:number]:
                 raise ValueError(f"signing.{number}.id: the same id appears twice")
         return self
+
+
+def ending(lane: ClusterConfig, one: ClusterConfig) -> str:
+    """What the names of a model's deployments end in, where its lane's application may have
+    several. one: of `lane.each()`."""
+    return f"-{one.model.name}" if lane.models else ""
 
 
 class LiveSection(Section):

@@ -46,6 +46,9 @@ class ModelSection(Section):
     """What `size: auto` means."""
     pass_seconds: Seconds = 0.024
     """Predicted GPU-seconds of one pass of one image: the unit of cost in the fair queue."""
+    queue: Annotated[str, Field(min_length=1)] | None = None
+    """Where its jobs wait in the ledger; left out: the lane's own for the first of a lane's models,
+    `lane/name` for the others."""
 
 
 HEADROOM = 2
@@ -61,6 +64,9 @@ class DecoderSection(Section):
     num_cpus: Share = 1.0
     num_gpus: Share = 0.0
     grace_seconds: Seconds = 30.0
+    on_demand: bool = False
+    """There may be none until work comes, as with min_replicas 0 in an autoscaling_config: the
+    model is available all the same."""
 
 
 class EncoderSection(Section):

@@ -65,7 +65,7 @@ class DeploymentOptions(Section):
             return self
         if self.num_replicas not in (None, "auto"):
             raise ValueError("num_replicas: leave it out, autoscaling_config says how many")
-        if scaling.ours and self.name not in scaling.ours:
+        if scaling.ours and self.name.partition("-")[0] not in scaling.ours:
             raise ValueError(f"autoscaling_config.policy is for {', '.join(scaling.ours)} only")
         return self
 

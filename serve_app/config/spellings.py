@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.functional_validators import AfterValidator
 
 from jobs.db.dsn import secrets_of
+from jobs.queues import SEPARATOR
 from serve_app.config.secret_fields import Secret
 from serve_app.config.sizes import parse_size
 
@@ -60,6 +61,14 @@ def a_dsn(dsn: str) -> str:
     return dsn
 
 
+def a_lane(name: str) -> str:
+    """Without a slash."""
+    if not name or SEPARATOR in name:
+        raise ValueError(f"{name!r} is no lane: wanted a name without /, which queues have")
+    return name
+
+
+Lane = Annotated[str, AfterValidator(a_lane)]
 Size = Annotated[str, AfterValidator(a_size)]
 Zone = Annotated[str, AfterValidator(a_zone)]
 Network = Annotated[str, AfterValidator(a_network)]

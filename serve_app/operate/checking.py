@@ -18,7 +18,7 @@ from serve_app.config.serve_file import (
 )
 from serve_app.operate.config_diff import logged_secrets
 from serve_app.operate.http_proxies import LOOPBACK_HOSTS
-from serve_app.operate.reserved import SECTIONS
+from serve_app.operate.reserved import deployed
 from serve_app.operate.yaml_lines import line_of, repeated_keys
 
 READERS = ("Gateway", "Dispatcher")
@@ -85,26 +85,33 @@ def _applications(file: ServeFile) -> list[str]:
 
 def _application(application: Application) -> list[str]:
     """What only shows when the args and the deployments are read together."""
-    found, read = [], dict.fromkeys(READERS, application.args)
+    found, names = [], deployed(application.args)
+    read = {name: application.args for name in names if _kind(name) in READERS}
     for number, options in enumerate(application.deployments):
         path, live = f"deployments.{number}", options.user_config
-        if options.name not in SECTIONS:
-            found.append(f"{path}.name: {unknown(options.name, SECTIONS, 'deployment')}")
-        elif live is not None and options.name not in READERS:
+        if options.name not in names:
+            found.append(f"{path}.name: {unknown(options.name, names, 'deployment')}")
+        elif live is not None and options.name not in read:
             found.append(f"{path}.user_config: {options.name} reads none; Gateway, Dispatcher do")
         elif live is not None:
             try:
                 read[options.name] = with_live(application.args, live.model_dump())
             except ConfigError as error:
                 found.append(f"{path}.{error}")
-    gateway, dispatcher = (read[name] for name in READERS)
-    for section in READ_BY_BOTH:
-        if not found and getattr(gateway, section) != getattr(dispatcher, section):
-            found.append(
-                f"deployments: Gateway and Dispatcher have different {section}; give both the same "
-                "user_config, best through a YAML anchor"
-            )
+    gateway = read.pop("Gateway")
+    for name, dispatcher in read.items():
+        for section in READ_BY_BOTH:
+            if not found and getattr(gateway, section) != getattr(dispatcher, section):
+                found.append(
+                    f"deployments: Gateway and {name} have different {section}; give both the same "
+                    "user_config, best through a YAML anchor"
+                )
     return found
+
+
+def _kind(name: str) -> str:
+    """Of a deployment, whichever model's it is."""
+    return name.partition("-")[0]
 
 
 def _not_json(document: dict[str, Any]) -> list[str]:

@@ -6,16 +6,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from autoscaling.capacity import Reservation
+from serve_app.config.cluster import ClusterConfig, ending
 from serve_app.config.serve_file import Application, DeploymentOptions, ServeFile
 
 SECTIONS = {
-    "Gateway": "gateway",
     "Dispatcher": "dispatcher",
     "PromptEncoder": "encoder",
     "SafetyClassifier": "safety",
     "Decoder": "decoder",
 }
-"""Deployments as `app.build` names them, and the sections of the args that size them."""
+"""A model's deployments as `app.build` names them, and the sections of the args that size them."""
+
+
+def deployed(args: ClusterConfig) -> dict[str, Any]:
+    """The deployments of an application by name, each with the section that sizes it."""
+    found: dict[str, Any] = {"Gateway": args.gateway}
+    for one in args.each():
+        for name, section in SECTIONS.items():
+            found[f"{name}{ending(args, one)}"] = getattr(one, section)
+    return found
 
 
 def reservations(file: ServeFile) -> list[Reservation]:
@@ -25,8 +34,7 @@ def reservations(file: ServeFile) -> list[Reservation]:
 
 def _of_application(application: Application) -> Iterator[Reservation]:
     overrides = {options.name: options for options in application.deployments}
-    for name, section_name in SECTIONS.items():
-        section = getattr(application.args, section_name)
+    for name, section in deployed(application.args).items():
         override = overrides.get(name)
         each = _each(override, section)
         yield Reservation(

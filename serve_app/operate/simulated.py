@@ -13,7 +13,7 @@ from autoscaling.simulator.workload import ColdStart, Lane
 from engine.cost import PRIOR, PassCost
 from engine.decoders.paced import PacedDecoder
 from jobs.policy.fair_queue import FairQueue
-from serve_app.config.cluster import ClusterConfig, with_live
+from serve_app.config.cluster import ClusterConfig, ending, with_live
 from serve_app.config.errors import ConfigError
 from serve_app.config.sections import HEADROOM
 from serve_app.config.serve_file import Application, ServeFile
@@ -60,9 +60,9 @@ def simulated(
     path: Path, file: ServeFile, lane_name: str | None, assumptions: Assumptions
 ) -> Simulated:
     """One lane of the file. ConfigError, naming the field."""
-    application = _application(path, file, lane_name)
-    config = _config(application)
-    least, most, ours = _bounds(path, application)
+    application, number = _application(path, file, lane_name)
+    config = _config(application).each()[number]
+    least, most, ours = _bounds(path, application, number)
     lane = Lane(
         cost=_cost(path, config, assumptions.picture_seconds),
         slots=config.decoder.slots,
@@ -99,30 +99,37 @@ def _config(application: Application) -> ClusterConfig:
     return application.args
 
 
-def _bounds(path: Path, application: Application) -> tuple[int, int, bool]:
+def _bounds(path: Path, application: Application, number: int) -> tuple[int, int, bool]:
     """Least and most replicas, and whether our policy moves between them."""
+    one = application.args.each()[number]
+    decoder = f"Decoder{ending(application.args, one)}"
     for deployment in application.deployments:
-        if deployment.name == "Decoder" and (scaling := deployment.autoscaling_config):
+        if deployment.name == decoder and (scaling := deployment.autoscaling_config):
             if not scaling.ours:
                 raise ConfigError(
-                    f"{path}: deployments.Decoder.autoscaling_config.policy: only DecoderPolicy is "
-                    f"simulated; --compare ray-default shows Serve's own"
+                    f"{path}: deployments.{decoder}.autoscaling_config.policy: only DecoderPolicy "
+                    f"is simulated; --compare ray-default shows Serve's own"
                 )
             return scaling.min_replicas, scaling.max_replicas, True
-        if deployment.name == "Decoder" and isinstance(deployment.num_replicas, int):
+        if deployment.name == decoder and isinstance(deployment.num_replicas, int):
             return deployment.num_replicas, deployment.num_replicas, False
-    replicas = application.args.decoder.replicas
+    replicas = one.decoder.replicas
     return replicas, replicas, False
 
 
-def _application(path: Path, file: ServeFile, lane: str | None) -> Application:
-    names = [application.args.lane for application in file.applications]
-    if lane is None and len(names) > 1:
-        raise ConfigError(f"{path}: has the lanes {', '.join(names)}; say which one with --lane")
-    for application in file.applications:
-        if lane in (None, application.args.lane):
-            return application
-    raise ConfigError(f"{path}: has no lane {lane!r}, it has: {', '.join(names)}")
+def _application(path: Path, file: ServeFile, lane: str | None) -> tuple[Application, int]:
+    """And which of its models; each is known by its queue."""
+    found = {
+        one.queue: (application, number)
+        for application in file.applications
+        for number, one in enumerate(application.args.each())
+    }
+    names = ", ".join(found)
+    if lane is None and len(found) > 1:
+        raise ConfigError(f"{path}: has the lanes {names}; say which one with --lane")
+    if lane is not None and lane not in found:
+        raise ConfigError(f"{path}: has no lane {lane!r}, it has: {names}")
+    return found[lane] if lane is not None else next(iter(found.values()))
 
 
 def _cost(path: Path, config: ClusterConfig, picture_seconds: float | None) -> PassCost:

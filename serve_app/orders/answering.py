@@ -67,7 +67,7 @@ async def answer(request: Request, order: requests.ImageOrder, submission: Submi
     headers = {
         "x-job-id": submission.job.id,
         **ratelimit_headers(submission.usage),
-        **temporary_headers(state.limits.of(order.request.tier)),
+        **temporary_headers(state.limits.of(order.request.lane).of(order.request.tier)),
     }
     if not order.request.watched:
         return _accepted(state, request, submission.job, headers)
@@ -133,6 +133,6 @@ async def _answer(
         job = without(job, {render.index for render in job.renders} - pictures.keys())
     if not pictures and (problem := job_problem(job)) is not None:
         return error_response(problem, headers)
-    body = to_json(answers.images_response(job, pictures, state.can.cells))
+    body = to_json(answers.images_response(job, pictures, state.models.cells(job.request.model)))
     content = filled(body, [found[index] for index in sorted(found)])
     return paced_response(state, job.request.tenant, content, headers, "application/json")

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from autoscaling.lane_heat import LaneHeat
-from autoscaling.temporary_limits import TemporaryLimits
-from engine.capabilities import Capabilities
+from autoscaling.lane_heat import QueueHeats
+from autoscaling.temporary_limits import QueueLimits
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
 from serve_app.access.auth import Keyring, UrlSigner
@@ -20,8 +19,10 @@ from serve_app.admission.tenants import OpenRequests, RecentRefusals
 from serve_app.config.cluster import ClusterConfig
 from serve_app.delivery.pieces import LargeAnswers
 from serve_app.delivery.watch import JobWatch
+from serve_app.orders.lane_models import LaneModels
 from serve_app.uploads.fetching import RemoteImages
 from serve_app.uploads.inputs import Inputs
+from serve_app.wire.models import Models
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,10 @@ class AppState:
     watch: JobWatch
     prices: Prices
     """Predicted costs of requests."""
-    heat: LaneHeat
-    limits: TemporaryLimits
-    """The limits of each tier, as heat tightens them."""
-    can: Capabilities
-    """What the decoder family is able to."""
+    heats: QueueHeats
+    limits: QueueLimits
+    """Of each queue the limits of each tier, as heat tightens them."""
+    lane_models: LaneModels
     inputs: Inputs
     """Pictures that clients send."""
     readiness: Readiness
@@ -57,6 +57,11 @@ class AppState:
     remote_images: RemoteImages = field(default_factory=RemoteImages)
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     large: LargeAnswers = field(default_factory=LargeAnswers)
+
+    @property
+    def models(self) -> Models:
+        """What can be asked for now."""
+        return self.lane_models.now
 
     def keepalive_seconds(self, tenant: str) -> float:
         """Seconds that an event stream of the tenant is silent at most."""

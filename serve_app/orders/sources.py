@@ -32,6 +32,7 @@ from serve_app.wire.edits import (
     with_source,
 )
 from serve_app.wire.errors import ImageExpired, NotFound
+from serve_app.wire.models import Models, ServedModel
 
 DAY_SECONDS = 86_400.0
 FILE_ID = re.compile(r"file-[0-9a-f]{32}")
@@ -154,7 +155,8 @@ async def with_canvas(
 ) -> ImageRequest:
     """The request with its source, which is stored for as long as the job may need it. found:
     `image`, and where there are any `mask` and `markup`. Raises InvalidRequest."""
-    can, image, files = state.can, found["image"], {name: one.data for name, one in found.items()}
+    model = state.models.named(request.model)
+    can, image, files = model.can, found["image"], {name: one.data for name, one in found.items()}
     strength = strength_of(body, "mask" in files)
     size, known = (request.width, request.height), image.size
     if body.size == "auto":
@@ -180,7 +182,25 @@ async def with_canvas(
     uncut = known is not None and same_shape(known, size)
     if image.tokens is not None and uncut and "markup" not in files:
         source = replace(source, tokens=base64.b64encode(image.tokens).decode("ascii"))
-    return with_source(request, source, redraw, size, state.config)
+    return with_source(request, source, redraw, size, model.terms.pass_seconds)
+
+
+async def editing_model(state: AppState, tenant: str, body: EditBody, image: Given) -> ServedModel:
+    """Which model draws the edit: the one that is named, or that which drew the picture. Raises
+    NotFound, NoModel."""
+    models = state.models
+    if body.model is None and isinstance(image, ImageRef) and len(models.all) > 1:
+        parsed = parse_image_id(image.file_id or "")
+        job = await state.ledger.get(parsed[0]) if parsed else None
+        if job is not None and job.request.tenant == tenant:
+            return same_model(models, job)
+    return models.named(body.model)
+
+
+def same_model(models: Models, job: Job) -> ServedModel:
+    """The model that drew the job; where it is gone, the one that is meant by requests that name
+    none. Raises NoModel."""
+    return models.known(job.request.model) or models.named(None)
 
 
 async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> FoundPicture:

@@ -18,14 +18,18 @@ async def check_order(
     state: AppState, context: RequestContext, read: ImageRequest | None = None
 ) -> None:
     """Raises what `submit` would raise for an order, unless it may be a retry. read: None before
-    the body was."""
-    options = context.options
+    the body was, which says of several models whose queue it is for."""
+    options, models = context.options, context.models.all
+    if read is None and len(models) != 1:
+        if options.idempotency_key is None and not options.retry_count:
+            await check_upload(state, context.tenant)
+        return
     await _check(
         state,
         Enquiry(
             tenant=context.tenant,
             images=1 if read is None else read.n,
-            lane=state.config.lane,
+            lane=models[0].queue if read is None else read.lane,
             key=options.idempotency_key,
             retry=options.retry_count > 0,
             body_hash=None if read is None else read.body_hash,
@@ -34,8 +38,9 @@ async def check_order(
 
 
 async def check_read(state: AppState, context: RequestContext, read: ImageRequest) -> None:
-    """The same once the body was read, if that says more: of several images, and of a retry."""
-    if read.n > 1 or may_reattach(read):
+    """The same once the body was read, if that says more: of several images, of a retry, and of one
+    of several models."""
+    if read.n > 1 or may_reattach(read) or len(context.models.all) > 1:
         await check_order(state, context, read)
 
 
@@ -48,14 +53,16 @@ async def _check(state: AppState, enquiry: Enquiry) -> None:
     try:
         await state.ledger.check_admission(enquiry)
     except REFUSALS as error:
-        raise await refusal(state, error, enquiry.tenant, enquiry.images) from None
+        raise await refusal(state, error, enquiry) from None
 
 
-async def refusal(state: AppState, error: LedgerError, tenant: Tenant, n: int) -> Exception:
-    """The answer to one of `REFUSALS` of an order for n images: when a place will be free, and
-    where only temporary limits refuse it, when they ease."""
+async def refusal(state: AppState, error: LedgerError, order: Enquiry) -> Exception:
+    """The answer to one of `REFUSALS` of an order: when a place will be free, and where only
+    temporary limits refuse it, when they ease."""
+    tenant, queue = order.tenant, order.lane
     state.recent_refusals.note(tenant.id)
-    temporary = temporary_refusal(error, tenant.id, n, state.limits.of(tenant.tier))
+    limits = None if queue is None else state.limits.of(queue).of(tenant.tier)
+    temporary = temporary_refusal(error, tenant.id, order.images, limits)
     if temporary is not None:
         return temporary
     if not isinstance(error, QueueFull):
@@ -75,4 +82,5 @@ async def submit(state: AppState, request: ImageRequest) -> Submission:
             return await state.ledger.submit(request)
     except REFUSALS as error:
         tenant = Tenant(request.tenant, request.tier)
-        raise await refusal(state, error, tenant, request.n) from None
+        order = Enquiry(tenant=tenant, lane=request.lane, images=request.n)
+        raise await refusal(state, error, order) from None

@@ -17,7 +17,7 @@ from serve_app.orders.answering import respond
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.bodies import Form, content, is_form, is_large, on_disk, read_form
 from serve_app.orders.callers import context_of, orderer_of
-from serve_app.orders.sources import Given, find_all, in_turn, with_canvas
+from serve_app.orders.sources import Given, editing_model, find_all, in_turn, with_canvas
 from serve_app.orders.submission import check_order, check_read
 from serve_app.wire import edits, requests
 from serve_app.wire.errors import InvalidRequest
@@ -37,6 +37,8 @@ class _Edit:
     """By role."""
     params: Mapping[str, str]
     """By role, the parameter that names the picture."""
+    images: int
+    """How many came in to be changed."""
     known: Callable[[ImageRequest], ImageRequest]
     """Gives a request the hash that is the same for a retry."""
 
@@ -66,8 +68,11 @@ async def _order(
 ) -> requests.ImageOrder:
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant, edit = context.tenant, await read()
-    words = requests.words_of(edit.body.prompt, edit.body.negative_prompt)
-    accepted = edits.edit_request(edit.body, words, context)
+    model = await editing_model(state, tenant.id, edit.body, edit.pictures["image"])
+    edits.check_images(edit.images, edit.params["image"], model.can)
+    body = edit.body.model_copy(update={"model": model.name})
+    words = requests.words_of(body.prompt, body.negative_prompt)
+    accepted = edits.edit_request(body, words, context)
     accepted = await asyncio.to_thread(edit.known, accepted)
     await check_read(state, context, accepted)
     found = await find_all(state, tenant.id, edit.pictures, edit.params, fetched)
@@ -78,12 +83,12 @@ async def _order(
 @asynccontextmanager
 async def _form(request: Request, state: AppState) -> AsyncGenerator[_Read]:
     limits = state.config.limits
-    most_files = max(state.can.input_images, 1) + len(COMPANIONS)
+    most_files = max(state.models.input_images, 1) + len(COMPANIONS)
     async with read_form(request, limits, most_files) as form:
 
         async def read() -> _Edit:
             body = edits.parse_form(form.fields)
-            _check_files(form, state)
+            _check_files(form)
             pictures: dict[str, Given] = {role: files[0] for role, files in form.files.items()}
             files = [
                 (role, await content(file, role, limits))
@@ -94,12 +99,13 @@ async def _form(request: Request, state: AppState) -> AsyncGenerator[_Read]:
                 await given[0].seek(0)
             params = {role: role for role in pictures}
             body_hash = await asyncio.to_thread(edits.form_hash, form.fields, files)
-            return _Edit(body, pictures, params, partial(replace, body_hash=body_hash))
+            known = partial(replace, body_hash=body_hash)
+            return _Edit(body, pictures, params, len(form.files["image"]), known)
 
         yield read
 
 
-def _check_files(form: Form, state: AppState) -> None:
+def _check_files(form: Form) -> None:
     for name in sorted(form.files.keys() - {"image", *COMPANIONS}):
         message = (
             f"Unknown parameter: '{name}'. The pictures of a form are 'image' (or 'image[]'), "
@@ -109,7 +115,6 @@ def _check_files(form: Form, state: AppState) -> None:
     if "image" not in form.files:
         message = "Missing required parameter: 'image'."
         raise InvalidRequest(message, param="image", code="missing_required_parameter")
-    edits.check_images(len(form.files["image"]), "image", state.can)
     for name in COMPANIONS:
         if len(form.files.get(name, ())) > 1:
             raise InvalidRequest(f"'{name}' appears twice.", param=name)
@@ -119,7 +124,7 @@ def _check_files(form: Form, state: AppState) -> None:
 @asynccontextmanager
 async def _json(request: Request, state: AppState) -> AsyncGenerator[_Read]:
     limits = state.config.limits
-    pictures = max(state.can.input_images, 1) + len(COMPANIONS)
+    pictures = max(state.models.input_images, 1) + len(COMPANIONS)
     most_bytes = limits.body_bytes + pictures * (limits.image_bytes * 4 // 3 + 4)
     async with on_disk(request, limits, most_bytes) as file:
 
@@ -127,13 +132,12 @@ async def _json(request: Request, state: AppState) -> AsyncGenerator[_Read]:
             await file.seek(0)
             raw = await file.read()
             body = await asyncio.to_thread(edits.parse_edit, raw, limits.body_bytes)
-            edits.check_images(len(body.images), "images", state.can)
             given = {"image": body.images[0], "mask": body.mask, "markup": body.markup}
             named = {role: ref for role, ref in given.items() if ref is not None}
             _check_companions(named)
             params = {"image": "images", "mask": "mask", "markup": "markup"}
             known = partial(requests.with_hash, body=body, path="edits")
-            return _Edit(body, named, params, known)
+            return _Edit(body, named, params, len(body.images), known)
 
         yield read
 

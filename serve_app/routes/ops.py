@@ -14,10 +14,12 @@ from serve_app.orders.app_state import app_state_of
 from serve_app.orders.callers import poller_of
 from serve_app.orders.responses import json_response
 from serve_app.wire.limits import LimitsBody, limits_body, ratelimit_headers, temporary_headers
-from serve_app.wire.operations import KEYLESS, answer, operation
+from serve_app.wire.operations import KEYLESS, TEXT, answer, operation
 from serve_app.wire.status import HealthBody, StatusBody, status_body
 
 router = APIRouter()
+
+OF_MODEL = {"name": "model", "in": "query", "schema": TEXT}
 
 STUDIO = Path(__file__).resolve().parents[2] / "studio"
 PAGE_HEADERS = {
@@ -31,25 +33,31 @@ PAGE_HEADERS = {
 
 
 @router.get("/v1/limits")
-@operation("getLimits", {200: answer(LimitsBody)})
+@operation("getLimits", {200: answer(LimitsBody)}, 404, parameters=[OF_MODEL])
 async def limits(request: Request) -> Response:
     """What your tier allows, and how much of it is used."""
     tenant = await poller_of(request)
     state = app_state_of(request)
-    standing = await state.ledger.standing(tenant, state.config.lane)
+    queue = _queue(request)
+    standing = await state.ledger.standing(tenant, queue)
     tier = state.config.tier_promises()[tenant.tier]
-    temporary = state.limits.of(tenant.tier)
+    temporary = state.limits.of(queue).of(tenant.tier)
     headers = ratelimit_headers(standing.usage) | temporary_headers(temporary)
     return json_response(limits_body(tenant, tier, standing, temporary), headers=headers)
 
 
 @router.get("/v1/status")
-@operation("getStatus", {200: answer(StatusBody)})
+@operation("getStatus", {200: answer(StatusBody)}, 404, parameters=[OF_MODEL])
 async def status(request: Request) -> Response:
-    """The lane's heat, at most a second old."""
+    """The heat of a model's queue, at most a second old."""
     await poller_of(request)
-    state = app_state_of(request)
-    return json_response(status_body(state.config.lane, await state.heat.now()))
+    queue = _queue(request)
+    return json_response(status_body(queue, await app_state_of(request).heats.of(queue).now()))
+
+
+def _queue(request: Request) -> str:
+    """That of the model that `?model=` names, or of the first. Raises NotFound, NoModel."""
+    return app_state_of(request).models.named(request.query_params.get("model")).queue
 
 
 @router.api_route("/healthz", methods=["GET", "HEAD"])

@@ -25,6 +25,7 @@ from serve_app.orders.sources import (
     finished_image,
     in_turn,
     own_image,
+    same_model,
     with_canvas,
 )
 from serve_app.orders.submission import check_order, check_read
@@ -54,7 +55,6 @@ async def tweaks(request: Request, image_id: str) -> Response:
     tenant = await orderer_of(request)
     limits = state.config.limits
     context = context_of(request, tenant)
-    edits.check_images(1, "id", state.can)
     await check_order(state, context)
     most_bytes = limits.body_bytes + limits.image_bytes * 4 // 3 + 4
     async with (
@@ -81,7 +81,10 @@ async def _order(
     job, render = await own_image(state, tenant.id, image_id)
     most_bytes = state.config.limits.body_bytes
     body, words = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
-    accepted = edits.edit_request(body, words, context)
+    named = context.models.named(body.model) if body.model else same_model(context.models, job)
+    edits.check_images(1, "id", named.can)
+    drawn_with = body.model_copy(update={"model": named.name})
+    accepted = edits.edit_request(drawn_with, words, context)
     accepted = await asyncio.to_thread(requests.with_hash, accepted, body, f"tweaks {image_id}")
     await check_read(state, context, accepted)
     params = {"image": "id", "mask": "mask"}

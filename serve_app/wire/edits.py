@@ -15,7 +15,6 @@ from engine.capabilities import Capabilities
 from engine.prompt_encoder import PromptText
 from engine.region import Region, edit_passes, to_hex
 from jobs.request import ImageRequest, SourceImage
-from serve_app.config.cluster import ClusterConfig
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.json_body import number, read_json
 from serve_app.wire.requests import (
@@ -190,7 +189,7 @@ def with_source(
     source: SourceImage,
     redraw: Region,
     size: tuple[int, int],
-    config: ClusterConfig,
+    pass_seconds: float,
 ) -> ImageRequest:
     """The request, which only draws those cells: in fewer passes, for less."""
     passes = edit_passes(request.passes, int(redraw.sum()), redraw.size)
@@ -199,7 +198,7 @@ def with_source(
         width=size[0],
         height=size[1],
         passes=passes,
-        cost_seconds=request.n * passes * config.model.pass_seconds,
+        cost_seconds=request.n * passes * pass_seconds,
         source=replace(source, redraw=to_hex(redraw)),
     )
 

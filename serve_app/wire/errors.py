@@ -283,6 +283,14 @@ class Unavailable(ApiError):
     headers = {"retry-after": "1"}
 
 
+class NoModel(ApiError):
+    """No model was announced here yet. Ask again."""
+
+    status = 503
+    code = "no_model"
+    headers = {"retry-after": "1"}
+
+
 class NewerJob(ApiError):
     """The job was written by a newer version of the service, which is being updated. Ask again."""
 

@@ -15,10 +15,10 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from engine.capabilities import Capabilities
 from serve_app.config.cluster import ClusterConfig
 from serve_app.wire.edits import EditBody, JsonEditBody, TweakBody
 from serve_app.wire.files import LEAST_SECONDS
+from serve_app.wire.models import Models
 from serve_app.wire.operations import FILE, JSON, OPERATIONS, TEXT, Schema
 from serve_app.wire.requests import GenerationBody
 
@@ -108,12 +108,12 @@ def _resolved(part: Any, refs: Mapping[type, Schema]) -> Any:
     return [_resolved(one, refs) for one in part] if isinstance(part, list) else part
 
 
-def document(said: Schema, config: ClusterConfig, can: Capabilities, root: str) -> Schema:
-    """The document of a lane. said: of its routes. can: what the family that draws is able to.
+def document(said: Schema, config: ClusterConfig, models: Models, root: str) -> Schema:
+    """The document of a lane. said: of its routes. models: that can be asked for now.
     root: path below which this lane stands, or nothing at a host's root."""
-    model = {**_in_path("name"), "schema": {**TEXT, "examples": [config.model.name]}}
+    model = {**_in_path("name"), "schema": {**TEXT, "examples": _names(models)[:1]}}
     more: dict[str, Schema] = {"getModel": {"parameters": [model]}}
-    more |= {name: {"requestBody": body} for name, body in _bodies(config, can).items()}
+    more |= {name: {"requestBody": body} for name, body in _bodies(config, models).items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -139,10 +139,10 @@ def document(said: Schema, config: ClusterConfig, can: Capabilities, root: str) 
     }
 
 
-def _bodies(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
+def _bodies(config: ClusterConfig, models: Models) -> dict[str, Schema]:
     """Request bodies by operation."""
-    narrowed = _narrowed(config, can)
-    images = {"type": "array", "minItems": 1, "maxItems": max(can.input_images, 1)}
+    narrowed = _narrowed(config, models)
+    images = {"type": "array", "minItems": 1, "maxItems": max(models.input_images, 1)}
     named = {"anyOf": [{**images, "items": SHORT_REF}, *SHORT_REF["anyOf"]]}
     refs = {"images": named, "mask": SHORT_REF, "markup": SHORT_REF}
     files = {"image": {**images, "items": FILE}, "mask": FILE, "markup": FILE}
@@ -213,10 +213,15 @@ def _field(parsed: Schema, narrowed: Schema, *, optional: bool) -> Schema:
     return {"anyOf": [field, {"type": "null"}], **default}
 
 
-def _narrowed(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
+def _names(models: Models) -> list[str]:
+    return [model.name for model in models.all]
+
+
+def _narrowed(config: ClusterConfig, models: Models) -> dict[str, Schema]:
     """What fields of any order must be besides what their model says."""
     limits = config.limits
     text = {"pattern": NO_NUL}
+    told = any(model.can.negative_prompt for model in models.all)
     return {
         "prompt": {
             "pattern": SAID,
@@ -226,13 +231,17 @@ def _narrowed(config: ClusterConfig, can: Capabilities) -> dict[str, Schema]:
         },
         "negative_prompt": {
             **text,
-            "maxLength": limits.prompt_characters if can.negative_prompt else 0,
+            "maxLength": limits.prompt_characters if told else 0,
         },
-        "model": {"enum": [config.model.name]},
+        "model": {"enum": _names(models)} if models.all else {},
         "n": {"maximum": limits.images},
         "delta": {"pattern": SAID},
         "size": {"pattern": SIZE, "format": "image-size", "examples": ["auto"]},
-        **({} if can.transparent else {"background": {"enum": ["auto", "opaque"]}}),
+        **(
+            {}
+            if any(model.can.transparent for model in models.all)
+            else {"background": {"enum": ["auto", "opaque"]}}
+        ),
         "user": text,
         "safety_identifier": text,
     }

@@ -22,8 +22,9 @@ from engine.prompt_encoder import PromptText
 from jobs.request import ImageRequest, Tenant
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.sizes import parse_size
-from serve_app.wire.errors import InvalidRequest, NotFound
+from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.json_body import read_json
+from serve_app.wire.models import Models
 
 LARGEST_SEED = 2**63 - 1
 MOST_PARTIAL_IMAGES = 3
@@ -105,8 +106,7 @@ class RequestContext:
     options: RequestOptions
     tenant: Tenant
     config: ClusterConfig
-    can: Capabilities
-    """What the decoder family is able to."""
+    models: Models
     seed: int
     """Used when the client names none."""
 
@@ -158,26 +158,21 @@ def words_of(prompt: str, negative_prompt: str | None) -> PromptText:
 def picture_request(body: PictureBody, words: PromptText, context: RequestContext) -> ImageRequest:
     """The request but for the hash of its body. Raises as `parse_generation` does."""
     options, tenant, config = context.options, context.tenant, context.config
-    _check_words(words, config.limits.prompt_characters, context.can)
-    if body.model not in (None, config.model.name, *config.model.aliases):
-        raise NotFound(
-            f"The model '{body.model}' does not exist. This server draws with "
-            f"'{config.model.name}'.",
-            param="model",
-            code="model_not_found",
-        )
+    model = context.models.named(body.model)
+    _check_words(words, config.limits.prompt_characters, model.can)
     if body.n > config.limits.images:
         message = f"Invalid value for 'n': at most {config.limits.images}."
         raise InvalidRequest(message, param="n", code="integer_above_max_value")
     _check_together(body, options)
-    _check_background(body, context.can)
-    width, height = _pixels(body.size, config)
-    quality, passes = _effort(body.quality, config)
+    _check_background(body, model.can)
+    size = model.terms.size if body.size == "auto" else body.size
+    width, height = _pixels(size, config.limits.max_pixels)
+    quality, passes = _effort(body.quality, model.terms.qualities)
     return ImageRequest(
-        lane=config.lane,
+        lane=model.queue,
         tenant=tenant.id,
         tier=tenant.tier,
-        model=config.model.name,
+        model=model.name,
         prompt=words.prompt,
         negative_prompt=words.negative,
         n=body.n,
@@ -185,7 +180,7 @@ def picture_request(body: PictureBody, words: PromptText, context: RequestContex
         height=height,
         quality=quality,
         passes=passes,
-        guidance=config.model.guidance,
+        guidance=model.terms.guidance,
         seed=context.seed if body.seed is None else body.seed,
         output_format=body.output_format,
         output_compression=body.output_compression,
@@ -193,7 +188,7 @@ def picture_request(body: PictureBody, words: PromptText, context: RequestContex
         moderation=body.moderation,
         partial_images=body.partial_images,
         user=body.safety_identifier or body.user or None,
-        cost_seconds=body.n * passes * config.model.pass_seconds,
+        cost_seconds=body.n * passes * model.terms.pass_seconds,
         watched=not options.respond_async,
         deadline_seconds=config.limits.deadline_seconds,
         idempotency_key=options.idempotency_key,
@@ -330,14 +325,19 @@ def _check_background(body: PictureBody, can: Capabilities) -> None:
         raise InvalidRequest(message, param="background")
 
 
-def _pixels(size: str, config: ClusterConfig) -> tuple[int, int]:
+def _pixels(size: str, most: int) -> tuple[int, int]:
     try:
-        return parse_size(config.model.size if size == "auto" else size, config.limits.max_pixels)
+        return parse_size(size, most)
     except ValueError as error:
         raise InvalidRequest(f"Invalid value for 'size': {error}.", param="size") from None
 
 
-def _effort(quality: str, config: ClusterConfig) -> tuple[str, int]:
+def _effort(quality: str, passes: Mapping[str, int]) -> tuple[str, int]:
     """(quality as reported, passes per image); the deprecated names map to today's."""
     name = {"auto": "medium", "standard": "medium", "hd": "high"}.get(quality, quality)
-    return name, int(getattr(config.qualities, name))
+    if name not in passes:
+        known = ", ".join(passes)
+        raise InvalidRequest(
+            f"Invalid value for 'quality': this model has {known}.", param="quality"
+        )
+    return name, passes[name]

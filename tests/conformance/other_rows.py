@@ -77,7 +77,7 @@ MODELS = [
         "endpoint",
         "GET /v1/models",
         Does.HONOURED,
-        "the lane's one",
+        "all of the lane, the one meant by requests that name none first",
         _lists_one,
     ),
     _model_row("response", "id", Does.HONOURED, "", _retrieved("id", lambda v: isinstance(v, str))),

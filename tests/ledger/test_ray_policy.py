@@ -52,7 +52,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 def ledger(tmp_path: Path) -> SqlLedger:
     url = f"sqlite:///{tmp_path}/ledger.db"
     ledger = SqlLedger(url)
-    publish("app", replace(SCALING, dsn=url))
+    publish("app", "Decoder", replace(SCALING, dsn=url))
     return ledger
 
 
@@ -87,8 +87,8 @@ def fill(ledger: SqlLedger, jobs: int, seconds: float) -> None:
 
 
 def test_what_gateways_publish_is_what_policies_read() -> None:
-    publish("app", replace(SCALING, dsn="postgresql://one/ledger"))
-    assert published("app") == replace(SCALING, dsn="postgresql://one/ledger")
+    publish("app", "Decoder", replace(SCALING, dsn="postgresql://one/ledger"))
+    assert published("app", "Decoder") == replace(SCALING, dsn="postgresql://one/ledger")
 
 
 def test_waiting_work_asks_for_replicas_within_the_bounds(ledger: SqlLedger) -> None:
@@ -123,14 +123,14 @@ def test_it_holds_when_the_ledger_is_away_and_says_so_once(
     policy = DecoderPolicy()
     settled(policy, context(), lambda wanted: wanted == 8)
     (tmp_path / "file").touch()
-    publish("app", replace(SCALING, dsn=f"sqlite:///{tmp_path}/file/ledger.db"))
+    publish("app", "Decoder", replace(SCALING, dsn=f"sqlite:///{tmp_path}/file/ledger.db"))
     caplog.set_level("INFO", "ray.serve")
     settled(policy, context(target=5), lambda wanted: wanted == 5)
     for _ in range(100):
         policy(context(target=5))
     said = [r.getMessage() for r in caplog.records if "holds 5" in r.getMessage()]
     assert len(said) == 1
-    publish("app", replace(SCALING, dsn=f"sqlite:///{tmp_path}/ledger.db"))
+    publish("app", "Decoder", replace(SCALING, dsn=f"sqlite:///{tmp_path}/ledger.db"))
     settled(policy, context(target=5), lambda wanted: wanted == 8)
 
 
@@ -140,7 +140,7 @@ def test_it_holds_when_the_database_is_gone(
     monkeypatch.setattr(ray_policy, "FRESH_SECONDS", 0.5)
     policy = DecoderPolicy()
     with postgres.database() as url:
-        publish("app", replace(SCALING, dsn=url))
+        publish("app", "Decoder", replace(SCALING, dsn=url))
         with closing(SqlLedger(url)) as ledger:
             fill(ledger, 50, seconds=40.0)
             settled(policy, context(), lambda wanted: wanted == 8)
@@ -150,13 +150,13 @@ def test_it_holds_when_the_database_is_gone(
 
 
 def test_edited_numbers_count_at_once(ledger: SqlLedger) -> None:
-    patient = replace(published("app"), numbers=PolicyNumbers(wait_seconds=1000.0))
-    publish("app", patient)
+    patient = replace(published("app", "Decoder"), numbers=PolicyNumbers(wait_seconds=1000.0))
+    publish("app", "Decoder", patient)
     fill(ledger, 20, seconds=4.0)
     policy = DecoderPolicy()
     settled(policy, context(), lambda _: policy._decision is not None)
     assert policy(context())[0] == 1
-    publish("app", replace(patient, numbers=PolicyNumbers(wait_seconds=5.0)))
+    publish("app", "Decoder", replace(patient, numbers=PolicyNumbers(wait_seconds=5.0)))
     settled(policy, context(), lambda wanted: wanted > 4)
 
 
@@ -168,7 +168,7 @@ def test_replicas_are_given_back_though_the_clock_was_set_back(
     quick = PolicyNumbers(
         wait_seconds=5.0, smoothing_seconds=0.1, idle_cold_starts=0.0, scale_down_seconds=0.1
     )
-    publish("app", replace(published("app"), numbers=quick))
+    publish("app", "Decoder", replace(published("app", "Decoder"), numbers=quick))
     fill(ledger, 200, seconds=4.0)
     policy = DecoderPolicy()
     settled(policy, context(), lambda wanted: wanted == 8)
@@ -181,7 +181,7 @@ def test_replicas_are_given_back_though_the_clock_was_set_back(
 def test_it_asks_for_no_more_while_what_it_asked_for_does_not_come(
     ledger: SqlLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    publish("app", replace(published("app"), late_seconds=0.1))
+    publish("app", "Decoder", replace(published("app", "Decoder"), late_seconds=0.1))
     fill(ledger, 20, seconds=4.0)
     policy = DecoderPolicy()
     policy._cold_starts.seconds = 0.0

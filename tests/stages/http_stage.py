@@ -6,9 +6,10 @@ import asyncio
 import io
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,8 +67,9 @@ class Worker(threading.Thread):
     """Claims and settles jobs. Words of the prompt say how: `unsafe`, `second is unsafe`,
     `broken`; `stepwise` waits for `steps` before every preview and before the end."""
 
-    def __init__(self, url: str, blobs: DirectoryBlobs) -> None:
+    def __init__(self, url: str, blobs: DirectoryBlobs, queues: Sequence[str]) -> None:
         super().__init__(name="worker", daemon=True)
+        self.queues = list(queues)
         self._ledger = SqlLedger(url)
         self._blobs = blobs
         self._stopped = threading.Event()
@@ -102,7 +104,8 @@ class Worker(threading.Thread):
         assert not self.errors
 
     def _claim(self) -> None:
-        for job in self._ledger.claim("default", "worker", 1, LEASE_SECONDS):
+        claims = [self._ledger.claim(one, "worker", 1, LEASE_SECONDS) for one in self.queues]
+        for job in chain.from_iterable(claims):
             try:
                 self._work(job)
             except LeaseLost:
@@ -198,7 +201,7 @@ def stage(directory: Path, settings: ClusterConfig, database: str | None = None)
     days = settings.quota.days()
     gateway_ledger = AsyncLedger(SqlLedger(url, tiers=settings.tier_promises(), days=days))
     blobs = DirectoryBlobs(directory / "blobs")
-    worker = Worker(url, blobs)
+    worker = Worker(url, blobs, [one.queue for one in settings.each()])
     outside = SqlLedger(url)
     worker.start()
     try:

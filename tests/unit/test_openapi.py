@@ -12,10 +12,12 @@ from starlette.routing import Route
 
 from engine.capabilities import capabilities
 from serve_app.api import ROUTERS, routes
+from serve_app.wire.models import Models, ServedModel, announcement
 from serve_app.wire.openapi import document
 from tests.stages.http_stage import config
 
-DOCUMENT = document(routes(), config(), capabilities("paced", {}), "")
+MODELS = Models((ServedModel(announcement(config()), capabilities("paced", {})),))
+DOCUMENT = document(routes(), config(), MODELS, "")
 METHODS = {"get", "post", "put", "patch", "delete"}
 NOT_OF_THE_API = {"/"}
 
@@ -48,9 +50,10 @@ def test_every_route_is_described_and_nothing_else() -> None:
 
 
 def test_a_negative_prompt_is_as_long_as_the_family_can_read() -> None:
-    can = replace(capabilities("paced", {}), negative_prompt=True)
+    (model,) = MODELS.all
+    told = Models((replace(model, can=replace(model.can, negative_prompt=True)),))
     most = {}
-    for document_ in (DOCUMENT, document(routes(), config(), can, "")):
+    for document_ in (DOCUMENT, document(routes(), config(), told, "")):
         body = document_["paths"]["/v1/images/generations"]["post"]["requestBody"]
         schema = body["content"]["application/json"]["schema"]["properties"]
         most[schema["negative_prompt"]["anyOf"][0]["maxLength"]] = schema["prompt"]["maxLength"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from serve_app.wire import answers, requests
 from serve_app.wire.edits import JsonEditBody
 from serve_app.wire.errors import ApiError, InvalidRequest
 from serve_app.wire.jobs import job_body, listed
+from serve_app.wire.models import Models, ServedModel, announcement
 from serve_app.wire.requests import (
     ImageOrder,
     RequestContext,
@@ -35,7 +35,8 @@ TENANT = Tenant("t1", "free")
 STILL = Capabilities((64, 64), (8, 8), input_images=1)
 SYNC = RequestOptions()
 ASYNC = RequestOptions(respond_async=True)
-CONTEXT = RequestContext(SYNC, TENANT, CONFIG, STILL, seed=77)
+MODELS = Models((ServedModel(announcement(CONFIG), STILL),))
+CONTEXT = RequestContext(SYNC, TENANT, CONFIG, MODELS, seed=77)
 
 
 def _order(options: RequestOptions = SYNC, **fields: Any) -> ImageOrder:
@@ -238,11 +239,11 @@ def test_what_openai_has_and_we_do_not_is_refused_with_a_reason(field: str) -> N
 
 
 def test_transparency_is_a_matter_of_the_family() -> None:
-    alpha = dataclasses.replace(STILL, transparent=True)
+    alpha = Models((ServedModel(announcement(CONFIG), replace(STILL, transparent=True)),))
 
     def order(output_format: str) -> ImageOrder:
         fields = {"prompt": "a", "background": "transparent", "output_format": output_format}
-        return parse_generation(json.dumps(fields).encode(), replace(CONTEXT, can=alpha))
+        return parse_generation(json.dumps(fields).encode(), replace(CONTEXT, models=alpha))
 
     assert order("webp").request.background == "transparent"
     with pytest.raises(InvalidRequest, match="jpeg has no alpha"):
@@ -253,11 +254,11 @@ def test_transparency_is_a_matter_of_the_family() -> None:
 
 
 def test_a_negative_prompt_is_a_matter_of_the_family() -> None:
-    can = dataclasses.replace(STILL, negative_prompt=True)
+    told = ServedModel(announcement(CONFIG), replace(STILL, negative_prompt=True))
 
     def order(**fields: Any) -> ImageOrder:
         body = json.dumps({"prompt": "a red fox", **fields}).encode()
-        return parse_generation(body, replace(CONTEXT, can=can))
+        return parse_generation(body, replace(CONTEXT, models=Models((told,))))
 
     request = order(negative_prompt="snow, ice").request
     assert (request.prompt, request.negative_prompt) == ("a red fox", "snow, ice")

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         document = load_serve_config(options.config)
         for application in parse_serve_config(document, options.config).applications:
-            _report(console, application.args, int(options.last))
+            for one in application.args.each():
+                _report(console, one, int(options.last))
     except (ConfigError, LedgerError, ValueError) as error:
         speaker(stderr=True).print(str(error))
         return 1 if isinstance(error, LedgerError) else 2
@@ -38,9 +39,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(console: Console, config: ClusterConfig, last: int) -> None:
     with closing(SqlLedger(config.ledger.dsn)) as ledger:
-        level, _ = ledger.limit_level(config.lane)
-        changes = ledger.limit_changes(config.lane, last)
-    console.print(f"lane {config.lane}: {_standing(level, len(config.temporary_limits))}")
+        level, _ = ledger.limit_level(config.queue)
+        changes = ledger.limit_changes(config.queue, last)
+    console.print(f"lane {config.queue}: {_standing(level, len(config.temporary_limits))}")
     if changes:
         console.print(_table(changes))
 
