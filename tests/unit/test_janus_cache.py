@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.decoder import OutOfMemory
 from engine.decoders.janus.cache import BLOCK, Row, RowCache, TokenPlaces
 from engine.decoders.janus.folder import JanusFolder
 from engine.decoders.janus.network import JanusNetwork
@@ -81,7 +82,7 @@ def test_a_new_row_is_empty_even_where_there_was_no_number() -> None:
 def test_a_full_cache_says_so() -> None:
     kept = cache(rows=1)
     kept.take()
-    with pytest.raises(RuntimeError, match="all 1 rows"):
+    with pytest.raises(OutOfMemory, match="all 1 rows"):
         kept.take()
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.decoder import OutOfMemory
+
 BLOCK = 64
-"""Attention reads whole blocks of positions: its sums come out the same to the last bit however
-many empty blocks lie behind (they did in units of 16)."""
+"""Attention on a CPU reads whole blocks of positions: its sums come out the same to the last bit
+however many empty blocks lie behind (they did in units of 16)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -41,7 +43,8 @@ class RowCache:
     ) -> None:
         """shape: (rows, heads, width, head_dim); the width is rounded up to whole blocks."""
         rows, heads, width, head_dim = shape
-        self.width = _whole_blocks(width)
+        self.width = -(-width // BLOCK) * BLOCK
+        self._block = self.width if device.type == "cuda" else BLOCK  # one shape for all kernels
         shape = (rows, heads, self.width, head_dim)
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
@@ -50,14 +53,18 @@ class RowCache:
         """By index."""
 
     def take(self) -> Row:
-        """An empty row. RuntimeError when there is none."""
+        """An empty row. OutOfMemory when there is none."""
         if len(self.in_use) == self.rows:
-            raise RuntimeError(f"all {self.rows} rows of the cache are in use")
+            raise OutOfMemory(f"all {self.rows} rows of the cache are in use; see the option slots")
         row = Row(len(self.in_use))
         for stored in (*self.keys, *self.values):
             stored[row.index].zero_()  # what is masked still counts where it is NaN
         self.in_use.append(row)
         return row
+
+    def width_for(self, position: int) -> int:
+        """How many positions attention reads, so that it sees that one."""
+        return -(-(position + 1) // self._block) * self._block
 
     def release(self, row: Row) -> None:
         """The last row moves to the place of this one."""
@@ -107,7 +114,7 @@ class TokenPlaces:
         self._cache = cache
         self._rows = rows
         self._read = read
-        self._width = min(_whole_blocks(reach + 1), cache.width)
+        self._width = cache.width_for(reach)
         self.at = at
         self.is_sliding = [False] * len(cache.keys)
 
@@ -140,7 +147,3 @@ class TokenPlaces:
 
     def __len__(self) -> int:
         return len(self._cache.keys)
-
-
-def _whole_blocks(positions: int) -> int:
-    return -(-positions // BLOCK) * BLOCK

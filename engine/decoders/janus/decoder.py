@@ -32,7 +32,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class JanusDecoder:
-    """weights: a checkpoint's folder, of safetensors. slots: most renders at once. temperature: of
+    """weights: a checkpoint's folder, of safetensors. slots: most renders at once; more in
+    the engine's batch are more than it has memory for. temperature: of
     the tokens' softmax; 0 takes the likeliest, whatever the seed. dtype: "float32" or "bfloat16",
     of the language model. threads: torch's number of threads in this process, 0 leaves it alone.
     device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if any.
@@ -55,6 +56,8 @@ class JanusDecoder:
         """ValueError or OSError for a folder or an option that cannot be used."""
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        if slots < 1:
+            raise ValueError(f"slots must be at least 1, got {slots}")
         if not temperature >= 0:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
         if threads:
