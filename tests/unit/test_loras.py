@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.decoders.diffusers.loras import LoraPool, mixed
+from engine.decoders.diffusers.loras import LoraPool, RowsNotFirst, mixed
 from engine.render import LoraUse
 from tests.unit.lora_models import TARGETS, component, part, save_lora, sd3_pipe, unet_pipe
 
@@ -247,5 +247,5 @@ def test_a_forward_that_does_not_have_the_promised_rows_is_an_error(
     pipe = unet_pipe()
     pool = pool_of(pipe, unet_folders)
     hold = pool.hold((INK,))
-    with mixed([(1, hold), (2, hold)]), pytest.raises(ValueError, match="sees 2 rows of 3"):
+    with mixed([(1, hold), (2, hold)]), pytest.raises(RowsNotFirst, match="sees 2 of 3 rows"):
         forward(pipe, [1, 2])

@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 LARGEST_WEIGHT = 10.0
 
 
+class RowsNotFirst(ValueError):
+    """A layer's first dimension is not the rows of the forward (it sees the tokens of all rows in
+    one list, say), so that LoRAs of it cannot be mixed: those renders need a forward each."""
+
+
 @dataclass(frozen=True, eq=False)
 class LoraHold:
     """The LoRAs of one render, which stay loaded as long as this object lives."""
@@ -100,32 +105,30 @@ class LoraPool:
         render has them, so that more than max_loaded are there when running renders need more.
         RenderRejected for what cannot be drawn, OSError for a file that is gone."""
         self.check(loras)
+        self._make_room({use.name for use in loras})
         uses = sorted(loras, key=lambda use: use.name)
-        in_use = self._in_use() | {use.name for use in uses}
-        hold = LoraHold(tuple((self._get(use.name, in_use), float(use.weight)) for use in uses))
+        hold = LoraHold(tuple((self._get(use.name), float(use.weight)) for use in uses))
         self._holds.add(hold)
         return hold
 
-    def _in_use(self) -> set[str]:
-        return {lora.name for hold in self._holds for lora, _ in hold.loras}
-
-    def _get(self, name: str, in_use: set[str]) -> Lora:
-        if name in self._loaded:
-            self._loaded[name] = self._loaded.pop(name)  # the most recently used is last
-            return self._loaded[name]
-        self._make_room(in_use)
-        try:
-            return self._load(name)
-        except WeightsError as error:
-            raise RenderRejected(str(error)) from error
-
-    def _make_room(self, in_use: set[str]) -> None:
+    def _make_room(self, wanted: set[str]) -> None:
+        """For those that are wanted: the least recently used go that no render has."""
+        in_use = wanted | {lora.name for hold in self._holds for lora, _ in hold.loras}
         for name in self.loaded:
-            if len(self._loaded) < self._max_loaded:
+            if len(self._loaded.keys() | wanted) <= self._max_loaded:
                 return
             if name not in in_use:
                 del self._loaded[name]
                 logger.info("LoRA %s is no longer loaded", name)
+
+    def _get(self, name: str) -> Lora:
+        if name in self._loaded:
+            self._loaded[name] = self._loaded.pop(name)  # the most recently used is last
+            return self._loaded[name]
+        try:
+            return self._load(name)
+        except WeightsError as error:
+            raise RenderRejected(str(error)) from error
 
     def _load(self, name: str) -> Lora:
         began = self._clock()
@@ -155,7 +158,8 @@ class _Part:
 @contextmanager
 def mixed(shares: Sequence[tuple[int, LoraHold]]) -> Iterator[None]:
     """Inside, a forward of the denoiser draws its first rows with the first render's LoRAs, and so
-    on: `shares` are each render's number of rows (two with paired guidance) and its hold."""
+    on: `shares` are each render's number of rows (two with paired guidance) and its hold. With one
+    of them, the whole forward. It may raise RowsNotFirst with several."""
     hooks = [
         layer.register_forward_hook(_adding(parts, [count for count, _ in shares]))
         for layer, parts in _by_layer(shares).items()
@@ -185,10 +189,9 @@ def _adding(
     def add(layer: nn.Module, arguments: tuple[Any, ...], answer: Tensor) -> None:
         """answer: [rows, ...], changed in place."""
         inputs = arguments[0]
-        alone = len(counts) == 1  # then also where a layer's first dimension is not the rows
+        alone = len(counts) == 1
         if not alone and len(answer) != sum(counts):
-            path = parts[0].weights.path
-            raise ValueError(f"{path} sees {len(answer)} rows of {sum(counts)}: draw one by one")
+            raise RowsNotFirst(f"{parts[0].weights.path} sees {len(answer)} of {sum(counts)} rows")
         for part in parts:
             rows = slice(None) if alone else part.rows
             down, up = part.weights.down, part.weights.up
