@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from engine.decoders.diffusers.folder import PipelineFolder
+from engine.decoders.diffusers.table import CLASSES, Task, classes_by_task
 from engine.decoders.janus.folder import JanusFolder
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "emoji-cpu"
@@ -64,6 +66,15 @@ def weights_identity(family: str, options: Mapping[str, object]) -> str:
     return digest.hexdigest()[:16]
 
 
+def _diffusers(options: Mapping[str, object]) -> Capabilities:
+    folder = PipelineFolder.open(Path(str(options.get("weights", ""))))
+    edge, tasks = folder.edge(), classes_by_task(folder.class_name)
+    cells = edge // folder.architecture.size_multiple
+    images = 1 if Task.CHANGE in tasks else CLASSES[folder.class_name].references_max
+    negative = bool(folder.architecture.negative)
+    return Capabilities((edge, edge), (cells, cells), images, negative_prompt=negative)
+
+
 def _janus(options: Mapping[str, object]) -> Capabilities:
     folder = JanusFolder.open(Path(str(options.get("weights", ""))))
     return Capabilities((folder.size, folder.size), (folder.side, folder.side), input_images=0)
@@ -84,6 +95,7 @@ def _paced(options: Mapping[str, object]) -> Capabilities:
 
 
 _OF: Mapping[str, Callable[[Mapping[str, object]], Capabilities]] = {
+    "diffusers": _diffusers,
     "janus": _janus,
     "masked": _masked,
     "paced": _paced,

@@ -98,9 +98,13 @@ class Decoder(Protocol):
 def cells_to_draw(spec: RenderSpec, picture_size: tuple[int, int], cells: int) -> int:
     """How many of a family's `cells` this render draws: all, or those that its source redraws.
     RenderRejected when the source does not fit, or the passes are more than the cells, or for
-    LoRAs: the families whose pictures are cells have none."""
+    LoRAs, references and other sizes: the families whose pictures are cells have none."""
     if spec.loras:
         raise RenderRejected("loras must be empty: this model has none")
+    if spec.references:
+        raise RenderRejected("references must be empty: this model does not look at pictures")
+    if (spec.width or picture_size[0], spec.height or picture_size[1]) != picture_size:
+        raise RenderRejected("width and height must be {} and {}".format(*picture_size))
     drawn, source = cells, spec.source
     if source is not None:
         width, height = picture_size

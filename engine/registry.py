@@ -13,6 +13,7 @@ from engine.prompt_encoder import PromptEncoder
 T = TypeVar("T")
 
 FAMILIES = {
+    "diffusers": "engine.decoders.diffusers.decoder:DiffusersDecoder",
     "janus": "engine.decoders.janus.decoder:JanusDecoder",
     "masked": "engine.decoders.masked:MaskedDecoder",
     "paced": "engine.decoders.paced:PacedDecoder",

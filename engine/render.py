@@ -115,12 +115,18 @@ class Source:
     """A picture that is changed in part."""
 
     pixels: Pixels
-    """[height, width, 3] of the family's picture_size."""
+    """[height, width, 3] of the render's size."""
     redraw: NDArray[np.bool_]
-    """[cells], row by row: those drawn anew; all others are locked, to the last code."""
+    """[cells], row by row: those drawn anew; all others are locked, to the last code. Read by
+    families whose pictures are cells."""
     tokens: bytes | None = None
     """The packed final Checkpoint of that very picture, if it was drawn here. A family that cannot
     read it (another identity, cut off) falls back on the pixels."""
+    mask: NDArray[np.uint8] | None = None
+    """[height, width]: 255 is drawn anew, 0 is kept; None changes the picture as a whole. Read by
+    families that draw pixels."""
+    strength: float = 1.0
+    """0..1: how far such a family goes away from the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,8 @@ class RenderSpec:
     seed: int
     """0 <= seed < 2**63."""
     passes: int
-    """In total; with a source, of the cells drawn anew."""
+    """In total; with a source, of the cells drawn anew. To diffusers, the scheduler's steps of a
+    whole picture, see Decoder.plan."""
     guidance: float = 3.0
     """1.0 switches it off."""
     preview_after: tuple[int, ...] = ()
@@ -153,6 +160,11 @@ class RenderSpec:
     """A picture to change in part, or None to draw a new one."""
     loras: tuple[LoraUse, ...] = ()
     """Added to the weights for this render alone, each name once; the order does not matter."""
+    width: int | None = None
+    height: int | None = None
+    """Of the picture, in pixels; None is the family's own picture_size."""
+    references: tuple[Pixels, ...] = ()
+    """Pictures to look at, in order, each of its own size."""
     alone: bool = False
     """Its first pass here, or its pixels if all passes are done, is the engine's only work from
     ACCEPTED on: what goes wrong before its next update is its own fault."""

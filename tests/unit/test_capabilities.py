@@ -10,7 +10,7 @@ from engine.capabilities import Capabilities, capabilities
 from engine.registry import FAMILIES, create_decoder
 from tests.golden.janus_checkpoint import save_tiny
 
-WITH_WEIGHTS = {"janus"}
+WITH_WEIGHTS = {"diffusers", "janus"}
 """Families that nothing is known of without an operator's checkpoint."""
 
 

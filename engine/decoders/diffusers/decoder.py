@@ -1,0 +1,226 @@
+"""The diffusers family: any pipeline class of the table, behind the Decoder protocol."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from engine.cost import PRIOR
+from engine.decoder import DecodeState, Plan, RendersBroken
+from engine.decoders.diffusers import scheduler_state
+from engine.decoders.diffusers.drawing import Drawing, Restored, Start, advance
+from engine.decoders.diffusers.folder import PipelineFolder
+from engine.decoders.diffusers.identity import decoder_identity
+from engine.decoders.diffusers.loading import LoadedPipeline, load_decoder_side
+from engine.decoders.diffusers.passes import count_passes
+from engine.decoders.diffusers.pixels import (
+    LinearPreview,
+    Picture,
+    Preview,
+    TinyPreview,
+    are_finite,
+    check_finite,
+)
+from engine.decoders.diffusers.request import (
+    Abilities,
+    Request,
+    batch_key,
+    call_arguments,
+    understood,
+)
+from engine.decoders.diffusers.seam import Kind, Models, cut
+from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Task, classes_by_task
+from engine.decoders.memory import translated
+from engine.render import Checkpoint, Pixels, RenderSpec
+
+logger = logging.getLogger(__name__)
+
+PIXELS_MAX = 2**22
+"""Of one picture: 2048 x 2048."""
+NO_ROOM = "no room on the device: smaller pictures, or fewer slots, would fit"
+CHECKPOINT_SECONDS = 2.0
+"""Of passes that may be lost: a checkpoint has 64 KB to some MB of noise."""
+
+
+@dataclass(slots=True, eq=False)
+class DiffusersState:
+    """One image of this family."""
+
+    spec: RenderSpec
+    pass_no: int
+    passes: int
+    drawing: Drawing
+    show: Picture
+    """Of the pipeline that draws it, for `finish` alone."""
+
+
+class DiffusersDecoder:
+    """weights: a folder in the format of diffusers. row_chunk: most renders in one forward; with 1
+    a picture is what it is alone to the last bit. threads: torch's number of threads in this
+    process, 0 leaves it alone. device: as of the masked family. dtype: "float32", "bfloat16",
+    "float16", or "auto", which is bfloat16 on a GPU and float32 elsewhere. previews: "linear",
+    "vae", or the folder of an AutoencoderTiny.
+    """
+
+    def __init__(
+        self,
+        weights: Path | str,
+        *,
+        row_chunk: int = 8,
+        threads: int = 0,
+        device: str = "auto",
+        dtype: str = "auto",
+        previews: str = "linear",
+    ) -> None:
+        """Raises ModelRefused, UnknownPipeline or OSError naming what cannot be loaded."""
+        if threads:
+            torch.set_num_threads(threads)
+        self._device = _device(device)
+        self._dtype = _dtype(dtype, self._device)
+        folder = PipelineFolder.open(Path(weights))
+        loaded = load_decoder_side(folder, self._device, self._dtype)
+        self.pipe = loaded.pipe
+        """The pipeline that was loaded: its components are shared by all renders."""
+        classes = classes_by_task(loaded.class_name)
+        self._pipes = _pipelines(loaded, classes)
+        self.picture_size = (folder.edge(), folder.edge())
+        self._abilities = Abilities(classes, self.picture_size, PIXELS_MAX)
+        self.model = decoder_identity(loaded, self._dtype)
+        self._take_calls(loaded, previews, row_chunk)
+
+    @torch.inference_mode()
+    def _take_calls(self, loaded: LoadedPipeline, previews: str, row_chunk: int) -> None:
+        """Cut the shared components; what is to run outside of lanes is taken before."""
+        vae = _vae(loaded.pipe)
+        self._shows = {n: Picture(vae, p.image_processor) for n, p in self._pipes.items()}
+        own = {n: Picture(vae, p.image_processor) for n, p in self._pipes.items()}
+        self._previews = {name: _preview(previews, vae, show) for name, show in own.items()}
+        row = ARCHITECTURES[CLASSES[loaded.class_name].architecture]
+        self.models = Models(loaded.pipe, row.denoisers, row.merge, row_chunk)
+        cut(vae, "encode", Kind.ENCODE, "vae")
+        cut(vae, "decode", Kind.DECODE, "vae")
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        request = understood(spec, self._abilities)
+        passes = self._passes(spec, request)
+        key = batch_key(spec, request)
+        return Plan(passes, key, PRIOR.seconds(1), CHECKPOINT_SECONDS)
+
+    def _passes(self, spec: RenderSpec, request: Request) -> int:
+        strength = None if spec.source is None else spec.source.strength
+        return count_passes(self._pipes[request.class_name], spec.passes, strength)
+
+    @torch.inference_mode()
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> DiffusersState:
+        self.models.refuse_caches()
+        request = understood(spec, self._abilities)
+        pipe = self._pipes[request.class_name]
+        takes = frozenset(inspect.signature(pipe.__call__).parameters)
+        arguments = call_arguments(spec, request, takes, self._device, self._dtype)
+        start = Start(pipe, arguments, spec.seed, batch_key(spec, request))
+        restored = None if checkpoint is None else self._restored(checkpoint)
+        with translated(NO_ROOM):
+            drawing = Drawing(start, self.models, restored)
+        passes = self._passes(spec, request)
+        show = self._shows[request.class_name]
+        return DiffusersState(spec, drawing.pass_no, passes, drawing, show)
+
+    def _restored(self, checkpoint: Checkpoint) -> Restored:
+        """ValueError or the like for bytes that are no state of this family."""
+        latents, state = scheduler_state.unpacked(checkpoint.state, self._device)
+        check_finite(latents)
+        return Restored(checkpoint.pass_no, latents, state)
+
+    @torch.inference_mode()
+    def step(self, batch: Sequence[DecodeState]) -> None:
+        renders = [_mine(render) for render in batch]
+        with translated(NO_ROOM):
+            advance([render.drawing for render in renders], self.models)
+        for render in renders:
+            render.pass_no = render.drawing.pass_no
+        whole = are_finite([render.drawing.restorable()[0] for render in renders])
+        if broken := [render for render, well in zip(renders, whole, strict=True) if not well]:
+            raise RendersBroken(broken, "the latents hold NaN or infinity")
+
+    @torch.inference_mode()
+    def preview(self, render: DecodeState) -> Pixels:
+        mine = _mine(render)
+        show = self._previews[type(mine.drawing.start.pipe).__name__]
+        with translated(NO_ROOM):
+            call = mine.drawing.to_the_end(mine.passes, mine.drawing.clean_latents())
+            return show(call)
+
+    @torch.inference_mode()
+    def checkpoint(self, render: DecodeState) -> Checkpoint:
+        mine = _mine(render)
+        latents, state = mine.drawing.restorable()
+        packed = scheduler_state.packed(latents, state)
+        return Checkpoint(self.model, mine.pass_no, mine.spec.seed, packed)
+
+    @torch.inference_mode()
+    def finish(self, render: DecodeState) -> Pixels:
+        mine = _mine(render)
+        if mine.drawing.final is None:
+            raise RuntimeError(f"the pipeline goes on after {mine.pass_no} passes")
+        with translated(NO_ROOM):
+            return mine.show(mine.drawing.final)
+
+    @torch.inference_mode()
+    def drop(self, render: DecodeState) -> None:
+        """Frees what its pipeline's call holds, at once."""
+        _mine(render).drawing.close()
+
+
+def _pipelines(loaded: LoadedPipeline, classes: Mapping[Task, str]) -> dict[str, Any]:
+    """One for each class that draws with these components, by its name."""
+    pipes: dict[str, Any] = {loaded.class_name: loaded.pipe}
+    for name in set(classes.values()) - pipes.keys():
+        pipes[name] = getattr(diffusers, name).from_pipe(loaded.pipe)
+        pipes[name].set_progress_bar_config(disable=True)
+    return pipes
+
+
+def _vae(pipe: Any) -> Any:
+    return getattr(pipe, "vae", None) or pipe.vqvae
+
+
+def _preview(kind: str, vae: Any, show: Picture) -> Preview:
+    """By the option `previews`. A VAE that the linear map cannot read decodes previews itself."""
+    if kind == "vae":
+        return show
+    if kind != "linear":
+        return TinyPreview(Path(kind), vae)
+    try:
+        return LinearPreview(vae)
+    except ValueError as error:
+        logger.warning("previews are decoded by the VAE: %s", error)
+        return show
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    """ValueError for a name that is not one of the option's."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise ValueError(f"dtype must be auto, {' or '.join(known)}, got {name!r}")
+    return known[name]
+
+
+def _mine(render: DecodeState) -> DiffusersState:
+    if not isinstance(render, DiffusersState):
+        raise TypeError(f"not a render of the diffusers family: {render!r}")
+    return render

@@ -1,0 +1,210 @@
+"""From a render's spec to what a pipeline's call takes: what is asked for, whether this class can
+draw it, and the arguments. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from engine.decoder import RenderRejected
+from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Architecture, Task
+from engine.render import Conditioning, Pixels, RenderSpec, Source
+from engine.tensors import to_torch
+
+GUIDANCE_MAX = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a render asks of which class."""
+
+    class_name: str
+    task: Task
+    width: int
+    height: int
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the class."""
+        return ARCHITECTURES[CLASSES[self.class_name].architecture]
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a loaded checkpoint can be asked for."""
+
+    classes: Mapping[Task, str]
+    picture_size: tuple[int, int]
+    """Width and height where a render names none."""
+    pixels_max: int
+    """Of one picture, and of one reference."""
+
+
+def understood(spec: RenderSpec, abilities: Abilities) -> Request:
+    """RenderRejected naming the field that cannot be drawn."""
+    task = _task(spec)
+    if task is Task.REFER and Task.CONTROL in abilities.classes:
+        task = Task.CONTROL
+    if task not in abilities.classes:
+        raise RenderRejected(_CANNOT[task])
+    class_name = abilities.classes[task]
+    width, height = (
+        own if asked is None else asked
+        for asked, own in zip((spec.width, spec.height), abilities.picture_size, strict=True)
+    )
+    request = Request(class_name, task, width, height)
+    _check_size(request, abilities.pixels_max)
+    _check_text(spec, request.architecture)
+    _check_pictures(spec, request, abilities.pixels_max)
+    if not 0 < spec.guidance <= GUIDANCE_MAX:
+        raise RenderRejected(f"guidance must be above 0 and at most {GUIDANCE_MAX}")
+    if spec.loras:
+        raise RenderRejected("loras must be empty: this model has none")
+    return request
+
+
+_CANNOT = {
+    Task.DRAW: "references must hold a picture: this model draws along one",
+    Task.CHANGE: "source must be empty: this model does not change pictures",
+    Task.REDRAW: "source.mask must be empty: this model does not redraw parts of pictures",
+    Task.REFER: "references must be empty: this model does not look at pictures",
+    Task.CONTROL: "references must be empty: this model does not look at pictures",
+}
+
+
+def _task(spec: RenderSpec) -> Task:
+    if spec.source is None:
+        return Task.REFER if spec.references else Task.DRAW
+    if spec.references:
+        raise RenderRejected("references must be empty beside a source")
+    return Task.CHANGE if spec.source.mask is None else Task.REDRAW
+
+
+def _check_size(request: Request, pixels_max: int) -> None:
+    multiple = request.architecture.size_multiple
+    for name, length in (("width", request.width), ("height", request.height)):
+        if length < multiple or length % multiple:
+            raise RenderRejected(f"{name} must be a multiple of {multiple}, got {length}")
+    if request.width * request.height > pixels_max:
+        raise RenderRejected(
+            f"width x height must be at most {pixels_max} pixels, got "
+            f"{request.width} x {request.height}"
+        )
+
+
+def _check_text(spec: RenderSpec, architecture: Architecture) -> None:
+    """All of a prompt is there, the negative one too where guidance needs it, and nothing else."""
+    given = spec.conditioning.tensors.keys()
+    guided = bool(architecture.negative) and spec.guidance > 1
+    for name in (*architecture.text, *(architecture.negative if guided else ())):
+        if name not in given and name.removeprefix("negative_") not in architecture.optional_text:
+            raise RenderRejected(f"conditioning: {name} is missing")
+    if unknown := given - {*architecture.text, *architecture.negative}:
+        raise RenderRejected(f"conditioning: {min(unknown)} is not what this model reads")
+
+
+def _check_pictures(spec: RenderSpec, request: Request, pixels_max: int) -> None:
+    for i, picture in enumerate(spec.references):
+        right = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
+        if not right or not 0 < picture.shape[0] * picture.shape[1] <= pixels_max:
+            raise RenderRejected(
+                f"references[{i}] must be uint8 [height, width, 3] of at most {pixels_max} pixels"
+            )
+    most = CLASSES[request.class_name].references_max
+    if len(spec.references) > most:
+        raise RenderRejected(f"references must be at most {most}, got {len(spec.references)}")
+    if spec.source is not None:
+        _check_source(spec.source, request)
+
+
+def _check_source(source: Source, request: Request) -> None:
+    shape = (request.height, request.width)
+    if source.pixels.shape != (*shape, 3) or source.pixels.dtype != np.uint8:
+        raise RenderRejected(
+            f"source.pixels must be uint8 [{shape[0]}, {shape[1]}, 3], got "
+            f"{source.pixels.dtype} {list(source.pixels.shape)}"
+        )
+    mask = source.mask
+    if mask is not None and (mask.shape != shape or mask.dtype != np.uint8):
+        raise RenderRejected(
+            f"source.mask must be uint8 [{shape[0]}, {shape[1]}], got "
+            f"{mask.dtype} {list(mask.shape)}"
+        )
+    if not 0 < source.strength <= 1:
+        raise RenderRejected(
+            f"source.strength must be above 0 and at most 1, got {source.strength}"
+        )
+
+
+def batch_key(spec: RenderSpec, request: Request) -> str:
+    """Equal where forwards may be merged: ids of positions have no batch dimension and follow from
+    the sizes, and equal numbers of tokens do not make them equal."""
+    seen = ",".join(f"{p.shape[1]}x{p.shape[0]}" for p in spec.references)
+    return f"diffusers:{request.class_name}:{request.width}x{request.height}:{seen}"
+
+
+def call_arguments(
+    spec: RenderSpec,
+    request: Request,
+    takes: frozenset[str],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """Of the pipeline's call, without the generator. takes: names in its signature."""
+    architecture = request.architecture
+    arguments = {
+        "num_inference_steps": spec.passes,
+        architecture.guidance_argument: spec.guidance - 1 + architecture.guidance_off,
+        "width": request.width,
+        "height": request.height,
+        "max_area": request.width * request.height,
+        "output_type": "pt",
+        **CLASSES[request.class_name].arguments,
+        **_pictures(spec, request),
+    }
+    known = {name: value for name, value in arguments.items() if name in takes}
+    return known | _text(spec, architecture, device, dtype)
+
+
+def _text(
+    spec: RenderSpec, architecture: Architecture, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """One row each; a negative prompt only where guidance is on."""
+    names = architecture.text + (architecture.negative if spec.guidance > 1 else ())
+    tensors = tensors_of(spec.conditioning, device, dtype)
+    rows = {name: tensors[name] for name in names if name in tensors}
+    if architecture.listed_text:
+        return {name: [row] for name, row in rows.items()}
+    return {name: row[None] for name, row in rows.items()}
+
+
+def tensors_of(
+    conditioning: Conditioning, device: torch.device, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """By name; floating ones in the models' dtype."""
+    found = {name: to_torch(value).to(device) for name, value in conditioning.tensors.items()}
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in found.items()}
+
+
+def _pictures(spec: RenderSpec, request: Request) -> dict[str, Any]:
+    references = [_image(picture) for picture in spec.references]
+    if request.task is Task.CONTROL:
+        return {"image": references[0]}
+    if references:
+        return {"image": references}
+    source = spec.source
+    if source is None:
+        return {}
+    found = {"image": _image(source.pixels), "strength": source.strength}
+    if source.mask is not None:
+        found["mask_image"] = Image.fromarray(source.mask)
+    return found
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels))

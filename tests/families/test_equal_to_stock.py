@@ -1,0 +1,87 @@
+"""Every pipeline class gives the stock pipeline's picture: alone, in company and resumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.families.kit import (
+    CASES,
+    Case,
+    checkpoint_after,
+    company,
+    decoder,
+    draw_alone,
+    draw_staggered,
+    floats,
+    spec,
+    stock_picture,
+)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+every_class = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+@every_class
+def test_alone_it_is_the_stock_picture_to_the_last_bit(case: Case) -> None:
+    for each in company(case)[:2]:
+        found = draw_alone(decoder(case.checkpoint, row_chunk=1), each)
+        np.testing.assert_array_equal(found, stock_picture(case, each))
+
+
+@every_class
+def test_in_company_it_is_the_stock_picture(case: Case) -> None:
+    """Renders join one after the other; they share forwards while they overlap."""
+    shared = decoder(case.checkpoint)
+    before = shared.models.forwards
+    specs = company(case)
+    found = draw_staggered(shared, specs)
+    together = shared.models.forwards - before
+    apart = 0
+    for each, picture in zip(specs, found, strict=True):
+        before = shared.models.forwards
+        draw_alone(shared, each)
+        apart += shared.models.forwards - before
+        np.testing.assert_allclose(picture, stock_picture(case, each), rtol=0, atol=case.tolerance)
+    assert together < apart
+
+
+@every_class
+def test_resumed_anywhere_it_is_the_stock_picture(case: Case) -> None:
+    """In another process, which has drawn nothing of that size before."""
+    wanted = spec(case, 3, 5)
+    passes = decoder(case.checkpoint).plan(wanted).passes
+    for done in (1, passes - 1, passes):
+        taken = checkpoint_after(decoder(case.checkpoint), wanted, done)
+        other = decoder(case.checkpoint, number=1)
+        state = other.begin(wanted, taken)
+        assert state.pass_no == done
+        for _ in range(passes - done):
+            other.step([state])
+        picture = floats(other, state)
+        np.testing.assert_allclose(
+            picture, stock_picture(case, wanted), rtol=0, atol=case.tolerance
+        )
+
+
+@every_class
+def test_another_seed_prompt_or_count_is_another_picture(case: Case) -> None:
+    """So that equality means something."""
+    here = decoder(case.checkpoint)
+    wanted = spec(case, 4, 4)
+    pictures = [
+        draw_alone(here, each)
+        for each in (
+            wanted,
+            replace(wanted, seed=99),
+            replace(wanted, conditioning=spec(case, 5).conditioning),
+            replace(wanted, passes=6),
+        )
+    ]
+    for other in pictures[1:]:
+        assert np.abs(other - pictures[0]).max() > 5 * case.tolerance

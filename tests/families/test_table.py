@@ -1,0 +1,87 @@
+"""The table of classes fits diffusers, and what is not in it is refused by name."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import diffusers
+import pytest
+
+from engine.capabilities import capabilities
+from engine.decoders.diffusers.decoder import DiffusersDecoder
+from engine.decoders.diffusers.table import (
+    ARCHITECTURES,
+    CLASSES,
+    Task,
+    UnknownPipeline,
+    classes_by_task,
+)
+from engine.model_directory.json_file import ModelRefused
+from tests.families.checkpoints import TINY
+from tests.families.kit import conditioning, decoder, folder
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_row_names_what_its_class_takes(name: str) -> None:
+    row = CLASSES[name]
+    architecture = ARCHITECTURES[row.architecture]
+    takes = inspect.signature(getattr(diffusers, name).__call__).parameters
+    named = {*architecture.text, *architecture.negative, architecture.guidance_argument}
+    assert named | row.arguments.keys() <= takes.keys()
+    if row.tasks & {Task.CHANGE, Task.REDRAW}:
+        assert {"image", "strength"} <= takes.keys()
+    assert ("mask_image" in takes) == (Task.REDRAW in row.tasks)
+    assert (row.references_max > 0) == bool(row.tasks & {Task.REFER, Task.CONTROL})
+
+
+def test_every_class_is_drawn_by_the_tests() -> None:
+    drawn = {name for checkpoint in TINY for name in classes_by_task(checkpoint).values()}
+    same = {"PixArtAlphaPipeline": "PixArtSigmaPipeline"}
+    assert {same.get(name, name) for name in CLASSES} == drawn
+
+
+def test_siblings_share_a_checkpoint() -> None:
+    assert classes_by_task("FluxPipeline") == {
+        Task.DRAW: "FluxPipeline",
+        Task.CHANGE: "FluxImg2ImgPipeline",
+        Task.REDRAW: "FluxInpaintPipeline",
+    }
+    assert classes_by_task("FluxKontextPipeline") == {
+        Task.DRAW: "FluxKontextPipeline",
+        Task.REFER: "FluxKontextPipeline",
+    }
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_checkpoint_says_what_it_draws_without_being_loaded(name: str) -> None:
+    said = capabilities("diffusers", {"weights": str(folder(name))})
+    assert said.picture_size == decoder(name).picture_size
+    assert said.negative_prompt == any("negative" in n for n in conditioning(name, 0).tensors)
+
+
+def _checkpoint(folder: Path, class_name: str) -> Path:
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name}))
+    return folder
+
+
+def test_a_class_that_is_not_listed_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UnknownPipeline, match=r"model_index\.json.*'WanPipeline'.*FluxPipeline"):
+        DiffusersDecoder(_checkpoint(tmp_path, "WanPipeline"))
+
+
+@pytest.mark.parametrize("name", ["unet/model.bin", "model.ckpt", "vae/x.pt", "pipeline.py"])
+def test_pickles_and_code_are_refused(name: str, tmp_path: Path) -> None:
+    _checkpoint(tmp_path, "FluxPipeline")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ModelRefused, match=Path(name).name):
+        DiffusersDecoder(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelRefused, match=r"nothing.*model_index\.json"):
+        DiffusersDecoder(tmp_path / "nothing")
