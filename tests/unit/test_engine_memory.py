@@ -275,11 +275,13 @@ class Watched(PacedDecoder):
 
 def test_no_state_outlives_its_render(heard: Heard, without_gc: None) -> None:
     decoder = Watched()
+    decoder.finish_may_end.clear()
     engine = DecoderEngine(decoder, 8, heard)
     for name in ("a", "aborted", "left", "bad", "done"):
         engine.add(spec(name, 1 if name == "done" else 5))
     engine.step()
     assert sorted(decoder.alive) == ["a", "aborted", "bad", "done", "left"]
+    decoder.finish_may_end.set()
     heard.wait_for(UpdateKind.DONE, "done")
     engine.abort("aborted")
     engine.leave("left")
