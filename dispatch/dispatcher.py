@@ -51,7 +51,7 @@ class Dispatcher:
         self._trials = Trials(self._preparing.probe)
         self._room = asyncio.Event()
         self._ready = ReadyQueue()
-        self._leases = Leases(ledger, settings.lease_seconds, self._room)
+        self._leases = Leases(ledger, stages.postprocessor, settings.lease_seconds, self._room)
         self._overdue = OverdueJobs(self._leases, settings, self._room)
         self._preemption = Preemption(ledger, self._leases, self._ready, stages.decoders, settings)
         self._costs = CostNotes()

@@ -43,7 +43,7 @@ class Finishing:
             return blocked(verdict, "output")
         key = image_key(job.id, render.index, job.fence, job.request.output_format)
         await self._put(key, data, durable=True)
-        return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=render.progress.checkpoint)
+        return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=render.saved.final_tokens)
 
     async def preview(self, render: InFlightRender, pass_no: int, pixels: Pixels) -> Verdict:
         """The verdict on a preview, which is kept for watchers if that is good and the user asked

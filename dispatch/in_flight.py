@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from dispatch.saved import Saved
 from dispatch.trials import Losses
 from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
 from jobs.job import IllegalTransition, Job, Render, RenderState
@@ -86,7 +87,8 @@ class InFlightRender:
 
     lease: Lease
     progress: RenderBeat
-    """What the next heartbeat writes."""
+    """What the next heartbeat writes, beside what is saved."""
+    saved: Saved
     recorded: frozenset[int]
     """Previews that the ledger knows of."""
     attempts: int
@@ -96,8 +98,8 @@ class InFlightRender:
     state: State = State.PREPARING
     losses: Losses = field(default_factory=Losses)
     dispatches: int = 0
-    saved: bool = False
-    """A checkpoint has come of the last dispatch."""
+    gained: bool = False
+    """The last dispatch has brought a checkpoint."""
     replica_id: str = ""
     """Of the last dispatch."""
     unslotted_since: float | None = None
@@ -110,16 +112,20 @@ class InFlightRender:
     @classmethod
     def of(cls, lease: Lease, render: Render) -> InFlightRender:
         """From the checkpoint in the ledger."""
-        progress = RenderBeat(
-            render.index, render.state, render.pass_no, render.checkpoint, render.previews
-        )
-        recorded = frozenset(render.previews)
-        return cls(lease, progress, recorded, render.attempts, furthest=render.pass_no)
+        progress = RenderBeat(render.index, render.state, render.pass_no, None, render.previews)
+        saved, recorded = Saved.of(render), frozenset(render.previews)
+        return cls(lease, progress, saved, recorded, render.attempts, furthest=render.pass_no)
 
     @property
     def index(self) -> int:
         """Of the image in its job."""
         return self.progress.index
+
+    @property
+    def beat(self) -> RenderBeat:
+        """What the next heartbeat writes."""
+        row, passes = self.saved.row, self.saved.row_passes
+        return replace(self.progress, checkpoint=row, checkpoint_pass=passes)
 
     @property
     def render_id(self) -> str:
@@ -157,7 +163,7 @@ class InFlightRender:
         passes after which a preview is screened even if none was asked for."""
         self._enter(State.DISPATCHED)
         self.dispatches += 1
-        self.saved = False
+        self.gained = False
         self.replica_id = replica_id
         request, conditioning = self.lease.job.request, self.lease.prompt
         if conditioning is None:
@@ -171,8 +177,8 @@ class InFlightRender:
             seed=request.image_seed(self.index),
             passes=request.passes,
             guidance=request.guidance,
-            preview_after=tuple(sorted(look for look in looks if look > self.progress.pass_no)),
-            checkpoint=self.progress.checkpoint,
+            preview_after=tuple(sorted(look for look in looks if look > self.saved.passes)),
+            checkpoint=self.saved.newest,
             source=self.lease.source,
             alone=self.losses.suspect,
         )
@@ -189,8 +195,8 @@ class InFlightRender:
             self.losses.accepted()
         elif update.kind is not UpdateKind.DONE:
             if update.checkpoint is not None:
-                self.saved = True
-                self.progress = replace(self.progress, checkpoint=update.checkpoint)
+                self.gained = True
+                self.saved.save(update.checkpoint, update.pass_no)
             if update.pass_no > self.furthest:
                 self.furthest, self.attempts = update.pass_no, 0
                 self.losses.progressed()
@@ -198,7 +204,7 @@ class InFlightRender:
     def lost(self, accepted_elsewhere: int, killer_beside: bool) -> bool:
         """Its stream broke; returns whether it is to blame. See Losses.lost. Passes that left no
         checkpoint are no progress: it may break every stream at the same pass."""
-        if self.saved:
+        if self.gained:
             return False
         return self.losses.lost(self.state in IN_SLOT, accepted_elsewhere, killer_beside)
 
@@ -315,7 +321,7 @@ class Lease:
 
     def beat(self, *renders: InFlightRender) -> Beat:
         """Where these images are; by default all that still need an outcome."""
-        beats = tuple(render.progress for render in renders or self.live)
+        beats = tuple(render.beat for render in renders or self.live)
         return Beat(self.job.id, self.job.fence, beats)
 
     def prepared(self, prompt: Conditioning, source: Source | None) -> None:

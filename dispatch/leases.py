@@ -12,7 +12,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from functools import partial
 
+from dispatch.checkpoints import Checkpoints
 from dispatch.in_flight import IN_SLOT, InFlightRender, Lease, State
+from dispatch.ports import Postprocessor
 from dispatch.settle import settle
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job
@@ -27,8 +29,15 @@ Work = Coroutine[None, None, None]
 class Leases:
     """Of one dispatcher. room: set whenever there may be room for another job."""
 
-    def __init__(self, ledger: AsyncLedger, lease_seconds: float, room: asyncio.Event) -> None:
+    def __init__(
+        self,
+        ledger: AsyncLedger,
+        store: Postprocessor,
+        lease_seconds: float,
+        room: asyncio.Event,
+    ) -> None:
         self._ledger = ledger
+        self._checkpoints = Checkpoints(store, self.spawn)
         self._lease_seconds = lease_seconds
         self._room = room
         self._leases: dict[str, Lease] = {}
@@ -69,15 +78,19 @@ class Leases:
             render.run_by(preparation)
 
     async def renew(self) -> list[Lease]:
-        """One heartbeat for all, with their checkpoints; returns those to preempt."""
+        """One heartbeat for all, with their checkpoints; returns those to preempt. It waits for no
+        store: a large checkpoint goes there first, and is in the next heartbeat after that."""
         leases = list(self)
         if not leases:
             return []
+        self._checkpoints.put(render for lease in leases for render in lease.live)
         beats = [lease.beat() for lease in leases]
         renewals = await self._ledger.renew(beats, self._lease_seconds)
         preempted = []
         for lease, beat, renewal in zip(leases, beats, renewals, strict=True):
             lease.beaten(beat)
+            if renewal.held:
+                self._checkpoints.recorded(lease, beat)
             if lease.ended or self._ending:
                 continue
             if not renewal.held or renewal.cancelled:
@@ -97,8 +110,10 @@ class Leases:
         write.add_done_callback(self._writes.discard)
 
     async def _write(self, render: InFlightRender, outcome: Outcome) -> None:
+        await self._checkpoints.idle(render)  # nothing is written of a job that has ended
         try:
             await settle(self._ledger, render, outcome, self._lease_seconds)
+            self._checkpoints.settled(render)
         except LeaseLost as error:
             log.info("lease lost: %s", error)
             self.drop(render.lease)
@@ -119,8 +134,10 @@ class Leases:
 
     async def release(self, lease: Lease, error: str | None = None) -> None:
         """Back to the queue with the newest checkpoints; with `error` it counts as an attempt."""
-        beat = lease.beat()
+        renders = lease.live
         self.drop(lease)
+        await self._checkpoints.flush(renders, self._lease_seconds / 2)
+        beat = lease.beat(*renders)
         with suppress(LedgerError):  # then the lease runs out
             await self._ledger.renew([beat], self._lease_seconds)
             await self._ledger.release(lease.job.id, lease.job.fence, error=error)
@@ -131,6 +148,8 @@ class Leases:
         leases = list(self)
         for render in [render for lease in leases for render in lease.live]:
             render.stop()
+        renders = [render for lease in leases for render in lease.live]
+        await self._checkpoints.flush(renders, self._lease_seconds / 2)
         with suppress(LedgerError):
             await self._ledger.renew([lease.beat() for lease in leases], self._lease_seconds)
         if self._writes:  # what is stored should not be rendered again

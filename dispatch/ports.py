@@ -102,3 +102,9 @@ class Postprocessor(Protocol):
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
         """Into the blob store. Raises StageUnavailable when it cannot be written."""
+
+    async def get(self, key: str) -> bytes | None:
+        """From there; None when there is nothing. Raises StageUnavailable."""
+
+    async def delete(self, key: str) -> None:
+        """From there; no error when there is nothing. Raises StageUnavailable."""

@@ -116,15 +116,26 @@ class LocalPostprocessor:
         except OSError as error:
             raise StageUnavailable(f"the blob store cannot write {key}: {error}") from error
 
-    async def _picture(self, key: str) -> bytes:
+    async def get(self, key: str) -> bytes | None:
+        """See Postprocessor."""
         try:
             return await self._stored(partial(self._blobs.get, key))
-        except BlobMissing as error:
-            raise SourceGone("the picture to be changed is not kept any more: send it again") from (
-                error
-            )
+        except BlobMissing:
+            return None
         except OSError as error:
             raise StageUnavailable(f"the blob store cannot read {key}: {error}") from error
+
+    async def delete(self, key: str) -> None:
+        """See Postprocessor."""
+        try:
+            await self._stored(partial(self._blobs.delete, key))
+        except OSError as error:
+            raise StageUnavailable(f"the blob store cannot delete {key}: {error}") from error
+
+    async def _picture(self, key: str) -> bytes:
+        if (found := await self.get(key)) is None:
+            raise SourceGone("the picture to be changed is not kept any more: send it again")
+        return found
 
     def _stored(self, work: Callable[[], T]) -> Awaitable[T]:
         """TimeoutError, an OSError, when the store is silent."""

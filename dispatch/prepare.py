@@ -13,6 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 
+from dispatch.checkpoints import load_checkpoints
 from dispatch.in_flight import Lease
 from dispatch.overdue import OverdueJobs
 from dispatch.ports import CallLost, StageUnavailable
@@ -99,6 +100,7 @@ class Preparing:
             try:
                 with overdue.timed(lease):
                     prepared = await trials.run(request.tenant, lease.losses.suspect, prepare)
+                    await load_checkpoints(lease, self._postprocessor)
             except StageUnavailable as error:
                 log.warning("preparing waits: %s", error)
                 if overdue.gives_up(lease, error):

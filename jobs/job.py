@@ -176,7 +176,10 @@ class Render:
     state: RenderState
     pass_no: int = 0
     checkpoint: bytes | None = None
-    """Packed, opaque here; of a SUCCEEDED one the final tokens, as long as its picture is kept."""
+    """Packed, or where it is in the blob store; opaque here. Of a SUCCEEDED one the final tokens,
+    as long as its picture is kept."""
+    checkpoint_pass: int | None = None
+    """Passes done in it; None for all of `pass_no`. Fewer where checkpoints are taken seldom."""
     previews: tuple[int, ...] = ()
     """Passes whose preview blob exists."""
     blob: str | None = None
@@ -189,6 +192,13 @@ class Render:
     def settled(self) -> bool:
         """True in a terminal state."""
         return self.state in SETTLED
+
+    @property
+    def saved_passes(self) -> int:
+        """Passes that its next decoder does not have to do again."""
+        if self.checkpoint is None:
+            return 0
+        return self.pass_no if self.checkpoint_pass is None else self.checkpoint_pass
 
     def on(self, event: RenderEvent) -> Render:
         """This image after `event`; IllegalTransition where the table has no such exit.
@@ -274,8 +284,7 @@ class Job:
 def _progress(render: Render) -> int:
     if render.settled:
         return 1_000_000
-    stored = render.pass_no if render.checkpoint is not None else 0
-    return stored + (render.state is RenderState.FINISHING)
+    return render.saved_passes + (render.state is RenderState.FINISHING)
 
 
 def _one_image_edges() -> Iterator[tuple[JobState, str, JobState]]:

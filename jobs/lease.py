@@ -17,9 +17,11 @@ class RenderBeat:
     """RENDERING, or FINISHING once all passes are done and only pixels are missing."""
     pass_no: int
     checkpoint: bytes | None
-    """Packed, opaque here."""
+    """Packed, or where it is in the blob store; opaque here. None keeps the last one."""
     previews: tuple[int, ...] = ()
     """Passes whose preview is stored and screened."""
+    checkpoint_pass: int | None = None
+    """See Render."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,10 @@ def _fsync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def job_prefixes(job_id: str) -> tuple[str, str]:
-    """Below these are all blobs of a job: its images and its previews."""
-    return f"images/{job_id[:6]}/{job_id}", f"previews/{job_id[:6]}/{job_id}"
+def job_prefixes(job_id: str) -> tuple[str, str, str]:
+    """Below these are all blobs of a job: its images, its previews and its checkpoints."""
+    below = f"{job_id[:6]}/{job_id}"
+    return f"images/{below}", f"previews/{below}", f"checkpoints/{below}"
 
 
 def image_key(job_id: str, index: int, fence: int, extension: str) -> str:
@@ -152,3 +153,9 @@ def preview_key(job_id: str, index: int, pass_no: int, extension: str) -> str:
     """Key of the preview after pass `pass_no`. A preview is a pure function of (render, pass),
     so a second writer writes the same bytes."""
     return f"{job_prefixes(job_id)[1]}/{index}-{pass_no}.{extension}"
+
+
+def checkpoint_key(job_id: str, index: int, fence: int, pass_no: int) -> str:
+    """Key of a checkpoint that is too large for the ledger; the fence keeps a late writer from
+    touching what the next holder goes on from."""
+    return f"{job_prefixes(job_id)[2]}/{index}-{fence}-{pass_no}.bin"

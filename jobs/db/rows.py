@@ -84,12 +84,16 @@ def load(stored: str) -> tuple[Any, ...]:
 
 def render_from_row(row: Sequence[Any]) -> Render:
     """A row of statements.RENDER_COLUMNS (without the leading job_id)."""
-    index, state, pass_no, attempts, previews, blob, stage, categories, error, checkpoint = row
+    (
+        index, state, pass_no, attempts, previews, blob, stage, categories, error, checkpoint,
+        checkpoint_pass,
+    ) = row  # fmt: skip
     return Render(
         index=index,
         state=RenderState(state),
         pass_no=pass_no,
         checkpoint=checkpoint,
+        checkpoint_pass=checkpoint_pass,
         previews=load(previews),
         blob=blob,
         categories=load(categories),

@@ -27,11 +27,11 @@ from sqlalchemy import (
 
 from jobs.ledger_errors import LedgerError
 
-SCHEMA_VERSION = 13
+SCHEMA_VERSION = 14
 """Of the tables below. See docs/decisions/0051 before you change one."""
 ADDED_SINCE = 12
-"""From this version on only tables were added: they are made where they are missing, and code of
-that version goes on beside them."""
+"""From this version on only tables and nullable columns were added: they are made where they are
+missing, and code of that version goes on beside them."""
 
 metadata = MetaData()
 _serial = BigInteger().with_variant(Integer(), "sqlite")
@@ -121,6 +121,7 @@ renders = Table(
     Column("categories", Text, nullable=False),  # JSON list
     Column("error", Text),
     Column("checkpoint", LargeBinary),
+    Column("checkpoint_pass", Integer),  # passes done in it; null for pass_no
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 50},  # heartbeats update in place
 )
@@ -340,8 +341,8 @@ def has_tables(connection: Connection) -> bool:
 
 
 def create_tables(connection: Connection, lock: Callable[[Connection], None]) -> None:
-    """Those that are missing, inside the caller's transaction; `lock` keeps out other processes
-    that do the same. Raises SchemaMismatch."""
+    """Those that are missing, and columns, inside the caller's transaction; `lock` keeps out other
+    processes that do the same. Raises SchemaMismatch."""
     lock(connection)
     if has_tables(connection):
         return
@@ -349,7 +350,19 @@ def create_tables(connection: Connection, lock: Callable[[Connection], None]) ->
     metadata.create_all(connection)
     if new:
         connection.execute(readable_from.insert().values(version=ADDED_SINCE))
+    else:
+        _add_columns(connection)
     connection.execute(version.insert().values(version=SCHEMA_VERSION))
+
+
+def _add_columns(connection: Connection) -> None:
+    look = inspect(connection)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in look.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                what = f"{column.name} {column.type.compile(connection.dialect)}"
+                connection.exec_driver_sql(f"alter table {table.name} add column {what}")
 
 
 def _newest(connection: Connection, table: Table) -> int:

@@ -19,7 +19,7 @@ JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.creat
     j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request,
     (select worker from leases where job_id = j.id) as worker"""
 RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage, categories,
-    error, checkpoint"""
+    error, checkpoint, checkpoint_pass"""
 
 JOBS = _many(f"select {JOB_COLUMNS} from jobs j where j.id in :ids")
 RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
@@ -117,7 +117,8 @@ TIERS_OF_LANE = text(_TIERS_OF_LANE)
 LOCK_TIERS_OF_LANE = _locking(f"{_TIERS_OF_LANE} order by tier for update")
 # Of a queued job, `Job.progress > 0`. Counted: PostgreSQL would read all images for `exists`.
 _STARTED = """(select count(*) from renders s where s.job_id = {}
-    and (s.state <> 'waiting' or s.pass_no > 0 and s.checkpoint is not null)) > 0"""
+    and (s.state <> 'waiting'
+        or coalesce(s.checkpoint_pass, s.pass_no) > 0 and s.checkpoint is not null)) > 0"""
 _KEPT = f":now - {STARTED_KEPT_SECONDS}"
 HEADS = _passing(f"""select id, vft, cost_seconds, tenant,
         (select count(*) from renders where job_id = jobs.id) as images
@@ -191,7 +192,7 @@ RENEW_AT_ONCE = _held(f"""with locked as ({_LOCK}),
         renewed as ({_RENEW} and job_id in (select id from locked) returning *)
     {_RENEWED.format("renewed")}""")
 BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews = :previews,
-        checkpoint = coalesce(:checkpoint, checkpoint)
+        checkpoint = coalesce(:checkpoint, checkpoint), checkpoint_pass = :checkpoint_pass
     where job_id = :job_id and idx = :idx and state = :was""")
 
 # -- every other move of a job
@@ -201,7 +202,8 @@ STORE_JOB = text("""update jobs set state = :state, fence = :fence, attempts = :
     where id = :id and fence = :was_fence and state = :was""")
 STORE_RENDER = text("""update renders set state = :state, pass_no = :pass_no,
         attempts = :attempts, previews = :previews, blob = :blob, stage = :stage,
-        categories = :categories, error = :error, checkpoint = :checkpoint
+        categories = :categories, error = :error, checkpoint = :checkpoint,
+        checkpoint_pass = :checkpoint_pass
     where job_id = :job_id and idx = :idx and state = :was""")
 DROP_LEASES = _held("delete from leases where job_id in :ids and (job_id, fence) in :held")
 LEASE_PROGRESS = text("select progress from leases where job_id = :job_id")

@@ -105,4 +105,5 @@ def _row(job_id: str, beat: RenderBeat, job: _Stored) -> dict[str, object]:
         "pass_no": beat.pass_no,
         "previews": dump(sorted(previews)),
         "checkpoint": beat.checkpoint,
+        "checkpoint_pass": beat.checkpoint_pass,
     }

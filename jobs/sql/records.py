@@ -166,4 +166,5 @@ def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]
         "categories": dump(after.categories),
         "error": None if after.error is None else storable(after.error),
         "checkpoint": after.checkpoint,
+        "checkpoint_pass": after.checkpoint_pass,
     }

@@ -33,6 +33,12 @@ class Instant:
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
         """See Postprocessor."""
 
+    async def get(self, key: str) -> bytes | None:
+        """See Postprocessor."""
+
+    async def delete(self, key: str) -> None:
+        """See Postprocessor."""
+
 
 def wish(**fields: Any) -> ImageRequest:
     """A request for one image, not watched."""

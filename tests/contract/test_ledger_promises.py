@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from jobs.job import Job, JobState
-from jobs.lease import Outcome
+from jobs.job import Job, JobState, RenderState
+from jobs.lease import Beat, Outcome, RenderBeat
 from jobs.ledger import Ledger
 from jobs.ledger_errors import IdempotencyMismatch, LeaseLost, QuotaExceeded
 from jobs.request import ImageRequest
@@ -310,6 +310,27 @@ def test_a_lapsed_lease_returns_the_job_to_its_place(ledger: Ledger, clock: Cloc
     assert again.attempts == 0, "it had moved, so its holder's death was not its fault"
 
 
+def test_passes_since_the_last_checkpoint_are_no_progress(ledger: Ledger, clock: Clock) -> None:
+    """They are shown, but the next holder does them again: so a job that kills its holder at the
+    same pass each time comes to its end."""
+
+    def dies_at(pass_no: int, saved: int) -> Job:
+        job = claim_one(ledger, "dies")
+        kept = f"checkpoint {saved}".encode()
+        render = RenderBeat(0, RenderState.RENDERING, pass_no, kept, checkpoint_pass=saved)
+        ledger.renew([Beat(job.id, job.fence, (render,))], LEASE_SECONDS)
+        wait_while_rescuing(ledger, clock, LEASE_SECONDS + 1)
+        return stored(ledger, job)
+
+    ledger.submit(wish())
+    queued = dies_at(7, saved=3)
+    (render,) = queued.renders
+    assert (render.pass_no, render.checkpoint, render.saved_passes) == (7, b"checkpoint 3", 3)
+    assert (queued.attempts, queued.progress) == (0, 3)
+    assert dies_at(9, saved=3).attempts == 1
+    assert dies_at(5, saved=5).attempts == 0, "two passes on, although it was further before"
+
+
 def test_one_beat_for_two_leases_of_a_job(ledger: Ledger, clock: Clock) -> None:
     """A holder whose lease lapsed unnoticed and who claimed the job again still beats for both."""
     ledger.submit(wish())
@@ -473,6 +494,21 @@ def test_work_that_has_begun_goes_on_after_its_deadline(
     wait_while_rescuing(ledger, clock, 86_399, every=4000)
     assert stored(ledger, job).state is JobState.QUEUED
     wait_while_rescuing(ledger, clock, 1)
+    assert stored(ledger, job).state is JobState.EXPIRED
+
+
+@pytest.mark.parametrize(("checkpoint", "saved"), [(None, None), (b"of a lost blob", 0)])
+def test_passes_that_left_no_checkpoint_keep_no_deadline_open(
+    ledger: SqlLedger, clock: Clock, checkpoint: bytes | None, saved: int | None
+) -> None:
+    ledger.submit(wish(deadline_seconds=16.0, watched=False, n=1))
+    job = claim_one(ledger)
+    render = RenderBeat(0, RenderState.RENDERING, 3, checkpoint, checkpoint_pass=saved)
+    ledger.renew([Beat(job.id, job.fence, (render,))], LEASE_SECONDS)
+    clock.now += 16
+    ledger.release(job.id, job.fence)
+    assert ledger.claim("chat", "w", 1, LEASE_SECONDS) == []
+    assert ledger.expire() == 1
     assert stored(ledger, job).state is JobState.EXPIRED
 
 

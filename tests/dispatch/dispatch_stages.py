@@ -18,8 +18,8 @@ import numpy as np
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.ports import StageUnavailable
 from dispatch.postprocess import InThreads, LocalPostprocessor
-from engine.decoder import Decoder, DecodeState, OutOfMemory
-from engine.decoders.paced import CELLS, PacedDecoder
+from engine.decoder import Decoder, DecodeState, OutOfMemory, Plan
+from engine.decoders.paced import CELLS, PacedDecoder, PacedState
 from engine.picture import encode, resize
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, Source
@@ -108,14 +108,16 @@ class Gate:
 class BrittleDecoder(PacedDecoder):
     """Raises in every pass of the seeds in `broken`, and has memory for `fits` renders. `drawn`,
     `told`: how often each (seed, pass) was, and was reported. `close_after`: the (seed, pass) whose
-    report closes the gate, before another pass can end. `pictures_alive`: final pictures that are
-    still held."""
+    report closes the gate, before another pass can end. `ballast`: makes every checkpoint so much
+    larger. `pictures_alive`: final pictures that are still held."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__(sleep=gate.sleep)
         self._gate = gate
         self.broken: set[int] = set()
         self.fits = 99
+        self.ballast = b""
+        self.checkpoint_seconds = 0.0
         self.drawn: Counter[tuple[int, int]] = Counter()
         self.told: Counter[tuple[int, int]] = Counter()
         self.close_after: set[tuple[int, int]] = set()
@@ -127,14 +129,25 @@ class BrittleDecoder(PacedDecoder):
         if len(batch) > self.fits:
             raise OutOfMemory("128x128 fits")
         super().step(batch)
-        self.drawn.update((render.spec.seed, render.pass_no) for render in batch)
+        passes = {(render.spec.seed, render.pass_no) for render in batch}
+        self.drawn.update(passes)
+        if passes & self.close_after:
+            self._gate.close()
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        return replace(super().plan(spec), checkpoint_seconds=self.checkpoint_seconds)
+
+    def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> PacedState:
+        if checkpoint is not None:
+            state = checkpoint.state.removesuffix(self.ballast)
+            checkpoint = replace(checkpoint, state=state)
+        return super().begin(spec, checkpoint)
 
     def checkpoint(self, render: DecodeState) -> Checkpoint:
         """The engine asks for it in order to report the pass."""
         self.told[render.spec.seed, render.pass_no] += 1
-        if (render.spec.seed, render.pass_no) in self.close_after:
-            self._gate.close()
-        return super().checkpoint(render)
+        taken = super().checkpoint(render)
+        return replace(taken, state=taken.state + self.ballast)
 
     def finish(self, render: DecodeState) -> Pixels:
         pixels = super().finish(render)
@@ -297,3 +310,9 @@ class Files(LocalPostprocessor):
             raise StageUnavailable("no store")
         await super().put(key, data, durable=durable)
         self.stored += durable
+
+    async def get(self, key: str) -> bytes | None:
+        """See Postprocessor."""
+        if self.away:
+            raise StageUnavailable("no store")
+        return await super().get(key)

@@ -11,7 +11,7 @@ import yaml
 
 from jobs.blobs.collector import Collector
 from jobs.blobs.erasing import Erased, StillHeld, erase_tenant
-from jobs.blobs.store import BlobMissing, DirectoryBlobs, image_key, preview_key
+from jobs.blobs.store import BlobMissing, DirectoryBlobs, checkpoint_key, image_key, preview_key
 from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, VISION, StoredFile
 from jobs.lease import Beat
@@ -44,6 +44,7 @@ def drawn(ledger: Ledger, blobs: DirectoryBlobs, tenant: str, prompt: str) -> No
     ledger.submit(wish(tenant=tenant, prompt=prompt, idempotency_key=f"key of {prompt[:40]}"))
     job = claim_one(ledger)
     blobs.put(preview_key(job.id, 0, 6, "png"), prompt.encode())
+    blobs.put(checkpoint_key(job.id, 0, job.fence, 6), prompt.encode())
     ledger.renew([beat(job, 6, previews=(6,))], LEASE_SECONDS)
     key = image_key(job.id, 0, job.fence, "png")
     blobs.put(key, prompt.encode())

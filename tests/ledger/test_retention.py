@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.blobs.collector import Collector
-from jobs.blobs.store import BlobMissing, DirectoryBlobs, image_key, preview_key
+from jobs.blobs.store import BlobMissing, DirectoryBlobs, checkpoint_key, image_key, preview_key
 from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, VISION, StoredFile
 from jobs.job import Job
@@ -50,6 +50,7 @@ def drawn(ledger: Ledger, blobs: DirectoryBlobs, **changes: object) -> Job:
     ledger.submit(wish(**changes))
     lost = claim_one(ledger)
     blobs.put(image_key(lost.id, 0, lost.fence, "png"), b"of an old fence")
+    blobs.put(checkpoint_key(lost.id, 0, lost.fence, 6), b"latents")
     ledger.release(lost.id, lost.fence)
     job = claim_one(ledger)
     blobs.put(preview_key(job.id, 0, 6, "png"), b"preview")
@@ -68,7 +69,7 @@ async def test_what_is_old_goes_in_order(
 ) -> None:
     job = drawn(ledger, blobs, idempotency_key="once")
     assert not await collector.turn()
-    assert len(files(tmp_path / "blobs")) == 3
+    assert len(files(tmp_path / "blobs")) == 4
 
     clock.now += 11
     assert await collector.turn()
@@ -243,7 +244,7 @@ async def test_numbers_that_come_again_are_not_taken_for_done(
         while await collector.turn():
             pass
         assert ledger.get(job.id) is None
-    assert len(files(tmp_path / "blobs")) == 3, "those of the erased job, which nobody cleared here"
+    assert len(files(tmp_path / "blobs")) == 4, "those of the erased job, which nobody cleared here"
 
 
 @pytest.mark.parametrize("waits_seconds", [51, 90_000], ids=["as retention says", "a day"])

@@ -111,7 +111,8 @@ def test_passes_without_a_checkpoint_keep_the_last_one_and_excuse_no_loss() -> N
         (UpdateKind.PASS, 5, None),
     ):
         render.update(RenderUpdate("1/0/0.1", kind, pass_no, checkpoint=checkpoint))
-    assert (render.progress.pass_no, render.progress.checkpoint) == (5, b"after 3")
+    beat = render.beat
+    assert (beat.pass_no, beat.checkpoint, beat.checkpoint_pass) == (5, b"after 3", 3)
     assert not render.lost(0, False), "it goes on from pass 3, which is progress"
     render.queue()
     assert render.dispatch("r", ()).checkpoint == b"after 3"
