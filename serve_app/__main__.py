@@ -16,6 +16,7 @@ COMMANDS = {
     "keys": "make, list, rotate and revoke API keys; mint signed tokens",
     "limits": "say how far heat tightens limits, and every change of it",
     "erase": "delete everything about a tenant",
+    "models": "look into a checkpoint directory, serve it, list the models of a config file",
     "simulate": "try a config file against a crowd, on a fake clock",
     "status": "say what the service is and what it is doing",
     "check": "check config files strictly, and that their replicas fit",

@@ -82,7 +82,7 @@ def of_diffusion(
     if not is_unet(denoiser):  # patches, or cells that the pipeline packs
         token = max(step, scale * number(denoiser, "patch_size", default=1))
     values = channels * cells**2 * (1 + HISTORY.get(scheduler, 0))
-    edge = cells * scale
+    edge = max(step, cells * scale // step * step)
     return Geometry(edge, step, False, (edge // token) ** 2, values * VALUE_BYTES)
 
 

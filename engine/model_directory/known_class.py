@@ -18,8 +18,8 @@ class Abilities:
     """A picture as a whole."""
     inpaint: bool = False
     """The part of a picture that a mask names."""
-    references: bool = False
-    """Pictures that the model looks at."""
+    references: int = 0
+    """Pictures that the model looks at, at most."""
     control: bool = False
     """A control picture: edges, depth, poses."""
     negative_prompt: bool = False

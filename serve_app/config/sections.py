@@ -37,7 +37,7 @@ class ModelSection(Section):
     name: Annotated[str, Field(min_length=1)] = "meltproof-emoji"
     aliases: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Other names that requests may give it, so that programs for OpenAI's models run unchanged."""
-    family: Literal["janus", "masked", "paced"] = "masked"
+    family: Literal["diffusers", "janus", "masked", "paced"] = "masked"
     options: dict[str, JsonValue] = {}
     """Go to the family as they are."""
     guidance: Annotated[float, Field(ge=1, le=20)] = 2.0

@@ -152,7 +152,11 @@ def read_text(path: Path) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The document, not checked yet. Raises ConfigError."""
-    text = read_text(path)
+    return parse_yaml(read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """The document of that text. Raises ConfigError; `path` names the file in it."""
     try:
         document = yaml.safe_load(text)
     except RecursionError:

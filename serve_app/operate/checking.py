@@ -13,8 +13,8 @@ from serve_app.config.serve_file import (
     Application,
     ServeFile,
     parse_serve_config,
+    parse_yaml,
     read_text,
-    read_yaml,
 )
 from serve_app.operate.config_diff import logged_secrets
 from serve_app.operate.http_proxies import LOOPBACK_HOSTS
@@ -29,7 +29,12 @@ _FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
 def check_file(path: str) -> tuple[dict[str, Any], ServeFile]:
     """The file as Serve takes it, and as we read it. Raises ConfigError with every problem, each
     `FILE:LINE: path.to.field: what is wrong`."""
-    document, text = read_yaml(Path(path)), read_text(Path(path))
+    return check_text(read_text(Path(path)), path)
+
+
+def check_text(text: str, path: str) -> tuple[dict[str, Any], ServeFile]:
+    """As check_file, of what that file is to hold."""
+    document = parse_yaml(text, Path(path))
     try:
         file = parse_serve_config(document, path)
     except ConfigError as error:

@@ -132,7 +132,10 @@ def janus_folder(root: Path) -> Path:
     """A folder as `save_pretrained` of Janus leaves it."""
     root.mkdir(parents=True)
     write_json(root / "config.json", JANUS)
-    write_json(root / "generation_config.json", {"generation_kwargs": {"boi_token_id": 100016}})
+    special: dict[str, Any] = {"bos_token_id": 100000, "pad_token_id": 100015}
+    special["generation_kwargs"] = {"boi_token_id": 100016}
+    write_json(root / "generation_config.json", special)
+    write_json(root / "preprocessor_config.json", {"image_mean": [0.5] * 3, "image_std": [0.5] * 3})
     write_json(root / "tokenizer_config.json", {"model_max_length": 16384})
     write_json(root / "tokenizer.json", {"version": "1.0"})
     parts = ("model.language_model.", "model.vqmodel.", "lm_head.")

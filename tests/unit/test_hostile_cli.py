@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.__main__ import main
+from tests.stages.checkpoint_folders import FLUX, pipeline_folder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import
@@ -31,6 +32,12 @@ OF_FILES = (
     ("keys", "token", "t", "--config", "{}"),
     ("limits", "{}"),
     ("erase", "t", "--config", "{}"),
+)
+OF_MODELS = (
+    ("models", "list", "{}"),
+    ("models", "check", "{}"),
+    ("models", "add", "{}", "--to", "@/good"),
+    ("models", "add", "@/model", "--to", "{}"),
 )
 OF_CONFIGS = (("run", "{}"), ("simulate", "{}", "--scenario", "steady"))
 BROKEN = (
@@ -74,6 +81,7 @@ OF_NUMBERS = (
     (*PLAN, "--images-per-week=1e6", "--peak-factor={}"),
     (*PLAN, "--images-per-week=1e6", "--peak-factor=3", "--set={}"),
     ("run", "@/missing", "--dashboard-port={}"),
+    ("models", "check", "@/model", "--memory-gib={}"),
 )
 WORDS = ("", "a b", "x" * 300, "../..", "a\nb", "%s", "\x1b[31m", "[red]x[/red]", "[/x]")
 OF_WORDS = (
@@ -88,6 +96,8 @@ OF_WORDS = (
     ("simulate", "@/good", "--trace", "{}"),
     ("generate", "x", "-o", "{}", "--base-url", NOWHERE),
     ("generate", "{}", "--base-url", NOWHERE),
+    ("models", "{}"),
+    ("models", "add", "@/model", "--dry-run", "--to", "@/good", "--name={}"),
 )
 
 
@@ -111,6 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         *(f"postgresql://u:{SECRET}@h:1x/d", f"postgresql://u@127.0.0.1:1/d?odd={SECRET}"),
         *(f"postgresql://u:{SECRET}@[::1/d", f'"sqlite:///{made}/\\0l.db"'),
     )
+    pipeline_folder(made / "model", "FluxPipeline", FLUX)
     for name, dsn in zip(LEDGERS, dsns, strict=True):
         (made / f"ledger-{name}").write_text(good.replace(f"sqlite:///{made}/ledger.db", dsn))
     os.chdir(made)
@@ -120,7 +131,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def cases() -> list[tuple[str, ...]]:
     files = [
-        *((commands, value) for commands in (OF_FILES + OF_CONFIGS) for value in BROKEN),
+        *((commands, value) for commands in OF_FILES + OF_CONFIGS + OF_MODELS for value in BROKEN),
         *((commands, f"@/ledger-{name}") for commands in OF_FILES[3:] for name in LEDGERS),
         *((commands, value) for commands in OF_URLS for value in URLS),
         *((commands, value) for commands in OF_KEYS for value in KEYS),

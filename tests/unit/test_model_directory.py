@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from engine.capabilities import capabilities
 from engine.model_directory import files
 from engine.model_directory.capacity import estimate_slots
 from engine.model_directory.component import LoadedBy
 from engine.model_directory.directory import ModelDirectory
 from engine.model_directory.json_file import ModelRefused
+from engine.model_directory.known import read_known
 from engine.model_directory.known_class import KnownClass
 from engine.model_directory.reader import read_model
 from engine.model_directory.safetensors_header import HEADER_BYTES, read_header
@@ -40,7 +42,7 @@ KNOWN = {
     "FluxPipeline": KnownClass("diffusers", "flux"),
     "QwenImagePipeline": KnownClass("diffusers", "qwen-image"),
     "SanaPipeline": KnownClass("diffusers", "sana", step=32, rows=2),
-    "JanusForConditionalGeneration": KnownClass("janus", "janus"),
+    "JanusForConditionalGeneration": KnownClass("janus", "janus", rows=2),
 }
 PIPELINES = {
     "StableDiffusionXLPipeline": SDXL,
@@ -82,6 +84,23 @@ def test_sizes_are_those_of_the_released_models(
     found = read(path).geometry
     assert (found.edge, found.tokens, found.checkpoint_bytes) == (edge, tokens, checkpoint_bytes)
     assert (found.step, found.fixed) == (KNOWN[class_name].step, False)
+
+
+def test_families_say_the_same_of_a_folder(tmp_path: Path) -> None:
+    folders = {"janus": janus_folder(tmp_path / "janus")}
+    for class_name, entries in PIPELINES.items():
+        folders[class_name] = pipeline_folder(tmp_path / class_name, class_name, entries)
+    for path in folders.values():
+        model = read_known(path)
+        can = capabilities(model.known.family, {"weights": str(path)})
+        assert can.picture_size == (model.geometry.edge, model.geometry.edge)
+        assert can.negative_prompt is model.known.abilities.negative_prompt
+        assert (can.input_images > 0) is model.known.abilities.edit
+        row = KNOWN.get(model.class_name)
+        assert row is not None
+        assert (model.known.denoiser, model.known.step, model.known.rows) == (
+            *(row.denoiser, row.step, row.rows),
+        )
 
 
 def test_each_component_has_its_bytes_by_dtype_and_who_loads_it(flux: Path) -> None:
@@ -398,7 +417,7 @@ def test_links_in_a_circle_and_very_many_files_are_no_endless_search(
 
 def test_no_tensor_library_is_loaded() -> None:
     code = (
-        "import sys, engine.model_directory.reader,"
+        "import sys, engine.model_directory.known,"
         " engine.model_directory.capacity\n"
         "sys.exit(len({'torch', 'numpy', 'safetensors', 'diffusers', 'transformers'}"
         " & {*sys.modules}))"
