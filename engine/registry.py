@@ -29,6 +29,9 @@ class TextEncoders(NamedTuple):
 
 
 PROMPT_ENCODERS = {
+    "diffusers": TextEncoders(
+        "engine.decoders.diffusers.prompts:DiffusersPromptEncoder", ("weights", "device", "dtype")
+    ),
     "janus": TextEncoders("engine.decoders.janus.prompts:JanusPrompts", ("weights",)),
     "masked": TextEncoders("engine.text:TextEncoder"),
     "paced": TextEncoders("engine.text:TextEncoder"),

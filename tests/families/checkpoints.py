@@ -1,7 +1,7 @@
 """Tiny checkpoints with random weights, in the format in which real ones are published.
 
 Each has its real classes and a few thousand parameters, and draws 64 x 64 pixels of any content.
-Text parts are left out: prompts are random tensors of the right shapes.
+Some have their text parts too, see text_parts.py; prompts of the others are random tensors.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 from torch import nn
+
+from tests.families import text_parts
 
 EDGE = 64
 
@@ -470,6 +472,26 @@ def amused() -> dict[str, Any]:
     return {"transformer": _quiet(transformer), "vqvae": _quiet(codec), "scheduler": scheduler}
 
 
+WITH_TEXT: dict[str, Callable[[], dict[str, Any]]] = {
+    "StableDiffusionPipeline": lambda: text_parts.clip("", hidden=16),
+    "StableDiffusionXLPipeline": lambda: {
+        **text_parts.clip("", hidden=8),
+        **text_parts.clip("_2", hidden=8, projection=16),
+    },
+    "StableDiffusion3Pipeline": lambda: {
+        **text_parts.clip("", hidden=8, projection=8),
+        **text_parts.clip("_2", hidden=8, projection=8),
+        **text_parts.t5("_3"),
+    },
+    "FluxPipeline": lambda: {**text_parts.clip("", hidden=16), **text_parts.t5("_2")},
+    "PixArtSigmaPipeline": lambda: text_parts.t5(""),
+    "ChromaPipeline": lambda: text_parts.t5(""),
+    "ZImagePipeline": text_parts.qwen3,
+    "AmusedPipeline": lambda: text_parts.clip("", hidden=16, projection=16),
+}
+"""Text parts of the classes whose prompts are read in the tests."""
+
+
 def _tiny(make: Callable[[], dict[str, Any]], *names: str, length: int = 9) -> Tiny:
     """With prompts of 16 channels."""
     shapes = {name: (16,) if "pooled" in name else (length, 16) for name in names}
@@ -511,7 +533,7 @@ def save(name: str, folder: Path) -> Path:
     if not (folder / "model_index.json").exists():
         with torch.random.fork_rng():
             torch.manual_seed(sum(map(ord, name)))
-            parts = TINY[name].make()
+            parts = {**TINY[name].make(), **WITH_TEXT.get(name, dict)()}
         wanted = getattr(diffusers, name)
         absent = dict.fromkeys(wanted._get_signature_keys(wanted)[0] - parts.keys())
         more = {"requires_safety_checker": False} if "safety_checker" in absent else {}

@@ -19,7 +19,7 @@ from engine.decoders.diffusers.decoder import DiffusersDecoder, DiffusersState
 from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Guidance, Task
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 from engine.tensors import to_torch
-from tests.families.checkpoints import EDGE, TINY, save
+from tests.families.checkpoints import EDGE, TINY, WITH_TEXT, save
 
 torch.set_num_threads(1)
 SCRATCH: list[Path] = []
@@ -97,7 +97,7 @@ def loaded_by_user(folder: Path, checkpoint: str) -> Any:
 def _text_parts(checkpoint: str) -> set[str]:
     wanted = getattr(diffusers, checkpoint)
     keys: set[str] = wanted._get_signature_keys(wanted)[0]
-    return keys - TINY[checkpoint].make().keys()
+    return keys - TINY[checkpoint].make().keys() - WITH_TEXT.get(checkpoint, dict)().keys()
 
 
 def conditioning(checkpoint: str, seed: int) -> Conditioning:

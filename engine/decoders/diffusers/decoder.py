@@ -15,6 +15,7 @@ import torch
 from engine.cost import PRIOR
 from engine.decoder import DecodeState, Plan, RendersBroken
 from engine.decoders.diffusers import scheduler_state
+from engine.decoders.diffusers.device import device_of, dtype_of
 from engine.decoders.diffusers.drawing import Drawing, Restored, Start, advance
 from engine.decoders.diffusers.folder import PipelineFolder
 from engine.decoders.diffusers.identity import decoder_identity
@@ -82,8 +83,8 @@ class DiffusersDecoder:
         """Raises ModelRefused, UnknownPipeline or OSError naming what cannot be loaded."""
         if threads:
             torch.set_num_threads(threads)
-        self._device = _device(device)
-        self._dtype = _dtype(dtype, self._device)
+        self._device = device_of(device)
+        self._dtype = dtype_of(dtype, self._device)
         folder = PipelineFolder.open(Path(weights))
         loaded = load_decoder_side(folder, self._device, self._dtype)
         self.pipe = loaded.pipe
@@ -202,22 +203,6 @@ def _preview(kind: str, vae: Any, show: Picture) -> Preview:
     except ValueError as error:
         logger.warning("previews are decoded by the VAE: %s", error)
         return show
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    """ValueError for a name that is not one of the option's."""
-    if name == "auto":
-        name = "bfloat16" if device.type == "cuda" else "float32"
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
-        raise ValueError(f"dtype must be auto, {' or '.join(known)}, got {name!r}")
-    return known[name]
 
 
 def _mine(render: DecodeState) -> DiffusersState:

@@ -1,0 +1,23 @@
+"""The options `device` and `dtype`."""
+
+from __future__ import annotations
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def device_of(name: str) -> torch.device:
+    """ "auto" is the GPU that this process was given, if any."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def dtype_of(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" is bfloat16 on a GPU and float32 elsewhere. ValueError naming the option."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name]
