@@ -17,6 +17,7 @@ from deployments.slots import LeakedSlots
 from engine.registry import create_decoder
 from engine.render import RenderSpec, RenderUpdate
 from engine.streams import RenderStreams
+from engine.watchdog import Watchdog
 
 loopback.install()
 
@@ -37,12 +38,14 @@ class DecoderReplica:
     ) -> None:
         """slots: renders in the running batch. full_wait_seconds: see RenderStreams.
         grace_seconds: how long renders may go on after Serve asked this replica to leave.
-        stuck_seconds: of one pass, after which this replica is replaced."""
+        stuck_seconds: of one pass, after which this process ends, and Serve starts another one."""
         self._stuck_seconds = stuck_seconds
         self._grace_seconds = grace_seconds
         self._leaked = LeakedSlots(time.monotonic)
         decoder = await asyncio.to_thread(create_decoder, family, **options)
         self._streams = RenderStreams(decoder, slots, full_wait_seconds=full_wait_seconds)
+        self._watchdog = Watchdog(self._streams.engine, stuck_seconds)
+        self._watchdog.start()
         log.info("decoder family %s is ready with %s slots", family, slots)
 
     async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
@@ -57,7 +60,7 @@ class DecoderReplica:
 
     async def check_health(self) -> None:
         """Raises when the engine's thread has died or a pass does not end, so that Serve replaces
-        this replica."""
+        this replica. See Watchdog for one that Serve's question does not reach."""
         self._leaked.reclaim()
         engine = self._streams.engine
         if (seconds := engine.stuck_seconds) > self._stuck_seconds:
@@ -68,3 +71,4 @@ class DecoderReplica:
     async def __del__(self) -> None:
         """Serve calls this once, after it has stopped sending work here."""
         await self._streams.close(self._grace_seconds)
+        await asyncio.to_thread(self._watchdog.stop)
