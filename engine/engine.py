@@ -109,12 +109,12 @@ class DecoderEngine:
 
     def step(self) -> bool:
         """One pass for the batch; False when idle."""
-        self._drop_ended()
         self._finish_restored()
         with self._changed:
             batch = _alone_first(self._scheduler.schedule())
             for render in batch:
                 render.next_pass = render.pass_no + 1
+        self._drop_ended()  # before those that got their slots begin
         if not batch:
             return False
         self._announce_alone(batch[0])
