@@ -72,7 +72,8 @@ class RenderStreams:
             inbox.put_nowait(None)
 
     async def close(self, grace_seconds: float = 0.0) -> None:
-        """Take no more renders in, give those in flight that long, and stop the engine."""
+        """Take no more renders in, give those in flight that long, and stop the engine. Those with
+        passes since their checkpoint send one, as LEFT; the streams of others just end."""
         await asyncio.to_thread(self.engine.drain, grace_seconds)
         await asyncio.to_thread(self.engine.stop)
         self.end()

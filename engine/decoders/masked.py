@@ -17,6 +17,7 @@ from torch import Tensor
 from engine import sampling
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
+from engine.decoders.memory import translated
 from engine.models.codec import Codec, CodecConfig, to_latents
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
@@ -191,6 +192,7 @@ class MaskedDecoder:
             raise ValueError("checkpoint is not one of this source")
         return codes
 
+    @translated("fewer pictures at a time")
     @torch.inference_mode()
     def step(self, batch: Sequence[DecodeState]) -> None:
         for start in range(0, len(batch), self._row_chunk):
@@ -251,6 +253,7 @@ class MaskedDecoder:
         mine = _mine(render)
         return Checkpoint(self.model, mine.pass_no, mine.spec.seed, mine.codes.tobytes())
 
+    @translated("fewer pictures at a time")
     @torch.inference_mode()
     def finish(self, render: DecodeState) -> Pixels:
         codes = torch.from_numpy(_mine(render).codes)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.decoder import DecodeState
+from engine.decoder import DecodeState, Plan
 from engine.decoders.paced import PacedDecoder
 from engine.render import Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
 from engine.streams import UPDATE_SECONDS, RenderStreams, is_throttled
@@ -101,3 +101,32 @@ async def test_a_closed_engine_ends_its_streams_without_a_last_update() -> None:
     await closing
     assert set(kinds) == {UpdateKind.ACCEPTED, UpdateKind.PASS}
     assert [u.kind async for u in streams.render(spec("late", passes=2))] == [UpdateKind.FULL]
+
+
+class Rare(PacedDecoder):
+    """A checkpoint after every 250 ms of passes."""
+
+    def plan(self, spec: RenderSpec) -> Plan:
+        return replace(super().plan(spec), checkpoint_seconds=0.25)
+
+
+async def test_a_rare_checkpoint_is_sent_however_soon_after_another_pass() -> None:
+    streams = RenderStreams(Rare(100, 0), slots=1)
+    updates = [update async for update in streams.render(spec("rare", passes=5))]
+    passes = [u for u in updates if u.kind is UpdateKind.PASS]
+    assert [u.pass_no for u in passes if u.checkpoint is not None] == [3, 5]
+    await streams.close()
+
+
+async def test_a_closed_engine_sends_the_passes_since_a_rare_checkpoint() -> None:
+    streams = RenderStreams(Rare(20, 0), slots=1)
+    updates: list[RenderUpdate] = []
+    async for update in streams.render(spec("endless", passes=200)):
+        updates.append(update)
+        if update.kind is UpdateKind.PASS and len(updates) == 2:
+            assert update.checkpoint is None
+            closing = asyncio.create_task(streams.close())
+    await closing
+    last = updates[-1]
+    assert (last.kind, last.checkpoint is not None) == (UpdateKind.LEFT, True)
+    assert last.pass_no >= updates[-2].pass_no

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.decoder import Decoder, RenderRejected
+from engine.decoder import Decoder, OutOfMemory, RenderRejected
 from engine.decoders import reference
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedModel
 from engine.models.codec import Codec, CodecConfig
@@ -55,6 +55,22 @@ class TestShipped(DecoderContract, EditContract):
     @pytest.fixture
     def make_decoder(self) -> Callable[[], Decoder]:
         return lambda: MaskedDecoder(threads=1)
+
+
+def test_torch_without_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch says it on a GPU."""
+    decoder = MaskedDecoder(model=tiny_model(), threads=1)
+    render = decoder.begin(spec(), None)
+
+    def no_room(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(decoder, "_logits", no_room)
+    with pytest.raises(OutOfMemory, match="fewer pictures"):
+        decoder.step([render])
+    monkeypatch.undo()
+    decoder.step([render])
+    assert render.pass_no == 1
 
 
 @pytest.mark.parametrize(("passes", "guidance"), [(1, 1.0), (PASSES, 3.0), (12, 4.5), (64, 2.0)])
