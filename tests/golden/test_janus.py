@@ -207,8 +207,9 @@ def test_a_checkpoint_has_two_bytes_a_token(folder: Path) -> None:
 
 def test_another_temperature_is_another_model(folder: Path) -> None:
     """A checkpoint of one must not go on with the other."""
-    models = {JanusDecoder(folder, temperature=t).model for t in (0.0, 0.5, 1.0)}
-    assert len(models) == 3
+    zero, half, one = (JanusDecoder(folder, temperature=t).model for t in (0, 0.5, 1))
+    assert len({zero, half, one}) == 3
+    assert one == JanusDecoder(folder).model
 
 
 def test_previews_go_from_blurry_to_clear(folder: Path) -> None:
@@ -237,6 +238,8 @@ def test_what_it_cannot_draw_is_named(folder: Path) -> None:
         (spec(guidance=0.0), "guidance"),
         (spec(passes=17), "passes"),
         (spec(conditioning=conditioning(1, 300)), "prompt"),
+        (spec(conditioning=Conditioning.from_numpy("", input_ids=np.array([1, 320]))), "prompt"),
+        (spec(conditioning=Conditioning({}, "")), "conditioning"),
     ):
         with pytest.raises(RenderRejected, match=name):
             decoder.plan(asked)

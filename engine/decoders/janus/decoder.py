@@ -32,11 +32,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class JanusDecoder:
-    """weights: a checkpoint's folder, of safetensors. slots: most renders at once; more in
-    the engine's batch are more than it has memory for. temperature: of
-    the tokens' softmax; 0 takes the likeliest, whatever the seed. dtype: "float32" or "bfloat16",
-    of the language model. threads: torch's number of threads in this process, 0 leaves it alone.
-    device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if any.
+    """weights: a checkpoint's folder, of safetensors. slots: how many renders there is room for; an
+    engine with more of them goes on with fewer. temperature: of the tokens' softmax; 0 takes the
+    likeliest, whatever the seed. dtype: "float32" or "bfloat16", of the language model. threads:
+    torch's number of threads in this process, 0 leaves it alone. device: "cpu", "cuda", or "auto",
+    which is the GPU that this process was given, if any.
 
     A picture is independent of its neighbours to the last bit, and of whether it was interrupted.
     On a GPU every forward is filled up to the same number of tokens, because kernels are chosen by
@@ -63,7 +63,7 @@ class JanusDecoder:
         if threads:
             torch.set_num_threads(threads)
         folder = JanusFolder.open(Path(weights))
-        self.model = f"janus:{folder.directory.digest()[:16]}:{SAMPLER}:{temperature}"
+        self.model = f"janus:{folder.directory.digest()[:16]}:{SAMPLER}:{float(temperature)}"
         self.picture_size = (folder.size, folder.size)
         self.network = JanusNetwork(folder, _device(device), DTYPES[dtype])
         self._cells = folder.cells
@@ -82,7 +82,8 @@ class JanusDecoder:
             raise RenderRejected(
                 f"guidance must be above 0 and at most {GUIDANCE_MAX}, got {spec.guidance}"
             )
-        input_ids(spec.conditioning)
+        if max(input_ids(spec.conditioning)) >= self.network.vocabulary:
+            raise RenderRejected("prompt must be read by the encoder of this very checkpoint")
         tokens = drawn_after(1, spec.passes, self._cells)
         return Plan(spec.passes, "janus", pass_seconds=TOKEN_COST.seconds(1) * tokens)
 

@@ -57,6 +57,11 @@ class JanusNetwork:
         """Index in `embeddings` of the token after which a picture begins."""
         return self.folder.codebook
 
+    @property
+    def vocabulary(self) -> int:
+        """How many text tokens there are."""
+        return int(self._language.config.vocab_size)
+
     def cache(self, rows: int, width: int) -> RowCache:
         """An empty cache of that many rows and at least that many positions."""
         config = self._language.config
