@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,19 @@ def read(path: Path, index: dict[str, Any], known: Mapping[str, KnownClass]) -> 
             parts.append(read_component(path / name, library, component_class, by))
         except ModelRefused as error:
             problems += error.problems
-    if not any(part.bytes for part in parts if part.loaded_by is LoadedBy.ENCODER) and not problems:
-        problems.append(f"{path / INDEX}: names no text encoder; download the whole pipeline")
+    problems = problems or list(_wrong_together(path, parts))
     if problems:
         raise ModelRefused(*problems)
     geometry = _diffusion_geometry(path, row, parts)
     return ModelDirectory(path, class_name, row, index, tuple(parts), tuple(skipped), geometry)
+
+
+def _wrong_together(path: Path, parts: list[Component]) -> Iterator[str]:
+    variants = sorted({part.variant for part in parts if part.variant})
+    if len(variants) > 1:
+        yield f"{path}: has parts of the variants {', '.join(variants)}; keep one"
+    if not any(part.bytes for part in parts if part.loaded_by is LoadedBy.ENCODER):
+        yield f"{path / INDEX}: names no text encoder; download the whole pipeline"
 
 
 def _entry(path: Path, name: str, entry: list[Any]) -> tuple[str, str]:

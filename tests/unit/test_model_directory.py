@@ -244,6 +244,12 @@ def two_variants(root: Path) -> None:
     save_file(tensors(), root / "vae/diffusion_pytorch_model.bf16.safetensors")
 
 
+def mixed_variants(root: Path) -> None:
+    (root / VAE).rename(root / "vae/diffusion_pytorch_model.fp16.safetensors")
+    stem = "transformer/diffusion_pytorch_model"
+    (root / f"{stem}.safetensors").rename(root / f"{stem}.bf16.safetensors")
+
+
 def dangling(root: Path) -> None:
     (root / "README.md").symlink_to("nowhere")
 
@@ -276,6 +282,7 @@ REFUSED = [
     (gone("tokenizer/tokenizer.json"), "tokenizer: has no tokenizer.json or vocab", "download it"),
     (gone(VAE), "vae: has no diffusion_pytorch_model.safetensors", "convert the weights"),
     (two_variants, "vae: has the variants bf16, fp16 and no plain", "keep one"),
+    (mixed_variants, "has parts of the variants bf16, fp16", "keep one"),
     (cut, f"{VAE}: is cut off: its header promises 72 bytes", "67 are there; copy it again"),
     (longer, f"{VAE}: has 5 bytes that no tensor names", "copy it again"),
     (put(VAE, b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer", "git lfs pull"),

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from engine.decoders.diffusers.folder import PipelineFolder
 from engine.model_directory.component import LoadedBy
+from engine.model_directory.json_file import ModelRefused
+from engine.model_directory.known import read_known
 from engine.model_directory.known_class import KnownClass
 from engine.model_directory.reader import read_model
 
@@ -22,6 +25,8 @@ with warnings.catch_warnings():
         UNet2DConditionModel,
     )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    from engine.decoders.diffusers.loading import load_decoder_side
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +86,17 @@ def test_bytes_are_those_of_the_modules(tmp_path: Path) -> None:
     assert StableDiffusionXLPipeline.from_pretrained(
         tmp_path / "sdxl", local_files_only=True, use_safetensors=True
     )
+
+
+def test_a_variant_is_loaded_as_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "sdxl"
+    tiny_sdxl().save_pretrained(path, variant="fp16")
+    assert read_known(path).component("unet").variant == "fp16"
+    cpu = torch.device("cpu")
+    loaded = load_decoder_side(PipelineFolder.open(path), cpu, torch.float32)
+    assert loaded.pipe.unet.dtype == torch.float32
+    assert loaded.pipe.text_encoder is None
+    weights = path / "unet/diffusion_pytorch_model.fp16.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ModelRefused, match=r"unet/.*fp16\.safetensors: is cut off"):
+        load_decoder_side(PipelineFolder.open(path), cpu, torch.float32)

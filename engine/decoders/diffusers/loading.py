@@ -13,6 +13,7 @@ import huggingface_hub.constants
 import torch
 
 from engine.decoders.diffusers.folder import PipelineFolder
+from engine.model_directory.component import LoadedBy, read_component
 from engine.model_directory.files import refused_files
 from engine.model_directory.json_file import ModelRefused
 
@@ -57,6 +58,7 @@ def _load(folder: PipelineFolder, kept: list[str], dtype: torch.dtype) -> Any:
     """Everything but `kept` is None."""
     if problems := refused_files(folder.path):
         raise ModelRefused(*problems)
+    variant = _variant(folder, kept)
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
@@ -65,11 +67,23 @@ def _load(folder: PipelineFolder, kept: list[str], dtype: torch.dtype) -> Any:
         str(folder.path),
         local_files_only=True,
         use_safetensors=True,
+        variant=variant,
         dtype=dtype,
         **dict.fromkeys(name for name in named if name not in kept),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def _variant(folder: PipelineFolder, components: list[str]) -> str | None:
+    """Such as fp16, where some of these components have no plain weights. ModelRefused, for each
+    file that is missing or broken."""
+    found = None
+    for name in components:
+        library, class_name = folder.index[name]
+        part = read_component(folder.path / name, library, class_name, LoadedBy.DECODER)
+        found = found or part.variant
+    return found
 
 
 def _digest(folder: Path, components: list[str]) -> str:
