@@ -154,6 +154,31 @@ def test_fast_equals_slow(folder: Path, stock: Any, guidance: float) -> None:
         assert final_tokens(heard, "mine") == slow_tokens(stock, asked)
 
 
+def test_forwards_of_one_width_change_nothing(folder: Path) -> None:
+    """As on a GPU, where long prompts are read in pieces and short ones with padding."""
+    decoder = JanusDecoder(folder, slots=3)
+    decoder._least_tokens = decoder._most_tokens = 6
+    widths = set()
+    read = decoder.network.read
+
+    def watched(embeddings: torch.Tensor, places: Any) -> torch.Tensor:
+        widths.add(len(embeddings))
+        return read(embeddings, places)
+
+    decoder.network.read = watched  # type: ignore[method-assign]
+    long = spec(conditioning=conditioning(1, 40))
+    whole = draw(JanusDecoder(folder), long)
+    heard = draw(decoder, spec("other", 3, 4, guidance=1.0), long, spec("third", 2, 9))
+    assert_same(heard, whole)
+    assert_same(
+        draw(
+            decoder, spec(conditioning=long.conditioning, checkpoint=heard.checkpoints("mine")[3])
+        ),
+        whole,
+    )
+    assert widths == {6}
+
+
 def test_the_picture_is_that_of_stock(folder: Path, stock: Any) -> None:
     """But for rounding: stock cuts off."""
     heard = draw(JanusDecoder(folder), spec())
