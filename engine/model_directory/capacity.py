@@ -31,8 +31,10 @@ UNET_VALUES, TRANSFORMER_VALUES = 26, 18
 """Live values at once for each token and channel of a row; the largest that was counted."""
 DECODE_VALUES, VIDEO_DECODE_VALUES = 850, 1750
 """Live values at once for each pixel while a VAE decodes; likewise."""
-TEXT_TOKENS, JANUS_TEXT_TOKENS = 512, 256
-"""Of a prompt, beside the picture's own; the longest that is read."""
+TEXT_TOKENS = 512
+"""Of a prompt, beside the picture's own."""
+JANUS_TOKENS = 256 + 128
+"""Of a prompt, and of the padding of a batch of 64: places in the cache beside the picture's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _cache(model: ModelDirectory) -> tuple[int, str]:
     layers, heads = number(text, "num_hidden_layers"), number(text, "num_attention_heads")
     kept = number(text, "num_key_value_heads", default=heads)
     wide = kept * number(text, "head_dim", default=number(text, "hidden_size") // heads)
-    tokens = model.geometry.tokens + JANUS_TEXT_TOKENS
+    tokens = model.geometry.tokens + JANUS_TOKENS
     return 2 * 2 * layers * wide * tokens * VALUE_BYTES, (
         f"2 rows x keys and values x {layers} layers x {wide:,} channels x {tokens:,} tokens x "
         f"{VALUE_BYTES} bytes"

@@ -143,7 +143,7 @@ def test_slots_are_what_the_formula_says(tmp_path: Path, flux: Path) -> None:
     assert "4,608 tokens x 3,072 channels" in found.formula
     assert estimate_slots(read(flux), 2**30).slots == 0
     janus = estimate_slots(read(janus_folder(tmp_path / "janus")), 80 * 2**30)
-    assert janus.slot_bytes == 2 * 2 * 24 * 2048 * (576 + 256) * 2
+    assert janus.slot_bytes == 2 * 2 * 24 * 2048 * (576 + 256 + 128) * 2
     sdxl = read(pipeline_folder(tmp_path / "sdxl", "StableDiffusionXLPipeline", SDXL))
     assert estimate_slots(sdxl, 80 * 2**30).slot_bytes == 2 * 128 * 128 * 320 * 26 * 2
 

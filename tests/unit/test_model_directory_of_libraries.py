@@ -15,6 +15,10 @@ from engine.model_directory.json_file import ModelRefused
 from engine.model_directory.known import read_known
 from engine.model_directory.known_class import KnownClass
 from engine.model_directory.reader import read_model
+from engine.registry import create_decoder
+from serve_app.__main__ import main
+from serve_app.operate.checking import check_file
+from tests.golden.janus_checkpoint import save_tiny
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of diffusers about its own dependencies
@@ -27,6 +31,10 @@ with warnings.catch_warnings():
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     from engine.decoders.diffusers.loading import load_decoder_side
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own, at import
+    import deployments.serve_schema  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
@@ -100,3 +108,21 @@ def test_a_variant_is_loaded_as_it_is_read(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ModelRefused, match=r"unet/.*fp16\.safetensors: is cut off"):
         load_decoder_side(PipelineFolder.open(path), cpu, torch.float32)
+
+
+@pytest.mark.parametrize("family", ["diffusers", "janus"])
+def test_a_decoder_is_made_of_what_is_added_to_a_config(family: str, tmp_path: Path) -> None:
+    path, config = tmp_path / "tiny", tmp_path / "config.yaml"
+    config.write_bytes(Path("configs/laptop.yaml").read_bytes())
+    if family == "janus":
+        path.mkdir()
+        save_tiny(path)
+    else:
+        tiny_sdxl().save_pretrained(path)
+    arguments = ["--to", str(config), "--memory-gib", "1"]
+    assert main(["models", "add", str(path), *arguments]) == 0
+    _, file = check_file(str(config))
+    _, added = file.applications[0].args.each()
+    decoder = create_decoder(added.model.family, **added.model.options)
+    edge = read_known(path).geometry.edge
+    assert decoder.picture_size == (edge, edge)
