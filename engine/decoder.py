@@ -20,8 +20,8 @@ class RenderRejected(ValueError):
 
 class OutOfMemory(Exception):
     """There is no room on the device for this beside what is there. Families raise it in place of
-    their library's error, from any verb; the message says what would fit. The engine goes on with
-    fewer renders; one that does not fit even alone is rejected with that message."""
+    their library's error, from any verb; the message says what would fit. Renders that do not fit
+    together go on by half; one that does not fit even alone is rejected with that message."""
 
 
 class RendersBroken(ArithmeticError):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from engine.decoder import Decoder, OutOfMemory, Plan, RenderRejected
 from engine.passes import Passes
 from engine.render import RenderSpec, RenderUpdate
 from engine.reports import Reports
+from engine.room import Room, too_large
 from engine.scheduled_render import ScheduledRender, usable_checkpoint
 from engine.scheduler import Scheduler
 
@@ -43,6 +44,7 @@ class DecoderEngine:
         self._scheduler: Scheduler[ScheduledRender] = Scheduler(slots)
         self._reports = Reports(emit, slots, clock)
         self._passes = Passes(decoder, self._reports, clock)
+        self._room = Room(self._passes, self._reports, self._scheduler, self._pixels_made)
         self._changed = self._reports.changed
         self._restored: list[ScheduledRender] = []
         self._admitting = True
@@ -114,11 +116,11 @@ class DecoderEngine:
             batch = _alone_first(self._scheduler.schedule())
             for render in batch:
                 render.next_pass = render.pass_no + 1
-        self._drop_ended()  # before those that got their slots begin
+        self._room.drop_ended()  # before those that got their slots begin
         if not batch:
             return False
         self._announce_alone(batch[0])
-        passed = self._advance(batch)
+        passed = self._room.advance(batch)
         with self._changed:
             for render in batch:  # the pass is over: `leaving` goes by what is done
                 render.next_pass = 0
@@ -128,7 +130,7 @@ class DecoderEngine:
             self.last_step_at = self._clock()
         for render in passed:
             self._report(render)
-        self._drop_ended()
+        self._room.drop_ended()
         return True
 
     def drain(self, timeout_seconds: float | None = None) -> bool:
@@ -232,53 +234,16 @@ class DecoderEngine:
         """Behind the last pass."""
         self._finisher.shutdown()
         for render in self._reports:
-            self._send_away(render)
-        self._drop_ended()
+            self._room.send_away(render)
+        self._room.drop_ended()
 
-    def _drop_ended(self) -> None:
-        for render in self._reports.take_ended():
-            self._passes.drop(render)
+    def _pixels_made(self) -> None:
+        self._finisher.submit(bool).result()
 
     def _announce_alone(self, render: ScheduledRender) -> None:
         """Of one that is tried alone, once there are no pixels in the making beside it."""
         if not render.announced:
             self._finisher.submit(self._reports.announce, render).result()
-
-    def _advance(self, batch: Sequence[ScheduledRender]) -> list[ScheduledRender]:
-        """One pass; those that have done it. When it finds no room, half of the renders go on."""
-        try:
-            return self._passes.run([render for render in batch if self._passes.begun(render)])
-        except OutOfMemory as error:
-            reason = str(error)
-        with self._changed:  # behind the except: until then what the pass made stays in memory
-            for render in batch:
-                render.next_pass = 0
-            surplus = self._scheduler.shrink()
-        if not surplus:
-            return self._advance_alone([render for render in batch if not render.ended])
-        logger.warning(
-            "no memory for a pass of %d renders: %d at a time from now on, %d leave: %s",
-            len(batch), self._scheduler.width, len(surplus), reason,
-        )  # fmt: skip
-        for render in surplus:
-            self._send_away(render)
-        return []
-
-    def _advance_alone(self, batch: Sequence[ScheduledRender]) -> list[ScheduledRender]:
-        """The only render, once there are no pixels in the making beside it. One that finds no room
-        even so will find none elsewhere."""
-        self._finisher.submit(bool).result()
-        try:
-            return self._passes.run([render for render in batch if self._passes.begun(render)])
-        except OutOfMemory as error:
-            for render in batch:
-                self._reports.fail(render, _too_large(error))
-        return []
-
-    def _send_away(self, render: ScheduledRender) -> None:
-        """It goes on elsewhere, from where it is."""
-        if render.unsaved_seconds == 0.0 or self._passes.save(render):
-            self._reports.left(render)
 
     def _report(self, render: ScheduledRender) -> None:
         """After a pass: checkpoint and preview out; after the last one, on to the pixels."""
@@ -303,7 +268,7 @@ class DecoderEngine:
             restored, self._restored = self._restored, []
         for render in restored:
             self._announce_alone(render)
-            if not self._restores(render):
+            if not self._room.begun(render):
                 continue
             if render.complete:
                 finish = self._start_finish(render)
@@ -312,13 +277,6 @@ class DecoderEngine:
             else:
                 with self._changed:
                     self._scheduler.join(render)
-
-    def _restores(self, render: ScheduledRender) -> bool:
-        try:
-            return self._passes.begun(render)
-        except OutOfMemory as error:
-            self._reports.fail(render, error)
-            return False
 
     def _start_finish(self, render: ScheduledRender) -> Future[None]:
         with self._changed:
@@ -335,16 +293,12 @@ class DecoderEngine:
                 render.pixels_alone = True
                 self._restored.append(render)
             elif isinstance(made, OutOfMemory):
-                self._reports.fail(render, _too_large(made))
+                self._reports.fail(render, too_large(str(made)))
             elif isinstance(made, Exception):
                 self._reports.fail(render, made)
             elif made is not None:
                 self._reports.done(render, made)
             self._changed.notify_all()
-
-
-def _too_large(error: OutOfMemory) -> RenderRejected:
-    return RenderRejected(f"there is not enough memory for this render, even alone: {error}")
 
 
 def _alone_first(batch: tuple[ScheduledRender, ...]) -> tuple[ScheduledRender, ...]:

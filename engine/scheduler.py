@@ -80,11 +80,11 @@ class Scheduler(Generic[R]):
             self._last_turn[batch[0].batch_key] = self._turn
         self._drop_leaving()
 
-    def shrink(self) -> list[R]:
-        """A pass ran out of memory: from now on half as many renders as are here, those that came
-        first; the others, which must leave. None when there is but one."""
+    def shrink(self, most: int | None = None) -> list[R]:
+        """Memory is short: from now on so many renders, by default half of those that are here,
+        and those that came first. Returns the others, which must leave."""
         here = [render for render in (*self.running, *self.waiting) if not render.leaving]
-        self.width = max(1, len(here) // 2)
+        self.width = max(1, min(self.width, len(here) // 2 if most is None else most))
         self._fitted, self._shrinks = 0, self._shrinks + 1
         return here[self.width :]
 
