@@ -153,6 +153,7 @@ def test_files_that_are_not_loras_of_a_denoiser_are_refused_at_the_start(
     one = torch.zeros(1)
     text = copied(ink, tmp_path / "text", **{"text_encoder.q_proj.lora_A.weight": one})
     dora = copied(ink, tmp_path / "dora", **{"unet.mid_block.to_q.dora_scale": one})
+    lokr = copied(ink, tmp_path / "lokr", **{"unet.mid_block.to_q.lokr_w1": one})
     (tmp_path / "bare.bin").write_bytes(b"")
     refused = {
         pickled: "optimizer.bin, a pickle",
@@ -162,7 +163,8 @@ def test_files_that_are_not_loras_of_a_denoiser_are_refused_at_the_start(
         tmp_path / "nowhere": "not a safetensors file",
         cut: "cannot be read",
         text: "also changes the text encoder",
-        dora: "is a DoRA",
+        dora: "is a DoRA, not a LoRA",
+        lokr: "is a LoKr, not a LoRA",
     }
     for path, says in refused.items():
         with pytest.raises(WeightsError, match=f"^loras.ink: .*{says}"):

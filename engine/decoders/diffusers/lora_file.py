@@ -19,6 +19,13 @@ from engine.text import WeightsError
 
 _PICKLES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
 _TEXT_ENCODER = ("text_encoder", "lora_te")  # as diffusers and as kohya-ss name its layers
+_OTHER_KINDS = {
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "lokr_": "LoKr",
+    "hada_": "LoHa",
+}
+"""What its tensors are called -> what such a file is."""
 _ADAPTER = "adapter"
 
 
@@ -64,8 +71,9 @@ def find(name: str, path: Path) -> Path:
             f"loras.{name}: {file} also changes the text encoder, which is not supported; "
             "take one of the denoiser alone"
         )
-    if any("dora_scale" in key for key in keys):
-        raise WeightsError(f"loras.{name}: {file} is a DoRA, which cannot be mixed in a batch")
+    for mark, kind in _OTHER_KINDS.items():
+        if any(mark in key for key in keys):
+            raise WeightsError(f"loras.{name}: {file} is a {kind}, not a LoRA")
     return file
 
 
