@@ -192,7 +192,7 @@ def test_a_lora_of_another_model_is_refused_by_name(
 
 def test_pipelines_that_have_none_in_diffusers_are_named(folders: dict[str, Path]) -> None:
     class Bare:
-        pass
+        unet = None
 
     with pytest.raises(WeightsError, match="diffusers has none for Bare"):
         LoraPool(Bare(), "unet", folders)

@@ -20,6 +20,7 @@ from engine.decoders.diffusers.drawing import Drawing, Restored, Start, advance
 from engine.decoders.diffusers.folder import PipelineFolder
 from engine.decoders.diffusers.identity import decoder_identity
 from engine.decoders.diffusers.loading import LoadedPipeline, load_decoder_side
+from engine.decoders.diffusers.loras import LoraPool
 from engine.decoders.diffusers.passes import count_passes
 from engine.decoders.diffusers.pixels import (
     LinearPreview,
@@ -67,10 +68,11 @@ class DiffusersDecoder:
     a picture is what it is alone to the last bit. threads: torch's number of threads in this
     process, 0 leaves it alone. device: as of the masked family. dtype: "float32", "bfloat16",
     "float16", or "auto", which is bfloat16 on a GPU and float32 elsewhere. previews: "linear",
-    "vae", or the folder of an AutoencoderTiny.
+    "vae", or the folder of an AutoencoderTiny. loras: files or folders of LoRAs by the names that
+    requests use, of which at most loras_loaded are in memory beside those in use.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first have a default
         self,
         weights: Path | str,
         *,
@@ -79,6 +81,8 @@ class DiffusersDecoder:
         device: str = "auto",
         dtype: str = "auto",
         previews: str = "linear",
+        loras: Mapping[str, str] | None = None,
+        loras_loaded: int = 8,
     ) -> None:
         """Raises ModelRefused, UnknownPipeline or OSError naming what cannot be loaded."""
         if threads:
@@ -94,6 +98,8 @@ class DiffusersDecoder:
         self.picture_size = (folder.edge(), folder.edge())
         self._abilities = Abilities(classes, self.picture_size, PIXELS_MAX)
         self.model = decoder_identity(loaded, self._dtype)
+        denoiser = ARCHITECTURES[CLASSES[loaded.class_name].architecture].denoisers[0]
+        self.loras = LoraPool(loaded.pipe, denoiser, loras or {}, loras_loaded)
         self._take_calls(loaded, previews, row_chunk)
 
     @torch.inference_mode()
@@ -110,6 +116,7 @@ class DiffusersDecoder:
 
     def plan(self, spec: RenderSpec) -> Plan:
         request = understood(spec, self._abilities)
+        self.loras.check(spec.loras)
         passes = self._passes(spec, request)
         key = batch_key(spec, request)
         return Plan(passes, key, PRIOR.seconds(1), CHECKPOINT_SECONDS)
@@ -125,17 +132,21 @@ class DiffusersDecoder:
         pipe = self._pipes[request.class_name]
         takes = frozenset(inspect.signature(pipe.__call__).parameters)
         arguments = call_arguments(spec, request, takes, self._device, self._dtype)
-        start = Start(pipe, arguments, spec.seed, batch_key(spec, request))
-        restored = None if checkpoint is None else self._restored(checkpoint)
         with translated(NO_ROOM):
+            loras = self.loras.hold(spec.loras)
+            start = Start(pipe, arguments, spec.seed, batch_key(spec, request), loras)
+            restored = None if checkpoint is None else self._restored(checkpoint, loras.identity)
             drawing = Drawing(start, self.models, restored)
         passes = self._passes(spec, request)
         show = self._shows[request.class_name]
         return DiffusersState(spec, drawing.pass_no, passes, drawing, show)
 
-    def _restored(self, checkpoint: Checkpoint) -> Restored:
-        """ValueError or the like for bytes that are no state of this family."""
-        latents, state = scheduler_state.unpacked(checkpoint.state, self._device)
+    def _restored(self, checkpoint: Checkpoint, loras: str) -> Restored:
+        """ValueError or the like for bytes that are no state of this family and these LoRAs."""
+        drawn_with, _, packed = checkpoint.state.partition(b"\0")
+        if drawn_with.decode() != loras:
+            raise ValueError(f"the checkpoint is of LoRAs {drawn_with.decode()!r}, not {loras!r}")
+        latents, state = scheduler_state.unpacked(packed, self._device)
         check_finite(latents)
         return Restored(checkpoint.pass_no, latents, state)
 
@@ -163,7 +174,8 @@ class DiffusersDecoder:
         mine = _mine(render)
         latents, state = mine.drawing.restorable()
         packed = scheduler_state.packed(latents, state)
-        return Checkpoint(self.model, mine.pass_no, mine.spec.seed, packed)
+        loras = mine.drawing.start.loras.identity.encode()
+        return Checkpoint(self.model, mine.pass_no, mine.spec.seed, loras + b"\0" + packed)
 
     @torch.inference_mode()
     def finish(self, render: DecodeState) -> Pixels:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.decoders.diffusers import scheduler_state
 from engine.decoders.diffusers.lanes import Lane
+from engine.decoders.diffusers.loras import LoraHold
 from engine.decoders.diffusers.scheduler_state import Step
 from engine.decoders.diffusers.seam import Asked, Call, Kind, Models, cut
 
@@ -27,6 +28,7 @@ class Start:
     seed: int
     key: str
     """Only renders of equal keys may share a forward."""
+    loras: LoraHold
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class Drawing:
             elif call.kind is Kind.ENCODE:
                 answer = self._encode(call)
             else:
-                asked = Asked(self.start.key, call, call.arguments())
+                asked = Asked(self.start.key, call, call.arguments(), self.start.loras)
                 if not self._is_restoring:
                     self.wants = asked
                     return

@@ -103,6 +103,8 @@ def load(name: str, file: Path, pipe: Any, component: str) -> Lora:
     with torch.inference_mode(False), torch.no_grad():
         try:
             weights = tuple(_weights(file, pipe, component))
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # each layer of the two libraries has errors of its own
             raise WeightsError(
                 f"loras.{name} does not fit {type(denoiser).__name__}: it was made for another "

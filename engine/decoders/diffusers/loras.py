@@ -65,7 +65,9 @@ class LoraPool:
         option for a file that cannot be used."""
         if max_loaded < 1:
             raise ValueError(f"max_loaded must be at least 1, got {max_loaded}")
-        if listed and not hasattr(pipe, "lora_state_dict"):
+        denoiser = getattr(pipe, component)
+        reads = hasattr(pipe, "lora_state_dict") and hasattr(denoiser, "load_lora_adapter")
+        if listed and not reads:
             raise WeightsError(f"loras must be empty: diffusers has none for {type(pipe).__name__}")
         self._pipe = pipe
         self._component = component

@@ -63,8 +63,6 @@ def understood(spec: RenderSpec, abilities: Abilities) -> Request:
     _check_pictures(spec, request, abilities.pixels_max)
     if not 0 < spec.guidance <= GUIDANCE_MAX:
         raise RenderRejected(f"guidance must be above 0 and at most {GUIDANCE_MAX}")
-    if spec.loras:
-        raise RenderRejected("loras must be empty: this model has none")
     return request
 
 

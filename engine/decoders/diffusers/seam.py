@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from engine.decoders.diffusers.lanes import current_lane
+from engine.decoders.diffusers.loras import LoraHold, RowsNotFirst, mixed
 from engine.decoders.diffusers.merge import group_key, mapped, merged, row_count, split
 from engine.decoders.diffusers.table import MergeRule
 
@@ -72,6 +73,8 @@ class Asked:
     key: str
     call: Call
     arguments: dict[str, Any]
+    loras: LoraHold
+    """Of its render."""
 
     @property
     def rows(self) -> int:
@@ -125,16 +128,22 @@ class Models:
         return list(groups.values())
 
     def _forward(self, together: Sequence[Asked]) -> list[Any]:
-        calls, rows = [each.call for each in together], [each.rows for each in together]
+        rows = [each.rows for each in together]
         self.forwards += 1
-        if len(calls) == 1:
-            answer = calls[0].run()
-        else:
-            arguments = [each.arguments for each in together]
-            answer = calls[0].real(**merged(arguments, self._rule))
+        try:
+            with mixed([(each.rows, each.loras) for each in together]):
+                answer = self._answer(together)
+        except RowsNotFirst:  # soon: such layers read the inputs
+            return [self._forward([each])[0] for each in together]
         answers = split(answer, rows, self._rule)
         self._remember(together[0], answers[0])
         return answers
+
+    def _answer(self, together: Sequence[Asked]) -> Any:
+        if len(together) == 1:
+            return together[0].call.run()
+        arguments = [each.arguments for each in together]
+        return together[0].call.real(**merged(arguments, self._rule))
 
     def _remember(self, asked: Asked, answer: Any) -> None:
         """The form of an answer: its tensors without memory."""
