@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from autoscaling.policies import PolicyNumbers, build_policy
@@ -57,6 +57,7 @@ def test_a_string_without_walls_is_straight():
 @given(st.integers(0, 1000))
 def test_hindsight_keeps_the_promise_and_costs_less_than_foresight(seed: int):
     arrivals = bursts(seed)
+    assume(len(arrivals) > 100)  # whole pictures of a burst or two are no fluid
     best = clairvoyant(LANE, arrivals, 60.0)
     assert best is not None
     assert late_share(best, 60.0) <= 0.05
