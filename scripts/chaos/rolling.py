@@ -28,7 +28,7 @@ PAUSE_SECONDS = 0.7
 """Between faults, on average."""
 ASLEEP_LEASES = 1.5
 MEET_SECONDS = 60.0
-"""Both go on until each has drawn jobs of the other, and at most so long."""
+"""Then both go on undisturbed until each has drawn jobs of the other, and at most so long."""
 UNREADABLE = ("passed over", "TypeError", "SchemaTooNew", "SchemaMismatch", "Unreadable")
 """What a log says when one version does not understand the other."""
 
@@ -62,11 +62,11 @@ def _run(world: World, previous: Previous, seconds: float, draw: random.Random) 
             crew.kill(next(member for member in old if member.role == role))
             faults[f"kill {role}"] += 1
         now = time.monotonic()
-        while time.monotonic() < now + seconds * 4 / 6 or (
-            not all(_crossed(world, pids).values()) and time.monotonic() < now + MEET_SECONDS
-        ):
+        while time.monotonic() < now + seconds * 4 / 6:
             faults[_one_fault(crew, draw)] += 1
             _pass_time(crew, draw.uniform(0, 2 * PAUSE_SECONDS))
+        while not all(_crossed(world, pids).values()) and time.monotonic() < now + MEET_SECONDS:
+            _pass_time(crew, PAUSE_SECONDS)
         crew.dismiss(old)
         _pass_time(crew, seconds / 6)
         rested = rest(world, crew)
