@@ -13,8 +13,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 CODE := serve_app deployments dispatch autoscaling engine jobs scripts examples tests
-# Two tests at a time, those of a file in order.
-WORKERS := -n 2 --dist loadfile
+# Two tests at a time, of groups that tests/conftest.py makes and puts in order.
+WORKERS := -n 2 --no-loadscope-reorder
 FAST := $(addprefix tests/,contract dispatch golden unit)
 
 export PROMPT
@@ -47,7 +47,7 @@ run: setup ## Start the service on this machine and stay up: http://127.0.0.1:80
 	@$(BIN)/meltproof run configs/laptop.yaml
 
 test: setup check ## Everything that must hold: style, types, arrows, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-fast: setup ## The tests of everyday work: no Ray, no browser, no PostgreSQL, nothing slow
 	$(BIN)/python -m pytest $(WORKERS) -m "not (postgres or slow)" $(FAST)

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.databases import PostgresServer, postgres_server
@@ -27,14 +29,41 @@ _patience = httpx._config.DEFAULT_TIMEOUT_CONFIG  # one object, which every call
 _patience.connect = _patience.read = _patience.write = _patience.pool = 60.0
 
 
-@pytest.hookimpl(tryfirst=True)
+ONE_STAGE = ("cluster", "page", "proxies")
+"""Folders whose tests share what is expensive to start: Ray, a browser, gateways behind nginx."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Groups that take long begin: none of them may be left when the rest is done."""
+    long = {*ONE_STAGE, *(_group(it.nodeid) for it in items if it.get_closest_marker("slow"))}
+    items.sort(key=lambda it: (_group(it.nodeid) != "cluster", _group(it.nodeid) not in long))
+
+
+class ByGroup(LoadFileScheduling):
+    """Hands groups to workers, where theirs run in order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    return ByGroup(config, log)
+
+
+def _group(nodeid: str) -> str:
+    """A folder with one stage for all of its tests, or a file."""
+    file = nodeid.partition("::")[0]
+    folder = Path(file).parent.name
+    return folder if folder in ONE_STAGE else file
+
+
+def pytest_itemcollected(item: pytest.Function) -> None:
     """Mark what starts PostgreSQL: `make test-fast` does without."""
-    for item in items:
-        given = getattr(item, "callspec", None)
-        params = given.params.values() if given else ()
-        if "postgres" in item.fixturenames or any(str(value) == "postgresql" for value in params):
-            item.add_marker("postgres")
+    given = getattr(item, "callspec", None)
+    params = given.params.values() if given else ()
+    if "postgres" in item.fixturenames or any(str(value) == "postgresql" for value in params):
+        item.add_marker("postgres")
 
 
 @pytest.fixture(scope="session")

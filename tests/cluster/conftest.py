@@ -1,4 +1,4 @@
-"""One real cluster for the whole test session, started and ended the way a person does."""
+"""One real cluster for all of these tests, started and ended the way a person does."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def unfriendly(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("cluster")
     config = yaml.safe_load((ROOT / "configs/paced.yaml").read_text())

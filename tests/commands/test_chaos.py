@@ -21,6 +21,7 @@ KINDS = ("lost", "poison_left", "doubled", "miscounted", "orphans", "wrong_pictu
          "wrong_answers", "unjust", "crashes")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_storm_on_sqlite_loses_nothing() -> None:
     found = weather("sqlite", seconds=12.0, seed=1, keep=None)
     assert {kind: found[kind] for kind in KINDS} == dict.fromkeys(KINDS, 0), found

@@ -9,6 +9,8 @@ from scripts.chaos.rolling import rolling_update
 from scripts.postgres import PostgresMissing
 from tests.commands.test_chaos import KINDS
 
+pytestmark = pytest.mark.slow
+
 QUIET = tuple(kind for kind in KINDS if kind != "wrong_pictures")  # versions may draw otherwise
 
 

@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_surface_holds_a_small_run() -> None:
     command = [sys.executable, "-m", "tests.fuzz", "--quick"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)

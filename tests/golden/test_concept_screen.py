@@ -146,6 +146,7 @@ OTHERS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (DEFAULT_WEIGHTS / "transformer.safetensors").exists(),
     reason="weights/emoji-cpu is not there",
