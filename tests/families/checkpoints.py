@@ -143,37 +143,74 @@ def _control(base: Callable[[], dict[str, Any]], **config: Any) -> dict[str, Any
     return {**base(), "controlnet": _quiet(net)}
 
 
+SD3 = {
+    "sample_size": 8,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 1,
+    "attention_head_dim": 8,
+    "num_attention_heads": 2,
+    "caption_projection_dim": 16,
+    "joint_attention_dim": 16,
+    "pooled_projection_dim": 16,
+    "pos_embed_max_size": 16,
+}
+
+
 def sd3() -> dict[str, Any]:
-    transformer = diffusers.SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=2,
-        in_channels=16,
-        out_channels=16,
-        num_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        caption_projection_dim=16,
-        joint_attention_dim=16,
-        pooled_projection_dim=16,
-        pos_embed_max_size=16,
-    )
+    transformer = diffusers.SD3Transformer2DModel(**SD3)
     return {"transformer": _quiet(transformer), "vae": flow_vae(16), "scheduler": flow()}
 
 
-def flux() -> dict[str, Any]:
-    transformer = diffusers.FluxTransformer2DModel(
+FLUX = {
+    "patch_size": 1,
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 16,
+    "pooled_projection_dim": 16,
+    "axes_dims_rope": [4, 4, 8],
+    "guidance_embeds": True,
+}
+
+
+def flux(**config: Any) -> dict[str, Any]:
+    transformer = diffusers.FluxTransformer2DModel(**{**FLUX, **config})
+    return {"transformer": _quiet(transformer), "vae": flow_vae(), "scheduler": shifted_flow()}
+
+
+def flux_controlnet() -> dict[str, Any]:
+    return {**flux(), "controlnet": _quiet(diffusers.FluxControlNetModel(**FLUX))}
+
+
+def sd3_controlnet() -> dict[str, Any]:
+    return {**sd3(), "controlnet": _quiet(diffusers.SD3ControlNetModel(**SD3))}
+
+
+def lcm() -> dict[str, Any]:
+    unet = diffusers.UNet2DConditionModel(**UNET, cross_attention_dim=16, time_cond_proj_dim=16)
+    scheduler = diffusers.LCMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    )
+    return {"unet": _quiet(unet), "vae": vae(), "scheduler": scheduler}
+
+
+def bria() -> dict[str, Any]:
+    transformer = diffusers.BriaTransformer2DModel(
         patch_size=1,
         in_channels=16,
         num_layers=1,
         num_single_layers=1,
-        attention_head_dim=16,
+        attention_head_dim=8,
         num_attention_heads=2,
         joint_attention_dim=16,
-        pooled_projection_dim=16,
-        axes_dims_rope=[4, 4, 8],
-        guidance_embeds=True,
+        pooled_projection_dim=None,
+        axes_dims_rope=[0, 4, 4],
     )
-    return {"transformer": _quiet(transformer), "vae": flow_vae(), "scheduler": shifted_flow()}
+    return {"transformer": _quiet(transformer), "vae": vae(shift_factor=0), "scheduler": flow()}
 
 
 def flux2(**config: Any) -> dict[str, Any]:
@@ -220,17 +257,24 @@ def video_vae() -> nn.Module:
     )
 
 
+QWEN = {
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 4,
+    "num_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 16,
+    "axes_dims_rope": (8, 4, 4),
+}
+
+
+def qwen_image_controlnet() -> dict[str, Any]:
+    return {**qwen_image(), "controlnet": _quiet(diffusers.QwenImageControlNetModel(**QWEN))}
+
+
 def qwen_image() -> dict[str, Any]:
-    transformer = diffusers.QwenImageTransformer2DModel(
-        patch_size=2,
-        in_channels=16,
-        out_channels=4,
-        num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        axes_dims_rope=(8, 4, 4),
-    )
+    transformer = diffusers.QwenImageTransformer2DModel(**QWEN)
     return {"transformer": _quiet(transformer), "vae": video_vae(), "scheduler": shifted_flow()}
 
 
@@ -508,8 +552,15 @@ TINY: dict[str, Tiny] = {
     ),
     "StableDiffusionXLPipeline": _tiny(sdxl, EMBEDS, POOLED),
     "StableDiffusionXLControlNetPipeline": _tiny(lambda: _control(sdxl, **SDXL), EMBEDS, POOLED),
+    "LatentConsistencyModelPipeline": _tiny(lcm, EMBEDS),
     "StableDiffusion3Pipeline": _tiny(sd3, EMBEDS, POOLED),
+    "StableDiffusion3ControlNetPipeline": _tiny(sd3_controlnet, EMBEDS, POOLED),
     "FluxPipeline": _tiny(flux, EMBEDS, POOLED),
+    "FluxFillPipeline": _tiny(lambda: flux(in_channels=288, out_channels=16), EMBEDS, POOLED),
+    "FluxControlPipeline": _tiny(lambda: flux(in_channels=32, out_channels=16), EMBEDS, POOLED),
+    "FluxControlNetPipeline": _tiny(flux_controlnet, EMBEDS, POOLED),
+    "QwenImageControlNetPipeline": _tiny(qwen_image_controlnet, EMBEDS, "prompt_embeds_mask"),
+    "BriaPipeline": _tiny(bria, EMBEDS),
     "FluxKontextPipeline": _tiny(flux, EMBEDS, POOLED),
     "Flux2Pipeline": _tiny(flux2, EMBEDS),
     "Flux2KleinPipeline": _tiny(lambda: flux2(guidance_embeds=False), EMBEDS),

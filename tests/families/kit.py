@@ -168,19 +168,24 @@ def stock_picture(case: Case, spec: RenderSpec, pipe: Any = None) -> NDArray[np.
         asked["negative_prompt"] = None
     if "Kontext" in case.name:
         asked |= {"max_area": EDGE * EDGE, "_auto_resize": False}
-    if spec.references:
-        images = [Image.fromarray(reference) for reference in spec.references]
-        asked["image"] = images if case.task is Task.REFER else images[0]
-    if spec.source is not None:
-        asked |= {
-            "image": Image.fromarray(spec.source.pixels),
-            "strength": spec.source.strength,
-        }
-        if spec.source.mask is not None:
-            asked["mask_image"] = Image.fromarray(spec.source.mask)
+    asked |= _pictures(case, spec, "control_image" if "control_image" in takes else "image")
     generator = torch.Generator().manual_seed(spec.seed)
     out = pipe(num_inference_steps=spec.passes, generator=generator, output_type="np", **asked)
     found: NDArray[np.float32] = out.images[0]
+    return found
+
+
+def _pictures(case: Case, spec: RenderSpec, control: str) -> dict[str, Any]:
+    images = [Image.fromarray(reference) for reference in spec.references]
+    if case.task is Task.CONTROL:
+        return {control: images[0]}
+    if case.task is Task.REFER:
+        return {"image": images}
+    if spec.source is None:
+        return {}
+    found = {"image": Image.fromarray(spec.source.pixels), "strength": spec.source.strength}
+    if spec.source.mask is not None:
+        found["mask_image"] = Image.fromarray(spec.source.mask)
     return found
 
 

@@ -32,6 +32,9 @@ def test_every_row_names_what_its_class_takes(name: str) -> None:
     takes = inspect.signature(getattr(diffusers, name).__call__).parameters
     named = {*architecture.text, *architecture.negative, architecture.guidance_argument}
     assert named | row.arguments.keys() <= takes.keys()
+    if Task.CONTROL in row.tasks:
+        assert row.control_argument in takes
+        assert (row.control_argument == "image") == ("control_image" not in takes)
     if row.tasks & {Task.CHANGE, Task.REDRAW}:
         assert {"image", "strength"} <= takes.keys()
     assert ("mask_image" in takes) == (Task.REDRAW in row.tasks)

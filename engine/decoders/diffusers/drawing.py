@@ -174,13 +174,14 @@ def _latents(out: Any) -> Tensor:
 
 
 def _with_latents(out: Any, latents: Tensor) -> Any:
-    """The same output with other latents. ValueError when they are of another size."""
+    """The same output with other latents; with them also in place of clean ones, which some
+    pipelines decode after the last step. ValueError when they are of another size."""
     old = _latents(out)
     if old.shape != latents.shape:
         raise ValueError(f"latents must be {list(old.shape)}, got {list(latents.shape)}")
     new = latents.to(old.device, old.dtype, copy=True)
     if isinstance(out, tuple):
-        return (new, *out[1:])
+        return tuple(new if isinstance(entry, Tensor) else entry for entry in out)
     return type(out)(**{**out, "prev_sample": new})
 
 

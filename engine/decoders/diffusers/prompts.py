@@ -61,7 +61,7 @@ class DiffusersPromptEncoder:
         if set(architecture.negative) & {*architecture.encoded}:
             negative = words.negative
             given = {} if negative is None else {"negative_prompt": negative}
-            return self._call(words.prompt, {"do_classifier_free_guidance": True, **given})
+            return self._call(words.prompt, {**given, "do_classifier_free_guidance": True})
         positive = self._call(words.prompt, {})
         if not architecture.negative:
             return positive
@@ -78,7 +78,8 @@ class DiffusersPromptEncoder:
             for name in takes
             if name in of_call and of_call[name].default is not inspect.Parameter.empty
         }
-        arguments = {**usual, "device": self._device, **more, "prompt": prompt}
+        usual |= {"device": self._device, "do_classifier_free_guidance": False}
+        arguments = {**usual, **more, "prompt": prompt, "num_images_per_prompt": 1}
         answers = self.pipe.encode_prompt(**{n: v for n, v in arguments.items() if n in takes})
         named = zip(self._architecture.encoded, answers, strict=True)
         return {name: rows[0] for name, rows in named if name and rows is not None}

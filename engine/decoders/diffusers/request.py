@@ -192,7 +192,7 @@ def tensors_of(
 def _pictures(spec: RenderSpec, request: Request) -> dict[str, Any]:
     references = [_image(picture) for picture in spec.references]
     if request.task is Task.CONTROL:
-        return {"image": references[0]}
+        return {CLASSES[request.class_name].control_argument: references[0]}
     if references:
         return {"image": references}
     source = spec.source

@@ -95,6 +95,8 @@ class PipelineClass:
     """Handed to every call."""
     references_max: int = 0
     """How many pictures it looks at, or is controlled by."""
+    control_argument: str = "image"
+    """Where it takes the picture that controls it."""
 
 
 _CLIP = ("prompt_embeds", "negative_prompt_embeds")
@@ -108,6 +110,15 @@ _MASKED = (
 _IDS = frozenset({"txt_ids", "img_ids"})
 _PAIRED, _TWO, _EMBEDDED = Guidance.PAIRED, Guidance.TWO_FORWARDS, Guidance.EMBEDDED
 
+_FLUX = Architecture(
+    _EMBEDDED,
+    ("prompt_embeds", "pooled_prompt_embeds"),
+    ("prompt_embeds", "pooled_prompt_embeds", ""),
+    16,
+    merge=MergeRule(shared=_IDS),
+    denoisers=("transformer", "controlnet"),
+)
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "sd": Architecture(_PAIRED, ("prompt_embeds",), _CLIP, 8, denoisers=("unet", "controlnet")),
     "sdxl": Architecture(
@@ -117,13 +128,20 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         8,
         denoisers=("unet", "controlnet"),
     ),
-    "sd3": Architecture(_PAIRED, ("prompt_embeds", "pooled_prompt_embeds"), _POOLED, 16),
-    "flux": Architecture(
-        _EMBEDDED,
+    "lcm": Architecture(
+        _EMBEDDED, ("prompt_embeds",), ("prompt_embeds", ""), 8, denoisers=("unet",)
+    ),
+    "sd3": Architecture(
+        _PAIRED,
         ("prompt_embeds", "pooled_prompt_embeds"),
-        ("prompt_embeds", "pooled_prompt_embeds", ""),
+        _POOLED,
         16,
-        merge=MergeRule(shared=_IDS),
+        denoisers=("transformer", "controlnet"),
+    ),
+    "flux": _FLUX,
+    "flux-fill": _FLUX,
+    "bria": Architecture(
+        _PAIRED, ("prompt_embeds",), (*_CLIP, ""), 16, merge=MergeRule(shared=_IDS)
     ),
     "flux2": Architecture(_EMBEDDED, ("prompt_embeds",), ("prompt_embeds", ""), 16),
     "flux2-klein": Architecture(_TWO, ("prompt_embeds",), ("prompt_embeds", ""), 16),
@@ -137,6 +155,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             ragged={"encoder_hidden_states": "encoder_hidden_states_mask"},
             per_row=frozenset({"img_shapes"}),
         ),
+        denoisers=("transformer", "controlnet"),
         guidance_argument="true_cfg_scale",
     ),
     "z-image": Architecture(
@@ -186,8 +205,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 def _of(
     architecture: str, *tasks: Task, references_max: int = 0, **arguments: object
 ) -> PipelineClass:
-    most = max(references_max, Task.CONTROL in tasks)
-    return PipelineClass(architecture, frozenset(tasks), arguments, most)
+    return PipelineClass(architecture, frozenset(tasks), arguments, references_max)
+
+
+def _controlled(architecture: str, argument: str = "control_image") -> PipelineClass:
+    return PipelineClass(architecture, frozenset({Task.CONTROL}), {}, 1, argument)
 
 
 _UNBINNED = {"use_resolution_binning": False}
@@ -196,23 +218,29 @@ CLASSES: Mapping[str, PipelineClass] = {
     "StableDiffusionPipeline": _of("sd", Task.DRAW),
     "StableDiffusionImg2ImgPipeline": _of("sd", Task.CHANGE),
     "StableDiffusionInpaintPipeline": _of("sd", Task.REDRAW),
-    "StableDiffusionControlNetPipeline": _of("sd", Task.CONTROL),
+    "StableDiffusionControlNetPipeline": _controlled("sd", "image"),
     "StableDiffusionXLPipeline": _of("sdxl", Task.DRAW),
     "StableDiffusionXLImg2ImgPipeline": _of("sdxl", Task.CHANGE),
     "StableDiffusionXLInpaintPipeline": _of("sdxl", Task.REDRAW),
-    "StableDiffusionXLControlNetPipeline": _of("sdxl", Task.CONTROL),
+    "StableDiffusionXLControlNetPipeline": _controlled("sdxl", "image"),
+    "LatentConsistencyModelPipeline": _of("lcm", Task.DRAW),
     "StableDiffusion3Pipeline": _of("sd3", Task.DRAW),
     "StableDiffusion3Img2ImgPipeline": _of("sd3", Task.CHANGE),
     "StableDiffusion3InpaintPipeline": _of("sd3", Task.REDRAW),
+    "StableDiffusion3ControlNetPipeline": _controlled("sd3"),
     "FluxPipeline": _of("flux", Task.DRAW),
     "FluxImg2ImgPipeline": _of("flux", Task.CHANGE),
     "FluxInpaintPipeline": _of("flux", Task.REDRAW),
+    "FluxFillPipeline": _of("flux-fill", Task.REDRAW),
+    "FluxControlPipeline": _controlled("flux"),
+    "FluxControlNetPipeline": _controlled("flux"),
     "FluxKontextPipeline": _of("flux", Task.DRAW, Task.REFER, references_max=1, _auto_resize=False),
     "Flux2Pipeline": _of("flux2", Task.DRAW, Task.REFER, references_max=8),
     "Flux2KleinPipeline": _of("flux2-klein", Task.DRAW, Task.REFER, references_max=8),
     "QwenImagePipeline": _of("qwen-image", Task.DRAW),
     "QwenImageImg2ImgPipeline": _of("qwen-image", Task.CHANGE),
     "QwenImageInpaintPipeline": _of("qwen-image", Task.REDRAW),
+    "QwenImageControlNetPipeline": _controlled("qwen-image"),
     "ZImagePipeline": _of("z-image", Task.DRAW),
     "ZImageImg2ImgPipeline": _of("z-image", Task.CHANGE),
     "ZImageInpaintPipeline": _of("z-image", Task.REDRAW),
@@ -225,6 +253,7 @@ CLASSES: Mapping[str, PipelineClass] = {
     "CogView4Pipeline": _of("cogview4", Task.DRAW),
     "AuraFlowPipeline": _of("auraflow", Task.DRAW),
     "Krea2Pipeline": _of("krea2", Task.DRAW),
+    "BriaPipeline": _of("bria", Task.DRAW),
     "OvisImagePipeline": _of("ovis-image", Task.DRAW, negative_prompt=None),
     "PRXPipeline": _of("prx", Task.DRAW, negative_prompt=None, **_UNBINNED),
     "AmusedPipeline": _of("amused", Task.DRAW),
