@@ -17,6 +17,7 @@ from torch import Tensor
 from engine import sampling
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
+from engine.decoders.device import device_of
 from engine.decoders.memory import translated
 from engine.models.codec import Codec, CodecConfig, to_latents
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
@@ -97,7 +98,7 @@ class MaskedDecoder:
         if threads:
             torch.set_num_threads(threads)
         loaded = MaskedModel.load(Path(weights or DEFAULT_WEIGHTS)) if model is None else model
-        self._device = _device(device)
+        self._device = device_of(device)
         loaded.transformer.to(self._device)
         loaded.codec.to(self._device)
         self.networks = loaded
@@ -269,12 +270,6 @@ class MaskedDecoder:
         ]
         scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return cast(Pixels, scaled.permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _mine(render: DecodeState) -> MaskedState:

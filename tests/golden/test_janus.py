@@ -340,7 +340,7 @@ def test_out_of_memory_is_said_in_the_engines_words(
 
 def test_options_are_named(folder: Path) -> None:
     with pytest.raises(ValueError, match="dtype"):
-        JanusDecoder(folder, dtype="float16")
+        JanusDecoder(folder, dtype="int8")
     with pytest.raises(ValueError, match="temperature"):
         JanusDecoder(folder, temperature=-1.0)
     with pytest.raises(ValueError, match="slots"):

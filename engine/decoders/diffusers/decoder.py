@@ -14,8 +14,8 @@ import torch
 
 from engine.cost import PRIOR
 from engine.decoder import DecodeState, Plan, RendersBroken
+from engine.decoders.device import device_of, dtype_of
 from engine.decoders.diffusers import scheduler_state
-from engine.decoders.diffusers.device import device_of, dtype_of
 from engine.decoders.diffusers.drawing import Drawing, Restored, Start, advance
 from engine.decoders.diffusers.folder import PipelineFolder
 from engine.decoders.diffusers.identity import decoder_identity

@@ -13,7 +13,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-from engine.decoders.diffusers.device import device_of, dtype_of
+from engine.decoders.device import device_of, dtype_of
 from engine.decoders.diffusers.folder import PipelineFolder
 from engine.decoders.diffusers.loading import load_text_side
 from engine.prompt_encoder import PromptText

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, RendersBroken, cells_to_draw
+from engine.decoders.device import device_of, dtype_of
 from engine.decoders.janus.cache import Row, TokenPlaces
 from engine.decoders.janus.folder import JanusFolder
 from engine.decoders.janus.network import JanusNetwork
@@ -28,15 +29,15 @@ kernels, whose sums differ in the last bits, and cost as much."""
 TOKEN_COST = PassCost(fixed_seconds=0.03, row_seconds=0.005)
 """Of one token of every render: believed until measured."""
 WHAT_FITS = "no memory is left for another render; guidance 1.0 needs half as much"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class JanusDecoder:
     """weights: a checkpoint's folder, of safetensors. slots: how many renders there is room for; an
     engine with more of them goes on with fewer. temperature: of the tokens' softmax; 0 takes the
-    likeliest, whatever the seed. dtype: "float32" or "bfloat16", of the language model. threads:
-    torch's number of threads in this process, 0 leaves it alone. device: "cpu", "cuda", or "auto",
-    which is the GPU that this process was given, if any.
+    likeliest, whatever the seed. dtype: of the language model, "float32", "bfloat16", "float16" or
+    "auto", which is bfloat16 on a GPU. threads: torch's number of threads in this process, 0 leaves
+    it alone. device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if
+    any.
 
     A picture is independent of its neighbours to the last bit, and of whether it was interrupted.
     On a GPU every forward is filled up to the same number of tokens, because kernels are chosen by
@@ -49,13 +50,13 @@ class JanusDecoder:
         *,
         slots: int = 8,
         temperature: float = 1.0,
-        dtype: str = "float32",
+        dtype: str = "auto",
         threads: int = 0,
         device: str = "auto",
     ) -> None:
         """ValueError or OSError for a folder or an option that cannot be used."""
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        placed = device_of(device)
+        tensors = dtype_of(dtype, placed)
         if slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         if not temperature >= 0:
@@ -65,10 +66,10 @@ class JanusDecoder:
         folder = JanusFolder.open(Path(weights))
         self.model = f"janus:{folder.directory.digest()[:16]}:{SAMPLER}:{float(temperature)}"
         self.picture_size = (folder.size, folder.size)
-        self.network = JanusNetwork(folder, _device(device), DTYPES[dtype])
+        self.network = JanusNetwork(folder, placed, tensors)
         self._cells = folder.cells
         self._temperature = temperature
-        on_gpu = self.network.device.type == "cuda"
+        on_gpu = placed.type == "cuda"
         self._least_tokens = 2 * slots if on_gpu else CPU_TOKENS
         width = PROMPT_TOKENS + folder.cells + self._least_tokens
         self._most_tokens = 2 * slots if on_gpu else width
@@ -178,12 +179,6 @@ class JanusDecoder:
         for row in mine.rows:
             self._cache.release(row)
         mine.rows = ()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def _mine(render: DecodeState) -> JanusState:

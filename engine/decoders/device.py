@@ -1,4 +1,4 @@
-"""The options `device` and `dtype`."""
+"""The options `device` and `dtype` of families that load weights."""
 
 from __future__ import annotations
 
