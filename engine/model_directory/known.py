@@ -17,6 +17,9 @@ from engine.model_directory.directory import ModelDirectory
 from engine.model_directory.known_class import Abilities, KnownClass
 from engine.model_directory.reader import read_model
 
+WITHOUT_LORAS = frozenset({"amused", "ovis-image", "pixart"})
+"""Architectures for which diffusers reads no LoRA files."""
+
 
 def _diffusers(name: str) -> KnownClass:
     """What a checkpoint of this pipeline class can do, also by other classes for its components."""
@@ -29,6 +32,7 @@ def _diffusers(name: str) -> KnownClass:
         references=CLASSES[name].references_max if Task.REFER in tasks else 0,
         control=Task.CONTROL in tasks,
         negative_prompt=bool(row.negative),
+        lora=architecture not in WITHOUT_LORAS,
     )
     rows = 2 if row.guidance is Guidance.PAIRED else 1
     return KnownClass(

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from engine.decoders.diffusers.folder import PipelineFolder
+from engine.decoders.diffusers.table import CLASSES
 from engine.model_directory.component import LoadedBy
 from engine.model_directory.json_file import ModelRefused
-from engine.model_directory.known import read_known
+from engine.model_directory.known import KNOWN, read_known
 from engine.model_directory.known_class import KnownClass
 from engine.model_directory.reader import read_model
 from engine.registry import create_decoder
@@ -22,6 +23,7 @@ from tests.golden.janus_checkpoint import save_tiny
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of diffusers about its own dependencies
+    import diffusers
     from diffusers import (
         AutoencoderKL,
         EulerDiscreteScheduler,
@@ -126,3 +128,9 @@ def test_a_decoder_is_made_of_what_is_added_to_a_config(family: str, tmp_path: P
     decoder = create_decoder(added.model.family, **added.model.options)
     edge = read_known(path).geometry.edge
     assert decoder.picture_size == (edge, edge)
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_loras_are_said_of_those_classes_that_read_them(name: str) -> None:
+    reads = hasattr(getattr(diffusers, name), "lora_state_dict")
+    assert KNOWN[name].abilities.lora is reads

@@ -46,7 +46,7 @@ def test_check_says_what_a_folder_holds_and_can_do(
     for said in (
         f"{flux}: ok",
         "diffusers: FluxPipeline (flux)",
-        "can           generate, edit, inpaint",
+        "can           generate, edit, inpaint, LoRA",
         "cannot        references, control, negative prompt",
         "1024x1024 unless asked; width and height divisible by 16",
         "512 KiB of a render of 1024x1024",
@@ -142,7 +142,7 @@ def test_janus_gets_as_many_slots_as_its_decoder(tmp_path: Path, config: Path) -
     assert main(["models", "add", str(path), "--to", str(config), "--memory-gib", "24"]) == 0
     [_, model] = yaml.safe_load(config.read_text())["applications"][0]["args"]["models"]
     assert (model["name"], model["size"]) == ("janus-pro-1b", "384x384")
-    assert model["options"]["slots"] == model["decoder"]["slots"] == 64
+    assert model["options"]["slots"] == model["decoder"]["slots"] == 60
     (path / "preprocessor_config.json").unlink()
     assert main(["models", "check", str(path)]) == 1
 

@@ -189,9 +189,9 @@ def _difference(before: str, after: str, name: str) -> list[str]:
 
 
 def _list(config: str) -> int:
-    table = Table("application", "route", "queue", "model", "family", box=None, pad_edge=False)
-    for title in ("weights", "size", "slots"):
-        table.add_column(title)
+    table = Table(box=None, pad_edge=False)
+    for title in ("application", "route", "queue", "model", "family", "weights", "size", "slots"):
+        table.add_column(title, overflow="fold")
     for application in parse_serve_config(load_serve_config(config), config).applications:
         for one in application.args.each():
             table.add_row(application.name, application.route_prefix or "-", *_row(one))
