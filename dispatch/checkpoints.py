@@ -54,12 +54,13 @@ class Checkpoints:
         """The ledger has this heartbeat: what was stored before can go."""
         rows = {of_render.index: of_render.checkpoint for of_render in beat.renders}
         for render in lease.renders:
-            if (row := rows.get(render.index)) is not None:
-                self._delete(render.saved.forget(row))
+            row = rows.get(render.index)
+            if row is not None and (keys := render.saved.forget(row)):
+                self._spawn(self._delete(keys))
 
-    def settled(self, render: InFlightRender) -> None:
+    async def settled(self, render: InFlightRender) -> None:
         """Nothing goes on from it any more."""
-        self._delete(render.saved.forget_all())
+        await self._delete(render.saved.forget_all())
 
     def _ended(self, render: InFlightRender, _: Task) -> None:
         del self._puts[render]
@@ -78,11 +79,7 @@ class Checkpoints:
         finally:
             saved.wrote()
 
-    def _delete(self, keys: Sequence[str]) -> None:
-        if keys:
-            self._spawn(self._deleted(keys))
-
-    async def _deleted(self, keys: Sequence[str]) -> None:
+    async def _delete(self, keys: Sequence[str]) -> None:
         """At worst the collector deletes them with their job."""
         try:
             for key in keys:

@@ -113,7 +113,6 @@ class Leases:
         await self._checkpoints.idle(render)  # nothing is written of a job that has ended
         try:
             await settle(self._ledger, render, outcome, self._lease_seconds)
-            self._checkpoints.settled(render)
         except LeaseLost as error:
             log.info("lease lost: %s", error)
             self.drop(render.lease)
@@ -121,6 +120,8 @@ class Leases:
             render.record()
         if render.lease.ended:
             self._forget(render.lease)
+        if render.state is State.SETTLED:
+            await self._checkpoints.settled(render)
 
     def drop(self, lease: Lease) -> None:
         """Stop its images and never write for it again."""

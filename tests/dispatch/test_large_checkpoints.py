@@ -3,17 +3,23 @@ and none of them longer than it is needed."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
+import time
 from pathlib import Path
 
 import pytest
 
 from dispatch.saved import ROW_BYTES, key_of
 from engine.render import Checkpoint
+from jobs.blobs.collector import Collector
 from jobs.blobs.store import job_prefixes
 from jobs.job import Job
+from jobs.retention import Retention
 from tests.dispatch.dispatch_kit import World, once, undisturbed, world
 from tests.dispatch.dispatch_stages import Replica, until
+from tests.stages.ledger_kit import LEASE_SECONDS
 
 BALLAST = os.urandom(64 * 1024)
 
@@ -168,3 +174,82 @@ async def test_rare_checkpoints_lose_the_passes_since_and_nothing_else(
         assert (ended.attempts, ended.renders[0].attempts) == (0, 0), "the first loss is no fault"
         assert second.decoder.drawn[job.request.seed, 1] == 0
         assert second.decoder.drawn[job.request.seed, 2] == 1
+
+
+def busy() -> Replica:
+    """Large checkpoints after every 30 ms of passes, which take 10 ms and wait for the gate."""
+    replica = large(3)
+
+    def sleep(seconds: float) -> None:
+        time.sleep(0.01)
+        replica.gate.sleep(seconds)
+
+    replica.decoder.checkpoint_seconds = 0.03
+    replica.decoder._sleep = sleep
+    return replica
+
+
+class Trouble:
+    """What can happen to a lane, as often as it may without costing a job its attempts."""
+
+    def __init__(self, it: World, rng: random.Random) -> None:
+        self._it, self._rng = it, rng
+        self._running = [it.start(ready=3), it.start(ready=3)]
+        self._deaths = [self.kill, self.lose, self.lose]
+
+    async def happen(self) -> None:
+        what = self._rng.choice([self.stop, self.store, self.leave, self.memory, *self._deaths])
+        await what()
+        if what in self._deaths:
+            self._deaths.remove(what)
+
+    async def stop(self) -> None:
+        await self._running.pop(0).stop()
+        self._running.append(self._it.start(ready=3))
+
+    async def kill(self) -> None:
+        await self._running.pop(0).kill()
+        self._running.append(self._it.start(ready=3))
+        for _ in range(8):  # the others go on beating meanwhile
+            self._it.clock.now += LEASE_SECONDS / 8
+            await asyncio.sleep(0.03)
+            await asyncio.to_thread(self._it.sql.expire)
+
+    async def lose(self) -> None:
+        self._it.lane.replicas[0].lose()
+        await self._it.lane.add(busy())
+        self._it.lane.replicas.append(self._it.lane.replicas.pop(0))
+
+    async def store(self) -> None:
+        self._it.files.away = not self._it.files.away
+
+    async def leave(self) -> None:
+        replica = self._rng.choice(self._it.lane.replicas)
+        replica.leave(list(replica.ids))
+
+    async def memory(self) -> None:
+        self._rng.choice(self._it.lane.replicas).decoder.fits = self._rng.choice([1, 2, 3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_happens_every_picture_is_right_and_no_blob_outlives_its_job(
+    tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    async with world(tmp_path, busy(), busy()) as it:
+        jobs = [it.submit(seed=1000 * number, n=2, passes=16) for number in range(8)]
+        trouble = Trouble(it, rng)
+        for _ in range(14):
+            await asyncio.sleep(rng.random() * 0.15)
+            await trouble.happen()
+        it.files.away = False
+        for job in jobs:
+            ended = await it.ended(job)
+            assert it.pictures(ended) == undisturbed(job.request)
+            assert [render.checkpoint for render in ended.renders] == [None, None]
+        collector = Collector(it.dispatchers[-1].ledger, it.blobs, "chat", Retention(10.0, 1e6))
+        it.clock.now += 11
+        while await collector.turn():
+            pass
+        await until(lambda: [kept(it, job) for job in jobs] == [[]] * 8, "no checkpoint is left")
