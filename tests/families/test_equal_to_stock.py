@@ -24,7 +24,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-every_class = pytest.mark.parametrize("case", CASES, ids=str)
+QUICK = {"StableDiffusionXLPipeline", "FluxInpaintPipeline", "QwenImagePipeline", "ZImagePipeline"}
+"""Of each way to merge, one; the others take minutes."""
+every_class = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=str(case), marks=() if case.name in QUICK else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 
 
 @every_class

@@ -31,6 +31,7 @@ SDXL = Case("StableDiffusionXLPipeline", "StableDiffusionXLPipeline")
 STEPS = 5
 PASSES = {"HeunDiscreteScheduler": 9, "PNDMScheduler": 6, "KDPM2DiscreteScheduler": 9}
 PASSES["KDPM2AncestralDiscreteScheduler"] = 9
+QUICK = {"EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "UniPCMultistepScheduler"}
 SCHEDULERS: list[tuple[str, dict[str, Any]]] = [
     ("DDIMScheduler", {"clip_sample": False}),
     ("DDPMScheduler", {"clip_sample": False}),
@@ -63,7 +64,14 @@ def with_scheduler(name: str, config: dict[str, Any], to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize(("name", "config"), SCHEDULERS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        pytest.param(name, config, marks=() if name in QUICK else pytest.mark.slow)
+        for name, config in SCHEDULERS
+    ],
+    ids=lambda value: str(value)[:40],
+)
 def test_equal_and_resumed(name: str, config: dict[str, Any], tmp_path: Path) -> None:
     where = with_scheduler(name, config, tmp_path / "checkpoint")
     decoder = DiffusersDecoder(where, row_chunk=1)

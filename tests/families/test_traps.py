@@ -17,6 +17,7 @@ from diffusers import FirstBlockCacheConfig
 
 from engine.decoder import OutOfMemory, RenderRejected, RendersBroken
 from engine.decoders.diffusers.decoder import DiffusersDecoder
+from engine.decoders.diffusers.table import Task
 from engine.render import Conditioning, Pixels, Source
 from tests.families.kit import (
     FP32,
@@ -234,3 +235,30 @@ def test_a_source_that_leaves_no_pass_is_refused() -> None:
     with pytest.raises(RenderRejected, match=r"source\.strength of 0\.2"):
         decoder(sdxl.checkpoint).plan(spec(sdxl, passes=4, source=source))
     assert decoder(sdxl.checkpoint).plan(spec(sdxl, passes=5, source=source)).passes == 1
+
+
+def test_cells_to_redraw_are_a_mask() -> None:
+    """As a gateway sends an edit: the others keep their pixels, as far as the VAE keeps them."""
+    sd = Case("StableDiffusionInpaintPipeline", "StableDiffusionPipeline", Task.REDRAW)
+    redraw = np.zeros((8, 8), bool)
+    redraw[2:6, :4] = True
+    mask = redraw.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8) * 255
+    by_cells = replace(spec(sd), source=Source(picture(1), redraw.ravel(), strength=0.9))
+    by_mask = replace(
+        spec(sd), source=Source(picture(1), np.zeros(0, bool), mask=mask, strength=0.9)
+    )
+    here = decoder(sd.checkpoint)
+    np.testing.assert_array_equal(draw_alone(here, by_cells), draw_alone(here, by_mask))
+    with pytest.raises(RenderRejected, match=r"source\.redraw must be bool \[64\]"):
+        here.plan(replace(spec(sd), source=Source(picture(1), np.arange(5) == 0)))
+
+
+def test_a_model_that_looks_at_pictures_looks_at_the_source() -> None:
+    kontext = Case("FluxKontextPipeline", "FluxKontextPipeline", Task.REFER)
+    here = decoder(kontext.checkpoint)
+    by_source = replace(spec(kontext), references=(), source=Source(picture(0), np.ones(16, bool)))
+    np.testing.assert_array_equal(
+        draw_alone(here, by_source), draw_alone(here, spec(kontext, references=(picture(0),)))
+    )
+    with pytest.raises(RenderRejected, match="at most 1"):
+        here.plan(replace(by_source, references=(picture(1),)))

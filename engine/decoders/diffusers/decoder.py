@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -96,6 +97,7 @@ class DiffusersDecoder:
         classes = classes_by_task(loaded.class_name)
         self._pipes = _pipelines(loaded, classes)
         self.picture_size = (folder.edge(), folder.edge())
+        self._count = functools.lru_cache(256)(self._count_passes)
         self._abilities = Abilities(classes, self.picture_size, PIXELS_MAX)
         self.model = decoder_identity(loaded, self._dtype)
         denoiser = ARCHITECTURES[CLASSES[loaded.class_name].architecture].denoisers[0]
@@ -118,12 +120,16 @@ class DiffusersDecoder:
         request = understood(spec, self._abilities)
         self.loras.check(spec.loras)
         passes = self._passes(spec, request)
-        key = batch_key(spec, request)
+        key = batch_key(request)
         return Plan(passes, key, PRIOR.seconds(1), CHECKPOINT_SECONDS)
 
+    def _count_passes(self, class_name: str, steps: int, strength: float | None) -> int:
+        return count_passes(self._pipes[class_name], steps, strength)
+
     def _passes(self, spec: RenderSpec, request: Request) -> int:
-        strength = None if spec.source is None else spec.source.strength
-        return count_passes(self._pipes[request.class_name], spec.passes, strength)
+        changes = request.task in (Task.CHANGE, Task.REDRAW)
+        strength = spec.source.strength if spec.source is not None and changes else None
+        return self._count(request.class_name, spec.passes, strength)
 
     @torch.inference_mode()
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> DiffusersState:
@@ -134,7 +140,7 @@ class DiffusersDecoder:
         arguments = call_arguments(spec, request, takes, self._device, self._dtype)
         with translated(NO_ROOM):
             loras = self.loras.hold(spec.loras)
-            start = Start(pipe, arguments, spec.seed, batch_key(spec, request), loras)
+            start = Start(pipe, arguments, spec.seed, batch_key(request), loras)
             restored = None if checkpoint is None else self._restored(checkpoint, loras.identity)
             drawing = Drawing(start, self.models, restored)
         passes = self._passes(spec, request)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from engine.decoder import RenderRejected
@@ -19,7 +20,7 @@ from engine.tensors import to_torch
 GUIDANCE_MAX = 100.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """What a render asks of which class."""
 
@@ -27,6 +28,10 @@ class Request:
     task: Task
     width: int
     height: int
+    references: tuple[Pixels, ...] = ()
+    """What the model looks at, or is controlled by."""
+    mask: NDArray[np.uint8] | None = None
+    """[height, width]: 255 where a source is drawn anew."""
 
     @property
     def architecture(self) -> Architecture:
@@ -47,20 +52,20 @@ class Abilities:
 
 def understood(spec: RenderSpec, abilities: Abilities) -> Request:
     """RenderRejected naming the field that cannot be drawn."""
-    task = _task(spec)
-    if task is Task.REFER and Task.CONTROL in abilities.classes:
-        task = Task.CONTROL
-    if task not in abilities.classes:
-        raise RenderRejected(_CANNOT[task])
-    class_name = abilities.classes[task]
     width, height = (
         own if asked is None else asked
         for asked, own in zip((spec.width, spec.height), abilities.picture_size, strict=True)
     )
-    request = Request(class_name, task, width, height)
-    _check_size(request, abilities.pixels_max)
-    _check_text(spec, request.architecture)
-    _check_pictures(spec, request, abilities.pixels_max)
+    architecture = ARCHITECTURES[CLASSES[next(iter(abilities.classes.values()))].architecture]
+    _check_size(width, height, architecture.size_multiple, abilities.pixels_max)
+    _check_source(spec.source, width, height)
+    mask = _mask(spec.source, width, height, architecture.size_multiple)
+    task, references = _task(spec, mask is not None, abilities.classes)
+    if task not in abilities.classes:
+        raise RenderRejected(_CANNOT[task])
+    request = Request(abilities.classes[task], task, width, height, references, mask)
+    _check_text(spec, architecture)
+    _check_references(request, abilities.pixels_max)
     if not 0 < spec.guidance <= GUIDANCE_MAX:
         raise RenderRejected(f"guidance must be above 0 and at most {GUIDANCE_MAX}")
     return request
@@ -69,29 +74,54 @@ def understood(spec: RenderSpec, abilities: Abilities) -> Request:
 _CANNOT = {
     Task.DRAW: "references must hold a picture: this model draws along one",
     Task.CHANGE: "source must be empty: this model does not change pictures",
-    Task.REDRAW: "source.mask must be empty: this model does not redraw parts of pictures",
+    Task.REDRAW: "source must be redrawn as a whole: this model does not redraw parts of pictures",
     Task.REFER: "references must be empty: this model does not look at pictures",
     Task.CONTROL: "references must be empty: this model does not look at pictures",
 }
 
 
-def _task(spec: RenderSpec) -> Task:
+def _task(
+    spec: RenderSpec, masked: bool, can: Mapping[Task, str]
+) -> tuple[Task, tuple[Pixels, ...]]:
+    """What is asked for, and the pictures to look at: where a model edits by looking, also the
+    source that is to be changed."""
     if spec.source is None:
-        return Task.REFER if spec.references else Task.DRAW
+        looks = Task.CONTROL if Task.CONTROL in can else Task.REFER
+        return (looks if spec.references else Task.DRAW), spec.references
+    if masked:
+        task = Task.REDRAW
+    elif Task.CHANGE not in can and Task.REFER in can:
+        return Task.REFER, (spec.source.pixels, *spec.references)
+    else:
+        task = Task.CHANGE
     if spec.references:
         raise RenderRejected("references must be empty beside a source")
-    return Task.CHANGE if spec.source.mask is None else Task.REDRAW
+    return task, ()
 
 
-def _check_size(request: Request, pixels_max: int) -> None:
-    multiple = request.architecture.size_multiple
-    for name, length in (("width", request.width), ("height", request.height)):
+def _mask(source: Source | None, width: int, height: int, cell: int) -> NDArray[np.uint8] | None:
+    """Where a source is drawn anew: its mask, or its cells of `cell` pixels each; None is
+    everywhere."""
+    if source is None or source.mask is not None:
+        return None if source is None else source.mask
+    if source.redraw.all():  # also of no cells
+        return None
+    rows, columns = height // cell, width // cell
+    if source.redraw.shape != (rows * columns,):
+        raise RenderRejected(
+            f"source.redraw must be bool [{rows * columns}], got {list(source.redraw.shape)}"
+        )
+    cells = source.redraw.reshape(rows, columns).astype(np.uint8) * 255
+    return cells.repeat(cell, axis=0).repeat(cell, axis=1)
+
+
+def _check_size(width: int, height: int, multiple: int, pixels_max: int) -> None:
+    for name, length in (("width", width), ("height", height)):
         if length < multiple or length % multiple:
             raise RenderRejected(f"{name} must be a multiple of {multiple}, got {length}")
-    if request.width * request.height > pixels_max:
+    if width * height > pixels_max:
         raise RenderRejected(
-            f"width x height must be at most {pixels_max} pixels, got "
-            f"{request.width} x {request.height}"
+            f"width x height must be at most {pixels_max} pixels, got {width} x {height}"
         )
 
 
@@ -106,32 +136,30 @@ def _check_text(spec: RenderSpec, architecture: Architecture) -> None:
         raise RenderRejected(f"conditioning: {min(unknown)} is not what this model reads")
 
 
-def _check_pictures(spec: RenderSpec, request: Request, pixels_max: int) -> None:
-    for i, picture in enumerate(spec.references):
+def _check_references(request: Request, pixels_max: int) -> None:
+    for i, picture in enumerate(request.references):
         right = picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8
         if not right or not 0 < picture.shape[0] * picture.shape[1] <= pixels_max:
             raise RenderRejected(
                 f"references[{i}] must be uint8 [height, width, 3] of at most {pixels_max} pixels"
             )
     most = CLASSES[request.class_name].references_max
-    if len(spec.references) > most:
-        raise RenderRejected(f"references must be at most {most}, got {len(spec.references)}")
-    if spec.source is not None:
-        _check_source(spec.source, request)
+    if len(request.references) > most:
+        raise RenderRejected(f"references must be at most {most}, got {len(request.references)}")
 
 
-def _check_source(source: Source, request: Request) -> None:
-    shape = (request.height, request.width)
-    if source.pixels.shape != (*shape, 3) or source.pixels.dtype != np.uint8:
+def _check_source(source: Source | None, width: int, height: int) -> None:
+    if source is None:
+        return
+    if source.pixels.shape != (height, width, 3) or source.pixels.dtype != np.uint8:
         raise RenderRejected(
-            f"source.pixels must be uint8 [{shape[0]}, {shape[1]}, 3], got "
+            f"source.pixels must be uint8 [{height}, {width}, 3], got "
             f"{source.pixels.dtype} {list(source.pixels.shape)}"
         )
     mask = source.mask
-    if mask is not None and (mask.shape != shape or mask.dtype != np.uint8):
+    if mask is not None and (mask.shape != (height, width) or mask.dtype != np.uint8):
         raise RenderRejected(
-            f"source.mask must be uint8 [{shape[0]}, {shape[1]}], got "
-            f"{mask.dtype} {list(mask.shape)}"
+            f"source.mask must be uint8 [{height}, {width}], got {mask.dtype} {list(mask.shape)}"
         )
     if not 0 < source.strength <= 1:
         raise RenderRejected(
@@ -139,10 +167,10 @@ def _check_source(source: Source, request: Request) -> None:
         )
 
 
-def batch_key(spec: RenderSpec, request: Request) -> str:
+def batch_key(request: Request) -> str:
     """Equal where forwards may be merged: ids of positions have no batch dimension and follow from
     the sizes, and equal numbers of tokens do not make them equal."""
-    seen = ",".join(f"{p.shape[1]}x{p.shape[0]}" for p in spec.references)
+    seen = ",".join(f"{p.shape[1]}x{p.shape[0]}" for p in request.references)
     return f"diffusers:{request.class_name}:{request.width}x{request.height}:{seen}"
 
 
@@ -190,7 +218,7 @@ def tensors_of(
 
 
 def _pictures(spec: RenderSpec, request: Request) -> dict[str, Any]:
-    references = [_image(picture) for picture in spec.references]
+    references = [_image(picture) for picture in request.references]
     if request.task is Task.CONTROL:
         return {CLASSES[request.class_name].control_argument: references[0]}
     if references:
@@ -199,8 +227,8 @@ def _pictures(spec: RenderSpec, request: Request) -> dict[str, Any]:
     if source is None:
         return {}
     found = {"image": _image(source.pixels), "strength": source.strength}
-    if source.mask is not None:
-        found["mask_image"] = Image.fromarray(source.mask)
+    if request.mask is not None:
+        found["mask_image"] = Image.fromarray(request.mask)
     return found
 
 
