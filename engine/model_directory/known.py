@@ -17,7 +17,7 @@ from engine.model_directory.directory import ModelDirectory
 from engine.model_directory.known_class import Abilities, KnownClass
 from engine.model_directory.reader import read_model
 
-WITHOUT_LORAS = frozenset({"amused", "ovis-image", "pixart"})
+WITHOUT_LORAS = frozenset({"amused", "bria", "ovis-image", "pixart", "prx"})
 """Architectures for which diffusers reads no LoRA files."""
 
 

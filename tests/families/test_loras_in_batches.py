@@ -28,7 +28,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning"),
 ]
 
-WITHOUT = {"PixArtSigmaPipeline", "OvisImagePipeline", "AmusedPipeline", "PRXPipeline"}
+WITHOUT = {
+    "PixArtSigmaPipeline",
+    "OvisImagePipeline",
+    "AmusedPipeline",
+    "PRXPipeline",
+    "BriaPipeline",
+}
 """diffusers loads no LoRAs for these."""
 ALONE = {"ZImagePipeline", "Krea2Pipeline"}
 """These have linear layers that see the tokens of all rows in one list."""

@@ -19,6 +19,7 @@ from engine.decoders.diffusers.table import (
     classes_by_task,
 )
 from engine.model_directory.json_file import ModelRefused
+from engine.model_directory.known import KNOWN
 from tests.families.checkpoints import TINY
 from tests.families.kit import conditioning, decoder, folder
 
@@ -88,3 +89,10 @@ def test_pickles_and_code_are_refused(name: str, tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match=r"nothing.*model_index\.json"):
         DiffusersDecoder(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_loras_are_taken_where_diffusers_takes_them(name: str) -> None:
+    there = hasattr(getattr(diffusers, name), "save_lora_weights")
+    takes = there and name != "PRXPipeline"  # which inherits a mixin for U-Nets
+    assert KNOWN[name].abilities.lora == takes
