@@ -83,11 +83,12 @@ def stock(name: str, checkpoint: str) -> Any:
     return pipe
 
 
-def loaded_by_user(folder: Path, checkpoint: str) -> Any:
+def loaded_by_user(folder: Path, checkpoint: str, dtype: torch.dtype = torch.float32) -> Any:
     pipe = diffusers.DiffusionPipeline.from_pretrained(
         str(folder),
         local_files_only=True,
         use_safetensors=True,
+        dtype=dtype,
         **dict.fromkeys(_text_parts(checkpoint)),
     )
     pipe.set_progress_bar_config(disable=True)
@@ -158,6 +159,8 @@ def stock_picture(case: Case, spec: RenderSpec, pipe: Any = None) -> NDArray[np.
     for name, value in spec.conditioning.tensors.items():
         if spec.guidance > 1 or not name.startswith("negative_"):
             tensor = to_torch(value)
+            if tensor.is_floating_point():
+                tensor = tensor.to(pipe.dtype)
             asked[name] = [tensor] if "ZImage" in case.name else tensor[None]
     takes = inspect.signature(pipe.__call__).parameters
     if "width" in takes:

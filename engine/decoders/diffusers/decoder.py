@@ -198,10 +198,14 @@ class DiffusersDecoder:
 
 
 def _pipelines(loaded: LoadedPipeline, classes: Mapping[Task, str]) -> dict[str, Any]:
-    """One for each class that draws with these components, by its name."""
+    """One for each class that draws with these components, by its name. Not by `from_pipe`, which
+    makes float32 of them."""
     pipes: dict[str, Any] = {loaded.class_name: loaded.pipe}
+    parts = {**loaded.pipe.config, **loaded.pipe.components}
     for name in set(classes.values()) - pipes.keys():
-        pipes[name] = getattr(diffusers, name).from_pipe(loaded.pipe)
+        wanted = getattr(diffusers, name)
+        takes = inspect.signature(wanted.__init__).parameters.keys() - {"self"}
+        pipes[name] = wanted(**{key: value for key, value in parts.items() if key in takes})
         pipes[name].set_progress_bar_config(disable=True)
     return pipes
 
