@@ -100,9 +100,10 @@ class DispatcherReplica:
         )
         self._task = asyncio.create_task(self._dispatcher.run())
         identity = weights_identity(options.model.family, options.family_options)
-        model = replace(options.model, capabilities=asdict(can), identity=identity)
-        announcing = Announcing(self._ledger, decoders, model, ready=options.on_demand)
-        self._announcing = asyncio.create_task(announcing.run())
+        self._read: dict[str, Any] = {"capabilities": asdict(can), "identity": identity}
+        model = replace(options.model, **self._read)
+        self._announcing = Announcing(self._ledger, decoders, model, ready=options.on_demand)
+        self._saying = asyncio.create_task(self._announcing.run())
         collector = Collector(self._ledger, blobs, model.lane, options.retention)
         self._collecting = asyncio.create_task(collector.run())
         self._limits = TemporaryLimits(
@@ -122,6 +123,10 @@ class DispatcherReplica:
             self._options.thresholds if thresholds is None else thresholds_of(thresholds),
         )
 
+    def announce(self, model: Announcement) -> None:
+        """Other terms of the same model from now on."""
+        self._announcing.say(replace(model, **self._read))
+
     async def check_health(self) -> None:
         """Raises when the dispatcher's loops have ended, or no process for pixels starts, so
         that Serve replaces this replica."""
@@ -134,7 +139,7 @@ class DispatcherReplica:
         self._collecting.cancel()
         self._deciding.cancel()
         self._showing.cancel()
-        self._announcing.cancel()
+        self._saying.cancel()
         await self._dispatcher.stop()
         self._task.cancel()
         tasks = (
@@ -142,7 +147,7 @@ class DispatcherReplica:
             self._collecting,
             self._deciding,
             self._showing,
-            self._announcing,
+            self._saying,
         )
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(self._work.close)

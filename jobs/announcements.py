@@ -65,6 +65,11 @@ class AnnouncedModel:
     read_at: float
 
     @property
+    def announced(self) -> bool:
+        """Whether a dispatcher of it is there."""
+        return self.read_at - self.seen_at < SILENT_SECONDS
+
+    @property
     def available(self) -> bool:
         """Whether an order for it is drawn without waiting for the model itself."""
-        return self.ready_at is not None and self.read_at - self.seen_at < SILENT_SECONDS
+        return self.ready_at is not None and self.announced

@@ -26,7 +26,7 @@ from jobs.db.database import check_place
 from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.admission.tenants import PER_GATEWAY
-from serve_app.config.cluster import ClusterConfig, ending, with_live
+from serve_app.config.cluster import ClusterConfig, ending, separate_model, with_live
 from serve_app.config.ledger_check import check_ledger
 from serve_app.config.sections import HEADROOM
 from serve_app.gateway import adopt, create_app
@@ -40,7 +40,24 @@ def build(args: ClusterConfig) -> Application:
     args of the config file. Relative paths count from the directory in which the cluster was
     started. ConfigError for a ledger that does not answer, or that several nodes cannot share."""
     check_ledger(args.ledger.dsn, alive_nodes())
-    dispatchers = [_dispatcher(one, ending(args, one)) for one in args.each()]
+    return _gateway(args, [_dispatcher(one, ending(args, one)) for one in args.each()])
+
+
+def gateway(args: ClusterConfig) -> Application:
+    """A gateway alone: it serves the models that announce themselves in its lane, loads no tensors
+    and reads none of their files. ConfigError as `build`."""
+    check_ledger(args.ledger.dsn, alive_nodes())
+    return _gateway(args, None)
+
+
+def model(args: ClusterConfig) -> Application:
+    """One model of a lane without a gateway, to come, go and be upgraded alone. ConfigError as
+    `build`."""
+    check_ledger(args.ledger.dsn, alive_nodes())
+    return _dispatcher(separate_model(args), "", args)
+
+
+def _gateway(args: ClusterConfig, dispatchers: list[Application] | None) -> Application:
     return (
         serve.deployment(serve.ingress()(GatewayReplica), name="Gateway")
         .options(
@@ -56,9 +73,10 @@ def build(args: ClusterConfig) -> Application:
 
 class GatewayReplica:
     """The ingress. It never calls the dispatchers, since everything passes through the ledger; it
-    is bound to them because Serve starts what the ingress of an application depends on."""
+    is bound to them because Serve starts what the ingress of an application depends on. None: the
+    models are applications of their own."""
 
-    def __init__(self, args: ClusterConfig, dispatchers: list[DeploymentHandle]) -> None:
+    def __init__(self, args: ClusterConfig, dispatchers: list[DeploymentHandle] | None) -> None:
         self._args = args
         check_place(args.ledger.dsn, alive_nodes())  # nodes may have come since
         ledger = SqlLedger(
@@ -69,8 +87,13 @@ class GatewayReplica:
             days=args.quota.days(),
         )
         check_store(ledger, Path(args.blobs.directory))
-        self._gateway = create_app(AsyncLedger(ledger), DirectoryBlobs(args.blobs.directory), args)
         self._dispatchers = dispatchers
+        self._gateway = create_app(
+            AsyncLedger(ledger),
+            DirectoryBlobs(args.blobs.directory),
+            args,
+            alone=dispatchers is None,
+        )
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name
         """What answers HTTP here."""
@@ -81,9 +104,31 @@ class GatewayReplica:
         without a restart. Serve calls this at the start, too."""
         config = with_live(self._args, live)
         adopt(self._gateway, config)
-        for one in config.each():
+        for one in config.each() if self._dispatchers is not None else ():
             decoder = f"Decoder{ending(config, one)}"
             publish(serve.get_replica_context().app_name, decoder, _scaling(one))
+
+
+class ModelReplica(DispatcherReplica):
+    """The dispatcher of a model that is an application of its own: what a gateway reads of a config
+    for its models is read here."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self,
+        args: ClusterConfig,
+        settings: DispatchSettings,
+        options: DispatcherOptions,
+        stages: dict[str, DeploymentHandle],
+    ) -> None:
+        self._args = args
+        await super().__init__(settings, options, stages)
+
+    def reconfigure(self, live: dict[str, Any]) -> None:
+        """Qualities and what decoders scale by, too."""
+        super().reconfigure(live)
+        config = separate_model(with_live(self._args, live))
+        self.announce(announcement(config))
+        publish(serve.get_replica_context().app_name, "Decoder", _scaling(config))
 
 
 def _scaling(config: ClusterConfig) -> Scaling:
@@ -97,8 +142,10 @@ def _scaling(config: ClusterConfig) -> Scaling:
     )
 
 
-def _dispatcher(args: ClusterConfig, name_ending: str) -> Application:
-    """With the stages of its model."""
+def _dispatcher(
+    args: ClusterConfig, name_ending: str, alone: ClusterConfig | None = None
+) -> Application:
+    """With the stages of its model. alone: the args of the model's own application."""
     section = args.dispatcher
     stages = {
         "encoder": _encoder(args, name_ending),
@@ -127,14 +174,16 @@ def _dispatcher(args: ClusterConfig, name_ending: str) -> Application:
         family_options=dict(args.model.options),
         on_demand=args.decoder.on_demand,
     )
-    deployment = serve.deployment(DispatcherReplica, name=f"Dispatcher{name_ending}").options(
+    replica = DispatcherReplica if alone is None else ModelReplica
+    deployment = serve.deployment(replica, name=f"Dispatcher{name_ending}").options(
         num_replicas=section.replicas,
         graceful_shutdown_timeout_s=10,
         ray_actor_options={"num_cpus": section.num_cpus},
         user_config={},
         **HEALTH,
     )
-    return deployment.bind(settings, options, stages)
+    given = () if alone is None else (alone,)
+    return deployment.bind(*given, settings, options, stages)
 
 
 def _encoder(args: ClusterConfig, name_ending: str) -> Application:

@@ -198,6 +198,13 @@ def ending(lane: ClusterConfig, one: ClusterConfig) -> str:
     return f"-{one.model.name}" if lane.models else ""
 
 
+def separate_model(config: ClusterConfig) -> ClusterConfig:
+    """Of a model that is an application of its own: its queue is `lane/name` unless it has another
+    one."""
+    queue = config.model.queue or queue_name(config.lane, config.model.name)
+    return config.model_copy(update={"model": config.model.model_copy(update={"queue": queue})})
+
+
 class LiveSection(Section):
     """What a deployment's `user_config` may change without restarting anything: whole sections of
     the args, in place of those of the start. Gateways read all of them, dispatchers the tiers and

@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from serve_app.config.cluster import ClusterConfig, LiveSection, checked
+from serve_app.config.cluster import (
+    OWN_SECTIONS,
+    ClusterConfig,
+    LiveSection,
+    checked,
+    separate_model,
+)
 from serve_app.config.errors import ConfigError
 from serve_app.config.scaling_options import AutoscalingOptions
 from serve_app.config.secret_fields import Secret
@@ -70,6 +76,21 @@ class DeploymentOptions(Section):
         return self
 
 
+WHOLE = "serve_app.app:build"
+"""A lane in one application: a gateway and its models."""
+GATEWAY = "serve_app.app:gateway"
+"""A gateway alone, for the models that are announced in its lane."""
+MODEL = "serve_app.app:model"
+"""One model of a lane, alone."""
+OF_LANE = ("tiers", "temporary_limits", "least_share", "retention")
+"""Sections that all applications of one lane have alike."""
+NOT_OF = {
+    GATEWAY: ("model", "models", *OWN_SECTIONS, "safety"),
+    MODEL: ("models", "gateway", "limits", "keys", "signing"),
+}
+"""What an application would ignore."""
+
+
 class Application(Section):
     """Ray Serve's description of one application; ours are the `args`."""
 
@@ -84,6 +105,29 @@ class Application(Section):
     args: ClusterConfig = ClusterConfig()
     logging_config: Any = None
     external_scaler_enabled: bool = False
+
+    def models(self) -> tuple[ClusterConfig, ...]:
+        """Those that run in it, each as the config of a lane that has only it."""
+        if self.import_path == GATEWAY:
+            return ()
+        return (separate_model(self.args),) if self.import_path == MODEL else self.args.each()
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether clients talk to it."""
+        return self.import_path != MODEL
+
+    @model_validator(mode="after")
+    def _says_what_it_uses(self) -> Self:
+        shipped = ClusterConfig()
+        for section in NOT_OF.get(self.import_path, ()):
+            if getattr(self.args, section) != getattr(shipped, section):
+                raise ValueError(
+                    f"args.{section}: leave it out, {self.import_path} does not use it"
+                )
+        if self.import_path == MODEL and self.route_prefix is not None:
+            raise ValueError("route_prefix: must be null, as the lane's gateway takes the requests")
+        return self
 
 
 class ServeFile(Section):
@@ -116,12 +160,29 @@ class ServeFile(Section):
                     f"applications.{number}.args.quota.time_zone: must be {zone!r}, as in the "
                     "other lanes of the same ledger: a day's images are counted for all of them"
                 )
-            owner = owners.setdefault((args.ledger.dsn, args.lane), application.name)
-            if owner != application.name:
-                raise ValueError(
-                    f"applications.{number}.args.lane: {args.lane!r} is the lane of application "
-                    f"{owner!r} already, and on the same ledger each would run the other's jobs"
-                )
+            for queue in (one.queue for one in application.models()):
+                owner = owners.setdefault((args.ledger.dsn, queue), application.name)
+                if owner != application.name:
+                    field, kind = ("lane", "lane") if queue == args.lane else ("model", "queue")
+                    raise ValueError(
+                        f"applications.{number}.args.{field}: {queue!r} is the {kind} of "
+                        f"application {owner!r} already, and on the same ledger each would run the "
+                        "other's jobs"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _lanes_are_of_one_mind(self) -> Self:
+        firsts: dict[tuple[str, str], Application] = {}
+        for number, application in enumerate(self.applications):
+            args = application.args
+            first = firsts.setdefault((args.ledger.dsn, args.lane), application)
+            for section in OF_LANE:
+                if getattr(args, section) != getattr(first.args, section):
+                    raise ValueError(
+                        f"applications.{number}.args.{section}: must be as in application "
+                        f"{first.name!r} of the same lane, best through a YAML anchor"
+                    )
         return self
 
 

@@ -54,6 +54,8 @@ def advice(file: ServeFile) -> list[str]:
     """What is allowed and hardly meant, one line each."""
     said = []
     for number, application in enumerate(file.applications):
+        if not application.has_gateway:
+            continue
         gateway, path = application.args.gateway, f"applications.{number}.args.gateway"
         if gateway.public_url is not None and not gateway.trusted_proxies:
             said.append(
@@ -90,7 +92,7 @@ def _applications(file: ServeFile) -> list[str]:
 
 def _application(application: Application) -> list[str]:
     """What only shows when the args and the deployments are read together."""
-    found, names = [], deployed(application.args)
+    found, names = [], deployed(application)
     read = {name: application.args for name in names if _kind(name) in READERS}
     for number, options in enumerate(application.deployments):
         path, live = f"deployments.{number}", options.user_config
@@ -103,10 +105,11 @@ def _application(application: Application) -> list[str]:
                 read[options.name] = with_live(application.args, live.model_dump())
             except ConfigError as error:
                 found.append(f"{path}.{error}")
-    gateway = read.pop("Gateway")
+    gateway = read.pop("Gateway", None)
     for name, dispatcher in read.items():
         for section in READ_BY_BOTH:
-            if not found and getattr(gateway, section) != getattr(dispatcher, section):
+            one, other = getattr(gateway, section, None), getattr(dispatcher, section)
+            if gateway is not None and not found and one != other:
                 found.append(
                     f"deployments: Gateway and {name} have different {section}; give both the same "
                     "user_config, best through a YAML anchor"

@@ -102,9 +102,9 @@ class LocalCluster:
 
     @property
     def application_urls(self) -> list[str]:
-        """Where each application answers, in the order of the file."""
+        """Where each application answers that has an ingress, in the order of the file."""
         prefixes = (app.get("route_prefix", "/") for app in self._config["applications"])
-        return [self.api_url + (prefix or "").rstrip("/") for prefix in prefixes]
+        return [self.api_url + prefix.rstrip("/") for prefix in prefixes if prefix is not None]
 
     def start(self, say: Say = lambda _: None) -> None:
         """Start Ray, deploy, and return when every application is running.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from autoscaling.capacity import Reservation
-from serve_app.config.cluster import ClusterConfig, ending
+from serve_app.config.cluster import ending
 from serve_app.config.serve_file import Application, DeploymentOptions, ServeFile
 
 SECTIONS = {
@@ -18,10 +18,11 @@ SECTIONS = {
 """A model's deployments as `app.build` names them, and the sections of the args that size them."""
 
 
-def deployed(args: ClusterConfig) -> dict[str, Any]:
+def deployed(application: Application) -> dict[str, Any]:
     """The deployments of an application by name, each with the section that sizes it."""
-    found: dict[str, Any] = {"Gateway": args.gateway}
-    for one in args.each():
+    args = application.args
+    found: dict[str, Any] = {"Gateway": args.gateway} if application.has_gateway else {}
+    for one in application.models():
         for name, section in SECTIONS.items():
             found[f"{name}{ending(args, one)}"] = getattr(one, section)
     return found
@@ -34,7 +35,7 @@ def reservations(file: ServeFile) -> list[Reservation]:
 
 def _of_application(application: Application) -> Iterator[Reservation]:
     overrides = {options.name: options for options in application.deployments}
-    for name, section in deployed(application.args).items():
+    for name, section in deployed(application).items():
         override = overrides.get(name)
         each = _each(override, section)
         yield Reservation(

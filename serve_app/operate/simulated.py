@@ -61,7 +61,7 @@ def simulated(
 ) -> Simulated:
     """One lane of the file. ConfigError, naming the field."""
     application, number = _application(path, file, lane_name)
-    config = _config(application).each()[number]
+    config = _config(application, number)
     least, most, ours = _bounds(path, application, number)
     lane = Lane(
         cost=_cost(path, config, assumptions.picture_seconds),
@@ -91,17 +91,20 @@ def simulated(
     return Simulated(path.stem, lane, numbers.wait_seconds, new_policy)
 
 
-def _config(application: Application) -> ClusterConfig:
-    """As its gateways read it."""
+def _config(application: Application, number: int) -> ClusterConfig:
+    """Of one of its models, as the gateway of its lane or its own dispatcher reads it."""
+    reader = "Gateway" if application.has_gateway else "Dispatcher"
     for deployment in application.deployments:
-        if deployment.name == "Gateway" and deployment.user_config is not None:
-            return with_live(application.args, deployment.user_config.model_dump(exclude_none=True))
-    return application.args
+        if deployment.name == reader and deployment.user_config is not None:
+            live = deployment.user_config.model_dump(exclude_none=True)
+            args = with_live(application.args, live)
+            return application.model_copy(update={"args": args}).models()[number]
+    return application.models()[number]
 
 
 def _bounds(path: Path, application: Application, number: int) -> tuple[int, int, bool]:
     """Least and most replicas, and whether our policy moves between them."""
-    one = application.args.each()[number]
+    one = application.models()[number]
     decoder = f"Decoder{ending(application.args, one)}"
     for deployment in application.deployments:
         if deployment.name == decoder and (scaling := deployment.autoscaling_config):
@@ -122,7 +125,7 @@ def _application(path: Path, file: ServeFile, lane: str | None) -> tuple[Applica
     found = {
         one.queue: (application, number)
         for application in file.applications
-        for number, one in enumerate(application.args.each())
+        for number, one in enumerate(application.models())
     }
     names = ", ".join(found)
     if lane is None and len(found) > 1:

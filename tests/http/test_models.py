@@ -211,3 +211,22 @@ def test_a_picture_is_changed_by_the_model_that_drew_it(http: httpx.Client, shar
     assert where(newest(shared)) == ("photo", "default")
     lineage = http.get(f"/v1/images/{image}/lineage").json()
     assert len(lineage["children"]) == 4
+
+
+def test_a_gateway_alone_serves_what_is_announced(tmp_path: Path) -> None:
+    with (
+        stage(tmp_path, config(), alone=True) as shared,
+        httpx.Client(base_url=shared.url, headers=shared.headers, timeout=60) as http,
+    ):
+        assert http.get("/v1/models").json()["data"] == []
+        assert http.get("/openapi.json").status_code == 200
+        early = order(http)
+        assert (code(early), early.headers["retry-after"]) == ((503, "no_model"), "1")
+        assert code(http.post("/v1/images/edits", json={"prompt": "a", "images": []}))[0] == 400
+        shared.ledger.announce(anime(), ready=True)
+        wait_until(lambda: order(http).status_code == 202, "it is known")
+        assert where(newest(shared)) == ("anime", "default/anime"), "the only one is the first"
+        shared.ledger.announce(replace(anime(), name="photo", queue="default"), ready=True)
+        wait_until(lambda: len(http.get("/v1/models").json()["data"]) == 2, "both are known")
+        assert order(http).status_code == 202
+        assert where(newest(shared)) == ("photo", "default"), "the lane's own queue is first"

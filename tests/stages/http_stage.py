@@ -195,8 +195,11 @@ def left_alone(running: Stage, body: bytes, path: str, content_type: str) -> Job
 
 
 @contextmanager
-def stage(directory: Path, settings: ClusterConfig, database: str | None = None) -> Iterator[Stage]:
-    """Everything up; everything down again at the end. database: its URL, if not a new file."""
+def stage(
+    directory: Path, settings: ClusterConfig, database: str | None = None, *, alone: bool = False
+) -> Iterator[Stage]:
+    """Everything up; everything down again at the end. database: its URL, if not a new file.
+    alone: a gateway that knows only the models that are announced."""
     url = database or f"sqlite:///{directory}/ledger.db?timeout={PATIENCE_SECONDS}"
     days = settings.quota.days()
     gateway_ledger = AsyncLedger(SqlLedger(url, tiers=settings.tier_promises(), days=days))
@@ -205,7 +208,7 @@ def stage(directory: Path, settings: ClusterConfig, database: str | None = None)
     outside = SqlLedger(url)
     worker.start()
     try:
-        app = create_app(gateway_ledger, blobs, settings)
+        app = create_app(gateway_ledger, blobs, settings, alone=alone)
         with _serving(app) as address:
             yield Stage(address, outside, blobs, worker, settings, gateway_ledger, url, app)
     finally:

@@ -85,7 +85,8 @@ def _owner(config: ClusterConfig, options: argparse.Namespace) -> Tenant:
 
 
 def _config(path: str, application: str | None) -> ClusterConfig:
-    applications = parse_serve_config(load_serve_config(path), path).applications
+    whole = parse_serve_config(load_serve_config(path), path).applications
+    applications = [found for found in whole if found.has_gateway]
     for found in applications:
         if application in (None, found.name):
             return found.args

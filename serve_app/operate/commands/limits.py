@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         document = load_serve_config(options.config)
         for application in parse_serve_config(document, options.config).applications:
-            for one in application.args.each():
+            for one in application.models():
                 _report(console, one, int(options.last))
     except (ConfigError, LedgerError, ValueError) as error:
         speaker(stderr=True).print(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.table import Table
@@ -38,15 +39,21 @@ def main(arguments: Sequence[str]) -> int:
 def _report(service: Service, console: Console) -> None:
     service.get("/readyz")
     models = service.get("/v1/models")["data"]
-    status = service.get("/v1/status")
+    statuses = [service.get(f"/v1/status?model={quote(model['id'])}") for model in models]
     jobs = service.get(f"/v1/jobs?limit={RECENT}")["data"]
     console.print(f"[green]ready[/green] at {without_password(service.base_url)}")
-    console.print("draws with " + ", ".join(model["id"] for model in models))
-    for line in _heat(status):
-        console.print(line)
-    console.print(_tiers(status["waiting"]) if status["waiting"] else "nothing waits")
+    console.print("draws with " + ", ".join(map(_model, models)) if models else "has no model yet")
+    for status in statuses:
+        for line in _heat(status):
+            console.print(line)
+        console.print(_tiers(status["waiting"]) if status["waiting"] else "nothing waits")
     console.print()
     console.print(_table(jobs) if jobs else "no jobs yet")
+
+
+def _model(model: Body) -> str:
+    away = not model.get("available", True)
+    return f"{model['id']} (no decoder is there: its jobs wait)" if away else str(model["id"])
 
 
 def _heat(status: Body) -> list[str]:
