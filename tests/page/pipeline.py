@@ -86,7 +86,8 @@ class WordEncoder:
         prompt = words.prompt
         digest = hashlib.sha256(prompt.encode()).digest()
         pooled = np.frombuffer(digest * 12, np.uint8).astype(np.float16)
-        return EncodedPrompt(Conditioning.from_numpy(prompt, pooled=pooled), pooled[None])
+        conditioning = Conditioning.from_numpy(prompt, tokens=pooled[None], pooled=pooled)
+        return EncodedPrompt(conditioning, pooled[None])
 
 
 class WordScreen:
