@@ -1,0 +1,48 @@
+"""A model that is an application of its own comes and goes beside a lane that goes on."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import httpx
+import pytest
+
+from jobs.sql.sql_ledger import SqlLedger
+from tests.cluster.conftest import Running, beside, dsn, own_application, wait_until
+from tests.cluster.test_cluster import headers, submit
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
+OF_GATEWAYS = ("gateway", "keys", "signing", "limits")
+
+
+def listed(cluster: Running) -> dict[str, bool]:
+    """The models that its gateway knows, and whether each is available."""
+    found = httpx.get(f"{cluster.api}/v1/models", headers=headers(), timeout=60).json()["data"]
+    return {model["id"]: model["available"] for model in found}
+
+
+def test_a_model_comes_draws_and_goes_without_a_restart(cluster: Running) -> None:
+    second = own_application(cluster)
+    second.update(name="sketch", route_prefix=None, import_path="serve_app.app:model")
+    second["args"] = {k: v for k, v in second["args"].items() if k not in OF_GATEWAYS}
+    second["args"]["model"]["name"] = "sketch"
+    second["args"]["decoder"].update(replicas=1, num_cpus=0.1)
+    replicas = set(cluster.pids("ServeReplica:"))
+    with beside(cluster, second):
+        wait_until(lambda: listed(cluster).get("sketch"), "its gateway has heard of it")
+        drawn = submit(cluster.api, model="sketch", quality="low")
+        job = f"{cluster.api}/v1/jobs/{drawn}"
+
+        def state() -> str:
+            return str(httpx.get(job, headers=headers(), timeout=60).json()["state"])
+
+        wait_until(lambda: state() == "succeeded", "it draws")
+        assert replicas < set(cluster.pids("ServeReplica:")), "nothing else has restarted"
+    assert set(cluster.pids("ServeReplica:")) == replicas
+    wait_until(lambda: listed(cluster).get("sketch") is False, "it is gone, and its jobs wait")
+    with closing(SqlLedger(dsn(cluster))) as ledger:
+        job_of_it = ledger.get(drawn)
+        assert job_of_it is not None
+        assert job_of_it.request.lane == "default/sketch"
+        assert ledger.withdraw_model("default", "sketch")
+    wait_until(lambda: "sketch" not in listed(cluster), "it is forgotten")
