@@ -147,7 +147,7 @@ class QueueLimits:
         """See TemporaryLimits."""
         self._usual, self._thresholds = tiers, thresholds
         self._ledger.promise(tiers)
-        for limits in self._queues.values():
+        for limits in list(self._queues.values()):
             limits.adopt(tiers, thresholds)
 
     async def follow(self) -> None:
