@@ -146,7 +146,7 @@ def test_a_model_comes_and_goes_without_a_restart(
     with closing(SqlLedger(shared.database, clock=lambda: late)) as past:
         past.withdraw_model("default", "anime")
         past.announce(anime(), ready=True)
-    wait_until(lambda: not listed(client)["anime"], "it is away")
+    wait_until(lambda: listed(client).get("anime") is False, "it is away")
     assert order(http, model="anime").status_code == 202, "its jobs wait"
     assert shared.ledger.withdraw_model("default", "anime")
     wait_until(lambda: "anime" not in listed(client), "it is withdrawn")
