@@ -95,7 +95,7 @@ class DispatcherReplica:
                 decoders=decoders,
                 postprocessor=LocalPostprocessor(blobs, self._work),
             ),
-            settings,
+            replace(settings, can=can),
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
         )
         self._task = asyncio.create_task(self._dispatcher.run())

@@ -174,7 +174,7 @@ class Dispatcher:
         job = render.lease.job
         try:
             try:
-                done = await stream_render(render, slot, self._settings.screen_at, self._show)
+                done = await stream_render(render, slot, self._settings, self._show)
             finally:
                 self._accepted += render.state in IN_SLOT | {State.FINISHING}
         except RenderLeft:

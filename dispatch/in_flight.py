@@ -30,6 +30,7 @@ from enum import StrEnum
 
 from dispatch.saved import Saved
 from dispatch.trials import Losses
+from engine.capabilities import Capabilities
 from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
 from jobs.job import IllegalTransition, Job, Render, RenderState
 from jobs.lease import Beat, RenderBeat
@@ -158,9 +159,12 @@ class InFlightRender:
         if self.unslotted_since is None:
             self.unslotted_since = time.monotonic()
 
-    def dispatch(self, replica_id: str, screen_at: Iterable[float]) -> RenderSpec:
+    def dispatch(
+        self, replica_id: str, screen_at: Iterable[float], can: Capabilities | None = None
+    ) -> RenderSpec:
         """It is sent to a replica, to go on from its last checkpoint. screen_at: shares of the
-        passes after which a preview is screened even if none was asked for."""
+        passes after which a preview is screened even if none was asked for. can: as of
+        DispatchSettings."""
         self._enter(State.DISPATCHED)
         self.dispatches += 1
         self.gained = False
@@ -171,6 +175,9 @@ class InFlightRender:
         screened = (round(request.passes * share) for share in screen_at)
         looks = {look for look in screened if 0 < look < request.passes}
         looks |= set(preview_passes(request.passes, request.partial_images))
+        width, height = None, None
+        if can is not None and self.lease.source is None:  # one is of picture_size
+            width, height = can.drawn_size(request.width, request.height)
         return RenderSpec(
             render_id=self.render_id,
             conditioning=conditioning,
@@ -180,6 +187,8 @@ class InFlightRender:
             preview_after=tuple(sorted(look for look in looks if look > self.saved.passes)),
             checkpoint=self.saved.newest,
             source=self.lease.source,
+            width=width,
+            height=height,
             alone=self.losses.suspect,
         )
 

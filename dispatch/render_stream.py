@@ -4,11 +4,12 @@ pixels. Reports them to the in-flight render; owns no slot and settles nothing."
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import aclosing
 
 from dispatch.in_flight import InFlightRender, State
 from dispatch.ports import Slot, StageUnavailable, leaving_is_away
+from dispatch.settings import DispatchSettings
 from engine.decoder import RenderRejected
 from engine.render import Pixels, RenderUpdate
 
@@ -25,12 +26,12 @@ class RenderLeft(Exception):
 
 
 async def stream_render(
-    render: InFlightRender, slot: Slot, screen_at: Iterable[float], show: Show
+    render: InFlightRender, slot: Slot, settings: DispatchSettings, show: Show
 ) -> RenderUpdate | None:
     """The update with its pixels; None when the replica had no slot after all, or no memory for it,
     or it was recalled or stopped. `show` gets every preview and must return at once. Raises
     StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
-    spec = render.dispatch(slot.replica_id, screen_at)
+    spec = render.dispatch(slot.replica_id, settings.screen_at, settings.can)
     try:
         with leaving_is_away():
             async with aclosing(slot.render(spec)) as updates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dispatch.ports import Classifier, Decoders, Encoder, Postprocessor
+from engine.capabilities import Capabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class DispatchSettings:
     """A job whose calls take longer is overdue, and makes room for others."""
     waiting: int = 16
     """Overdue jobs; with so many, nothing new is claimed."""
+    can: Capabilities | None = None
+    """What the decoders' family can do; None where all its pictures are of one size."""
     patience_seconds: float = 60.0
     """After so long of waiting for a stage that is away a job goes back to the queue."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,6 +32,9 @@ class Capabilities:
     """Whether it draws a real alpha channel."""
     negative_prompt: bool = False
     """Whether it can be told what not to draw."""
+    size_multiple: int = 0
+    """Pixels by which width and height are divisible in a family that draws any shape; 0 where all
+    its pictures are of picture_size."""
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
@@ -47,6 +51,17 @@ class Capabilities:
     def cells(self) -> int:
         """Of the whole grid: the tokens of a picture."""
         return self.grid[0] * self.grid[1]
+
+    def drawn_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in which a picture of that size is drawn, before it is resized: its own
+        or near it, with no more pixels than picture_size, beyond which models repeat themselves."""
+        if not self.size_multiple:
+            return self.picture_size
+        scale = min(1.0, math.sqrt(math.prod(self.picture_size) / (width * height)))
+        return self._stepped(width * scale), self._stepped(height * scale)
+
+    def _stepped(self, pixels: float) -> int:
+        return max(1, math.floor(pixels / self.size_multiple)) * self.size_multiple
 
 
 def capabilities(family: str, options: Mapping[str, object]) -> Capabilities:
@@ -71,8 +86,13 @@ def _diffusers(options: Mapping[str, object]) -> Capabilities:
     edge, tasks = folder.edge(), classes_by_task(folder.class_name)
     cells = edge // folder.architecture.size_multiple
     images = 1 if Task.CHANGE in tasks else CLASSES[folder.class_name].references_max
-    negative = bool(folder.architecture.negative)
-    return Capabilities((edge, edge), (cells, cells), images, negative_prompt=negative)
+    return Capabilities(
+        (edge, edge),
+        (cells, cells),
+        images,
+        negative_prompt=bool(folder.architecture.negative),
+        size_multiple=folder.architecture.size_multiple,
+    )
 
 
 def _janus(options: Mapping[str, object]) -> Capabilities:

@@ -29,3 +29,24 @@ def test_a_janus_checkpoint_says_what_it_draws(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path)
     drawn = create_decoder("janus", weights=folder).picture_size
     assert capabilities("janus", {"weights": folder}) == Capabilities(drawn, (4, 4), 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ((1024, 1024), (1024, 1024)),
+        ((512, 768), (512, 768)),  # as asked
+        ((520, 776), (512, 768)),  # on the grid
+        ((1536, 1024), (1248, 832)),  # of its shape, with no more pixels than 1024 x 1024
+        ((3840, 1280), (1760, 576)),
+        ((16, 48), (32, 32)),  # never nothing
+    ],
+)
+def test_a_family_of_any_shape_draws_near_the_size_that_is_asked_for(
+    asked: tuple[int, int], drawn: tuple[int, int]
+) -> None:
+    assert Capabilities((1024, 1024), (32, 32), 0, size_multiple=32).drawn_size(*asked) == drawn
+
+
+def test_a_family_of_one_size_draws_that_size() -> None:
+    assert Capabilities((96, 96), (12, 12), 1).drawn_size(1536, 1024) == (96, 96)

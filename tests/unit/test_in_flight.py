@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dispatch.in_flight import InFlightRender, Lease, State
+from engine.capabilities import Capabilities
 from engine.render import Conditioning, RenderUpdate, UpdateKind
 from jobs.job import IllegalTransition, Job
 from tests.stages.ledger_kit import wish
@@ -123,3 +124,12 @@ def test_passes_without_a_checkpoint_keep_the_last_one_and_excuse_no_loss() -> N
     assert render.dispatch("r", ()).alone
     render.update(RenderUpdate("1/0/0.3", UpdateKind.ACCEPTED, 3))
     assert render.lost(0, False), "with nothing beside it"
+
+
+def test_a_decoder_of_any_shape_is_told_the_size_that_it_draws() -> None:
+    can = Capabilities((1024, 1024), (64, 64), 0, size_multiple=16)
+    request = in_state(State.READY).lease.job.request
+    spec = in_state(State.READY).dispatch("r", (), can)
+    assert (spec.width, spec.height) == (request.width, request.height)
+    plain = in_state(State.READY).dispatch("r", ())
+    assert (plain.width, plain.height) == (None, None)
