@@ -16,7 +16,7 @@ from autoscaling.limits import Threshold, check_thresholds, thresholds_of
 from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.queues import lane_of, queue_name
 from jobs.tiers import Tier
-from serve_app.config.errors import ConfigError, problems
+from serve_app.config.errors import ConfigError, problems, unknown
 from serve_app.config.sections import (
     BlobsSection,
     DecoderSection,
@@ -205,6 +205,13 @@ def separate_model(config: ClusterConfig) -> ClusterConfig:
     return config.model_copy(update={"model": config.model.model_copy(update={"queue": queue})})
 
 
+class LiveModelSection(Section):
+    """What may change of one of several models, in place of its sections of the start."""
+
+    qualities: QualitiesSection | None = None
+    scaling: ScalingSection | None = None
+
+
 class LiveSection(Section):
     """What a deployment's `user_config` may change without restarting anything: whole sections of
     the args, in place of those of the start. Gateways read all of them, dispatchers the tiers and
@@ -217,13 +224,21 @@ class LiveSection(Section):
     limits: LimitsSection | None = None
     qualities: QualitiesSection | None = None
     scaling: ScalingSection | None = None
+    models: dict[str, LiveModelSection] | None = None
+    """By name."""
 
 
 def with_live(config: ClusterConfig, user_config: dict[str, Any]) -> ClusterConfig:
     """The config of the start with the sections that `user_config` names replaced. ConfigError."""
     live = checked(LiveSection, user_config, "user_config")
-    sections = {name: value for name, value in live.model_dump().items() if value is not None}
-    return checked(ClusterConfig, {**config.model_dump(), **sections}, "user_config")
+    said, started = live.model_dump(exclude={"models"}), config.model_dump()
+    sections = {name: value for name, value in said.items() if value is not None}
+    models = {model["name"]: model for model in started["models"]}
+    for name, own in (live.models or {}).items():
+        if name not in models:
+            raise ConfigError(f"user_config: models.{name}: {unknown(name, models, 'model')}")
+        models[name] |= own.model_dump(exclude_none=True)
+    return checked(ClusterConfig, {**started, **sections}, "user_config")
 
 
 def parse_cluster_config(args: object, source: str = "args") -> ClusterConfig:

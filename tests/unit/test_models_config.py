@@ -68,6 +68,16 @@ def test_live_sections_hold_for_models_that_have_none_of_their_own() -> None:
     assert [one.qualities.medium for one in live.each()] == [20, 3]
 
 
+def test_a_models_own_sections_change_live_by_its_name() -> None:
+    live = {"models": {"sketch": {"qualities": {"medium": 5}, "scaling": {"wait_seconds": 7.0}}}}
+    photo, sketch = with_live(parsed(), live).each()
+    assert (photo.qualities.medium, sketch.qualities.medium) == (9, 5)
+    assert (photo.scaling.wait_seconds, sketch.scaling.wait_seconds) == (None, 7.0)
+    assert sketch.decoder.slots == 8
+    with pytest.raises(ConfigError, match=r"user_config: models\.sketsh: .*did you mean sketch\?"):
+        with_live(parsed(), {"models": {"sketsh": {}}})
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
