@@ -22,7 +22,8 @@ with warnings.catch_warnings():
     import deployments.serve_schema  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SEPARATE = ROOT / "configs/separate-models.yaml"
+CONFIGS = sorted({*(ROOT / "configs").glob("*.yaml")} - {SEPARATE})
 MODEL = {"name": "flux", "family": "paced", "decoder": {"slots": 3}}
 
 
@@ -252,6 +253,17 @@ def test_the_application_is_named(
     chat, api = (one["args"] for one in yaml.safe_load(path.read_text())["applications"])
     assert [one["name"] for one in api["models"]] == ["meltproof-paced", "flux.1-dev"]
     assert "models" not in chat
+
+
+def test_applications_apart_are_listed_and_get_no_further_model(
+    flux: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "list", str(SEPARATE)]) == 0
+    rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[3] for row in rows] == ["photo", "sketch"]
+    assert main(["models", "add", str(flux), "--to", str(SEPARATE)]) == 2
+    said = "applications.0: serve_app.app:gateway takes no further model; write an application"
+    assert said in capsys.readouterr().err
 
 
 def test_as_an_operator_runs_it(flux: Path, config: Path) -> None:

@@ -24,6 +24,8 @@ from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.config.secret_fields import hidden
 from serve_app.config.serve_file import (
+    GATEWAY,
+    MODEL,
     ServeFile,
     load_serve_config,
     parse_serve_config,
@@ -103,8 +105,14 @@ def _add(model: ModelDirectory, options: argparse.Namespace) -> int:
 
 
 def _application(file: ServeFile, options: argparse.Namespace) -> tuple[int, ClusterConfig]:
+    """The lane that gets the model. ConfigError where gateway and models are applications apart."""
     for number, found in enumerate(file.applications):
         if options.application in (None, found.name):
+            if found.import_path in (GATEWAY, MODEL):
+                raise ConfigError(
+                    f"{options.to}: applications.{number}: {found.import_path} takes no further "
+                    "model; write an application for it beside the others (docs/models.md)"
+                )
             return number, found.args
     names = ", ".join(found.name for found in file.applications)
     raise ConfigError(f"{options.to}: --application: is not {options.application!r}, but: {names}")
@@ -193,7 +201,7 @@ def _list(config: str) -> int:
     for title in ("application", "route", "queue", "model", "family", "weights", "size", "slots"):
         table.add_column(title, overflow="fold")
     for application in parse_serve_config(load_serve_config(config), config).applications:
-        for one in application.args.each():
+        for one in application.models():
             table.add_row(application.name, application.route_prefix or "-", *_row(one))
     speaker().print(table)
     return 0
