@@ -105,9 +105,10 @@ SDXL = {
 }
 
 
-def sd() -> dict[str, Any]:
+def sd(**config: Any) -> dict[str, Any]:
+    unet = diffusers.UNet2DConditionModel(**{**UNET, **config}, cross_attention_dim=16)
     return {
-        "unet": _quiet(diffusers.UNet2DConditionModel(**UNET, cross_attention_dim=16)),
+        "unet": _quiet(unet),
         "vae": vae(),
         "scheduler": DDIMScheduler(
             beta_start=0.00085,
@@ -547,6 +548,7 @@ EMBEDS, POOLED, MASK = "prompt_embeds", "pooled_prompt_embeds", "prompt_attentio
 
 TINY: dict[str, Tiny] = {
     "StableDiffusionPipeline": _tiny(sd, EMBEDS),
+    "StableDiffusionInpaintPipeline": _tiny(lambda: sd(in_channels=9), EMBEDS),
     "StableDiffusionControlNetPipeline": _tiny(
         lambda: _control(sd, cross_attention_dim=16), EMBEDS
     ),
@@ -568,6 +570,7 @@ TINY: dict[str, Tiny] = {
     "ZImagePipeline": _tiny(z_image, EMBEDS),
     "SanaPipeline": _tiny(sana, EMBEDS, MASK),
     "PixArtSigmaPipeline": _tiny(pixart, EMBEDS, MASK),
+    "PixArtAlphaPipeline": _tiny(pixart, EMBEDS, MASK),
     "Lumina2Pipeline": _tiny(lumina2, EMBEDS, MASK),
     "ChromaPipeline": _tiny(chroma, EMBEDS, MASK),
     "CogView4Pipeline": _tiny(cogview4, EMBEDS, length=16),

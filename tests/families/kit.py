@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.decoders.diffusers.decoder import DiffusersDecoder, DiffusersState
-from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Guidance, Task
+from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Guidance, Task, classes_by_task
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 from engine.tensors import to_torch
 from tests.families.checkpoints import EDGE, TINY, WITH_TEXT, save
@@ -25,9 +25,10 @@ torch.set_num_threads(1)
 SCRATCH: list[Path] = []
 """Where this session's checkpoints are written; see conftest."""
 
+SD = ARCHITECTURES["sd"]
 FP32 = 2e-6
 """Most that a picture in 0..1 may differ from the stock pipeline's when renders share forwards."""
-LOOSER = {"StableDiffusionPipeline": 2e-5, "StableDiffusionControlNetPipeline": 2e-5}
+LOOSER = {name: 2e-5 for name in TINY if ARCHITECTURES[CLASSES[name].architecture] is SD}
 """DDIM divides by small numbers at its first steps."""
 
 
@@ -47,20 +48,12 @@ class Case:
         return LOOSER.get(self.checkpoint, FP32)
 
 
-def _cases() -> list[Case]:
-    """Every class of the table that a checkpoint here can draw with, for each of its tasks."""
-    found = []
-    for name, row in CLASSES.items():
-        for checkpoint in TINY:
-            own = CLASSES[checkpoint]
-            sibling = name not in TINY and own.architecture == row.architecture
-            plain = not own.tasks & {Task.CONTROL, Task.REFER}
-            if name == checkpoint or (sibling and plain):
-                found += [Case(name, checkpoint, task) for task in sorted(row.tasks)]
-    return found
-
-
-CASES = _cases()
+CASES = [
+    Case(name, checkpoint, task)
+    for checkpoint in TINY
+    for task, name in sorted(classes_by_task(checkpoint).items())
+]
+"""Every class of the table, for each of its tasks."""
 
 
 @functools.cache

@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 WITHOUT = {
+    "PixArtAlphaPipeline",
     "PixArtSigmaPipeline",
     "OvisImagePipeline",
     "AmusedPipeline",

@@ -276,14 +276,15 @@ def pipeline_class(name: str) -> PipelineClass:
 
 
 def classes_by_task(name: str) -> dict[Task, str]:
-    """The classes that the components of `name` serve: itself, and those of the same architecture
-    for tasks that it has not. One with a control net has components of its own."""
+    """The classes that the components of `name` serve: itself, and where it draws from words alone
+    those of the same architecture that change pictures. Of other classes the denoiser is often of
+    its own kind: with the channels of a mask, a reference or a control picture."""
     own = pipeline_class(name)
     found = dict.fromkeys(own.tasks, name)
-    if Task.CONTROL in own.tasks or Task.REFER in own.tasks:
+    if own.tasks != {Task.DRAW}:
         return found
     for other, row in CLASSES.items():
-        if row.architecture == own.architecture and not row.tasks & {Task.CONTROL, Task.REFER}:
+        if row.architecture == own.architecture and row.tasks <= {Task.CHANGE, Task.REDRAW}:
             for task in row.tasks:
                 found.setdefault(task, other)
     return found
