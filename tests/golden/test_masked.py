@@ -50,6 +50,7 @@ class TestTiny(DecoderContract, EditContract):
         return lambda: MaskedDecoder(model=tiny_model(), threads=1)
 
 
+@pytest.mark.slow  # the small network proves the same of the decoder in a tenth of the time
 @needs_weights
 class TestShipped(DecoderContract, EditContract):
     @pytest.fixture
