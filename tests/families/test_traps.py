@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import FirstBlockCacheConfig
+from diffusers import AutoencoderTiny, FirstBlockCacheConfig
 
 from engine.decoder import OutOfMemory, RenderRejected, RendersBroken
 from engine.decoders.diffusers.decoder import DiffusersDecoder
@@ -262,3 +262,23 @@ def test_a_model_that_looks_at_pictures_looks_at_the_source() -> None:
     )
     with pytest.raises(RenderRejected, match="at most 1"):
         here.plan(replace(by_source, references=(picture(1),)))
+
+
+def test_a_tiny_autoencoder_shows_previews(tmp_path: Path) -> None:
+    tiny = AutoencoderTiny(
+        latent_channels=16,
+        encoder_block_out_channels=(4,) * 4,
+        decoder_block_out_channels=(4,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    )
+    tiny.save_pretrained(tmp_path)
+    here = DiffusersDecoder(folder(SD3.checkpoint), previews=str(tmp_path))
+    state = here.begin(spec(SD3), None)
+    here.step([state])
+    first = here.preview(state)
+    here.step([state])
+    assert first.shape == (64, 64, 3)
+    assert first.dtype == np.uint8
+    assert (first != here.preview(state)).any()
+    here.drop(state)

@@ -70,6 +70,13 @@ def as_pixels(picture: NDArray[np.float32]) -> Pixels:
     return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
 
 
+def _shown(picture: Tensor) -> Pixels:
+    """[3, height, width], -1..1 -> uint8 [height, width, 3]; bytes leave the device, not floats."""
+    scaled = (picture.float() * 127.5 + 127.5).clamp(0, 255).round().to(torch.uint8)
+    shown: Pixels = scaled.permute(1, 2, 0).contiguous().cpu().numpy()
+    return shown
+
+
 class TinyPreview:
     """An AutoencoderTiny that was trained beside the VAE; it takes the latents as the denoiser has
     them, so that the VAE's scale and shift are undone."""
@@ -83,8 +90,7 @@ class TinyPreview:
 
     def __call__(self, call: Call) -> Pixels:
         latents = (call.args[0].to(self._tiny.dtype) - self._shift) * self._scale
-        decoded = self._tiny.decode(latents, return_dict=False)[0][0]  # [3, height, width]
-        return as_pixels((decoded.float() / 2 + 0.5).permute(1, 2, 0).cpu().numpy())
+        return _shown(self._tiny.decode(latents, return_dict=False)[0][0])
 
 
 class LinearPreview:
@@ -110,7 +116,7 @@ class LinearPreview:
         latents = _flat(call.args[0])[0].float().permute(1, 2, 0)  # [rows, columns, channels]
         colours = (latents @ self._map[:-1] + self._map[-1]).permute(2, 0, 1)[None]
         picture = F.interpolate(colours, scale_factor=self._scale, mode="bilinear")[0]
-        return as_pixels((picture / 2 + 0.5).permute(1, 2, 0).cpu().numpy())
+        return _shown(picture)
 
 
 def _soft_pictures() -> Tensor:
