@@ -38,7 +38,7 @@ def test_a_model_comes_draws_and_goes_without_a_restart(cluster: Running) -> Non
 
         wait_until(lambda: state() == "succeeded", "it draws")
         assert replicas < set(cluster.pids("ServeReplica:")), "nothing else has restarted"
-    assert set(cluster.pids("ServeReplica:")) == replicas
+    wait_until(lambda: set(cluster.pids("ServeReplica:")) == replicas, "only its replicas end")
     wait_until(lambda: listed(cluster).get("sketch") is False, "it is gone, and its jobs wait")
     with closing(SqlLedger(dsn(cluster))) as ledger:
         job_of_it = ledger.get(drawn)
