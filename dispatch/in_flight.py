@@ -31,7 +31,7 @@ from enum import StrEnum
 from dispatch.saved import Saved
 from dispatch.trials import Losses
 from engine.capabilities import Capabilities
-from engine.render import Conditioning, RenderSpec, RenderUpdate, Source, UpdateKind
+from engine.render import Conditioning, LoraUse, RenderSpec, RenderUpdate, Source, UpdateKind
 from jobs.job import IllegalTransition, Job, Render, RenderState
 from jobs.lease import Beat, RenderBeat
 from jobs.policy.attempts import is_suspect
@@ -187,6 +187,7 @@ class InFlightRender:
             preview_after=tuple(sorted(look for look in looks if look > self.saved.passes)),
             checkpoint=self.saved.newest,
             source=self.lease.source,
+            loras=tuple(LoraUse(lora.name, lora.weight) for lora in request.loras),
             width=width,
             height=height,
             alone=self.losses.suspect,

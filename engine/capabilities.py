@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine.decoders.diffusers.folder import PipelineFolder
-from engine.decoders.diffusers.table import CLASSES, Task, classes_by_task
+from engine.decoders.diffusers.table import CLASSES, LORAS_LOADED, Task, classes_by_task
 from engine.decoders.janus.folder import JanusFolder
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "emoji-cpu"
@@ -32,6 +32,10 @@ class Capabilities:
     """Whether it draws a real alpha channel."""
     negative_prompt: bool = False
     """Whether it can be told what not to draw."""
+    loras: tuple[str, ...] = ()
+    """Names of those that the operator lists."""
+    loras_max: int = 0
+    """How many of them one picture may be drawn with."""
     size_multiple: int = 0
     """Pixels by which width and height are divisible in a family that draws any shape; 0 where all
     its pictures are of picture_size."""
@@ -85,14 +89,27 @@ def _diffusers(options: Mapping[str, object]) -> Capabilities:
     folder = PipelineFolder.open(Path(str(options.get("weights", ""))))
     edge, tasks = folder.edge(), classes_by_task(folder.class_name)
     cells = edge // folder.architecture.size_multiple
+    loras, loras_max = _loras(options)
     images = 1 if Task.CHANGE in tasks else CLASSES[folder.class_name].references_max
     return Capabilities(
         (edge, edge),
         (cells, cells),
         images,
         negative_prompt=bool(folder.architecture.negative),
+        loras=loras,
+        loras_max=loras_max,
         size_multiple=folder.architecture.size_multiple,
     )
+
+
+def _loras(options: Mapping[str, object]) -> tuple[tuple[str, ...], int]:
+    """Their names, and how many of them fit in memory at once."""
+    listed, loaded = options.get("loras") or {}, options.get("loras_loaded", LORAS_LOADED)
+    if not isinstance(listed, Mapping) or not all(isinstance(name, str) for name in listed):
+        raise ValueError("loras must be files, or folders of one, by their names")
+    if not isinstance(loaded, int):
+        raise ValueError(f"loras_loaded must be a whole number, got {loaded!r}")
+    return tuple(listed), min(loaded, len(listed))
 
 
 def _janus(options: Mapping[str, object]) -> Capabilities:

@@ -129,6 +129,10 @@ class Source:
     """0..1: how far such a family goes away from the pixels."""
 
 
+LARGEST_LORA_WEIGHT = 10.0
+"""In either direction."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoraUse:
     """One LoRA that a render is drawn with."""

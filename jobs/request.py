@@ -32,6 +32,15 @@ class SourceImage:
     """How many came in."""
 
 
+@dataclass(frozen=True, slots=True)
+class WeightedLora:
+    """One LoRA of the model, as its operator names it."""
+
+    name: str
+    weight: float = 1.0
+    """1.0 is as trained."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """One request for n images.
@@ -78,6 +87,8 @@ class ImageRequest:
     """The prompt is not the client's own words."""
     negative_prompt: str | None = None
     """What the picture should not show; never empty."""
+    loras: tuple[WeightedLora, ...] = ()
+    """Each name once."""
 
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""

@@ -9,10 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 from jobs.job import HELD, Job, JobState, Render, RenderState, job_state
-from jobs.request import ImageRequest, SourceImage
+from jobs.request import ImageRequest, SourceImage, WeightedLora
 
 _FIELDS = tuple(field.name for field in fields(ImageRequest))
 _SOURCE_FIELDS = frozenset(field.name for field in fields(SourceImage))
+_LORA_FIELDS = frozenset(field.name for field in fields(WeightedLora))
 _KNOWN_FIELDS = frozenset(_FIELDS)
 _KEYS_WITHOUT_NUL = ("lane", "tenant", "tier", "idempotency_key", "body_hash")
 
@@ -37,10 +38,12 @@ def request_to_json(request: ImageRequest) -> str:
     values = _used(request)
     if request.source is not None:
         values["source"] = _used(request.source)
+    if request.loras:
+        values["loras"] = [_used(lora) for lora in request.loras]
     return json.dumps(values, ensure_ascii=False)
 
 
-def _used(record: ImageRequest | SourceImage) -> dict[str, Any]:
+def _used(record: ImageRequest | SourceImage | WeightedLora) -> dict[str, Any]:
     values = ((field, getattr(record, field.name)) for field in fields(record))
     return {field.name: value for field, value in values if value != field.default}
 
@@ -53,6 +56,8 @@ def request_from_json(stored: str) -> ImageRequest:
         values = _known(json.loads(stored), _KNOWN_FIELDS)
         if values.get("source") is not None:
             values["source"] = SourceImage(**_known(values["source"], _SOURCE_FIELDS))
+        if loras := values.get("loras"):
+            values["loras"] = tuple(WeightedLora(**_known(lora, _LORA_FIELDS)) for lora in loras)
         return ImageRequest(**values)
     except (AttributeError, TypeError, ValueError) as error:
         raise Unreadable(f"its request: {error}") from error

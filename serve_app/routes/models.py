@@ -16,6 +16,7 @@ from serve_app.orders.callers import poller_of
 from serve_app.orders.pictures import MEDIA_TYPES
 from serve_app.orders.responses import json_response
 from serve_app.wire.fields import Seconds
+from serve_app.wire.loras import MOST_LORAS
 from serve_app.wire.models import ServedModel
 from serve_app.wire.operations import answer, operation
 from serve_app.wire.requests import MOST_PARTIAL_IMAGES
@@ -95,6 +96,8 @@ def _capabilities(limits: LimitsSection, model: ServedModel) -> dict[str, Any]:
             "drawn": "{}x{}".format(*can.picture_size),
         },
         "negative_prompt": can.negative_prompt,
+        "loras": list(can.loras),
+        "loras_max": min(can.loras_max, MOST_LORAS),
         "edits": can.input_images > 0,
         "input_images": can.input_images,
         "image_bytes": limits.image_bytes,

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -16,7 +17,7 @@ from engine.prompt_encoder import PromptText
 from engine.region import Region, edit_passes, to_hex
 from jobs.request import ImageRequest, SourceImage
 from serve_app.wire.errors import InvalidRequest
-from serve_app.wire.json_body import number, read_json
+from serve_app.wire.json_body import number, read_json, read_value
 from serve_app.wire.requests import (
     MOVING,
     PictureBody,
@@ -137,6 +138,8 @@ def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[Twea
     kept: dict[str, Any] = {"quality": parent.quality, "output_format": parent.output_format}
     if said.get("output_format", parent.output_format) == parent.output_format:
         kept["output_compression"] = parent.output_compression
+    if parent.loras:
+        kept["loras"] = [asdict(lora) for lora in parent.loras]
     body = parse_body(TweakBody, {**kept, **said})
     if body.prompt is not None and body.delta is not None:
         message = "Choose one: a new 'prompt', or a 'delta' to the one that was."
@@ -216,7 +219,11 @@ def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> 
 
 
 def _typed(name: str, text: str) -> object:
-    """A form has only text. What cannot be read stays text, for the shape to refuse."""
+    """A form has only text, which is JSON for `loras`. What cannot be read stays text, for the
+    shape to refuse."""
     if name in _FORM_NUMBERS and _NUMBER.fullmatch(text):
         return int(text) if text.lstrip("-").isdigit() else number(text)
+    if name == "loras":
+        with suppress(ValueError):
+            return read_value(text)
     return _BOOLEANS.get(text.lower(), text) if name == "stream" else text

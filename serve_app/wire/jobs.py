@@ -15,6 +15,7 @@ from serve_app.wire.answers import Looks, looks
 from serve_app.wire.errors import ProblemBody
 from serve_app.wire.fields import Count, OutputFormat, Seconds, Url
 from serve_app.wire.job_problems import render_problem
+from serve_app.wire.loras import DrawnWith, drawn_with
 
 LISTED_CHARACTERS = 1_000
 """Of a prompt in a list."""
@@ -40,7 +41,7 @@ class Avoided(TypedDict, total=False):
     negative_prompt: str
 
 
-class JobBody(Looks, Avoided, Estimate):
+class JobBody(Looks, Avoided, DrawnWith, Estimate):
     """The job."""
 
     id: str
@@ -84,7 +85,7 @@ class Redrawn(TypedDict, total=False):
     cells_redrawn: Count
 
 
-class ImageBody(Looks, Avoided, Redrawn):
+class ImageBody(Looks, Avoided, DrawnWith, Redrawn):
     """The image, and how it came to be."""
 
     id: str
@@ -141,6 +142,7 @@ def job_body(
         "model": request.model,
         "prompt": request.prompt,
         **_avoided(request),
+        **drawn_with(request),
         "n": request.n,
         **looks(request),
         "seed": request.seed,
@@ -180,6 +182,7 @@ def image_body(job: Job, render: Render, url: str | None) -> ImageBody:
         "model": request.model,
         "prompt": request.prompt,
         **_avoided(request),
+        **drawn_with(request),
         **looks(request),
         "seed": request.image_seed(render.index),
         "parent": source.parent if source else None,

@@ -46,19 +46,28 @@ def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
     if len(short.raw) > most_bytes:
         raise BodyTooLarge(f"The body has more than {most_bytes} bytes beside its pictures.")
     try:
-        if sum(map(short.raw.count, (b",", b"[", b"{"))) > MOST_PARTS:
-            raise ValueError("too many parts")
-        text = short.raw.decode(json.detect_encoding(short.raw), "surrogatepass")
-        document = _JSON.decode(text)
-    except (ValueError, RecursionError):
+        document = read_value(short.raw.decode(json.detect_encoding(short.raw), "surrogatepass"))
+    except ValueError:
         raise InvalidRequest(
             "We could not parse the JSON body of your request.", code="invalid_json"
         ) from None
     if not isinstance(document, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-    if count_values(document, MOST_VALUES) > MOST_VALUES:
-        raise _too_many_fields()
     return {name: short.restored(value) for name, value in document.items() if value is not None}
+
+
+def read_value(text: str) -> Any:
+    """Any JSON value. Raises ValueError for what is none, and InvalidRequest, without a field, for
+    too many fields in it."""
+    if sum(map(text.count, ",[{")) > MOST_PARTS:
+        raise ValueError("too many parts")
+    try:
+        value = _JSON.decode(text)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+    if count_values(value, MOST_VALUES) > MOST_VALUES:
+        raise _too_many_fields()
+    return value
 
 
 def _too_many_fields() -> InvalidRequest:

@@ -18,6 +18,7 @@ from pydantic_core import core_schema
 from serve_app.config.cluster import ClusterConfig
 from serve_app.wire.edits import EditBody, JsonEditBody, TweakBody
 from serve_app.wire.files import LEAST_SECONDS
+from serve_app.wire.loras import MOST_LORAS, LoraBody
 from serve_app.wire.models import Models
 from serve_app.wire.operations import FILE, JSON, OPERATIONS, TEXT, Schema
 from serve_app.wire.requests import GenerationBody
@@ -164,9 +165,18 @@ def _body(content: Mapping[str, Schema], *, required: bool = True) -> Schema:
 
 def _form(schema: Schema, files: Schema) -> Schema:
     """Of these fields, which cannot be null there, and these files."""
-    fields = {name: field.get("anyOf", [field])[0] for name, field in schema["properties"].items()}
+    said = {name: field.get("anyOf", [field])[0] for name, field in schema["properties"].items()}
+    fields = {name: _in_form(field) for name, field in said.items()}
     required = [*schema["required"], "image"]
     return {**schema, "properties": {**fields, **files}, "required": required}
+
+
+def _in_form(field: Schema) -> Schema:
+    """A list is JSON in a text there; an empty one says nothing."""
+    if field.get("type") != "array":
+        return field
+    most = {} if field["maxItems"] else {"maxLength": 0}
+    return {**TEXT, **most, "contentMediaType": JSON, "contentSchema": field}
 
 
 def _upload(config: ClusterConfig) -> Schema:
@@ -217,6 +227,14 @@ def _names(models: Models) -> list[str]:
     return [model.name for model in models.all]
 
 
+def _loras(models: Models) -> Schema:
+    each, names = _parsed_by(LoraBody), sorted({n for one in models.all for n in one.can.loras})
+    name = {**TEXT, "enum": names} if names else TEXT
+    most = max((model.can.loras_max for model in models.all), default=0)
+    items = {**each, "properties": {**each["properties"], "name": name}}
+    return {"items": items, "maxItems": min(most, MOST_LORAS)}
+
+
 def _narrowed(config: ClusterConfig, models: Models) -> dict[str, Schema]:
     """What fields of any order must be besides what their model says."""
     limits = config.limits
@@ -233,6 +251,7 @@ def _narrowed(config: ClusterConfig, models: Models) -> dict[str, Schema]:
             **text,
             "maxLength": limits.prompt_characters if told else 0,
         },
+        "loras": _loras(models),
         "model": {"enum": _names(models)} if models.all else {},
         "n": {"maximum": limits.images},
         "delta": {"pattern": SAID},

@@ -24,6 +24,7 @@ from serve_app.config.cluster import ClusterConfig
 from serve_app.config.sizes import parse_size
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.json_body import read_json
+from serve_app.wire.loras import LorasField, weighted
 from serve_app.wire.models import Models
 
 LARGEST_SEED = 2**63 - 1
@@ -62,6 +63,7 @@ class PictureBody(BaseModel):
 
     model: str | None = None
     negative_prompt: str | None = None
+    loras: LorasField | None = None
     n: Annotated[int, Field(ge=1)] = 1
     size: str = "auto"
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
@@ -175,6 +177,7 @@ def picture_request(body: PictureBody, words: PromptText, context: RequestContex
         model=model.name,
         prompt=words.prompt,
         negative_prompt=words.negative,
+        loras=weighted(body.loras or (), model.can),
         n=body.n,
         width=width,
         height=height,

@@ -195,6 +195,16 @@ FORM_ROWS = [
         refuses(EDIT, "mask", {"markup": scribble(), "mask": hole()}),
     ),
     _row(
+        "loras",
+        ("names and weights",),
+        REFUSED,
+        "400: ours; neither of these models has any. In a form it is JSON in a text",
+        both(
+            refuses(EDIT, "no LoRAs", {"loras": '[{"name": "ink", "weight": 0.5}]'}),
+            honours(EDIT, pictures, loras="[]"),
+        ),
+    ),
+    _row(
         "input_fidelity",
         ("low", "high"),
         HONOURED,

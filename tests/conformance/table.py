@@ -14,6 +14,7 @@ from tests.conformance.row import (
     Check,
     Does,
     Row,
+    both,
     changes_nothing,
     honours,
     honours_each,
@@ -47,6 +48,17 @@ GENERATIONS = [
         Does.HONOURED,
         "",
         honours(GENERATE, pictures, prompt="fox " * 8000),
+    ),
+    _generations(
+        "loras",
+        ("names and weights",),
+        Does.REFUSED,
+        "400: ours; neither of these models has any; asked of the model, not of a list. An empty "
+        "list is none",
+        both(
+            refuses(GENERATE, "no LoRAs", {"loras": [{"name": "ink", "weight": 0.5}]}),
+            honours(GENERATE, pictures, loras=[]),
+        ),
     ),
     _generations(
         "size",

@@ -45,6 +45,7 @@ GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 PLACES: Mapping[str, Say] = {
     "prompt": _json(GENERATIONS, lambda text: {"prompt": text}),
     "negative_prompt": _json(GENERATIONS, lambda text: {"negative_prompt": text}),
+    "a LoRA": _json(GENERATIONS, lambda text: {"loras": [{"name": text}]}),
     "user": _json(GENERATIONS, lambda text: {"user": text[:512], "safety_identifier": text[:512]}),
     "size": _json(GENERATIONS, lambda text: {"size": text}),
     "model": _json(GENERATIONS, lambda text: {"model": text}),

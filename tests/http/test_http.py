@@ -175,6 +175,7 @@ def test_the_models(client: openai.OpenAI) -> None:
     assert can["sizes"]["auto"] == "64x64"
     assert can["qualities"]["medium"] == 12
     assert can["negative_prompt"] is False
+    assert (can["loras"], can["loras_max"]) == ([], 0)
     with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("dall-e-3")
     assert refused.value.code == "model_not_found"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,7 @@ from engine.capabilities import capabilities
 from jobs.announcements import SILENT_SECONDS, Announcement
 from jobs.job import Job
 from jobs.limit_levels import LimitLevel
+from jobs.request import WeightedLora
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.orders import lane_models
 from tests.stages.http_stage import Stage, config, newest, stage
@@ -211,6 +213,41 @@ def test_a_picture_is_changed_by_the_model_that_drew_it(http: httpx.Client, shar
     assert where(newest(shared)) == ("photo", "default")
     lineage = http.get(f"/v1/images/{image}/lineage").json()
     assert len(lineage["children"]) == 4
+
+
+def test_loras_are_those_of_the_model(
+    client: openai.OpenAI, http: httpx.Client, shared: Stage
+) -> None:
+    can = replace(capabilities("paced", {}), loras=("ink", "oil"), loras_max=2)
+    shared.ledger.announce(replace(anime(), capabilities=asdict(can)), ready=True)
+    wait_until(lambda: "anime" in listed(client), "it is known")
+    shown = client.models.retrieve("anime").capabilities  # type: ignore[attr-defined]
+    assert (shown["loras"], shown["loras_max"]) == (["ink", "oil"], 2)
+    shared.worker.queues.append("default/anime")
+    asked = [{"name": "oil", "weight": -0.5}, {"name": "ink"}]
+    kept = (WeightedLora("oil", -0.5), WeightedLora("ink"))
+    image = drawn(http, model="anime", loras=asked)
+    assert newest(shared).request.loras == kept
+    assert http.get(f"/v1/images/{image}").json()["loras"] == [
+        {"name": "oil", "weight": -0.5},
+        {"name": "ink", "weight": 1.0},
+    ]
+    tweaks, edits = f"/v1/images/{image}/tweaks", "/v1/images/edits"
+    for said, expected in (({"delta": "at night"}, kept), ({"loras": []}, ())):
+        assert http.post(tweaks, json=said).status_code == 200
+        assert newest(shared).request.loras == expected
+    edit = {"prompt": "rain", "images": [{"file_id": image}], "loras": asked[1:]}
+    assert http.post(edits, json=edit).status_code == 200
+    assert newest(shared).request.loras == kept[1:]
+    form = {"prompt": "rain", "model": "anime", "loras": json.dumps(asked)}
+    files = {"image": httpx.get(http.get(f"/v1/images/{image}").json()["url"]).content}
+    assert http.post(edits, data=form, files=files).status_code == 200
+    assert newest(shared).request.loras == kept
+    error = order(http, model="anime", loras=[{"name": "tar"}]).json()["error"]
+    assert (error["param"], error["code"]) == ("loras", "invalid_value")
+    assert "there is no 'tar'; this model has 'ink', 'oil'" in error["message"]
+    refused = (http.post(tweaks, json={"model": "photo"}), order(http, loras=asked))
+    assert [code(one) for one in refused] == [(400, "unsupported_parameter")] * 2
 
 
 def test_a_gateway_alone_serves_what_is_announced(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from jobs.blobs.erasing import WrittenByNewer, erase_tenant
 from jobs.db.rows import request_from_json, request_to_json
 from jobs.job import JobState
 from jobs.ledger_errors import JobUnreadable
-from jobs.request import ImageRequest, SourceImage
+from jobs.request import ImageRequest, SourceImage, WeightedLora
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.postgres import side_door
 from tests.stages.ledger_kit import (
@@ -71,21 +71,29 @@ def state(newer: Engine, job_id: str) -> Mapping[str, Any]:
 SOURCE = SourceImage(canvas="inputs/a/canvas", small="inputs/a/small", redraw="ff")
 
 
-@pytest.mark.parametrize("request_", [wish(), wish(source=SOURCE)], ids=["plain", "edit"])
+@pytest.mark.parametrize(
+    "request_",
+    [wish(), wish(source=SOURCE), wish(loras=(WeightedLora("ink", 0.5),))],
+    ids=["plain", "edit", "LoRAs"],
+)
 def test_fields_of_a_newer_version_are_dropped(request_: ImageRequest) -> None:
     values = json.loads(request_to_json(request_)) | {"mood": "gloomy"}
     if request_.source is not None:
         values["source"]["depth"] = "inputs/a/depth"
+    for lora in values.get("loras", ()):
+        lora["from_pass"] = 3
     assert request_from_json(json.dumps(values)) == request_
 
 
 def test_what_is_as_by_default_is_not_written() -> None:
     assert "revised" not in json.loads(request_to_json(wish()))
     assert "tokens" not in json.loads(request_to_json(wish(source=SOURCE)))["source"]
+    assert "loras" not in json.loads(request_to_json(wish()))
     every = wish(
         output_format="webp", output_compression=80, background="opaque", moderation="low",
         partial_images=2, user="u", cost_seconds=2.0, watched=False, deadline_seconds=5.0,
         idempotency_key="k", body_hash="h", retry_count=1, revised=True,
+        loras=(WeightedLora("ink", -0.5), WeightedLora("oil")),
         source=SourceImage(canvas="c", small="s", redraw="r", tokens="t", parent="p", images=2),
     )  # fmt: skip
     assert request_from_json(request_to_json(every)) == every

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from engine.capabilities import Capabilities, capabilities
 from engine.registry import FAMILIES, create_decoder
 from tests.golden.janus_checkpoint import save_tiny
+from tests.stages.checkpoint_folders import SDXL, pipeline_folder
 
 WITH_WEIGHTS = {"diffusers", "janus"}
 """Families that nothing is known of without an operator's checkpoint."""
@@ -29,6 +32,28 @@ def test_a_janus_checkpoint_says_what_it_draws(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path)
     drawn = create_decoder("janus", weights=folder).picture_size
     assert capabilities("janus", {"weights": folder}) == Capabilities(drawn, (4, 4), 0)
+
+
+@pytest.mark.parametrize(("options", "most"), [({}, 3), ({"loras_loaded": 2}, 2)])
+def test_a_diffusers_model_says_which_loras_it_has(
+    tmp_path: Path, options: dict[str, object], most: int
+) -> None:
+    folder = pipeline_folder(tmp_path / "sdxl", "StableDiffusionXLPipeline", SDXL)
+    files = {name: f"/loras/{name}.safetensors" for name in ("ink", "oil", "wax")}
+    plain = capabilities("diffusers", {"weights": str(folder)})
+    assert (plain.loras, plain.loras_max) == ((), 0)
+    can = capabilities("diffusers", {"weights": str(folder), "loras": files, **options})
+    assert can == replace(plain, loras=("ink", "oil", "wax"), loras_max=most)
+    assert Capabilities.from_json(json.loads(json.dumps(asdict(can)))) == can
+
+
+@pytest.mark.parametrize(
+    "option", [{"loras": ["ink"]}, {"loras": {1: "ink"}}, {"loras_loaded": "two"}]
+)
+def test_options_that_say_no_loras_are_refused(tmp_path: Path, option: dict[str, object]) -> None:
+    folder = pipeline_folder(tmp_path / "sdxl", "StableDiffusionXLPipeline", SDXL)
+    with pytest.raises(ValueError, match=f"^{next(iter(option))} must be"):
+        capabilities("diffusers", {"weights": str(folder), **option})
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from engine.prompt_encoder import PromptText
+from jobs.request import WeightedLora
 from serve_app.wire.edits import parse_edit, parse_form, parse_tweak, strength_of
 from serve_app.wire.errors import InvalidRequest
+from serve_app.wire.loras import LoraBody
 from tests.stages.ledger_kit import wish
 
 MOST_BYTES = 10_000
@@ -38,6 +40,9 @@ SAID = {"prompt": "a fox"}
         ("prompt", "1", "1"),
         ("negative_prompt", "", None),
         ("negative_prompt", "snow", "snow"),
+        ("loras", "", None),
+        ("loras", "[]", []),
+        ("loras", '[{"name": "ink", "weight": 1e-1}]', [LoraBody(name="ink", weight=0.1)]),
         ("model", "", None),
         ("mask", "", None),
         ("image", "", None),
@@ -57,6 +62,10 @@ def test_a_text_of_a_form(name: str, text: str, value: object) -> None:
         ("stream", "undefined", "stream"),
         ("response_format", "URL", "response_format"),
         ("prompt", "a\0", "prompt"),
+        ("loras", "ink", "loras"),
+        ("loras", "[" * 99_999, "loras"),
+        ("loras", '{"name": "ink"}', "loras"),
+        ("loras", '[{"name": "ink", "weight": NaN}]', "loras[0].weight"),
         ("image", "https://example.com/a.png", "image"),
         ("nothing", "", "nothing"),
     ],
@@ -116,3 +125,27 @@ def test_a_tweak_keeps_the_words_that_it_does_not_say(
     body, told = parse_tweak(json.dumps(said).encode(), parent, MOST_BYTES)
     assert told == words
     assert strength_of(body, masked=False) == strength
+
+
+def test_a_form_says_no_more_values_than_json() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_form({**SAID, "loras": json.dumps([{str(i): i for i in range(300)}])})
+    assert caught.value.code == "too_many_fields"
+
+
+@pytest.mark.parametrize(
+    ("said", "loras"),
+    [
+        ({}, [LoraBody(name="ink", weight=0.5)]),
+        ({"loras": None}, [LoraBody(name="ink", weight=0.5)]),
+        ({"loras": [{"name": "oil"}]}, [LoraBody(name="oil")]),
+        ({"loras": []}, []),
+    ],
+)
+def test_a_tweak_keeps_the_loras_that_it_does_not_say(
+    said: dict[str, object], loras: list[LoraBody]
+) -> None:
+    parent = wish(loras=(WeightedLora("ink", 0.5),))
+    body, _ = parse_tweak(json.dumps(said).encode(), parent, MOST_BYTES)
+    assert body.loras == loras
+    assert strength_of(body, masked=False) == 0.5, "its words are the same"

@@ -11,8 +11,9 @@ import pytest
 
 from dispatch.in_flight import InFlightRender, Lease, State
 from engine.capabilities import Capabilities
-from engine.render import Conditioning, RenderUpdate, UpdateKind
+from engine.render import Conditioning, LoraUse, RenderUpdate, UpdateKind
 from jobs.job import IllegalTransition, Job
+from jobs.request import WeightedLora
 from tests.stages.ledger_kit import wish
 
 IN_STREAM = {State.DISPATCHED, State.RECALLED, State.ACCEPTED, State.RENDERING}
@@ -65,8 +66,8 @@ EVENTS: Mapping[str, tuple[Callable[[InFlightRender], object], set[State], State
 }
 
 
-def in_state(state: State) -> InFlightRender:
-    lease = Lease.of(Job.queued("1", wish(), 0.0, None))
+def in_state(state: State, **wishes: Any) -> InFlightRender:
+    lease = Lease.of(Job.queued("1", wish(**wishes), 0.0, None))
     zeros = np.zeros(4, np.float16)
     lease.prepared(Conditioning.from_numpy("", pooled=zeros), None)
     (render,) = lease.renders
@@ -133,3 +134,10 @@ def test_a_decoder_of_any_shape_is_told_the_size_that_it_draws() -> None:
     assert (spec.width, spec.height) == (request.width, request.height)
     plain = in_state(State.READY).dispatch("r", ())
     assert (plain.width, plain.height) == (None, None)
+
+
+def test_a_decoder_is_told_the_loras() -> None:
+    asked = (WeightedLora("oil", -0.5), WeightedLora("ink"))
+    spec = in_state(State.READY, loras=asked).dispatch("r", ())
+    assert spec.loras == (LoraUse("oil", -0.5), LoraUse("ink", 1.0))
+    assert in_state(State.READY).dispatch("r", ()).loras == ()

@@ -60,6 +60,29 @@ def test_a_negative_prompt_is_as_long_as_the_family_can_read() -> None:
     assert most == {0: 32_000, 32_000: 32_000}
 
 
+def test_loras_are_those_that_the_models_have() -> None:
+    (model,) = MODELS.all
+    drawing = Models((replace(model, can=replace(model.can, loras=("ink", "oil"), loras_max=2)),))
+    has, none = (
+        document_["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
+        for document_ in (document(routes(), config(), drawing, ""), DOCUMENT)
+    )
+    in_json, in_form = (
+        has[kind]["schema"]["properties"]["loras"]
+        for kind in ("application/json", "multipart/form-data")
+    )
+    listed = in_json["anyOf"][0]
+    assert (listed["type"], listed["maxItems"]) == ("array", 2)
+    assert listed["items"]["properties"]["name"] == {"type": "string", "enum": ["ink", "oil"]}
+    assert listed["items"]["required"] == ["name"]
+    assert listed["items"]["properties"]["weight"]["maximum"] == 10.0
+    assert (in_form["type"], in_form["contentSchema"]) == ("string", listed)
+    assert "maxLength" not in in_form
+    without = none["application/json"]["schema"]["properties"]["loras"]["anyOf"][0]
+    assert without["maxItems"] == 0
+    assert none["multipart/form-data"]["schema"]["properties"]["loras"]["maxLength"] == 0
+
+
 def test_it_is_openapi() -> None:
     assert OpenAPI.model_validate(DOCUMENT).paths
 

@@ -13,13 +13,13 @@ from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent, Imag
 
 from engine.capabilities import Capabilities
 from jobs.job import Job, JobState, Render, RenderState
-from jobs.request import Tenant
+from jobs.request import Tenant, WeightedLora
 from serve_app.config.cluster import parse_cluster_config
 from serve_app.config.sizes import parse_size
 from serve_app.wire import answers, requests
 from serve_app.wire.edits import JsonEditBody
 from serve_app.wire.errors import ApiError, InvalidRequest
-from serve_app.wire.jobs import job_body, listed
+from serve_app.wire.jobs import image_body, job_body, listed
 from serve_app.wire.models import Models, ServedModel, announcement
 from serve_app.wire.requests import (
     ImageOrder,
@@ -57,6 +57,18 @@ REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"negative_prompt": " "}, 400, "negative_prompt"),
     ({"negative_prompt": "a\0b"}, 400, "negative_prompt"),
     ({"negative_prompt": ["a"]}, 400, "negative_prompt"),
+    ({"loras": [{"name": "ink"}]}, 400, "loras"),
+    ({"loras": "ink"}, 400, "loras"),
+    ({"loras": ["ink"]}, 400, "loras[0]"),
+    ({"loras": [{"weight": 1}]}, 400, "loras[0].name"),
+    ({"loras": [{"name": "ink", "scale": 1}]}, 400, "loras[0].scale"),
+    ({"loras": [{"name": "ink", "weight": 10.5}]}, 400, "loras[0].weight"),
+    ({"loras": [{"name": "ink", "weight": -10.5}]}, 400, "loras[0].weight"),
+    ({"loras": [{"name": "ink", "weight": float("nan")}]}, 400, "loras[0].weight"),
+    ({"loras": [{"name": "ink", "weight": 10**400}]}, 400, "loras[0].weight"),
+    ({"loras": [{"name": "ink", "weight": "1"}]}, 400, "loras[0].weight"),
+    ({"loras": [{"name": "ink", "weight": True}]}, 400, "loras[0].weight"),
+    ({"loras": [{"name": str(i)} for i in range(9)]}, 400, "loras"),
     ({"n": 0}, 400, "n"),
     ({"n": -1}, 400, "n"),
     ({"n": 11}, 400, "n"),
@@ -279,6 +291,50 @@ def test_a_negative_prompt_is_a_matter_of_the_family() -> None:
     assert refused.value.code == "unsupported_parameter"
 
 
+LORAS = replace(STILL, loras=("ink", "oil", "wax"), loras_max=2)
+
+
+def _order_with(*loras: dict[str, Any]) -> ImageOrder:
+    models = Models((ServedModel(announcement(CONFIG), LORAS),))
+    body = json.dumps({"prompt": "a red fox", "loras": loras}).encode()
+    return parse_generation(body, replace(CONTEXT, models=models))
+
+
+def test_loras_are_a_matter_of_the_model() -> None:
+    orders = [
+        _order_with(),
+        _order_with({"name": "oil", "weight": -10}, {"name": "ink"}),
+        _order_with({"name": "oil", "weight": 10.0}, {"name": "ink"}),
+    ]
+    assert [order.request.loras for order in orders] == [
+        (),
+        (WeightedLora("oil", -10.0), WeightedLora("ink", 1.0)),
+        (WeightedLora("oil", 10.0), WeightedLora("ink", 1.0)),
+    ]
+    assert len({order.request.body_hash for order in orders}) == 3
+    for none in (_order(), _order(loras=None), _order(loras=[])):
+        assert none.request.loras == ()
+    with pytest.raises(InvalidRequest, match="this model has no LoRAs") as refused:
+        _order(loras=[{"name": "ink"}])
+    assert refused.value.code == "unsupported_parameter"
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["tar", "ink"], "there is no 'tar'; this model has 'ink', 'oil', 'wax'"),
+        (["a\0b"], r"there is no 'a\\x00b'; this model has"),
+        (["a\ud800b"], r"there is no 'a\\ud800b'; this model has"),
+        (["ink", "ink"], "'ink' is named more than once"),
+        (["ink", "oil", "wax"], "3 LoRAs, this model takes at most 2"),
+    ],
+)
+def test_loras_that_cannot_be_drawn_with_are_refused(names: list[str], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^Invalid value for 'loras': {says}") as refused:
+        _order_with(*({"name": name} for name in names))
+    assert (refused.value.param, refused.value.code) == ("loras", "invalid_value")
+
+
 @pytest.mark.parametrize(
     ("fields", "effective"),
     [
@@ -348,7 +404,14 @@ def test_a_job_as_json() -> None:
     assert first["seed"] == 2**63 - 1
     assert second["seed"] == 0
     assert second["error"]["code"] == "moderation_blocked"
-    assert "negative_prompt" not in body
+    assert body.keys().isdisjoint({"negative_prompt", "loras"})
+
+
+def test_a_job_shows_its_loras() -> None:
+    job = _job()
+    with_ink = replace(job, request=replace(job.request, loras=(WeightedLora("ink", 0.5),)))
+    for body in (job_body(with_ink, None, {}), image_body(with_ink, job.renders[0], None)):
+        assert body["loras"] == [{"name": "ink", "weight": 0.5}]
 
 
 def test_long_prompts_are_cut_in_a_list() -> None:

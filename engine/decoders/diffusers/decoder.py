@@ -39,7 +39,13 @@ from engine.decoders.diffusers.request import (
     understood,
 )
 from engine.decoders.diffusers.seam import Kind, Models, cut
-from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Task, classes_by_task
+from engine.decoders.diffusers.table import (
+    ARCHITECTURES,
+    CLASSES,
+    LORAS_LOADED,
+    Task,
+    classes_by_task,
+)
 from engine.decoders.memory import translated
 from engine.render import Checkpoint, Pixels, RenderSpec
 
@@ -83,7 +89,7 @@ class DiffusersDecoder:
         dtype: str = "auto",
         previews: str = "linear",
         loras: Mapping[str, str] | None = None,
-        loras_loaded: int = 8,
+        loras_loaded: int = LORAS_LOADED,
     ) -> None:
         """Raises ModelRefused, UnknownPipeline or OSError naming what cannot be loaded."""
         if threads:

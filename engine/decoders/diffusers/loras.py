@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from engine.decoder import RenderRejected
 from engine.decoders.diffusers import lora_file
 from engine.decoders.diffusers.lora_file import Lora, LoraWeights
-from engine.render import LoraUse
+from engine.decoders.diffusers.table import LORAS_LOADED
+from engine.render import LARGEST_LORA_WEIGHT, LoraUse
 from engine.text import WeightsError
 
 logger = logging.getLogger(__name__)
-
-LARGEST_WEIGHT = 10.0
 
 
 class RowsNotFirst(ValueError):
@@ -57,7 +56,7 @@ class LoraPool:
         pipe: Any,
         component: str,
         listed: Mapping[str, str | Path],
-        max_loaded: int = 8,
+        max_loaded: int = LORAS_LOADED,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`listed` are files, or folders of one, by the name that requests use; `component` of
@@ -94,10 +93,10 @@ class LoraPool:
                 raise RenderRejected(f"loras: there is no {use.name!r}; there are: {there}")
             if names.count(use.name) > 1:
                 raise RenderRejected(f"loras: {use.name!r} is named more than once")
-            if not math.isfinite(use.weight) or abs(use.weight) > LARGEST_WEIGHT:
+            if not math.isfinite(use.weight) or abs(use.weight) > LARGEST_LORA_WEIGHT:
                 raise RenderRejected(
-                    f"loras: the weight of {use.name!r} must be between {-LARGEST_WEIGHT} and "
-                    f"{LARGEST_WEIGHT}, got {use.weight}"
+                    f"loras: the weight of {use.name!r} must be between "
+                    f"{-LARGEST_LORA_WEIGHT} and {LARGEST_LORA_WEIGHT}, got {use.weight}"
                 )
         if len(names) > self._max_loaded:
             raise RenderRejected(f"loras: at most {self._max_loaded} in one render")

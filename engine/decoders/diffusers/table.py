@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+LORAS_LOADED = 8
+"""In memory at once, unless the option of that name says otherwise."""
+
 
 class Task(StrEnum):
     """What a render asks for."""
