@@ -13,6 +13,8 @@ from engine.model_directory.safetensors_header import SafetensorsFile, read_head
 
 STEMS = {"diffusers": "diffusion_pytorch_model", "transformers": "model"}
 """What each library calls the weights in a component's folder."""
+_VARIANT = re.compile(r"\.(\w+)\.safetensors|\.safetensors\.index\.(\w+)\.json")
+"""What follows the stem in the name of a variant's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,11 @@ def read_weights(folder: Path, library: str) -> Weights:
 
 
 def _variant(folder: Path, stem: str) -> Weights:
-    names = re.compile(
-        rf"{stem}(?:\.(\w+)\.safetensors|\.safetensors\.index\.(\w+)\.json)"
-    ).fullmatch
-    found = {m[1] or m[2]: path for path in sorted(folder.iterdir()) if (m := names(path.name))}
+    found = {
+        m[1] or m[2]: path
+        for path in sorted(folder.iterdir())
+        if path.name.startswith(stem) and (m := _VARIANT.fullmatch(path.name.removeprefix(stem)))
+    }
     if len(found) > 1:
         raise ModelRefused(
             f"{folder}: has the variants {', '.join(sorted(found))} and no plain {stem}."

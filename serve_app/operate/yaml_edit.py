@@ -14,7 +14,8 @@ import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 YamlPath = tuple[str | int, ...]
-_NAME = r"[^\s,\[\]{}]+"
+_ANCHOR_OR_ALIAS = re.compile(r"[ \t]*([&*][^\s,\[\]{}]+)?")
+_ANCHORS = re.compile(r"&([^\s,\[\]{}]+)")
 
 
 class NotThere(LookupError):
@@ -44,7 +45,7 @@ def make_list(text: str, path: YamlPath, name: str) -> str:
     key, node = _at(text, path)
     begin, column = key.start_mark.index, key.start_mark.column
     colon = _colon(text, key)
-    said = re.match(rf"[ \t]*([&*]{_NAME})?", text[colon:])
+    said = _ANCHOR_OR_ALIAS.match(text[colon:])
     anchor = (said and said[1]) or ""
     if not isinstance(node, MappingNode):
         raise NotThere(f"{dotted(path)}: must be a mapping")
@@ -69,9 +70,9 @@ def anchored(text: str, path: YamlPath) -> tuple[str, str]:
     """The text with an anchor on a field's value, and the anchor's name: the one that it had, or
     that its alias names."""
     colon = _colon(text, _at(text, path)[0])
-    if found := re.match(rf"[ \t]+[&*]({_NAME})", text[colon:]):
-        return text, found[1]
-    taken, name = set(re.findall(f"&({_NAME})", text)), str(path[-1])
+    if (found := _ANCHOR_OR_ALIAS.match(text[colon:])) and found[1]:
+        return text, found[1][1:]
+    taken, name = set(_ANCHORS.findall(text)), str(path[-1])
     numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
     anchor = next(one for one in (name, *numbered) if one not in taken)
     return f"{text[:colon]} &{anchor}{text[colon:]}", anchor
