@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from engine.decoders.diffusers.decoder import DiffusersDecoder
-from engine.decoders.diffusers.seam import Asked, Models
+from engine.decoders.diffusers.seam import Asked, Denoisers
 from tests.families import kit
 from tests.families.kit import Case, folder, spec
 
@@ -44,7 +44,7 @@ class Times:
         return "  ".join(f"{k} {statistics.median(v):.2f} ms" for k, v in self._found.items())
 
 
-def _answer_at_once(models: Models) -> None:
+def _answer_at_once(models: Denoisers) -> None:
     """From now on with zeros, in the form of the last real answers."""
 
     def answers(asked: Sequence[Asked]) -> list[Any]:

@@ -25,20 +25,20 @@ from engine.decoders.diffusers.loras import LoraPool
 from engine.decoders.diffusers.passes import count_passes
 from engine.decoders.diffusers.pixels import (
     LinearPreview,
-    Picture,
+    PictureDecoder,
     Preview,
     TinyPreview,
     are_finite,
     check_finite,
 )
 from engine.decoders.diffusers.request import (
-    Abilities,
+    PipelineAbilities,
     Request,
     batch_key,
     call_arguments,
     understood,
 )
-from engine.decoders.diffusers.seam import Kind, Models, cut
+from engine.decoders.diffusers.seam import Denoisers, Kind, cut
 from engine.decoders.diffusers.table import (
     ARCHITECTURES,
     CLASSES,
@@ -66,7 +66,7 @@ class DiffusersState:
     pass_no: int
     passes: int
     drawing: Drawing
-    show: Picture
+    show: PictureDecoder
     """Of the pipeline that draws it, for `finish` alone."""
 
 
@@ -104,7 +104,7 @@ class DiffusersDecoder:
         self._pipes = _pipelines(loaded, classes)
         self.picture_size = (folder.edge(), folder.edge())
         self._count = functools.lru_cache(256)(self._count_passes)
-        self._abilities = Abilities(classes, self.picture_size, PIXELS_MAX)
+        self._abilities = PipelineAbilities(classes, self.picture_size, PIXELS_MAX)
         self.model = decoder_identity(loaded, self._dtype)
         denoiser = ARCHITECTURES[CLASSES[loaded.class_name].architecture].denoisers[0]
         self.loras = LoraPool(loaded.pipe, denoiser, loras or {}, loras_loaded)
@@ -114,11 +114,11 @@ class DiffusersDecoder:
     def _take_calls(self, loaded: LoadedPipeline, previews: str, row_chunk: int) -> None:
         """Cut the shared components; what is to run outside of lanes is taken before."""
         vae = _vae(loaded.pipe)
-        self._shows = {n: Picture(vae, p.image_processor) for n, p in self._pipes.items()}
-        own = {n: Picture(vae, p.image_processor) for n, p in self._pipes.items()}
+        self._shows = {n: PictureDecoder(vae, p.image_processor) for n, p in self._pipes.items()}
+        own = {n: PictureDecoder(vae, p.image_processor) for n, p in self._pipes.items()}
         self._previews = {name: _preview(previews, vae, show) for name, show in own.items()}
         row = ARCHITECTURES[CLASSES[loaded.class_name].architecture]
-        self.models = Models(loaded.pipe, row.denoisers, row.merge, row_chunk)
+        self.models = Denoisers(loaded.pipe, row.denoisers, row.merge, row_chunk)
         cut(vae, "encode", Kind.ENCODE, "vae")
         cut(vae, "decode", Kind.DECODE, "vae")
 
@@ -220,7 +220,7 @@ def _vae(pipe: Any) -> Any:
     return getattr(pipe, "vae", None) or pipe.vqvae
 
 
-def _preview(kind: str, vae: Any, show: Picture) -> Preview:
+def _preview(kind: str, vae: Any, show: PictureDecoder) -> Preview:
     """By the option `previews`. A VAE that the linear map cannot read decodes previews itself."""
     if kind == "vae":
         return show

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from engine.decoders.diffusers import scheduler_state
-from engine.decoders.diffusers.lanes import Lane
+from engine.decoders.diffusers.lanes import PipelineLane
 from engine.decoders.diffusers.loras import LoraHold
-from engine.decoders.diffusers.scheduler_state import Step
-from engine.decoders.diffusers.seam import Asked, Call, Kind, Models, cut
+from engine.decoders.diffusers.scheduler_state import SchedulerStep
+from engine.decoders.diffusers.seam import Asked, Denoisers, Kind, PipelineCall, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Drawing:
     def __init__(
         self,
         start: Start,
-        models: Models,
+        models: Denoisers,
         restored: Restored | None = None,
         encoded: list[Any] | None = None,
     ) -> None:
@@ -62,10 +62,10 @@ class Drawing:
         self.pass_no = 0
         self.latents: Tensor | None = None
         """As the last step left them."""
-        self.last: Step | None = None
+        self.last: SchedulerStep | None = None
         self.wants: Asked | None = None
         """The forward that it waits for."""
-        self.final: Call | None = None
+        self.final: PipelineCall | None = None
         """The VAE's `decode` at the end, which is left to others."""
         self.encoded: list[Any] = [] if encoded is None else encoded
         """What the VAE answered, in order: equal for all calls with this start."""
@@ -77,7 +77,7 @@ class Drawing:
         self.scheduler = pipe.scheduler
         cut(self.scheduler, "step", Kind.STEP, "scheduler")
         generator = torch.Generator().manual_seed(start.seed)
-        self._lane = Lane(lambda: pipe(generator=generator, **start.arguments))
+        self._lane = PipelineLane(lambda: pipe(generator=generator, **start.arguments))
         self._go_on(None)
 
     def answer(self, answer: Any) -> None:
@@ -105,7 +105,7 @@ class Drawing:
             return self.latents
         return scheduler_state.clean_latents(self.scheduler, self.last)
 
-    def to_the_end(self, passes: int, latents: Tensor) -> Call:
+    def to_the_end(self, passes: int, latents: Tensor) -> PipelineCall:
         """The `decode` that this call would come to if its last step left `latents`. Changes
         nothing."""
         other = Drawing(self.start, self._models, Restored(passes, latents), self.encoded)
@@ -124,7 +124,7 @@ class Drawing:
         self.wants = None
         while not self._lane.over:
             call = self._lane.go_on(answer)
-            if not isinstance(call, Call):
+            if not isinstance(call, PipelineCall):
                 raise RuntimeError(f"{type(self.start.pipe).__name__} ended without a picture")
             if call.kind is Kind.DECODE:
                 self.final = call
@@ -140,13 +140,13 @@ class Drawing:
                     return
                 answer = self._models.blank(asked)
 
-    def _encode(self, call: Call) -> Any:
+    def _encode(self, call: PipelineCall) -> Any:
         if self._encodes == len(self.encoded):
             self.encoded.append(call.run())
         self._encodes += 1
         return self.encoded[self._encodes - 1]
 
-    def _step(self, call: Call) -> Any:
+    def _step(self, call: PipelineCall) -> Any:
         given = call.arguments()
         index = getattr(self.scheduler, "_step_index", None)
         out = call.run()
@@ -161,7 +161,7 @@ class Drawing:
             return out
         self.latents = _latents(out)
         output, timestep, sample = (given[k] for k in ("model_output", "timestep", "sample"))
-        self.last = Step(output, timestep, sample, out, index)
+        self.last = SchedulerStep(output, timestep, sample, out, index)
         return out
 
 
@@ -185,7 +185,7 @@ def _with_latents(out: Any, latents: Tensor) -> Any:
     return type(out)(**{**out, "prev_sample": new})
 
 
-def advance(drawings: list[Drawing], models: Models) -> None:
+def advance(drawings: list[Drawing], models: Denoisers) -> None:
     """One pass for each, with as few forwards as their shapes allow. RuntimeError for one that is
     at its end already."""
     targets = [drawing.pass_no + 1 for drawing in drawings]

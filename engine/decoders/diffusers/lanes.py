@@ -15,10 +15,10 @@ from greenlet import GreenletExit, getcurrent, greenlet
 class _Greenlet(greenlet):  # type: ignore[misc]  # greenlet has no types
     """A greenlet that code running inside it can recognise as a lane's."""
 
-    lane: Lane | None = None
+    lane: PipelineLane | None = None
 
 
-class Lane:
+class PipelineLane:
     """A call that stops at every `ask`, until it is answered."""
 
     def __init__(self, call: Callable[[], object]) -> None:
@@ -49,6 +49,6 @@ class Lane:
         return bool(self._greenlet.dead)
 
 
-def current_lane() -> Lane | None:
+def current_lane() -> PipelineLane | None:
     """The lane that this code runs in."""
     return getattr(getcurrent(), "lane", None)

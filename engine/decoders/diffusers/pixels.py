@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.decoders.diffusers.seam import Call
+from engine.decoders.diffusers.seam import PipelineCall
 from engine.render import Pixels
 
-Preview = Callable[[Call], Pixels]
+Preview = Callable[[PipelineCall], Pixels]
 """From a `decode` that a pipeline would call to a picture of what it would show."""
 
 SOFT_PICTURES, SOFT_EDGE = 8, 128
@@ -40,7 +40,7 @@ def check_finite(latents: Tensor) -> None:
         raise NotFinite("the latents hold NaN or infinity")
 
 
-class Picture:
+class PictureDecoder:
     """The VAE of a pipeline, for one thread. It gets a VAE object of its own with the same weights:
     VAEs of videos keep state beside them while they decode. Made before the VAE is cut."""
 
@@ -48,11 +48,11 @@ class Picture:
         self._vae = copy.copy(vae)
         self._image_processor = image_processor
 
-    def __call__(self, call: Call) -> Pixels:
+    def __call__(self, call: PipelineCall) -> Pixels:
         """uint8 [height, width, 3] of what this call decodes. NotFinite."""
         return as_pixels(self.floats(call))
 
-    def floats(self, call: Call) -> NDArray[np.float32]:
+    def floats(self, call: PipelineCall) -> NDArray[np.float32]:
         """float32 [height, width, 3] in 0..1, as the stock pipeline gives it. NotFinite."""
         latents, *args = call.args
         check_finite(latents)
@@ -88,7 +88,7 @@ class TinyPreview:
         self._scale = vae.config.get("scaling_factor") or 1.0
         self._shift = vae.config.get("shift_factor") or 0.0
 
-    def __call__(self, call: Call) -> Pixels:
+    def __call__(self, call: PipelineCall) -> Pixels:
         latents = (call.args[0].to(self._tiny.dtype) - self._shift) * self._scale
         return _shown(self._tiny.decode(latents, return_dict=False)[0][0])
 
@@ -112,7 +112,7 @@ class LinearPreview:
         """Pixels to a cell."""
         self._map = torch.linalg.solve(square, cells.T @ wanted)  # [channels + 1, 3]
 
-    def __call__(self, call: Call) -> Pixels:
+    def __call__(self, call: PipelineCall) -> Pixels:
         latents = _flat(call.args[0])[0].float().permute(1, 2, 0)  # [rows, columns, channels]
         colours = (latents @ self._map[:-1] + self._map[-1]).permute(2, 0, 1)[None]
         picture = F.interpolate(colours, scale_factor=self._scale, mode="bilinear")[0]

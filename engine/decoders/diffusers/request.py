@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class PipelineAbilities:
     """What a loaded checkpoint can be asked for."""
 
     classes: Mapping[Task, str]
@@ -50,7 +50,7 @@ class Abilities:
     """Of one picture, and of one reference."""
 
 
-def understood(spec: RenderSpec, abilities: Abilities) -> Request:
+def understood(spec: RenderSpec, abilities: PipelineAbilities) -> Request:
     """RenderRejected naming the field that cannot be drawn."""
     width, height = (
         own if asked is None else asked

@@ -92,7 +92,7 @@ def _grown(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SchedulerStep:
     """A call of `scheduler.step`, and what came out."""
 
     model_output: Tensor
@@ -103,7 +103,7 @@ class Step:
     """The scheduler's `_step_index` at the call."""
 
 
-def clean_latents(scheduler: Any, step: Step) -> Tensor:
+def clean_latents(scheduler: Any, step: SchedulerStep) -> Tensor:
     """The latents without noise, as the model sees them at this step: what previews show."""
     for name in ("pred_original_sample", "denoised"):
         found = getattr(step.out, name, None)
@@ -135,7 +135,7 @@ def _keeps_clean_latents(config: Any) -> bool:
     return algorithm in ("dpmsolver++", "sde-dpmsolver++")
 
 
-def _from_alphas(scheduler: Any, step: Step) -> Tensor:
+def _from_alphas(scheduler: Any, step: SchedulerStep) -> Tensor:
     """From the product of alphas at this timestep: DDIM's formulas (12) and of v-prediction."""
     at = scheduler.alphas_cumprod[int(step.timestep)].to(step.sample)
     kind = scheduler.config.get("prediction_type", "epsilon")

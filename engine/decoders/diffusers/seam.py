@@ -30,7 +30,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class PipelineCall:
     """A call that a pipeline made inside a lane, and has not been answered yet."""
 
     kind: Kind
@@ -60,7 +60,7 @@ def cut(owner: Any, method: str, kind: Kind, name: str) -> Callable[..., Any]:
         lane = current_lane()
         if lane is None:
             return real(*args, **kwargs)
-        return lane.ask(Call(kind, name, real, args, kwargs))
+        return lane.ask(PipelineCall(kind, name, real, args, kwargs))
 
     setattr(owner, method, ask_or_run)
     return real
@@ -71,7 +71,7 @@ class Asked:
     """A forward that waits for its answer. key: only renders of equal keys may share one."""
 
     key: str
-    call: Call
+    call: PipelineCall
     arguments: dict[str, Any]
     loras: LoraHold
     """Of its render."""
@@ -82,7 +82,7 @@ class Asked:
         return row_count(self.arguments)
 
 
-class Models:
+class Denoisers:
     """The denoisers of one pipeline, shared by all lanes. row_chunk: most renders in a forward."""
 
     def __init__(self, pipe: Any, names: Sequence[str], rule: MergeRule, row_chunk: int) -> None:
