@@ -1,4 +1,4 @@
-"""What it costs to run stock pipelines in lanes: `python -m scripts.measure_seam`.
+"""What it costs to run stock pipelines in lanes: `python -m scripts.families.seam`.
 
 Tiny checkpoints whose denoiser answers at once, pictures of 1024 pixels, one thread, CPU time,
 medians: what is left is the pipeline's own code, its scheduler, and the lanes.
@@ -40,8 +40,11 @@ class Times:
         yield
         self._found[what].append((time.process_time() - began) * 1000 / renders)
 
+    def median(self, what: str) -> float:
+        return statistics.median(self._found[what])
+
     def __str__(self) -> str:
-        return "  ".join(f"{k} {statistics.median(v):.2f} ms" for k, v in self._found.items())
+        return "  ".join(f"{what} {self.median(what):.2f} ms" for what in self._found)
 
 
 def _answer_at_once(models: Denoisers) -> None:

@@ -1,4 +1,4 @@
-"""What LoRAs of their own cost the rows of a forward: `python -m scripts.measure_loras`.
+"""What LoRAs of their own cost the rows of a forward: `python -m scripts.families.loras`.
 
 A random UNet of SDXL's kind with 30 M parameters, four rows of 32 x 32 cells, one thread, CPU time.
 """
@@ -23,6 +23,7 @@ from engine.render import LoraUse
 
 RANK = 8
 ROWS = 4
+MIXED = "three mixed, one row without"
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 ROUND = Callable[[], AbstractContextManager[None]]
 
@@ -78,18 +79,15 @@ def rounds_of(pool: LoraPool) -> dict[str, ROUND]:
     return {
         "none": nullcontext,
         "the same in every row": drawn_with(one, one, one, one),
-        "three mixed, one row without": drawn_with(one, two, (), three),
+        MIXED: drawn_with(one, two, (), three),
         "three mixed, one of them twice": drawn_with(one, two, half, three),
         "all three in every row": drawn_with(*[one + two + three] * ROWS),
     }
 
 
 @torch.inference_mode()
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=5)
-    times = parser.parse_args().times
-    torch.set_num_threads(1)
+def ratios(times: int) -> dict[str, float]:
+    """Images a second over those without LoRAs, by way; prints a line for each."""
     with tempfile.TemporaryDirectory() as folder:
         with torch.inference_mode(False):
             files = {str(seed): save_lora(Path(folder) / str(seed), seed) for seed in range(3)}
@@ -109,6 +107,14 @@ def main() -> None:
     print(f"a file loaded in {loading * 1000:.0f} ms of CPU")
     for name, each in zip(rounds, took, strict=True):
         print(f"{name:32} {each * 1000:6.0f} ms   images/s against none: {took[0] / each:.3f}")
+    return {name: took[0] / each for name, each in zip(rounds, took, strict=True)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=5)
+    torch.set_num_threads(1)
+    ratios(parser.parse_args().times)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""`make bench-families`: the diffusers family beside its stock pipelines."""
