@@ -97,8 +97,8 @@ async def test_everybody_sees_the_end_and_one_query_serves_them_all(
 async def test_thousands_are_looked_at_ten_times_a_second(
     ledger: CountedLedger, watch: JobWatch
 ) -> None:
-    """However often somebody writes; and each look is one query. They are of many tenants, since
-    those of one are told a few at a time."""
+    """However often the ledger is written to; each look is one query. They are of many tenants,
+    since those of one are told a few at a time."""
     wishes = [replace(request(number), tenant=f"t{number}") for number in range(100)]
     jobs = [found.job for found in await asyncio.gather(*map(ledger.submit, wishes))]
     waiting = [asyncio.create_task(watch.ended(job)) for job in jobs for _ in range(20)]

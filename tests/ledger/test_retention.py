@@ -244,7 +244,7 @@ async def test_numbers_that_come_again_are_not_taken_for_done(
         while await collector.turn():
             pass
         assert ledger.get(job.id) is None
-    assert len(files(tmp_path / "blobs")) == 4, "those of the erased job, which nobody cleared here"
+    assert len(files(tmp_path / "blobs")) == 4, "of the erased job, not cleared here"
 
 
 @pytest.mark.parametrize("waits_seconds", [51, 90_000], ids=["as retention says", "a day"])
