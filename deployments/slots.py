@@ -60,7 +60,8 @@ class DecoderSlots:
         """Wait for a replica with room and hold it; StageUnavailable when none answers."""
         context = self._handle.choose_replica()
         try:
-            selection = await asyncio.wait_for(context.__aenter__(), self._reserve_timeout_seconds)
+            async with asyncio.timeout(self._reserve_timeout_seconds):
+                selection = await context.__aenter__()
         except AWAY as error:
             raise StageUnavailable(f"no decoder slot: {error!r}") from error
         try:
@@ -100,7 +101,8 @@ class ReplicaSlot:
         try:
             while True:
                 try:
-                    update = await asyncio.wait_for(anext(updates), self._pass_timeout_seconds)
+                    async with asyncio.timeout(self._pass_timeout_seconds):
+                        update = await anext(updates)
                 except StopAsyncIteration:
                     ended = True
                     return
@@ -118,7 +120,8 @@ class ReplicaSlot:
         """After the last update: take in the end of the stream, much cheaper than cancelling
         a call that is over anyway."""
         try:
-            await asyncio.wait_for(anext(updates), END_SECONDS)
+            async with asyncio.timeout(END_SECONDS):
+                await anext(updates)
         except (StopAsyncIteration, *AWAY) as end:
             return not isinstance(end, TimeoutError)
         return False

@@ -51,7 +51,8 @@ class Announcing:
             except Exception:
                 log.exception("%s is not announced", self._model.name)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), EVERY_SECONDS)
+                async with asyncio.timeout(EVERY_SECONDS):
+                    await self._news.wait()
 
     async def _wait_for_a_decoder(self) -> None:
         while not self._ready:

@@ -227,16 +227,23 @@ class Dispatcher:
     # From previews and pixels to blobs
 
     def _show(self, render: InFlightRender, pass_no: int, pixels: Pixels) -> None:
-        render.screened_by(self._leases.spawn(self._screen(render, pass_no, pixels)))
+        screening = self._screen(render, pass_no, pixels, earlier=set(render.screenings))
+        render.screened_by(self._leases.spawn(screening))
 
-    async def _screen(self, render: InFlightRender, pass_no: int, pixels: Pixels) -> None:
-        """Screen a preview beside the render; stop the render at once when it is bad."""
+    async def _screen(
+        self, render: InFlightRender, pass_no: int, pixels: Pixels, earlier: set[asyncio.Task[None]]
+    ) -> None:
+        """Screen a preview beside the render; stop the render at once when it is bad. Watchers get
+        previews in the order of their passes: none before those whose screenings are `earlier`."""
         try:
             screen = partial(self._finishing.preview, render, pass_no, pixels)
             verdict = await self._trials.run(render.lease.job.request.tenant, False, screen)
             if verdict.blocked:
                 self._leases.settle(render, blocked(verdict, "output"))
             elif render.wants_preview(pass_no):
+                if earlier:
+                    await asyncio.wait(earlier)
+                render.store_preview(pass_no)
                 self._beat_now.set()
         except (StageUnavailable, SourceGone, CallFailed) as error:
             log.info("preview of pass %s skipped: %s", pass_no, error)  # the final one is screened
@@ -280,7 +287,8 @@ class Dispatcher:
 
     async def _beat(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._beat_now.wait(), self._settings.heartbeat_seconds)
+            async with asyncio.timeout(self._settings.heartbeat_seconds):
+                await self._beat_now.wait()
         self._beat_now.clear()
         self._preemption.preempt(await self._leases.renew())
 

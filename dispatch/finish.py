@@ -46,14 +46,13 @@ class Finishing:
         return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=render.saved.final_tokens)
 
     async def preview(self, render: InFlightRender, pass_no: int, pixels: Pixels) -> Verdict:
-        """The verdict on a preview, which is kept for watchers if that is good and the user asked
+        """The verdict on a preview, which is in the blob store if that is good and the user asked
         for it. Raises as `finish`."""
         job = render.lease.job
         verdict, data = await self._file(pixels, job.request, render.wants_preview(pass_no))
         if data is not None:
             key = preview_key(job.id, render.index, pass_no, job.request.output_format)
             await self._put(key, data, durable=False)
-            render.store_preview(pass_no)
         return verdict
 
     async def _file(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -137,10 +137,10 @@ class LocalPostprocessor:
             raise SourceGone("the picture to be changed is not kept any more: send it again")
         return found
 
-    def _stored(self, work: Callable[[], T]) -> Awaitable[T]:
+    async def _stored(self, work: Callable[[], T]) -> T:
         """TimeoutError, an OSError, when the store is silent."""
-        answer = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        return asyncio.wait_for(answer, self._store_seconds)
+        async with asyncio.timeout(self._store_seconds):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
 def _usable(found: T | Unusable) -> T:

@@ -90,7 +90,8 @@ class Preemption:
         except Exception:
             log.exception("preempted in the middle of a pass")
             patience_seconds = 0.0
-        await asyncio.gather(*(self._release(lease, patience_seconds) for lease in leases))
+        for lease in leases:
+            self._leases.spawn(self._release(lease, patience_seconds), lease)
 
     async def _release(self, lease: Lease, patience_seconds: float) -> None:
         """Once its images have left their slots, with the pass under way; unless that was their

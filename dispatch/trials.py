@@ -110,7 +110,8 @@ class Trials:
         if self._others:
             self._none_left.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._none_left.wait(), ALONE_SECONDS / 2)
+                async with asyncio.timeout(ALONE_SECONDS / 2):
+                    await self._none_left.wait()
 
     async def _must_be_well(self, lost: CallLost) -> None:
         try:

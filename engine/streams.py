@@ -90,7 +90,8 @@ class RenderStreams:
             if left <= 0:
                 return False
             try:
-                await asyncio.wait_for(self._boundary.wait(), min(left, BOUNDARY_POLL_SECONDS))
+                async with asyncio.timeout(min(left, BOUNDARY_POLL_SECONDS)):
+                    await self._boundary.wait()
             except TimeoutError:
                 continue
 

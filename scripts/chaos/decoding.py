@@ -165,7 +165,8 @@ class SocketSlot:
         try:
             _send(writer, spec)
             while True:
-                update = await asyncio.wait_for(_receive(reader), SILENT_SECONDS)
+                async with asyncio.timeout(SILENT_SECONDS):
+                    update = await _receive(reader)
                 yield update
                 if update.kind in LAST:
                     return

@@ -193,7 +193,8 @@ async def test_a_write_between_reading_and_waiting_is_not_missed(database: Datab
 async def test_waiting_ends_with_its_time(database: Database) -> None:
     async with opened(database) as ledger:
         seen = await ledger.version()
-        await asyncio.wait_for(ledger.changed(seen, 0.03), 30)
+        async with asyncio.timeout(30):
+            await ledger.changed(seen, 0.03)
 
 
 async def test_waiting_ends_when_the_ledger_closes(database: Database) -> None:
