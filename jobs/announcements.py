@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 SILENT_SECONDS = 20.0
@@ -33,6 +33,8 @@ class Announcement:
     """Predicted GPU-seconds of one pass of one image."""
     identity: str
     """Of the weights, as far as it is known without loading them."""
+    lora_tenants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """LoRAs that not every tenant may use, and those that may."""
 
     def to_json(self) -> str:
         """Without what the table has columns for."""

@@ -7,7 +7,7 @@ paths count from the working directory.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
@@ -40,6 +40,8 @@ from serve_app.config.sections import (
 from serve_app.config.spellings import Lane
 
 T = TypeVar("T", bound=Section)
+LoraTenants = dict[str, Annotated[tuple[str, ...], Field(strict=False)]]
+"""Tenants by the name of a LoRA."""
 
 
 def environment() -> Mapping[str, str]:
@@ -57,9 +59,10 @@ class ServedModelSection(ModelSection):
     dispatcher: DispatcherSection | None = None
     qualities: QualitiesSection | None = None
     scaling: ScalingSection | None = None
+    lora_tenants: LoraTenants | None = None
 
 
-OWN_SECTIONS = ("decoder", "encoder", "dispatcher", "qualities", "scaling")
+OWN_SECTIONS = ("decoder", "encoder", "dispatcher", "qualities", "scaling", "lora_tenants")
 """What each of several models may have for itself."""
 
 
@@ -89,6 +92,8 @@ class ClusterConfig(Section):
     qualities: QualitiesSection = QualitiesSection()
     retention: RetentionSection = RetentionSection()
     scaling: ScalingSection = ScalingSection()
+    lora_tenants: LoraTenants = {}
+    """LoRAs that only these tenants may use; of those that are not named all tenants may."""
 
     @property
     def queue(self) -> str:
@@ -164,6 +169,23 @@ class ClusterConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _loras_are_there(self) -> Self:
+        """A name that is written wrong would leave a LoRA open to all tenants."""
+        for number, one in enumerate(self.each()):
+            own = self.models[number].lora_tenants if self.models else self.lora_tenants
+            path = f"models.{number}.lora_tenants" if self.models else "lora_tenants"
+            self._check_loras(path, own or {}, [one])
+        self._check_loras("lora_tenants", self.lora_tenants, self.each())
+        return self
+
+    def _check_loras(self, path: str, kept: LoraTenants, models: Iterable[ClusterConfig]) -> None:
+        listed = [one.model.options.get("loras") for one in models]
+        known = {name for loras in listed if isinstance(loras, dict) for name in loras}
+        for name in kept:
+            if name not in known:
+                raise ValueError(f"{path}.{name}: {unknown(name, known, 'LoRA')}")
+
+    @model_validator(mode="after")
     def _thresholds_rise(self) -> Self:
         for number, threshold in enumerate(self.temporary_limits):
             if unknown := sorted(threshold.tiers.keys() - self.tiers.keys()):
@@ -210,6 +232,7 @@ class LiveModelSection(Section):
 
     qualities: QualitiesSection | None = None
     scaling: ScalingSection | None = None
+    lora_tenants: LoraTenants | None = None
 
 
 class LiveSection(Section):
@@ -224,6 +247,7 @@ class LiveSection(Section):
     limits: LimitsSection | None = None
     qualities: QualitiesSection | None = None
     scaling: ScalingSection | None = None
+    lora_tenants: LoraTenants | None = None
     models: dict[str, LiveModelSection] | None = None
     """By name."""
 

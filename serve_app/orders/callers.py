@@ -134,4 +134,5 @@ def limit_of(request: Request, usual: int, most: int) -> int:
 def context_of(request: Request, tenant: Tenant) -> RequestContext:
     """What an order says besides its body. Raises InvalidRequest."""
     state, options = app_state_of(request), parse_options(request.headers)
-    return RequestContext(options, tenant, state.config, state.models, secrets.randbits(SEED_BITS))
+    models = state.models.for_tenant(tenant.id)
+    return RequestContext(options, tenant, state.config, models, secrets.randbits(SEED_BITS))

@@ -50,9 +50,10 @@ class ModelsBody(TypedDict):
 @operation("listModels", {200: answer(ModelsBody)})
 async def models(request: Request) -> Response:
     """The models of this lane: first the one that is meant by requests that name none."""
-    await poller_of(request)
+    tenant = await poller_of(request)
     state = app_state_of(request)
-    found = [_model(state.config.limits, one) for one in state.models.all]
+    served = state.models.for_tenant(tenant.id)
+    found = [_model(state.config.limits, one) for one in served.all]
     body: ModelsBody = {"object": "list", "data": found}
     return json_response(body)
 
@@ -61,9 +62,10 @@ async def models(request: Request) -> Response:
 @operation("getModel", {200: answer(ModelBody)}, 404)
 async def model(request: Request, name: str) -> Response:
     """A model of this lane, by its name or an alias."""
-    await poller_of(request)
+    tenant = await poller_of(request)
     state = app_state_of(request)
-    return json_response(_model(state.config.limits, state.models.named(name)))
+    served = state.models.for_tenant(tenant.id).named(name)
+    return json_response(_model(state.config.limits, served))
 
 
 def _model(limits: LimitsSection, model: ServedModel) -> ModelBody:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.capabilities import Capabilities
 from jobs.announcements import Announcement
@@ -29,6 +29,15 @@ class ServedModel:
     def queue(self) -> str:
         """Where its jobs wait in the ledger."""
         return self.terms.queue
+
+    def for_tenant(self, tenant: str) -> ServedModel:
+        """Without the LoRAs that are kept for other tenants."""
+        kept = self.terms.lora_tenants
+        if not kept:
+            return self
+        loras = tuple(name for name in self.can.loras if tenant in kept.get(name, (tenant,)))
+        most = min(self.can.loras_max, len(loras))
+        return replace(self, can=replace(self.can, loras=loras, loras_max=most))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,10 @@ class Models:
         model = self.known(name) or next(iter(self.all), None)
         return model.can.cells if model else 0
 
+    def for_tenant(self, tenant: str) -> Models:
+        """As that tenant may use them."""
+        return Models(tuple(model.for_tenant(tenant) for model in self.all))
+
     @property
     def input_images(self) -> int:
         """The most that any of them takes."""
@@ -85,4 +98,5 @@ def announcement(config: ClusterConfig) -> Announcement:
         qualities=config.qualities.model_dump(),
         pass_seconds=model.pass_seconds,
         identity="",
+        lora_tenants=config.lora_tenants,
     )

@@ -228,8 +228,10 @@ def _names(models: Models) -> list[str]:
 
 
 def _loras(models: Models) -> Schema:
+    """By name where all tenants may use all of them: the document needs no key."""
     each, names = _parsed_by(LoraBody), sorted({n for one in models.all for n in one.can.loras})
-    name = {**TEXT, "enum": names} if names else TEXT
+    listed = names and not any(one.terms.lora_tenants for one in models.all)
+    name = {**TEXT, "enum": names} if listed else TEXT
     most = max((model.can.loras_max for model in models.all), default=0)
     items = {**each, "properties": {**each["properties"], "name": name}}
     return {"items": items, "maxItems": min(most, MOST_LORAS)}

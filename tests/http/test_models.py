@@ -250,6 +250,30 @@ def test_loras_are_those_of_the_model(
     assert [code(one) for one in refused] == [(400, "unsupported_parameter")] * 2
 
 
+def test_a_lora_that_is_kept_for_a_tenant_is_not_there_for_others(
+    client: openai.OpenAI, http: httpx.Client, shared: Stage
+) -> None:
+    can = replace(capabilities("paced", {}), loras=("ink", "oil"), loras_max=2)
+    kept = replace(anime(), capabilities=asdict(can), lora_tenants={"oil": ["local"]})
+    shared.ledger.announce(kept, ready=True)
+    wait_until(lambda: "anime" in listed(client), "it is known")
+    poor = {"authorization": "Bearer sk-poor"}
+    for headers, loras in (({}, ["ink", "oil"]), (poor, ["ink"])):
+        one = http.get("/v1/models/anime", headers=headers).json()
+        assert one in http.get("/v1/models", headers=headers).json()["data"]
+        assert (one["capabilities"]["loras"], one["capabilities"]["loras_max"]) == (
+            loras, len(loras),
+        )  # fmt: skip
+    asked = {"model": "anime", "loras": [{"name": "oil"}]}
+    assert order(http, **asked).status_code == 202
+    refused = order(http, "sk-poor", **asked)
+    unknown = order(http, "sk-poor", **{**asked, "loras": [{"name": "tar"}]})
+    assert code(refused) == code(unknown) == (400, "invalid_value")
+    assert "there is no 'oil'; this model has 'ink'." in refused.json()["error"]["message"]
+    assert "'oil'" not in unknown.json()["error"]["message"]
+    assert "oil" not in http.get("/openapi.json").text
+
+
 def test_a_gateway_alone_serves_what_is_announced(tmp_path: Path) -> None:
     with (
         stage(tmp_path, config(), alone=True) as shared,

@@ -147,3 +147,20 @@ def test_two_applications_never_share_a_queue_of_a_lane() -> None:
     other = {**first, "name": "other", "route_prefix": "/other"}
     with pytest.raises(ConfigError, match=r"applications\.1\.args\.lane"):
         parse_serve_config({**document, "applications": [first, other]}, "two.yaml")
+
+
+def test_loras_are_kept_for_tenants_by_names_that_there_are() -> None:
+    def keep(args: dict[str, Any]) -> None:
+        args["models"][1] |= {
+            "options": {"loras": {"ink": "/loras/ink"}},
+            "lora_tenants": {"ink": ["acme"]},
+        }
+
+    photo, sketch = parsed(keep).each()
+    assert (photo.lora_tenants, sketch.lora_tenants) == ({}, {"ink": ("acme",)})
+    live = {"models": {"sketch": {"lora_tenants": {"ink": ["acme", "beta"]}}}}
+    assert with_live(parsed(keep), live).each()[1].lora_tenants == {"ink": ("acme", "beta")}
+    wrong = {"lora_tenants": {"imk": []}}
+    for kept in (wrong, {"models": {"sketch": wrong}}):
+        with pytest.raises(ConfigError, match=r"lora_tenants\.imk: unknown LoRA, did you mean ink"):
+            with_live(parsed(keep), kept)
