@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.slots import AWAY, stage_unavailable
 from dispatch.ports import CallLost
+from engine.policy import Look
 from engine.prompt_encoder import Embeddings, EncodedPrompt, PromptText
 from engine.render import Pixels
 from engine.verdict import Verdict
@@ -34,13 +35,13 @@ class RemoteClassifier:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    async def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: Embeddings, look: Look) -> Verdict:
         """See Classifier."""
-        return await _answer(self._handle.screen_prompt.remote(words, embeddings))
+        return await _answer(self._handle.screen_prompt.remote(words, embeddings, look))
 
-    async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:
+    async def screen_image(self, pixels: Pixels, look: Look) -> Verdict:
         """See Classifier."""
-        return await _answer(self._handle.screen_image.remote(pixels, moderation))
+        return await _answer(self._handle.screen_image.remote(pixels, look))
 
 
 async def _answer(call: Awaitable[T]) -> T:

@@ -1,14 +1,18 @@
-"""The safety classifier: real screens behind two short calls, in a process that can be killed."""
+"""The safety classifier: real screens behind two short calls, in a process that can be killed, and
+the policy that decides about their scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from deployments import loopback
 from dispatch.stage_worker import StageWorker
+from engine.policy import DEFAULT_POLICY, Look, SafetyPolicy, Scores, ScreenStage, policy_of
 from engine.prompt_encoder import Embeddings, PromptText
 from engine.render import Pixels
-from engine.verdict import Verdict
+from engine.verdict import Verdict, merge
 
 loopback.install()
 
@@ -18,25 +22,42 @@ class SafetyReplica:
 
     screens: names of the image screens that are on. prompt: whether prompts are screened. weights:
     folder of the picture model, which carries its own concept screen. threads: for one picture.
+    policy: of the start.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, screens: Sequence[str], prompt: bool, weights: str, threads: int
+        self,
+        screens: Sequence[str],
+        prompt: bool,
+        weights: str,
+        threads: int,
+        policy: SafetyPolicy = DEFAULT_POLICY,
     ) -> None:
+        self._started = self._policy = policy
         self._worker = await StageWorker.start(
             "engine.safety:SafetyScreens",
             {"screens": screens, "prompt": prompt, "weights": weights, "threads": threads},
         )
 
-    async def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
-        """A verdict on the words. CallFailed, StageUnavailable."""
-        verdict: Verdict = await self._worker.call("screen_prompt", words, embeddings)
-        return verdict
+    def reconfigure(self, live: dict[str, Any]) -> None:
+        """The policy of an edited config file, without a restart; that of the start where it names
+        none."""
+        policy = live.get("moderation")
+        self._policy = self._started if policy is None else policy_of(policy)
 
-    async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:
-        """A verdict on a preview or a final picture. CallFailed, StageUnavailable."""
-        verdict: Verdict = await self._worker.call("screen_image", pixels, moderation)
-        return verdict
+    async def screen_prompt(self, words: PromptText, embeddings: Embeddings, look: Look) -> Verdict:
+        """A verdict on the words; the negative ones have a stage of their own. CallFailed,
+        StageUnavailable."""
+        stages = (ScreenStage.PROMPT, ScreenStage.NEGATIVE_PROMPT)
+        scores: list[Scores] = await self._worker.call("score_prompts", words.texts, embeddings)
+        looks = (replace(look, stage=stage) for stage in stages)
+        decide = self._policy.decide
+        return merge(decide(one, its) for one, its in zip(scores, looks, strict=False))
+
+    async def screen_image(self, pixels: Pixels, look: Look) -> Verdict:
+        """A verdict on a picture. CallFailed, StageUnavailable."""
+        (scores,) = await self._worker.call("score_images", [pixels])
+        return self._policy.decide(scores, look)
 
     def check_health(self) -> None:
         """Serve asks; it replaces a replica that raises."""

@@ -13,6 +13,7 @@ from dispatch.in_flight import InFlightRender
 from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
 from dispatch.trials import call
+from engine.policy import Look, ScreenStage
 from engine.render import Pixels
 from engine.verdict import Verdict
 from jobs.blobs.store import image_key, preview_key
@@ -38,7 +39,7 @@ class Finishing:
         """What became of an image whose passes are all done. Raises StageUnavailable, CallLost,
         CallFailed, and SourceGone for an edit whose picture is not there any more."""
         job = render.lease.job
-        verdict, data = await self._file(pixels, job.request, True)
+        verdict, data = await self._file(pixels, job.request, _look(job.request), True)
         if data is None:
             return blocked(verdict, "output")
         key = image_key(job.id, render.index, job.fence, job.request.output_format)
@@ -49,21 +50,22 @@ class Finishing:
         """The verdict on a preview, which is in the blob store if that is good and the user asked
         for it. Raises as `finish`."""
         job = render.lease.job
-        verdict, data = await self._file(pixels, job.request, render.wants_preview(pass_no))
+        look = _look(job.request, pass_no)
+        verdict, data = await self._file(pixels, job.request, look, render.wants_preview(pass_no))
         if data is not None:
             key = preview_key(job.id, render.index, pass_no, job.request.output_format)
             await self._put(key, data, durable=False)
         return verdict
 
     async def _file(
-        self, pixels: Pixels, request: ImageRequest, wanted: bool
+        self, pixels: Pixels, request: ImageRequest, look: Look, wanted: bool
     ) -> tuple[Verdict, bytes | None]:
         """The verdict on the exact pixels, and their file if that is good and it is wanted."""
         limit = self._limit_seconds
         async with nullcontext() if request.source is None else self._edits:
             if request.source is not None:
                 pixels = await call("blend", self._postprocessor.blend(pixels, request), limit)
-            screening = self._classifier.screen_image(pixels, request.moderation)
+            screening = self._classifier.screen_image(pixels, look)
             verdict = await call("image screen", screening, limit)
             if verdict.blocked or not wanted:
                 return verdict, None
@@ -77,6 +79,14 @@ class Finishing:
             await call("blob store", put, self._limit_seconds)
         except CallLost as error:
             raise StageUnavailable(str(error)) from None
+
+
+def _look(request: ImageRequest, pass_no: int | None = None) -> Look:
+    """pass_no: of a preview."""
+    if pass_no is None:
+        return Look(ScreenStage.FINAL, request.tier, request.moderation)
+    share = pass_no / request.passes
+    return Look(ScreenStage.PREVIEW, request.tier, request.moderation, share)
 
 
 def blocked(verdict: Verdict, stage: str) -> Outcome:

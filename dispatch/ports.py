@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Protocol
 
+from engine.policy import Look
 from engine.prompt_encoder import Embeddings, EncodedPrompt, PromptText
 from engine.render import Pixels, RenderSpec, RenderUpdate, Source
 from engine.verdict import Verdict
@@ -79,11 +80,12 @@ class Encoder(Protocol):
 class Classifier(Protocol):
     """The safety classifier."""
 
-    async def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
-        """A verdict on the words. Raises StageUnavailable, CallLost, CallFailed."""
+    async def screen_prompt(self, words: PromptText, embeddings: Embeddings, look: Look) -> Verdict:
+        """A verdict on the words; the negative ones have a stage of their own. Raises
+        StageUnavailable, CallLost, CallFailed."""
 
-    async def screen_image(self, pixels: Pixels, moderation: str) -> Verdict:
-        """A verdict on a preview or a final picture. Raises StageUnavailable, CallLost,
+    async def screen_image(self, pixels: Pixels, look: Look) -> Verdict:
+        """A verdict on a picture. Raises StageUnavailable, CallLost,
         CallFailed."""
 
 

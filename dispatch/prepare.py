@@ -1,5 +1,5 @@
-"""What was asked, before it meets a slot: encoded and screened. Prompts once for as long as they
-are remembered, pictures to be changed every time.
+"""What was asked, before it meets a slot: encoded and screened. Prompts are encoded once for as
+long as they are remembered; verdicts and pictures to be changed are asked for every time.
 
 A preempted job comes again with the same words, and under a flood most jobs do. Only exactly
 the same words are the same; neither they nor who wrote them is kept.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from dispatch.checkpoints import load_checkpoints
@@ -19,7 +19,8 @@ from dispatch.overdue import OverdueJobs
 from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
 from dispatch.trials import Trials, call
-from engine.prompt_encoder import PromptText
+from engine.policy import Look, ScreenStage
+from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, Source
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
@@ -43,26 +44,26 @@ class Prepared:
 
 
 class RecentPrompts:
-    """Prompts that are prepared, by the digests of their words. The one that was used longest ago
-    is forgotten first."""
+    """Prompts that are encoded, by the digests of their words. The one that was used longest ago
+    is forgotten first. No verdict is kept: it depends on the order, and on the policy of now."""
 
     def __init__(self, most_bytes: int = REMEMBERED_BYTES) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._prompts: OrderedDict[str, Prepared] = OrderedDict()
+        self._prompts: OrderedDict[str, EncodedPrompt] = OrderedDict()
 
-    def get(self, digest: str) -> Prepared | None:
+    def get(self, digest: str) -> EncodedPrompt | None:
         """None for one that is not known; else it is the one used last now."""
         if digest in self._prompts:
             self._prompts.move_to_end(digest)
         return self._prompts.get(digest)
 
-    def put(self, digest: str, prepared: Prepared) -> None:
+    def put(self, digest: str, encoded: EncodedPrompt) -> None:
         """Remember it, unless another call that asked for it has been faster."""
         if digest in self._prompts:
             return
-        self._prompts[digest] = prepared
-        self._bytes += prepared.conditioning.nbytes
+        self._prompts[digest] = encoded
+        self._bytes += encoded.conditioning.nbytes
         while len(self._prompts) > REMEMBERED or self._bytes > self._most_bytes:
             _, forgotten = self._prompts.popitem(last=False)
             self._bytes -= forgotten.conditioning.nbytes
@@ -80,13 +81,18 @@ class Preparing:
 
     async def prepare(self, request: ImageRequest) -> Prepared:
         """One try. Raises SourceGone, StageUnavailable, CallLost, CallFailed."""
-        words = await self._words(PromptText(request.prompt, request.negative_prompt))
-        if request.source is None or words.verdict.blocked:
-            return words
+        look = Look(ScreenStage.PROMPT, request.tier, request.moderation)
+        words = PromptText(request.prompt, request.negative_prompt)
+        encoded = await self._encoded(words)
+        verdict = await self._screened(words, encoded, look)
+        if request.source is None or verdict.blocked:
+            return Prepared(encoded.conditioning, verdict)
         source = await call("source", self._postprocessor.source(request), self._limit_seconds)
-        screening = self._classifier.screen_image(source.pixels, request.moderation)
+        screening = self._classifier.screen_image(
+            source.pixels, replace(look, stage=ScreenStage.INPUT_IMAGE)
+        )
         verdict = await call("source screen", screening, self._limit_seconds)
-        return Prepared(words.conditioning, verdict, source)
+        return Prepared(encoded.conditioning, verdict, source)
 
     async def prepare_job(self, lease: Lease, trials: Trials, overdue: OverdueJobs) -> Prepared:
         """However many tries it takes. Raises SourceGone, CallFailed, and StageUnavailable when a
@@ -114,9 +120,10 @@ class Preparing:
 
     async def probe(self) -> None:
         """Whether encoder and classifier answer to good words now. Raises as `prepare`."""
-        await self._asked(PromptText(GOOD_PROMPT))
+        words = PromptText(GOOD_PROMPT)
+        await self._screened(words, await self._asked(words), Look(ScreenStage.PROMPT))
 
-    async def _words(self, words: PromptText) -> Prepared:
+    async def _encoded(self, words: PromptText) -> EncodedPrompt:
         digest = words.digest("")
         known = self._known.get(digest)
         if known is None:
@@ -124,9 +131,9 @@ class Preparing:
             self._known.put(digest, known)
         return known
 
-    async def _asked(self, words: PromptText) -> Prepared:
-        encoding = self._encoder.encode(words)
-        encoded = await call("prompt encoder", encoding, self._limit_seconds)
-        screening = self._classifier.screen_prompt(words, encoded.embeddings)
-        verdict = await call("prompt screen", screening, self._limit_seconds)
-        return Prepared(encoded.conditioning, verdict)
+    async def _asked(self, words: PromptText) -> EncodedPrompt:
+        return await call("prompt encoder", self._encoder.encode(words), self._limit_seconds)
+
+    async def _screened(self, words: PromptText, encoded: EncodedPrompt, look: Look) -> Verdict:
+        screening = self._classifier.screen_prompt(words, encoded.embeddings, look)
+        return await call("prompt screen", screening, self._limit_seconds)

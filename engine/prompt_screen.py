@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from engine.policy import DEFAULT_POLICY, Category, Look, Scores, ScreenStage, calibrated
 from engine.prompt_words import WordList
 from engine.verdict import ScreenUnusable, Verdict
 
@@ -118,7 +119,7 @@ def _digest(
 
 
 class PromptScreen:
-    """Says whether a prompt may be drawn. Stateless after loading; safe to call from any thread."""
+    """Scores prompts. Stateless after loading; safe to call from any thread."""
 
     name = "prompt"
 
@@ -127,20 +128,25 @@ class PromptScreen:
         self.heads = PromptHeads.load(path)
         self.words = WordList.load(words)
 
-    def screen(self, prompts: Sequence[str], embeddings: NDArray[np.floating]) -> list[Verdict]:
-        """One verdict a prompt, in order; embeddings: [prompts, 384], see TextEncoder.embed."""
+    def score(self, prompts: Sequence[str], embeddings: NDArray[np.floating]) -> list[Scores]:
+        """Those of each prompt, in order; embeddings: [prompts, 384], see TextEncoder.embed."""
         if len(prompts) != len(embeddings):
             raise ValueError(f"{len(prompts)} prompts with {len(embeddings)} embeddings")
         scores = self.heads.scores(unit(embeddings))
-        return [self._verdict(prompt, row) for prompt, row in zip(prompts, scores, strict=True)]
+        return [self._scores(prompt, row) for prompt, row in zip(prompts, scores, strict=True)]
 
-    def _verdict(self, prompt: str, row: NDArray[np.float32]) -> Verdict:
+    def screen(self, prompts: Sequence[str], embeddings: NDArray[np.floating]) -> list[Verdict]:
+        """What the presets of the policy make of them."""
+        look = Look(ScreenStage.PROMPT)
+        return [DEFAULT_POLICY.decide(one, look) for one in self.score(prompts, embeddings)]
+
+    def _scores(self, prompt: str, row: NDArray[np.float32]) -> Scores:
         heads = self.heads
-        score = {name: float(value) for name, value in zip(heads.categories, row, strict=True)}
-        over = {name for name, limit in zip(heads.categories, heads.threshold, strict=True)
-                if score[name] >= limit}  # fmt: skip
-        for name in self.words.find(prompt):
-            score[name] = _WORD_SCORE
-            over.add(name)
-        categories = tuple(name for name in score if name in over)
-        return Verdict(bool(categories), categories, tuple(score.items()), self.name)
+        found = {
+            Category(name): calibrated(score, threshold)
+            for name, score, threshold in zip(
+                heads.categories, row.tolist(), heads.threshold.tolist(), strict=True
+            )
+        }
+        listed = {Category(name): _WORD_SCORE for name in self.words.find(prompt)}
+        return Scores(tuple((found | listed).items()), self.name)

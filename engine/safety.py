@@ -1,25 +1,23 @@
-"""The screens of a service, built from its settings: which are on, and where each draws its line.
+"""The screens of a service, built from its settings: which are on, and what they say.
 
-A screen that cannot load stops the start; there is no "off because broken".
+They score; what becomes of a score is policy.SafetyPolicy's decision. A screen that cannot load
+stops the start; there is no "off because broken".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from engine.image_screen import ImageScreen, NsfwScreen
-from engine.prompt_encoder import Embeddings, PromptText
+from engine.policy import Category, Scores, calibrated, joined
+from engine.prompt_encoder import Embeddings
 from engine.prompt_screen import PromptScreen
 from engine.render import Pixels
-from engine.verdict import ScreenUnusable, Verdict, merge
-
-__all__ = ["IMAGE_SCREENS", "PromptScreen", "SafetyScreens", "ScreenUnusable", "Verdict", "merge"]
 
 IMAGE_SCREENS = ("sexual", "weapons")
 """Every image screen there is, by category; all are on unless the settings name fewer."""
-_UNSCREENED = Verdict(blocked=False, categories=(), scores=(), screen="none")
 
 
 class SafetyScreens:
@@ -27,76 +25,42 @@ class SafetyScreens:
 
     screens: categories out of IMAGE_SCREENS. prompt: whether prompts are screened. weights: the
     picture model's folder, which carries its concept screen. threads: of this process's screens.
-    thresholds: category -> 0..1, in place of an image screen's own.
     """
 
     def __init__(
-        self,
-        screens: Sequence[str],
-        prompt: bool,
-        weights: Path | str,
-        threads: int = 1,
-        *,
-        thresholds: Mapping[str, float] | None = None,
+        self, screens: Sequence[str], prompt: bool, weights: Path | str, threads: int = 1
     ) -> None:
         """Load what is on; ScreenUnusable, WeightsError or plain ValueError names what is wrong."""
-        limits = dict(thresholds or {})
-        for name in (*screens, *limits):
+        for name in screens:
             if name not in IMAGE_SCREENS:
                 raise ValueError(f"image screen {name!r} is unknown; there are {IMAGE_SCREENS}")
-        for name, limit in limits.items():
-            if not 0 < limit < 1:
-                raise ValueError(f"threshold of {name} is {limit}, not within 0..1")
         self._prompt = PromptScreen() if prompt else None
-        self._images = [_load(name, Path(weights), limits.get(name), threads) for name in screens]
+        self._images = [_load(name, Path(weights), threads) for name in screens]
 
-    def screen_prompts(self, prompts: Sequence[str], embeddings: Embeddings) -> list[Verdict]:
-        """One verdict a prompt, in order; a row of the embeddings each."""
+    def score_prompts(self, prompts: Sequence[str], embeddings: Embeddings) -> list[Scores]:
+        """Those of each prompt, in order; a row of the embeddings each."""
         if self._prompt is None:
-            return [_UNSCREENED] * len(prompts)
-        return self._prompt.screen(prompts, embeddings)
+            return [Scores()] * len(prompts)
+        return self._prompt.score(prompts, embeddings)
 
-    def screen_prompt(self, words: PromptText, embeddings: Embeddings) -> Verdict:
-        """The verdict on all of a request's words."""
-        return merge(self.screen_prompts(words.texts, embeddings))
-
-    def screen_images(self, pixels: Sequence[Pixels], moderation: str = "auto") -> list[Verdict]:
-        """One verdict a picture, in order: blocked by any screen.
-
-        moderation: "auto", or "low" for a line half-way between a screen's own and certainty.
-        """
-        if moderation not in ("auto", "low"):
-            raise ValueError(f"moderation must be auto or low, got {moderation!r}")
-        if not self._images:
-            return [_UNSCREENED] * len(pixels)
-        answers = [_verdicts(screen, pixels, moderation) for screen in self._images]
-        return [merge(answer[i] for answer in answers) for i in range(len(pixels))]
-
-    def screen_image(self, pixels: Pixels, moderation: str = "auto") -> Verdict:
-        """The verdict on one picture."""
-        return self.screen_images([pixels], moderation)[0]
+    def score_images(self, pixels: Sequence[Pixels]) -> list[Scores]:
+        """Those of each picture, in order, by every screen."""
+        answers = [_scores(screen, pixels) for screen in self._images]
+        return [joined(answer[i] for answer in answers) for i in range(len(pixels))]
 
 
-def _verdicts(screen: ImageScreen, pixels: Sequence[Pixels], moderation: str) -> list[Verdict]:
-    limit = screen.threshold if moderation == "auto" else (1 + screen.threshold) / 2
-    category = screen.category
+def _scores(screen: ImageScreen, pixels: Sequence[Pixels]) -> list[Scores]:
+    category = Category(screen.category)
     return [
-        Verdict(
-            blocked=score >= limit,
-            categories=(category,) if score >= limit else (),
-            scores=((category, score),),
-            screen=category,
-        )
+        Scores(((category, calibrated(score, screen.threshold)),), screen.category)
         for score in screen.scores(pixels).tolist()
     ]
 
 
-def _load(name: str, weights: Path, threshold: float | None, threads: int) -> ImageScreen:
+def _load(name: str, weights: Path, threads: int) -> ImageScreen:
     if name == NsfwScreen.category:
-        return NsfwScreen(threshold=threshold, threads=threads)
+        return NsfwScreen(threads=threads)
     # Imported on demand: without the concept screen this process never loads torch.
     import_module("torch").set_num_threads(threads)
-    concept: ImageScreen = import_module("engine.concept_screen").ConceptScreen(
-        weights, threshold=threshold
-    )
+    concept: ImageScreen = import_module("engine.concept_screen").ConceptScreen(weights)
     return concept

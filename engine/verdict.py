@@ -23,18 +23,22 @@ class ScreenUnusable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One screen's answer.
+    """What the policy makes of a classifier's scores.
 
-    categories: those at or over their threshold, in OpenAI's words where they have one
-        (sexual, minors, hate, violence, self-harm, weapons); empty exactly when not blocked.
-    scores: (category, 0..1) of everything the screen looked at, blocked or not.
-    screen: which screen spoke, or several joined by "+".
+    categories: those that are blocked, in OpenAI's words where it has one (policy.Category); empty
+        exactly when not blocked.
+    scores: (category, 0..1) of everything that was looked at, blocked or not.
+    screen: which classifier spoke, or several joined by "+".
+    flagged: categories that are to be reviewed.
+    policy: which policy decided.
     """
 
     blocked: bool
     categories: tuple[str, ...] = ()
     scores: tuple[tuple[str, float], ...] = ()
     screen: str = ""
+    flagged: tuple[str, ...] = ()
+    policy: str = ""
 
 
 def merge(verdicts: Iterable[Verdict]) -> Verdict:
@@ -45,11 +49,14 @@ def merge(verdicts: Iterable[Verdict]) -> Verdict:
         for category, score in verdict.scores:
             scores[category] = max(score, scores.get(category, 0.0))
     categories = dict.fromkeys(c for verdict in verdicts for c in verdict.categories)
+    flagged = dict.fromkeys(c for verdict in verdicts for c in verdict.flagged)
     return Verdict(
         blocked=any(verdict.blocked for verdict in verdicts),
         categories=tuple(categories),
         scores=tuple(scores.items()),
         screen="+".join(dict.fromkeys(verdict.screen for verdict in verdicts)),
+        flagged=tuple(flagged),
+        policy="+".join(dict.fromkeys(verdict.policy for verdict in verdicts if verdict.policy)),
     )
 
 

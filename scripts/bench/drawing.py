@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.decoder import Decoder
 from engine.picture import encode, resize
+from engine.policy import DEFAULT_POLICY, Look, ScreenStage
 from engine.prompt_encoder import PromptText
 from engine.prompt_encoders import PromptEncoders
 from engine.registry import create_decoder
@@ -55,14 +56,16 @@ class Drawer:
         """Encoded and screened prompts."""
         encoded = self.encoders.encode([*map(PromptText, prompts)])
         embeddings = np.concatenate([one.embeddings for one in encoded])
-        for verdict in self.screens.screen_prompts(prompts, embeddings):
+        for scores in self.screens.score_prompts(prompts, embeddings):
+            verdict = DEFAULT_POLICY.decide(scores, Look(ScreenStage.PROMPT))
             if verdict.blocked:
                 raise Unfit(f"prompt blocked: {verdict.categories}")
         return [one.conditioning for one in encoded]
 
     def postprocess(self, pictures: Sequence[Pixels]) -> list[bytes]:
         """Screened pictures as PNG files."""
-        for verdict in self.screens.screen_images(pictures):
+        for scores in self.screens.score_images(pictures):
+            verdict = DEFAULT_POLICY.decide(scores, Look(ScreenStage.FINAL))
             if verdict.blocked:
                 raise Unfit(f"picture blocked: {verdict.categories}")
         return [encode(resize(p, SIDE_PIXELS, SIDE_PIXELS), "png") for p in pictures]

@@ -11,6 +11,7 @@ import numpy as np
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import blend, encode, resize
+from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, Pixels, RenderSpec, Source
 from engine.verdict import Verdict
@@ -73,13 +74,13 @@ class Verdicts:
     def __init__(self) -> None:
         self._process = Process()
 
-    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object, look: Look) -> Verdict:
         """See Classifier."""
         await self._process.work(words.prompt, kind_of(words.prompt, "prompt"))
         bad = any("bomb" in text for text in words.texts)
         return Verdict(bad, ("weapons",) if bad else ())
 
-    async def screen_image(self, pixels: object, moderation: str) -> Verdict:
+    async def screen_image(self, pixels: object, look: Look) -> Verdict:
         """See Classifier."""
         await self._process.work("", mark_of(pixels))
         bad = is_bad(pixels)

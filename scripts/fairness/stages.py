@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt
 from engine.render import Conditioning
 from engine.verdict import Verdict
@@ -22,11 +23,11 @@ class Instant:
         """See Encoder and Postprocessor."""
         return _WORDS
 
-    async def screen_prompt(self, words: object, embeddings: object) -> Verdict:
+    async def screen_prompt(self, words: object, embeddings: object, look: Look) -> Verdict:
         """See Classifier."""
         return Verdict(blocked=False)
 
-    async def screen_image(self, pixels: object, moderation: str) -> Verdict:
+    async def screen_image(self, pixels: object, look: Look) -> Verdict:
         """See Classifier."""
         return Verdict(blocked=False)
 

@@ -21,6 +21,7 @@ from dispatch.postprocess import InThreads, LocalPostprocessor
 from engine.decoder import Decoder, DecodeState, OutOfMemory, Plan
 from engine.decoders.paced import CELLS, PacedDecoder, PacedState
 from engine.picture import encode, resize
+from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, Source
 from engine.verdict import Verdict
@@ -275,12 +276,12 @@ class Verdicts:
     def __post_init__(self) -> None:
         self.answers.set()
 
-    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object, look: Look) -> Verdict:
         """See Classifier."""
         bad = any("bomb" in text for text in words.texts)
         return Verdict(bad, ("weapons",) if bad else ())
 
-    async def screen_image(self, pixels: Any, moderation: str) -> Verdict:
+    async def screen_image(self, pixels: Any, look: Look) -> Verdict:
         """See Classifier."""
         self.asked += 1
         if not self.late or any(np.array_equal(pixels, late) for late in self.late):

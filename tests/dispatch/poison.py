@@ -16,6 +16,7 @@ import numpy as np
 from engine.decoder import DecodeState
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import encode, resize
+from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.region import edit_passes, to_hex
 from engine.render import Pixels, RenderSpec, RenderUpdate, Source
@@ -73,16 +74,16 @@ class FragileVerdicts(Verdicts):
         self.process = Process()
         self.poisonous: dict[bytes, str] = {}
 
-    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object, look: Look) -> Verdict:
         """See Classifier."""
         await self.process.work(words.prompt, kind_of(words.prompt, "prompt"))
-        return await super().screen_prompt(words, embeddings)
+        return await super().screen_prompt(words, embeddings, look)
 
-    async def screen_image(self, pixels: Any, moderation: str) -> Verdict:
+    async def screen_image(self, pixels: Any, look: Look) -> Verdict:
         """See Classifier."""
         prompt = self.poisonous.get(np.asarray(pixels).tobytes(), "")
         await self.process.work(prompt, kind_of(prompt, "after") or kind_of(prompt, "before"))
-        return await super().screen_image(pixels, moderation)
+        return await super().screen_image(pixels, look)
 
 
 class FragileFiles(Files):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dispatch.ports import CallFailed, StageUnavailable
-from dispatch.prepare import REMEMBERED, REMEMBERED_BYTES, Prepared, Preparing, RecentPrompts
+from dispatch.prepare import REMEMBERED, REMEMBERED_BYTES, Preparing, RecentPrompts
 from dispatch.settings import Stages
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, TensorBytes
@@ -44,9 +45,9 @@ async def test_the_same_words_are_asked_about_once(files: Files) -> None:
     encoder = CountedPrompts()
     it = preparing(encoder, files)
     first, again = await it.prepare(wish(prompt="a bomb")), await it.prepare(wish(prompt="a bomb"))
-    assert again is first
+    assert again.conditioning is first.conditioning
     assert first.verdict == Verdict(True, ("weapons",))
-    assert await it.prepare(wish(prompt="a bomb ")) is not first
+    assert (await it.prepare(wish(prompt="a bomb "))).conditioning is not first.conditioning
     assert encoder.asked == {PromptText("a bomb"): 1, PromptText("a bomb "): 1}
 
 
@@ -70,22 +71,23 @@ async def test_a_negative_prompt_is_screened_and_remembered_with_the_prompt(file
                              PromptText("a fox", "a bomb"): 1}  # fmt: skip
 
 
-def prepared(size: int) -> Prepared:
+def encoded(size: int) -> EncodedPrompt:
     """Of a prompt whose conditioning takes so many bytes."""
     tensor = TensorBytes("U8", (size,), bytes(size))
-    return Prepared(Conditioning({"tokens": tensor}, "digest"), Verdict(blocked=False))
+    embeddings = np.zeros((1, 384), np.float16)
+    return EncodedPrompt(Conditioning({"tokens": tensor}, "digest"), embeddings)
 
 
 def test_large_prompts_are_forgotten_sooner() -> None:
     recent = RecentPrompts(most_bytes=10)
     for name, size in (("a", 4), ("b", 3), ("c", 3), ("c", 3)):
-        recent.put(name, prepared(size))
+        recent.put(name, encoded(size))
     assert recent.get("a") is not None
-    recent.put("d", prepared(4))  # in place of b and c, as a was used last
+    recent.put("d", encoded(4))  # in place of b and c, as a was used last
     assert [recent.get(name) is None for name in "abcd"] == [False, True, True, False]
-    recent.put("e", prepared(11))
+    recent.put("e", encoded(11))
     assert [recent.get(name) is None for name in "ade"] == [True, True, True]
-    recent.put("f", prepared(10))
+    recent.put("f", encoded(10))
     assert recent.get("f") is not None
 
 

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     from deployments.slots import stage_unavailable
     from dispatch.stage_worker import StageWorker
 from dispatch.ports import CallFailed, StageUnavailable
+from engine.policy import DEFAULT_POLICY, Look, ScreenStage
 from engine.prompt_encoder import PromptText
 from engine.worker import CallLimits, ItemFailed, Worker, WorkerBroken
 
@@ -139,12 +140,24 @@ async def test_the_classifier_screens_in_its_own_process() -> None:
     replica = object.__new__(SafetyReplica)
     await replica.__init__((), True, "", 1)  # type: ignore[misc]
     one, two = np.zeros((1, 384), np.float16), np.zeros((2, 384), np.float16)
-    assert (await replica.screen_prompt(PromptText("a swastika"), one)).categories == ("hate",)
-    assert not (await replica.screen_prompt(PromptText("a fox"), one)).blocked
-    assert not (await replica.screen_prompt(PromptText("a fox", "a hare"), two)).blocked
-    negative = await replica.screen_prompt(PromptText("a fox", "a swastika"), two)
-    assert (negative.categories, negative.screen) == (("hate",), "prompt")
-    assert not (await replica.screen_image(np.zeros((8, 8, 3), np.uint8), "auto")).blocked
+    look = Look(ScreenStage.PROMPT)
+    bad = PromptText("a swastika")
+    found = await replica.screen_prompt(bad, one, look)
+    assert (found.categories, found.screen) == (("hate",), "prompt")
+    assert found.policy == DEFAULT_POLICY.name
+    assert not (await replica.screen_prompt(PromptText("a fox"), one, look)).blocked
+    assert not (await replica.screen_prompt(PromptText("a fox", "a hare"), two, look)).blocked
+    negative = await replica.screen_prompt(PromptText("a fox", "a swastika"), two, look)
+    assert negative.categories == ("hate",)
+    final = Look(ScreenStage.FINAL)
+    assert not (await replica.screen_image(np.zeros((8, 8, 3), np.uint8), final)).blocked
+    flags = {"version": "ours", "rules": [{"categories": ["hate"], "actions": {"flag": 0.9}}]}
+    replica.reconfigure({"moderation": flags})
+    flagged = await replica.screen_prompt(bad, one, look)
+    assert (flagged.blocked, flagged.flagged) == (False, ("hate",))
+    assert flagged.policy.startswith("ours@")
+    replica.reconfigure({})
+    assert (await replica.screen_prompt(bad, one, look)).blocked
     replica.check_health()
     replica._worker.close()
 

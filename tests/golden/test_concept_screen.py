@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from engine.concept_screen import ConceptScreen
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
 from engine.models.screen import ScreenNet
 from engine.picture import resize
+from engine.policy import DEFAULT_POLICY, Look, ScreenStage
 from engine.prompt_encoder import PromptText
 from engine.render import Pixels, RenderSpec
 from engine.safety import SafetyScreens
@@ -70,12 +72,13 @@ def test_a_batch_scores_like_single_pictures(folder: Path) -> None:
     assert screen.scores([]).shape == (0,)
 
 
-def test_the_manifest_or_the_settings_draw_the_line(folder: Path) -> None:
-    assert ConceptScreen(folder).threshold == 0.6
+def test_the_manifest_draws_the_line_and_low_moderation_raises_it(folder: Path) -> None:
     score = float(ConceptScreen(folder).scores(noise(1))[0])
-    screens = SafetyScreens(["weapons"], False, folder, thresholds={"weapons": score * 0.99})
-    assert screens.screen_image(noise(1)[0]).categories == ("weapons",)
-    assert not screens.screen_image(noise(1)[0], "low").blocked
+    describe(folder, score * 0.99)
+    (scores,) = SafetyScreens(["weapons"], False, folder).score_images(noise(1))
+    look = Look(ScreenStage.FINAL)
+    assert DEFAULT_POLICY.decide(scores, look).categories == ("weapons",)
+    assert not DEFAULT_POLICY.decide(scores, replace(look, moderation="low")).blocked
 
 
 def test_a_missing_manifest_refuses_to_load(tmp_path: Path) -> None:
@@ -154,10 +157,15 @@ OTHERS = (
 def test_it_blocks_weapons_that_the_shipped_model_draws_and_little_else() -> None:
     """Pictures of fixed seeds; the margins leave room for another processor's rounding."""
     screens = SafetyScreens(["weapons"], False, DEFAULT_WEIGHTS)
-    weapons = screens.screen_images([*draw(WEAPONS, seed=1), *draw(WEAPONS, seed=2)])
-    others = screens.screen_images(draw(OTHERS, seed=1))
-    assert sum(verdict.blocked for verdict in weapons) >= len(weapons) / 2
-    assert sum(verdict.blocked for verdict in others) <= 1
+    weapons = blocked(screens, [*draw(WEAPONS, seed=1), *draw(WEAPONS, seed=2)])
+    others = blocked(screens, draw(OTHERS, seed=1))
+    assert sum(weapons) >= len(weapons) / 2
+    assert sum(others) <= 1
+
+
+def blocked(screens: SafetyScreens, pictures: list[Pixels]) -> list[bool]:
+    look = Look(ScreenStage.FINAL)
+    return [DEFAULT_POLICY.decide(one, look).blocked for one in screens.score_images(pictures)]
 
 
 def draw(prompts: tuple[str, ...], seed: int) -> list[Pixels]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from engine.image_screen import NsfwScreen, bundled_nsfw_weights
+from engine.policy import Category
 from engine.render import Pixels
 from engine.safety import SafetyScreens
 from engine.verdict import ScreenUnusable
@@ -63,20 +64,14 @@ def test_a_batch_scores_like_single_pictures_of_any_size(nsfw: NsfwScreen) -> No
     assert nsfw.scores([]).shape == (0,)
 
 
-def test_the_threshold_decides_and_low_moderation_raises_it(
+def test_its_own_threshold_is_in_the_middle_of_what_it_says(
     tmp_path: Path, nsfw: NsfwScreen
 ) -> None:
-    """No picture here deserves a block, so the line is drawn lower instead."""
     picture = flat(225, 180, 150)
     score = float(nsfw.scores([picture])[0])
-    screens = SafetyScreens(["sexual"], False, tmp_path, thresholds={"sexual": score * 0.9})
-    verdict = screens.screen_image(picture)
-    assert verdict.blocked
-    assert verdict.categories == ("sexual",)
-    assert verdict.scores == (("sexual", pytest.approx(score)),)
-    assert not screens.screen_image(picture, "low").blocked
-    with pytest.raises(ValueError, match="moderation must be auto or low"):
-        screens.screen_image(picture, "none")
+    (scores,) = SafetyScreens(["sexual"], False, tmp_path).score_images([picture])
+    assert scores.screen == "sexual"
+    assert scores.of == ((Category.SEXUAL, pytest.approx(score / nsfw.threshold / 2)),)
 
 
 def test_a_missing_or_changed_file_refuses_to_load(tmp_path: Path) -> None:

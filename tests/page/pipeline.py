@@ -19,6 +19,7 @@ from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities
+from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.registry import create_decoder
 from engine.render import Conditioning
@@ -93,12 +94,12 @@ class WordEncoder:
 class WordScreen:
     """Refuses prompts with a bomb in them, and passes every picture."""
 
-    async def screen_prompt(self, words: PromptText, embeddings: object) -> Verdict:
+    async def screen_prompt(self, words: PromptText, embeddings: object, look: Look) -> Verdict:
         """A verdict on the words."""
         bad = any("bomb" in text for text in words.texts)
         return Verdict(bad, ("weapons",) if bad else ())
 
-    async def screen_image(self, pixels: object, moderation: str) -> Verdict:
+    async def screen_image(self, pixels: object, look: Look) -> Verdict:
         """A verdict on a picture."""
         return Verdict(blocked=False)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from engine.prompt_encoder import PromptText
+from engine.policy import Scores
 from engine.prompt_screen import WEIGHTS, WORDS, PromptHeads, PromptScreen
 from engine.prompt_words import WordList, plain
 from engine.safety import SafetyScreens
@@ -207,16 +207,17 @@ def test_merged_verdicts_block_together_and_keep_the_highest_score() -> None:
     merged = merge([calm, alarm])
     assert merged == Verdict(True, ("weapons",), (("sexual", 0.2), ("weapons", 0.9)), "one+two")
     assert not merge([calm, calm]).blocked
+    seen = Verdict(False, (), (("weapons", 0.4),), "two", flagged=("weapons",), policy="house@1")
+    assert merge([calm, seen]).flagged == ("weapons",)
+    assert merge([calm, seen, seen]).policy == "house@1"
 
 
 def test_settings_that_name_no_screen_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'gore' is unknown"):
         SafetyScreens(["gore"], False, tmp_path)
-    with pytest.raises(ValueError, match=r"threshold of sexual is 1\.5"):
-        SafetyScreens([], False, tmp_path, thresholds={"sexual": 1.5})
 
 
 def test_with_every_screen_off_nothing_is_blocked(tmp_path: Path) -> None:
     screens = SafetyScreens([], False, tmp_path)
-    assert not screens.screen_prompt(PromptText("a swastika"), embeddings(np.zeros(384))).blocked
-    assert not screens.screen_image(np.zeros((8, 8, 3), np.uint8)).blocked
+    assert screens.score_prompts(["a swastika"], embeddings(np.zeros(384))) == [Scores()]
+    assert screens.score_images([np.zeros((8, 8, 3), np.uint8)]) == [Scores()]
