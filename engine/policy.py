@@ -139,8 +139,11 @@ PRESETS = (
         stages=_IMAGES,
         moderation=("low",),
     ),
+    Rule(((Action.ALLOW, 0.0),), stages=(ScreenStage.NEGATIVE_PROMPT,)),
 )
-"""`moderation: auto`, and what `low` loosens: pictures alone, never of minors or of real people."""
+"""`moderation: auto`, and what `low` loosens: pictures alone, never of minors or of real people.
+Words of a negative prompt are what a picture shall not show: they are scored, and refused by no
+preset; what is drawn is screened all the same."""
 
 
 @dataclass(frozen=True)

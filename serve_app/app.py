@@ -214,6 +214,7 @@ def _classifier(args: ClusterConfig, name_ending: str) -> Application:
             num_replicas=section.replicas,
             max_ongoing_requests=64,
             ray_actor_options={"num_cpus": section.num_cpus},
+            user_config={},
             **HEALTH,
         )
         .bind(
@@ -221,6 +222,7 @@ def _classifier(args: ClusterConfig, name_ending: str) -> Application:
             section.prompt,
             str(args.model.options.get("weights", "")),
             section.threads,
+            args.moderation.policy(),
         )
     )
 

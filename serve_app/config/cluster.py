@@ -17,6 +17,7 @@ from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.queues import lane_of, queue_name
 from jobs.tiers import Tier
 from serve_app.config.errors import ConfigError, problems, unknown
+from serve_app.config.moderation import ModerationSection
 from serve_app.config.sections import (
     BlobsSection,
     DecoderSection,
@@ -77,6 +78,7 @@ class ClusterConfig(Section):
     decoder: DecoderSection = DecoderSection()
     encoder: EncoderSection = EncoderSection()
     safety: SafetySection = SafetySection()
+    moderation: ModerationSection = ModerationSection()
     dispatcher: DispatcherSection = DispatcherSection()
     gateway: GatewaySection = GatewaySection()
     ledger: LedgerSection = LedgerSection()
@@ -148,6 +150,14 @@ class ClusterConfig(Section):
                     raise ValueError(
                         f"{path}.tier_wait_seconds.{tier}: unknown tier {tier!r}, known: {known}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_are_of_tiers(self) -> Self:
+        for number, rule in enumerate(self.moderation.rules):
+            if missing := sorted({*rule.tiers} - self.tiers.keys()):
+                where, known = f"moderation.rules.{number}.tiers", ", ".join(sorted(self.tiers))
+                raise ValueError(f"{where}: unknown tier {missing[0]!r}, known: {known}")
         return self
 
     @model_validator(mode="after")
@@ -237,8 +247,8 @@ class LiveModelSection(Section):
 
 class LiveSection(Section):
     """What a deployment's `user_config` may change without restarting anything: whole sections of
-    the args, in place of those of the start. Gateways read all of them, dispatchers the tiers and
-    the temporary limits."""
+    the args, in place of those of the start. Classifiers read `moderation`, dispatchers the tiers
+    and the temporary limits, gateways all the others."""
 
     tiers: dict[str, TierSection] | None = None
     temporary_limits: Annotated[tuple[ThresholdSection, ...] | None, Field(strict=False)] = None
@@ -248,6 +258,7 @@ class LiveSection(Section):
     qualities: QualitiesSection | None = None
     scaling: ScalingSection | None = None
     lora_tenants: LoraTenants | None = None
+    moderation: ModerationSection | None = None
     models: dict[str, LiveModelSection] | None = None
     """By name."""
 

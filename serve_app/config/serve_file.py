@@ -85,7 +85,7 @@ MODEL = "serve_app.app:model"
 OF_LANE = ("tiers", "temporary_limits", "least_share", "retention")
 """Sections that all applications of one lane have alike."""
 NOT_OF = {
-    GATEWAY: ("model", "models", *OWN_SECTIONS, "safety"),
+    GATEWAY: ("model", "models", *OWN_SECTIONS, "safety", "moderation"),
     MODEL: ("models", "gateway", "limits", "keys", "signing"),
 }
 """What an application would ignore."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serve_app.config.cluster import with_live
+from serve_app.config.cluster import ClusterConfig, with_live
 from serve_app.config.errors import ConfigError, unknown
 from serve_app.config.serve_file import (
     Application,
@@ -21,8 +22,11 @@ from serve_app.operate.http_proxies import LOOPBACK_HOSTS
 from serve_app.operate.reserved import deployed
 from serve_app.operate.yaml_lines import line_of, repeated_keys
 
-READERS = ("Gateway", "Dispatcher")
+READERS = ("Gateway", "Dispatcher", "SafetyClassifier")
 READ_BY_BOTH = ("tiers", "temporary_limits")
+"""By gateways and dispatchers."""
+ELSEWHERE = "moderation"
+"""What classifiers alone read."""
 _FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
 
 
@@ -99,22 +103,39 @@ def _application(application: Application) -> list[str]:
         if options.name not in names:
             found.append(f"{path}.name: {unknown(options.name, names, 'deployment')}")
         elif live is not None and options.name not in read:
-            found.append(f"{path}.user_config: {options.name} reads none; Gateway, Dispatcher do")
+            found.append(f"{path}.user_config: {options.name} reads none; {', '.join(READERS)} do")
         elif live is not None:
             try:
                 read[options.name] = with_live(application.args, live.model_dump())
             except ConfigError as error:
                 found.append(f"{path}.{error}")
-    gateway = read.pop("Gateway", None)
+    return found or [*_misread(application, read), *_apart(read)]
+
+
+def _misread(application: Application, read: dict[str, ClusterConfig]) -> Iterator[str]:
+    """Live policies that no classifier gets."""
+    said = [getattr(read[n], ELSEWHERE) for n in read if _kind(n) == "SafetyClassifier"]
+    for number, options in enumerate(application.deployments):
+        live = options.user_config and getattr(options.user_config, ELSEWHERE)
+        if live and live not in said:
+            yield (
+                f"deployments.{number}.user_config.{ELSEWHERE}: {options.name} does not read it; "
+                "give it to SafetyClassifier"
+            )
+
+
+def _apart(read: dict[str, ClusterConfig]) -> Iterator[str]:
+    """Sections that are not the same where they must be."""
+    gateway = read.get("Gateway")
     for name, dispatcher in read.items():
+        if gateway is None or _kind(name) != "Dispatcher":
+            continue
         for section in READ_BY_BOTH:
-            one, other = getattr(gateway, section, None), getattr(dispatcher, section)
-            if gateway is not None and not found and one != other:
-                found.append(
+            if getattr(gateway, section) != getattr(dispatcher, section):
+                yield (
                     f"deployments: Gateway and {name} have different {section}; give both the same "
                     "user_config, best through a YAML anchor"
                 )
-    return found
 
 
 def _kind(name: str) -> str:

@@ -148,7 +148,10 @@ async def test_the_classifier_screens_in_its_own_process() -> None:
     assert not (await replica.screen_prompt(PromptText("a fox"), one, look)).blocked
     assert not (await replica.screen_prompt(PromptText("a fox", "a hare"), two, look)).blocked
     negative = await replica.screen_prompt(PromptText("a fox", "a swastika"), two, look)
-    assert negative.categories == ("hate",)
+    assert not negative.blocked
+    assert dict(negative.scores)["hate"] == 1.0
+    both = await replica.screen_prompt(PromptText("a swastika", "a swastika"), two, look)
+    assert both.categories == ("hate",)
     final = Look(ScreenStage.FINAL)
     assert not (await replica.screen_image(np.zeros((8, 8, 3), np.uint8), final)).blocked
     flags = {"version": "ours", "rules": [{"categories": ["hate"], "actions": {"flag": 0.9}}]}

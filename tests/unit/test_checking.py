@@ -74,6 +74,33 @@ WRONG = [
         DEPLOYMENTS.format("Gateway\n        user_config: {tiers: {free: {weight: 3}}}"),
         "deployments: Gateway and Dispatcher have different tiers",
     ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format(
+            "SafetyClassifier\n        user_config: {moderation: {rules: [{actions: {blok: 0.5}}]}}"
+        ),
+        "deployments.0.user_config.moderation.rules.0.actions: unknown action 'blok'",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("Gateway\n        user_config: {moderation: {version: two}}"),
+        "deployments.0.user_config.moderation: Gateway does not read it; give it to Safety",
+    ),
+    (
+        "    args:\n",
+        "    args:\n      moderation: {rules: [{actions: {block: 1.5}}]}\n",
+        "args.moderation.rules.0.actions.block: must be within 0..1, not 1.5",
+    ),
+    (
+        "    args:\n",
+        "    args:\n      moderation: {rules: [{categories: [weapon], actions: {block: 1}}]}\n",
+        "args.moderation.rules.0.categories: unknown category 'weapon', did you mean weapons?",
+    ),
+    (
+        "    args:\n",
+        "    args:\n      moderation: {rules: [{tiers: [gold], actions: {block: 1}}]}\n",
+        "args.moderation.rules.0.tiers: unknown tier 'gold', known: free",
+    ),
 ]
 
 

@@ -33,7 +33,7 @@ def policy(*rules: dict[str, object]) -> SafetyPolicy:
     return policy_of({"version": "house", "rules": rules})
 
 
-@pytest.mark.parametrize("stage", list(ScreenStage))
+@pytest.mark.parametrize("stage", [s for s in ScreenStage if s != "negative-prompt"])
 @pytest.mark.parametrize("category", list(Category))
 def test_the_preset_auto_blocks_at_each_classifiers_own_line(
     stage: ScreenStage, category: Category
@@ -63,6 +63,13 @@ def test_the_preset_low_is_milder_with_pictures_but_not_of_minors_or_real_people
     look = Look(stage, moderation="low")
     one = Scores(((Category(category), score),), "one")
     assert DEFAULT_POLICY.decide(one, look).blocked is blocked
+
+
+def test_what_a_picture_shall_not_show_is_refused_only_if_a_rule_says_so() -> None:
+    look = Look(ScreenStage.NEGATIVE_PROMPT)
+    assert not DEFAULT_POLICY.decide(scores(sexual=1.0, minors=1.0), look).blocked
+    ours = policy({"stages": ["negative-prompt"], "actions": {"block": 0.9}})
+    assert ours.decide(scores(sexual=1.0), look).blocked
 
 
 def test_the_last_rule_that_fits_decides_alone() -> None:
