@@ -16,6 +16,7 @@ from autoscaling.lane_heat import LaneHeat
 from autoscaling.limits import Threshold, thresholds_of
 from autoscaling.temporary_limits import TemporaryLimits
 from deployments import loopback
+from deployments.decoder_presence import DecoderPresence
 from deployments.heat_gauges import HeatGauges
 from deployments.nodes import alive_nodes
 from deployments.ports import RemoteClassifier, RemoteEncoder
@@ -53,8 +54,6 @@ class DispatcherOptions:
     model: Announcement
     """But for what is read of its files here."""
     family_options: dict[str, Any]
-    on_demand: bool = False
-    """There may be no decoder until work comes."""
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
     """For one pass of a decoder."""
@@ -102,7 +101,7 @@ class DispatcherReplica:
         identity = weights_identity(options.model.family, options.family_options)
         self._read: dict[str, Any] = {"capabilities": asdict(can), "identity": identity}
         model = replace(options.model, **self._read)
-        self._announcing = Announcing(self._ledger, decoders, model, ready=options.on_demand)
+        self._announcing = Announcing(self._ledger, DecoderPresence(stages["decoder"]).look, model)
         self._saying = asyncio.create_task(self._announcing.run())
         collector = Collector(self._ledger, blobs, model.lane, options.retention)
         self._collecting = asyncio.create_task(collector.run())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from dispatch.ports import Decoders, StageUnavailable
 from jobs.announcements import Announcement
 from jobs.client.async_ledger import AsyncModelTable
 from jobs.ledger_errors import LedgerUnavailable
@@ -14,20 +15,35 @@ from jobs.ledger_errors import LedgerUnavailable
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 5.0
-RETRY_SECONDS = 1.0
+LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodersNow:
+    """Of one model. available: its orders are drawn as soon as it is their turn. start_seconds:
+    until the first decoder draws that comes with the work; None where one is there, or none
+    comes."""
+
+    available: bool
+    start_seconds: float | None = None
+
+
+AWAY = DecodersNow(available=False)
 
 
 class Announcing:
-    """Of one dispatcher. The model is ready once a decoder has held a slot for it."""
+    """Of one dispatcher. look: how its decoders are."""
 
     def __init__(
-        self, ledger: AsyncModelTable, decoders: Decoders, model: Announcement, *, ready: bool
+        self,
+        ledger: AsyncModelTable,
+        look: Callable[[], Awaitable[DecodersNow]],
+        model: Announcement,
     ) -> None:
-        """ready: its decoders come with the work, so that none needs to be there."""
         self._ledger = ledger
-        self._decoders = decoders
+        self._look = look
         self._model = model
-        self._ready = ready
+        self._decoders = AWAY
         self._news = asyncio.Event()
 
     def say(self, model: Announcement) -> None:
@@ -38,30 +54,32 @@ class Announcing:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._wait_for_a_decoder())
+            group.create_task(self._follow())
             group.create_task(self._announce())
 
     async def _announce(self) -> None:
         while True:
             self._news.clear()
+            model = replace(self._model, start_seconds=self._decoders.start_seconds)
             try:
-                await self._ledger.announce(self._model, ready=self._ready)
+                await self._ledger.announce(model, ready=self._decoders.available)
             except LedgerUnavailable as error:
-                log.info("%s is not announced: %s", self._model.name, error)
+                log.info("%s is not announced: %s", model.name, error)
             except Exception:
-                log.exception("%s is not announced", self._model.name)
+                log.exception("%s is not announced", model.name)
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_SECONDS):
                     await self._news.wait()
 
-    async def _wait_for_a_decoder(self) -> None:
-        while not self._ready:
+    async def _follow(self) -> None:
+        """While nothing can be said of the decoders, what was known last stays."""
+        while True:
             try:
-                async with self._decoders.reserve():
-                    self._ready = True
-            except StageUnavailable:
-                await asyncio.sleep(RETRY_SECONDS)
-            except Exception:
-                log.exception("no decoder of %s can be asked", self._model.name)
-                await asyncio.sleep(RETRY_SECONDS)
-        self._news.set()
+                found = await self._look()
+            except Exception as error:  # noqa: BLE001 - Ray raises many while its controller is away
+                log.info("decoders of %s cannot be seen: %r", self._model.name, error)
+            else:
+                if found != self._decoders:
+                    self._decoders = found
+                    self._news.set()
+            await asyncio.sleep(LOOK_SECONDS)

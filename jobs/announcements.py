@@ -35,6 +35,8 @@ class Announcement:
     """Of the weights, as far as it is known without loading them."""
     lora_tenants: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """LoRAs that not every tenant may use, and those that may."""
+    start_seconds: float | None = None
+    """Until the first decoder draws, where there is none because none was needed."""
 
     def to_json(self) -> str:
         """Without what the table has columns for."""
@@ -49,6 +51,12 @@ class Announcement:
         return cls(lane=lane, name=name, queue=queue, **known)
 
 
+def start_seconds_of(said: str) -> float | None:
+    """Of an announcement as it is stored."""
+    seconds: float | None = json.loads(said).get("start_seconds")
+    return seconds
+
+
 _FIELDS = frozenset(field.name for field in fields(Announcement))
 _COLUMNS = frozenset({"lane", "name", "queue"})
 
@@ -61,7 +69,7 @@ class AnnouncedModel:
     announced_at: float
     """For the first time."""
     ready_at: float | None
-    """Since when it draws; None: no decoder was ready yet."""
+    """Since when it draws; None: no decoder is ready, nor comes with the work."""
     seen_at: float
     """When it was announced last."""
     read_at: float

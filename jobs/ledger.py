@@ -237,9 +237,9 @@ class ModelTable(Protocol):
     """The models of a lane, as their dispatchers announce them."""
 
     def announce(self, model: Announcement, *, ready: bool) -> None:
-        """It is here; ready: a decoder of it can draw. Call it every few seconds; not fsynced, and
-        with nothing new to say it takes no write lock. A queue has one model and a model of a lane
-        one queue: the newest announcement holds."""
+        """It is here; ready: its decoders draw, or come with the work. Call it every few seconds;
+        not fsynced, and with nothing new to say it takes no write lock. A queue has one model and
+        a model of a lane one queue: the newest announcement holds."""
 
     def withdraw_model(self, lane: str, name: str) -> bool:
         """Forget it until it is announced again; its jobs stay in their queue. False: unknown."""

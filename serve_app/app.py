@@ -172,7 +172,6 @@ def _dispatcher(
         retention=Retention(**args.retention.model_dump(exclude={"files_seconds"})),
         model=announcement(args),
         family_options=dict(args.model.options),
-        on_demand=args.decoder.on_demand,
     )
     replica = DispatcherReplica if alone is None else ModelReplica
     deployment = serve.deployment(replica, name=f"Dispatcher{name_ending}").options(

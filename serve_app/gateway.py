@@ -62,7 +62,7 @@ def create_app(
         lifespan=_lifespan,
     )
     keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
-    models = LaneModels(ledger, config.lane, () if alone else _configured(config))
+    models = LaneModels(ledger, config.lane, () if alone else _configured(config, ledger))
     limits = QueueLimits(ledger, models.queues, config.tier_promises(), config.thresholds())
     app.state.app_state = AppState(
         config,
@@ -97,19 +97,28 @@ def adopt(app: FastAPI, config: ClusterConfig) -> None:
     ledger and the store stay those of the start."""
     state = app.state.app_state
     state.limits.adopt(config.tier_promises(), config.thresholds())
-    if state.lane_models.configured:
-        state.lane_models.adopt(_configured(config))
+    if configured := state.lane_models.configured:
+        can = {model.name: model.can for model in configured}  # their files may be gone by now
+        terms = [announcement(one) for one in config.each()]
+        state.lane_models.adopt([ServedModel(model, can[model.name]) for model in terms])
     app.state.app_state = replace(state, config=config, keyring=Keyring(config, state.ledger))
 
 
-def _configured(config: ClusterConfig) -> tuple[ServedModel, ...]:
-    return tuple(ServedModel(announcement(one), _capabilities(one)) for one in config.each())
+def _configured(config: ClusterConfig, ledger: AsyncLedger) -> list[ServedModel]:
+    return [ServedModel(announcement(one), _capabilities(one, ledger)) for one in config.each()]
 
 
-def _capabilities(config: ClusterConfig) -> Capabilities:
+def _capabilities(config: ClusterConfig, ledger: AsyncLedger) -> Capabilities:
+    """As the model's files say, or as it announced them before they went away: a gateway that
+    starts meanwhile serves the lane's other models, and takes the orders that wait for this one."""
     try:
         return capabilities(config.model.family, config.model.options)
     except (OSError, ValueError) as error:
+        said = [one.announcement for one in ledger.models_at_start(config.lane)]
+        for model in said:
+            if (model.name, model.family) == (config.model.name, config.model.family):
+                log.warning("model %s is served as it was announced: %s", model.name, error)
+                return Capabilities.from_json(model.capabilities)
         raise ConfigError(f"args: model {config.model.name}: options: {error}") from None
 
 

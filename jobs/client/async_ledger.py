@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from jobs.announcements import AnnouncedModel
 from jobs.client.calls import LedgerThreads, apart, listing, read, write
 from jobs.client.ledger_thread import SUBMITS
 from jobs.depth import QueueEstimate
@@ -147,6 +148,10 @@ class AsyncModelTable(LedgerThreads):
     announce = write(ModelTable.announce, durable=False)
     withdraw_model = write(ModelTable.withdraw_model)
     models = read(ModelTable.models)
+
+    def models_at_start(self, lane: str) -> list[AnnouncedModel]:
+        """See ModelTable.models. Blocks."""
+        return self._ledger.models(lane)
 
 
 class AsyncKeys(LedgerThreads):

@@ -318,10 +318,10 @@ NEW_STORE_ID = text("""insert into stores (name, id) values ('blobs', :id)
 # -- models
 STILL_ANNOUNCED = text("""select 1 from models
     where queue = :queue and lane = :lane and name = :name and said = :said
-      and seen_at > :since and (ready_at is not null or not :ready)""")
+      and seen_at > :since and (ready_at is not null) = :ready""")
 # A model has one queue, and a queue one model: the newest announcement holds.
 MOVED_MODEL = text("delete from models where lane = :lane and name = :name and queue <> :queue")
-# What is not the same any more, or was silent, is ready when it says so again.
+# What is not the same any more, or was silent, is ready since it says so again.
 _SAME = "models.name = excluded.name and models.said = excluded.said and models.seen_at > :since"
 ANNOUNCE = text(f"""insert into models (queue, lane, name, said, announced_at, ready_at, seen_at)
     values (:queue, :lane, :name, :said, :now, :ready_at, :now)
@@ -329,8 +329,9 @@ ANNOUNCE = text(f"""insert into models (queue, lane, name, said, announced_at, r
         said = excluded.said, seen_at = excluded.seen_at,
         announced_at = case when models.name = excluded.name then models.announced_at
             else excluded.announced_at end,
-        ready_at = case when {_SAME} then coalesce(models.ready_at, excluded.ready_at)
-            else excluded.ready_at end""")
+        ready_at = case when {_SAME} and excluded.ready_at is not null
+            then coalesce(models.ready_at, excluded.ready_at) else excluded.ready_at end""")
+SAID_OF_QUEUE = text("select said from models where queue = :queue and seen_at > :since")
 WITHDRAW_MODEL = text("delete from models where lane = :lane and name = :name")
 MODELS = text("""select queue, name, said, announced_at, ready_at, seen_at from models
     where lane = :lane order by queue <> lane, announced_at, name""")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 WINDOW_SECONDS = 60.0
 FINISHED_MIN = 3
 """With fewer finished jobs in the window there is no rate."""
+ONE_DECODER = 1.0
+"""The rate that predictions are made for."""
 
 
 @dataclass(frozen=True, slots=True)

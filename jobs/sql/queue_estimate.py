@@ -6,15 +6,23 @@ What it needs to know of the lane is read at most once a second, however many as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from jobs.announcements import SILENT_SECONDS, start_seconds_of
 from jobs.db import statements as sql
 from jobs.depth import QueueEstimate
 from jobs.job import HELD, SETTLED, JobState, RenderState
-from jobs.policy.eta import WINDOW_SECONDS, HeldInterval, held_eta, measured_rate, queued_eta
+from jobs.policy.eta import (
+    ONE_DECODER,
+    WINDOW_SECONDS,
+    HeldInterval,
+    held_eta,
+    measured_rate,
+    queued_eta,
+)
 from jobs.policy.fair_queue import FairQueue
 from jobs.sql.queue_length import QueuedJob, Queues, place_in_queue
 
@@ -34,6 +42,8 @@ class LanePace:
     """GPU-seconds left of every unsettled image, by held job."""
     unbegun_seconds: float = 0.0
     """Those of images that have not begun."""
+    start_seconds: float = 0.0
+    """Until the first decoder draws, where none was needed before."""
 
     @property
     def running(self) -> list[float]:
@@ -62,14 +72,14 @@ class QueueEstimates:
             pace = self._pace(connection, lane, now, held)
             for job_id in held:
                 eta = held_eta(pace.left.get(job_id, ()), pace.running, pace.rate)
-                found[job_id] = QueueEstimate(eta_seconds=eta)
+                found[job_id] = QueueEstimate(eta_seconds=_later(eta, pace.start_seconds))
             waiting = len(held) < len(jobs)
             sketches = self._queues.lane(connection, lane, now) if waiting else {}
             for row in (row for row in jobs if row.state == JobState.QUEUED):
                 job = QueuedJob(lane, row.tier, (row.vft, row.seq), row.cost_seconds)
                 ahead = place_in_queue(sketches, fair_queue, job)
                 eta = queued_eta(ahead.seconds, pace.running, row.cost_seconds, pace.rate)
-                found[row.id] = QueueEstimate(ahead.jobs, eta)
+                found[row.id] = QueueEstimate(ahead.jobs, _later(eta, pace.start_seconds))
         return found
 
     def _pace(self, connection: Connection, lane: str, now: float, held: Sequence[str]) -> LanePace:
@@ -77,8 +87,23 @@ class QueueEstimates:
         pace = self._paces.get(lane)
         stale = pace is None or not 0 <= now - pace.read_at < _FRESH_SECONDS
         if pace is None or stale or any(job_id not in pace.left for job_id in held):
-            pace = self._paces[lane] = read_pace(connection, lane, now)
+            pace = _from_a_cold_start(connection, lane, read_pace(connection, lane, now))
+            self._paces[lane] = pace
         return pace
+
+
+def _from_a_cold_start(connection: Connection, lane: str, pace: LanePace) -> LanePace:
+    """Where the first decoder is still to come, it is expected to draw as predicted."""
+    since = pace.read_at - SILENT_SECONDS
+    row = connection.execute(sql.SAID_OF_QUEUE, {"queue": lane, "since": since}).first()
+    start_seconds = start_seconds_of(row.said) if row is not None else None
+    if start_seconds is None:
+        return pace
+    return replace(pace, rate=pace.rate or ONE_DECODER, start_seconds=start_seconds)
+
+
+def _later(eta_seconds: float | None, start_seconds: float) -> float | None:
+    return None if eta_seconds is None else eta_seconds + start_seconds
 
 
 def read_pace(connection: Connection, lane: str, now: float) -> LanePace:

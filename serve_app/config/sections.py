@@ -64,9 +64,6 @@ class DecoderSection(Section):
     num_cpus: Share = 1.0
     num_gpus: Share = 0.0
     grace_seconds: Seconds = 30.0
-    on_demand: bool = False
-    """There may be none until work comes, as with min_replicas 0 in an autoscaling_config: the
-    model is available all the same."""
 
 
 class EncoderSection(Section):

@@ -28,8 +28,8 @@ FIRST_RELEASE = 1_795_219_200
 
 
 class ModelBody(TypedDict):
-    """A model, and what requests for it may say. available: a decoder is there; without one its
-    jobs wait."""
+    """A model, and what requests for it may say. available: a decoder is there, or comes with
+    the work; without one its jobs wait."""
 
     id: str
     object: Literal["model"]

@@ -18,7 +18,7 @@ class ServedModel:
     can: Capabilities
     """What its family is able to."""
     available: bool = False
-    """Whether a decoder is there; jobs wait for one."""
+    """Whether a decoder is there or comes with the work; jobs wait for one."""
 
     @property
     def name(self) -> str:

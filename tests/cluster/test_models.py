@@ -1,8 +1,10 @@
-"""A model that is an application of its own comes and goes beside a lane that goes on."""
+"""A model that is an application of its own comes and goes beside a lane that goes on; its decoders
+come with the work."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +15,13 @@ from tests.cluster.test_cluster import headers, submit
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 OF_GATEWAYS = ("gateway", "keys", "signing", "limits")
+ON_DEMAND = {
+    "min_replicas": 0,
+    "max_replicas": 1,
+    "upscale_delay_s": 0,
+    "downscale_delay_s": 0,
+    "policy": {"policy_function": "autoscaling.ray_policy:DecoderPolicy"},
+}
 
 
 def listed(cluster: Running) -> dict[str, bool]:
@@ -21,23 +30,33 @@ def listed(cluster: Running) -> dict[str, bool]:
     return {model["id"]: model["available"] for model in found}
 
 
-def test_a_model_comes_draws_and_goes_without_a_restart(cluster: Running) -> None:
+def job(cluster: Running, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(
+        f"{cluster.api}/v1/jobs/{job_id}", headers=headers(), timeout=60
+    ).json()
+    return found
+
+
+def test_a_model_comes_draws_on_demand_and_goes_without_a_restart(cluster: Running) -> None:
     second = own_application(cluster)
     second.update(name="sketch", route_prefix=None, import_path="serve_app.app:model")
     second["args"] = {k: v for k, v in second["args"].items() if k not in OF_GATEWAYS}
     second["args"]["model"]["name"] = "sketch"
-    second["args"]["decoder"].update(replicas=1, num_cpus=0.1)
+    second["args"]["decoder"] = {"slots": 4, "num_cpus": 0.1}
+    second["args"]["scaling"] = {"scale_down_seconds": 0.0, "smoothing_seconds": 2.0}
+    second["deployments"] = [{"name": "Decoder", "autoscaling_config": ON_DEMAND}]
     replicas = set(cluster.pids("ServeReplica:"))
+    decoders = "ServeReplica:sketch:Decoder"
     with beside(cluster, second):
         wait_until(lambda: listed(cluster).get("sketch"), "its gateway has heard of it")
+        assert cluster.pids(decoders) == [], "it is available although none is there"
         drawn = submit(cluster.api, model="sketch", quality="low")
-        job = f"{cluster.api}/v1/jobs/{drawn}"
-
-        def state() -> str:
-            return str(httpx.get(job, headers=headers(), timeout=60).json()["state"])
-
-        wait_until(lambda: state() == "succeeded", "it draws")
+        assert job(cluster, drawn)["eta_seconds"] > 2, "a decoder has to start first"
+        wait_until(lambda: cluster.pids(decoders), "one starts")
+        wait_until(lambda: job(cluster, drawn)["state"] == "succeeded", "it draws")
         assert replicas < set(cluster.pids("ServeReplica:")), "nothing else has restarted"
+        wait_until(lambda: cluster.pids(decoders) == [], "nothing waits, so it leaves")
+        assert listed(cluster)["sketch"]
     wait_until(lambda: set(cluster.pids("ServeReplica:")) == replicas, "only its replicas end")
     wait_until(lambda: listed(cluster).get("sketch") is False, "it is gone, and its jobs wait")
     with closing(SqlLedger(dsn(cluster))) as ledger:

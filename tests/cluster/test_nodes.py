@@ -35,7 +35,7 @@ def cluster(postgres: PostgresServer, tmp_path: Path) -> Iterator[tuple[LocalClu
     config["http_options"]["port"] = free_port()
     application = config["applications"][0]
     args = application["args"]
-    args["decoder"] = {"slots": 4, "num_cpus": 0.0, "num_gpus": 1.0, "on_demand": True}
+    args["decoder"] = {"slots": 4, "num_cpus": 0.0, "num_gpus": 1.0}
     args["dispatcher"]["lease_seconds"] = 60.0  # nobody loses a job only because all stands still
     args["qualities"] = {MINUTES: MOST_PASSES}
     args["blobs"] = {"directory": f"{tmp_path}/blobs"}

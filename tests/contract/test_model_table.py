@@ -60,15 +60,16 @@ def test_a_silent_model_stays_listed_until_it_is_withdrawn(ledger: Ledger, clock
     assert ledger.models("chat") == []
 
 
-def test_a_second_dispatcher_that_is_not_ready_takes_nothing_back(
-    ledger: Ledger, clock: Clock
-) -> None:
+def test_a_model_is_ready_as_long_as_it_says_so(ledger: Ledger, clock: Clock) -> None:
     ledger.announce(model(), ready=True)
     ready_at, clock.now = clock.now, clock.now + RENEW_SECONDS
-    ledger.announce(model(), ready=False)
+    ledger.announce(model(), ready=True)
     assert (only(ledger).ready_at, only(ledger).seen_at) == (ready_at, clock.now)
-    ledger.announce(model(identity="other weights"), ready=False)
-    assert only(ledger).ready_at is None, "it is another one now"
+    clock.now += RENEW_SECONDS / 2
+    ledger.announce(model(), ready=False)
+    assert (only(ledger).ready_at, only(ledger).seen_at) == (None, clock.now), "its decoders left"
+    ledger.announce(model(identity="other weights"), ready=True)
+    assert only(ledger).ready_at == clock.now
 
 
 def test_what_was_just_announced_is_not_written_again(ledger: SqlLedger, clock: Clock) -> None:

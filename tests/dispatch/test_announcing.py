@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dispatch import announcing
-from dispatch.announcing import Announcing
-from dispatch.ports import StageUnavailable
+from dispatch.announcing import AWAY, Announcing, DecodersNow
 from jobs.announcements import AnnouncedModel, Announcement
 from tests.dispatch.dispatch_kit import World, world
-from tests.dispatch.dispatch_stages import Lane, Replica, until
+from tests.dispatch.dispatch_stages import Replica, until
 
 PHOTO = Announcement(
     lane="chat", name="photo", queue="chat", family="paced", capabilities={}, guidance=1.0,
@@ -38,49 +38,62 @@ async def test_two_dispatchers_draw_only_their_own_models(tmp_path: Path) -> Non
         assert {seed for seed, _ in sketch.told} == {200, 201, 202}
 
 
-class Decoders(Lane):
-    """Of which there are none while `away`."""
+@dataclass
+class Look:
+    """At decoders as they are `now`; None: nothing can be said of them."""
 
-    away = True
+    now: DecodersNow | None
 
-    @asynccontextmanager
-    async def reserve(self) -> AsyncIterator[Replica]:
-        """See Decoders."""
-        if self.away:
-            raise StageUnavailable("no replica to wait for")
-        async with super().reserve() as replica:
-            yield replica
+    async def __call__(self) -> DecodersNow:
+        if self.now is None:
+            raise ConnectionError("nothing answers")
+        return self.now
 
 
 @asynccontextmanager
-async def announced(it: World, decoders: Decoders, *, ready: bool) -> AsyncIterator[AnnouncedModel]:
-    """The model as it is first read, announced until the end."""
-    announces = Announcing(it.start().ledger, decoders, PHOTO, ready=ready)
+async def announced(it: World, look: Look) -> AsyncIterator[Announcing]:
+    announces = Announcing(it.start().ledger, look, PHOTO)
     task = asyncio.create_task(announces.run())
-    found = await until(partial(one_of, it), "it is announced")
-    yield found
+    yield announces
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def one_of(it: World, *, available: bool = False) -> AnnouncedModel | None:
-    """What the ledger has of it; with `available` once it is."""
+async def known(it: World, met: Callable[[AnnouncedModel], bool]) -> AnnouncedModel | None:
+    """The model, once that holds for it."""
     found = await asyncio.to_thread(it.sql.models, "chat")
-    return next((one for one in found if one.available or not available), None)
+    return next((one for one in found if met(one)), None)
 
 
-async def test_a_model_is_ready_once_a_decoder_has_held_a_slot(
+def availability(expected: bool) -> Callable[[AnnouncedModel], bool]:
+    return lambda one: one.available is expected
+
+
+async def test_a_model_is_available_while_its_decoders_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcing, "RETRY_SECONDS", 0.01)
-    async with world(tmp_path) as it:
-        decoders = Decoders(*it.lane.replicas)
-        async with announced(it, decoders, ready=False) as first:
-            assert (first.announcement, first.ready_at, first.available) == (PHOTO, None, False)
-            decoders.away = False
-            await until(partial(one_of, it, available=True), "a decoder is there")
+    monkeypatch.setattr(announcing, "LOOK_SECONDS", 0.01)
+    look = Look(None)
+    async with world(tmp_path) as it, announced(it, look):
+        first = await until(partial(known, it, lambda _: True), "it is announced")
+        assert (first.announcement, first.ready_at, first.available) == (PHOTO, None, False)
+        for now in (DecodersNow(available=True), AWAY, DecodersNow(True, 7.5), AWAY):
+            look.now = now
+            found = await until(partial(known, it, availability(now.available)), str(now))
+            assert found.announcement == replace(PHOTO, start_seconds=now.start_seconds)
 
 
-async def test_decoders_that_come_with_the_work_need_not_be_there(tmp_path: Path) -> None:
-    async with world(tmp_path) as it, announced(it, Decoders(), ready=True) as first:
-        assert first.available
+async def test_what_was_seen_last_holds_while_nothing_can_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "LOOK_SECONDS", 0.01)
+    look = Look(DecodersNow(available=True))
+    async with world(tmp_path) as it, announced(it, look) as announces:
+        await until(partial(known, it, lambda one: one.available), "it is available")
+        look.now = None
+        other = replace(PHOTO, guidance=3.0)
+        announces.say(other)
+        found = await until(
+            partial(known, it, lambda one: one.announcement == other), "it says something else"
+        )
+        assert found.available

@@ -21,6 +21,8 @@ from jobs.job import Job
 from jobs.limit_levels import LimitLevel
 from jobs.request import WeightedLora
 from jobs.sql.sql_ledger import SqlLedger
+from serve_app.config.errors import ConfigError
+from serve_app.gateway import adopt
 from serve_app.orders import lane_models
 from tests.stages.http_stage import Stage, config, newest, stage
 from tests.stages.ledger_kit import wait_until
@@ -291,3 +293,27 @@ def test_a_gateway_alone_serves_what_is_announced(tmp_path: Path) -> None:
         wait_until(lambda: len(http.get("/v1/models").json()["data"]) == 2, "both are known")
         assert order(http).status_code == 202
         assert where(newest(shared)) == ("photo", "default"), "the lane's own queue is first"
+
+
+def test_a_gateway_starts_although_files_of_a_model_have_gone_away(tmp_path: Path) -> None:
+    gone = {"name": "photo", "family": "diffusers", "options": {"weights": f"{tmp_path}/gone"}}
+    settings = config(model={}, models=[gone, SKETCH])
+    with (
+        pytest.raises(ConfigError, match=r"model photo: .*/gone/model_index.json: cannot be read"),
+        stage(tmp_path / "new", settings),
+    ):
+        pytest.fail("nothing is known of it")
+    database = f"sqlite:///{tmp_path}/known.db"
+    before = replace(anime(), name="photo", queue="default", family="diffusers")
+    with closing(SqlLedger(database)) as ledger:
+        ledger.announce(before, ready=False)
+    with (
+        stage(tmp_path / "again", settings, database) as shared,
+        httpx.Client(base_url=shared.url, headers=shared.headers, timeout=60) as http,
+    ):
+        shared.worker.pause()
+        assert order(http).status_code == 202, "its jobs wait"
+        assert where(newest(shared)) == ("photo", "default")
+        adopt(shared.app, settings)
+        found = {one["id"]: one["available"] for one in http.get("/v1/models").json()["data"]}
+        assert found == {"photo": False, "sketch": False}

@@ -1,0 +1,70 @@
+"""Whether decoders of a model are there, as Serve says: so that a config file says once, by its
+min_replicas, that there may be none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import DeploymentStatusOverview
+
+from autoscaling.cold_start import ColdStarts
+from autoscaling.ray_policy import GUESS_SECONDS, LATE_SECONDS
+from dispatch.announcing import AWAY, DecodersNow
+
+UP = ("RUNNING", "PENDING_MIGRATION")
+COMING = ("STARTING", "UPDATING", "RECOVERING")
+SCALING = ("UPSCALING", "DOWNSCALING")
+
+
+class Presence(StrEnum):
+    """Of the decoders of one model."""
+
+    UP = "up"
+    ON_DEMAND = "on demand"
+    """There is none because nothing waits, or one is starting for what does."""
+    AWAY = "away"
+    """There is none, and there should be."""
+
+
+def presence(now: DeploymentStatusOverview, before: Presence) -> Presence:
+    """From what Serve says of the deployment. Serve calls one HEALTHY that has all the replicas
+    that it wants, and says something while replicas fail to start."""
+    if _count(now.replica_states, UP):
+        return Presence.UP
+    if now.status == "HEALTHY":
+        return Presence.ON_DEMAND
+    scales = now.status in SCALING and not now.message
+    return Presence.ON_DEMAND if scales and before is not Presence.AWAY else Presence.AWAY
+
+
+class DecoderPresence:
+    """Of one model, for its dispatcher."""
+
+    def __init__(self, decoder: DeploymentHandle) -> None:
+        self._application = decoder.app_name
+        self._deployment = decoder.deployment_name
+        self._before = Presence.AWAY
+        self._starts = ColdStarts(GUESS_SECONDS, LATE_SECONDS)
+
+    async def look(self) -> DecodersNow:
+        """As Serve sees it now. Raises what Ray does while the controller is away."""
+        status = await asyncio.to_thread(serve.status)
+        application = status.applications.get(self._application)
+        found = application and application.deployments.get(self._deployment)
+        if not found:
+            return AWAY
+        up = _count(found.replica_states, UP)
+        self._starts.look(time.monotonic(), up + _count(found.replica_states, COMING), up)
+        self._before = presence(found, self._before)
+        on_demand = self._before is Presence.ON_DEMAND
+        start_seconds = round(self._starts.seconds, 1) if on_demand else None
+        return DecodersNow(self._before is not Presence.AWAY, start_seconds)
+
+
+def _count(replicas: Mapping[str, int], states: tuple[str, ...]) -> int:
+    return sum(count for state, count in replicas.items() if state in states)

@@ -1,0 +1,38 @@
+"""What Serve's status of a deployment means for the orders of its model."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own, at import
+    from ray.serve.schema import DeploymentStatusOverview
+
+    from deployments.decoder_presence import Presence, presence
+
+UP, ON_DEMAND, AWAY = Presence.UP, Presence.ON_DEMAND, Presence.AWAY
+FAILED = "A replica failed to start with exception. Retrying."
+
+
+@pytest.mark.parametrize(
+    ("status", "replicas", "message", "before", "expected"),
+    [
+        ("UPDATING", {"STARTING": 1}, "", AWAY, AWAY),
+        ("HEALTHY", {"RUNNING": 2}, "", AWAY, UP),
+        ("UNHEALTHY", {"RUNNING": 1, "STARTING": 1}, FAILED, UP, UP),
+        ("UNHEALTHY", {"STARTING": 1}, "", UP, AWAY),
+        ("DOWNSCALING", {"STOPPING": 1}, "", UP, ON_DEMAND),
+        ("HEALTHY", {}, "", AWAY, ON_DEMAND),
+        ("UPSCALING", {"STARTING": 1}, "", ON_DEMAND, ON_DEMAND),
+        ("UPSCALING", {"STARTING": 1}, FAILED, ON_DEMAND, AWAY),
+        ("UPSCALING", {"STARTING": 1}, "", AWAY, AWAY),
+        ("DEPLOY_FAILED", {}, FAILED, ON_DEMAND, AWAY),
+    ],
+)
+def test_presence(
+    status: str, replicas: dict[str, int], message: str, before: Presence, expected: Presence
+) -> None:
+    now = DeploymentStatusOverview(status, "AUTOSCALING", replicas, message)
+    assert presence(now, before) is expected
