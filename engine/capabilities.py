@@ -36,6 +36,8 @@ class Capabilities:
     """Names of those that the operator lists."""
     loras_max: int = 0
     """How many of them one picture may be drawn with."""
+    guidance: bool = True
+    """Whether it can be told how closely to follow the prompt."""
     size_multiple: int = 0
     """Pixels by which width and height are divisible in a family that draws any shape; 0 where all
     its pictures are of picture_size."""
@@ -95,7 +97,8 @@ def _diffusers(options: Mapping[str, object]) -> Capabilities:
         (edge, edge),
         (cells, cells),
         images,
-        negative_prompt=bool(folder.architecture.negative),
+        negative_prompt=folder.guided and bool(folder.architecture.negative),
+        guidance=folder.guided,
         loras=loras,
         loras_max=loras_max,
         size_multiple=folder.architecture.size_multiple,

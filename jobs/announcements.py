@@ -33,6 +33,8 @@ class Announcement:
     """Predicted GPU-seconds of one pass of one image."""
     identity: str
     """Of the weights, as far as it is known without loading them."""
+    max_pixels: int | None = None
+    """Of the largest size that may be asked for; None: as gateways allow."""
     lora_tenants: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """LoRAs that not every tenant may use, and those that may."""
     start_seconds: float | None = None

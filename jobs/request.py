@@ -89,6 +89,10 @@ class ImageRequest:
     """What the picture should not show; never empty."""
     loras: tuple[WeightedLora, ...] = ()
     """Each name once."""
+    steps: int | None = None
+    """Passes of a whole picture that were asked for in place of a quality."""
+    own_guidance: float | None = None
+    """Guidance that was asked for in place of the model's."""
 
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""

@@ -178,7 +178,7 @@ def recipe_of(config: dict[str, Any]) -> Recipe:
     return Recipe(
         family=args.model.family,
         options=args.model.options,
-        passes=args.qualities.model_dump(),
+        passes=args.qualities.offered(),
         guidance=args.model.guidance,
         screens=args.safety.screens,
     )

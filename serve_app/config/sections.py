@@ -22,6 +22,8 @@ from serve_app.config.spellings import Dsn, Host, Network, Origin, Size, Zone
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SECRET_BYTES = 32
+LEAST_GUIDANCE, MOST_GUIDANCE = 1.0, 20.0
+"""Of any model; the least is none."""
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -40,10 +42,12 @@ class ModelSection(Section):
     family: Literal["diffusers", "janus", "masked", "paced"] = "masked"
     options: dict[str, JsonValue] = {}
     """Go to the family as they are."""
-    guidance: Annotated[float, Field(ge=1, le=20)] = 2.0
+    guidance: Annotated[float, Field(ge=LEAST_GUIDANCE, le=MOST_GUIDANCE)] = 2.0
     """Classifier-free."""
     size: Size = "512x512"
     """What `size: auto` means."""
+    max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] | None = None
+    """Of the largest size that may be asked for, where that is less than limits.max_pixels."""
     pass_seconds: Seconds = 0.024
     """Predicted GPU-seconds of one pass of one image: the unit of cost in the fair queue."""
     queue: Annotated[str, Field(min_length=1)] | None = None
@@ -355,10 +359,14 @@ class LimitsSection(Section):
 
 
 class QualitiesSection(Section):
-    """Passes per image for each quality; `auto` means medium."""
+    """Passes per image for each quality; `auto` means medium. Null: the model has no such one."""
 
-    low: Count = 8
+    low: Count | None = 8
     medium: Count = 12
-    high: Count = 16
-    xhigh: Count = 24
-    max: Count = 32
+    high: Count | None = 16
+    xhigh: Count | None = 24
+    max: Count | None = 32
+
+    def offered(self) -> dict[str, int]:
+        """Without those that are null."""
+        return {name: passes for name, passes in self.model_dump().items() if passes is not None}

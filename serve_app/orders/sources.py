@@ -18,7 +18,6 @@ from jobs.files import StoredFile
 from jobs.job import Job, Render, RenderState
 from jobs.job_ids import parse_image_id
 from jobs.request import ImageRequest, SourceImage, Tenant
-from serve_app.config.sizes import nearest_size
 from serve_app.orders.app_state import AppState
 from serve_app.orders.bodies import content
 from serve_app.orders.pictures import picture
@@ -33,6 +32,7 @@ from serve_app.wire.edits import (
 )
 from serve_app.wire.errors import ImageExpired, NotFound
 from serve_app.wire.models import Models, ServedModel
+from serve_app.wire.possible import Possible
 
 DAY_SECONDS = 86_400.0
 FILE_ID = re.compile(r"file-[0-9a-f]{32}")
@@ -163,7 +163,7 @@ async def with_canvas(
         if known is None:
             plain = await state.inputs.normalise(image.data, params["image"])
             files["image"], known = plain.png, (plain.width, plain.height)
-        size = nearest_size(*known, state.config.limits.max_pixels)
+        size = Possible(model, state.config.limits).bounds.nearest(*known)
     canvas = await state.inputs.canvas(
         files, params, size=size, small_size=can.picture_size, grid=can.grid
     )

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from serve_app.config import sizes
 from serve_app.config.sections import LimitsSection
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.callers import poller_of
@@ -19,6 +18,7 @@ from serve_app.wire.fields import Seconds
 from serve_app.wire.loras import MOST_LORAS
 from serve_app.wire.models import ServedModel
 from serve_app.wire.operations import answer, operation
+from serve_app.wire.possible import Possible
 from serve_app.wire.requests import MOST_PARTIAL_IMAGES
 
 router = APIRouter()
@@ -80,24 +80,13 @@ def _model(limits: LimitsSection, model: ServedModel) -> ModelBody:
 
 
 def _capabilities(limits: LimitsSection, model: ServedModel) -> dict[str, Any]:
-    """Our extension: what requests may say. qualities: passes of each."""
+    """Our extension: what requests may say."""
     can = model.can
     return {
-        "n": limits.images,
-        "prompt_characters": limits.prompt_characters,
+        **Possible(model, limits).shown(),
         "partial_images": MOST_PARTIAL_IMAGES,
-        "qualities": dict(model.terms.qualities),
         "output_formats": list(MEDIA_TYPES),
         "backgrounds": ["auto", "opaque", *(["transparent"] if can.transparent else [])],
-        "sizes": {
-            "auto": model.terms.size,
-            "divisible_by": sizes.STEP,
-            "longest_edge": sizes.LONGEST_EDGE,
-            "pixels": limits.max_pixels,
-            "widest_aspect": sizes.WIDEST_ASPECT,
-            "drawn": "{}x{}".format(*can.picture_size),
-        },
-        "negative_prompt": can.negative_prompt,
         "loras": list(can.loras),
         "loras_max": min(can.loras_max, MOST_LORAS),
         "edits": can.input_images > 0,

@@ -30,7 +30,15 @@ from serve_app.wire.requests import (
 MOST_IMAGES = 16
 STRENGTHS = {"low": 0.8, "high": 0.5}
 """Share of the cells that is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
-_FORM_NUMBERS = ("n", "output_compression", "partial_images", "seed", "strength")
+_FORM_NUMBERS = (
+    "n",
+    "output_compression",
+    "partial_images",
+    "seed",
+    "strength",
+    "steps",
+    "guidance",
+)
 _NUMBER = re.compile(r"-?[0-9]{0,20}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _IMAGES = ("images", "image", "images[]", "image[]")
@@ -135,7 +143,11 @@ def _with_images(said: dict[str, Any]) -> dict[str, Any]:
 def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[TweakBody, PromptText]:
     """The JSON body, and the words: what it does not say is as it was. Raises InvalidRequest."""
     said = read_json(raw, most_bytes) if raw else {}
-    kept: dict[str, Any] = {"quality": parent.quality, "output_format": parent.output_format}
+    kept: dict[str, Any] = {"output_format": parent.output_format}
+    if said.get("steps") is None:
+        kept["quality"] = parent.quality
+    if said.get("model") is None:  # another one takes other numbers
+        kept |= _kept_numbers(said, parent)
     if said.get("output_format", parent.output_format) == parent.output_format:
         kept["output_compression"] = parent.output_compression
     if parent.loras:
@@ -147,6 +159,15 @@ def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[Twea
     if body.delta is not None and not body.delta.strip():
         raise InvalidRequest("Invalid value for 'delta': it is empty.", param="delta")
     return body, _tweaked_words(body, parent)
+
+
+def _kept_numbers(said: Mapping[str, Any], parent: ImageRequest) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    if parent.steps is not None and said.get("steps") is said.get("quality") is None:
+        kept |= {"steps": parent.steps, "quality": "auto"}
+    if parent.own_guidance is not None:
+        kept["guidance"] = parent.own_guidance
+    return kept
 
 
 def _tweaked_words(body: TweakBody, parent: ImageRequest) -> PromptText:

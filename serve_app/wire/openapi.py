@@ -16,11 +16,13 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from serve_app.config.cluster import ClusterConfig
+from serve_app.config.sections import LEAST_GUIDANCE, MOST_GUIDANCE
 from serve_app.wire.edits import EditBody, JsonEditBody, TweakBody
 from serve_app.wire.files import LEAST_SECONDS
 from serve_app.wire.loras import MOST_LORAS, LoraBody
 from serve_app.wire.models import Models
 from serve_app.wire.operations import FILE, JSON, OPERATIONS, TEXT, Schema
+from serve_app.wire.possible import Possible
 from serve_app.wire.requests import GenerationBody
 
 REF = "#/components/schemas/{model}"
@@ -241,6 +243,7 @@ def _narrowed(config: ClusterConfig, models: Models) -> dict[str, Schema]:
     """What fields of any order must be besides what their model says."""
     limits = config.limits
     text = {"pattern": NO_NUL}
+    possible = [Possible(model, limits) for model in models.all]
     told = any(model.can.negative_prompt for model in models.all)
     return {
         "prompt": {
@@ -256,6 +259,8 @@ def _narrowed(config: ClusterConfig, models: Models) -> dict[str, Schema]:
         "loras": _loras(models),
         "model": {"enum": _names(models)} if models.all else {},
         "n": {"maximum": limits.images},
+        "steps": {"maximum": max((one.most_steps for one in possible), default=1)},
+        "guidance": {"minimum": LEAST_GUIDANCE, "maximum": MOST_GUIDANCE},
         "delta": {"pattern": SAID},
         "size": {"pattern": SIZE, "format": "image-size", "examples": ["auto"]},
         **(

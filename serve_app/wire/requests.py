@@ -21,11 +21,11 @@ from engine.capabilities import Capabilities
 from engine.prompt_encoder import PromptText
 from jobs.request import ImageRequest, Tenant
 from serve_app.config.cluster import ClusterConfig
-from serve_app.config.sizes import parse_size
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.json_body import read_json
 from serve_app.wire.loras import LorasField, weighted
 from serve_app.wire.models import Models
+from serve_app.wire.possible import Possible
 
 LARGEST_SEED = 2**63 - 1
 MOST_PARTIAL_IMAGES = 3
@@ -67,6 +67,8 @@ class PictureBody(BaseModel):
     n: Annotated[int, Field(ge=1)] = 1
     size: str = "auto"
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
+    steps: Annotated[int, Field(ge=1)] | None = None
+    guidance: Annotated[float, Field(allow_inf_nan=False)] | None = None
     background: Literal["auto", "opaque", "transparent"] = "auto"
     output_format: Literal["png", "webp", "jpeg"] = "png"
     output_compression: Annotated[int, Field(ge=0, le=100)] = 100
@@ -161,15 +163,14 @@ def picture_request(body: PictureBody, words: PromptText, context: RequestContex
     """The request but for the hash of its body. Raises as `parse_generation` does."""
     options, tenant, config = context.options, context.tenant, context.config
     model = context.models.named(body.model)
-    _check_words(words, config.limits.prompt_characters, model.can)
-    if body.n > config.limits.images:
-        message = f"Invalid value for 'n': at most {config.limits.images}."
-        raise InvalidRequest(message, param="n", code="integer_above_max_value")
+    possible = Possible(model, config.limits)
+    guidance = possible.guidance(body.guidance)
+    possible.check_words(words, guidance)
+    possible.check_images(body.n)
     _check_together(body, options)
     _check_background(body, model.can)
-    size = model.terms.size if body.size == "auto" else body.size
-    width, height = _pixels(size, config.limits.max_pixels)
-    quality, passes = _effort(body.quality, model.terms.qualities)
+    width, height = possible.size(body.size)
+    quality, passes = possible.effort(body.quality, body.steps)
     return ImageRequest(
         lane=model.queue,
         tenant=tenant.id,
@@ -183,7 +184,9 @@ def picture_request(body: PictureBody, words: PromptText, context: RequestContex
         height=height,
         quality=quality,
         passes=passes,
-        guidance=model.terms.guidance,
+        steps=body.steps,
+        own_guidance=body.guidance,
+        guidance=guidance,
         seed=context.seed if body.seed is None else body.seed,
         output_format=body.output_format,
         output_compression=body.output_compression,
@@ -272,25 +275,6 @@ def _clean(text: str) -> bool:
     return "\0" not in text
 
 
-def _check_words(words: PromptText, longest: int, can: Capabilities) -> None:
-    if not words.prompt.strip():
-        raise InvalidRequest("Invalid value for 'prompt': it is empty.", param="prompt")
-    if words.negative is not None and not can.negative_prompt:
-        raise InvalidRequest(
-            "Unsupported parameter: 'negative_prompt': this model cannot be told what not to draw; "
-            "leave it out or empty.",
-            param="negative_prompt",
-            code="unsupported_parameter",
-        )
-    for name, text in zip(("prompt", "negative_prompt"), words.texts, strict=False):
-        if len(text) > longest:
-            raise InvalidRequest(
-                f"Invalid value for '{name}': {len(text)} characters, at most {longest}.",
-                param=name,
-                code="string_above_max_length",
-            )
-
-
 def _check_together(body: PictureBody, options: RequestOptions) -> None:
     """Fields that are fine alone and wrong together."""
     if body.output_format == "png" and body.output_compression != 100:
@@ -326,21 +310,3 @@ def _check_background(body: PictureBody, can: Capabilities) -> None:
     if body.output_format == "jpeg":
         message = "Invalid value for 'background': jpeg has no alpha, use png or webp."
         raise InvalidRequest(message, param="background")
-
-
-def _pixels(size: str, most: int) -> tuple[int, int]:
-    try:
-        return parse_size(size, most)
-    except ValueError as error:
-        raise InvalidRequest(f"Invalid value for 'size': {error}.", param="size") from None
-
-
-def _effort(quality: str, passes: Mapping[str, int]) -> tuple[str, int]:
-    """(quality as reported, passes per image); the deprecated names map to today's."""
-    name = {"auto": "medium", "standard": "medium", "hd": "high"}.get(quality, quality)
-    if name not in passes:
-        known = ", ".join(passes)
-        raise InvalidRequest(
-            f"Invalid value for 'quality': this model has {known}.", param="quality"
-        )
-    return name, passes[name]

@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
 
-from serve_app.config.sizes import STEP, parse_size
+from serve_app.config.sizes import STEP, SizeBounds
 from tests.fuzz.server import FUZZED
 
 ORDERS = {"createImages", "createEdits", "tweakImage"}
@@ -24,7 +24,7 @@ MOST_PIXELS: int = FUZZED["limits"]["max_pixels"]
 def fits(size: str) -> bool:
     """Whether the lane draws pictures of that size."""
     try:
-        return size == "auto" or bool(parse_size(size, MOST_PIXELS))
+        return size == "auto" or bool(SizeBounds(MOST_PIXELS).parse(size))
     except ValueError:
         return False
 

@@ -130,6 +130,7 @@ def test_all_models_are_listed_with_what_they_can(client: openai.OpenAI) -> None
     assert client.models.retrieve("dall-e-3").id == "photo"
     can = client.models.retrieve("sketch").capabilities  # type: ignore[attr-defined]
     assert (can["sizes"]["auto"], can["qualities"]["max"]) == ("64x64", 6)
+    assert (can["steps"]["most"], can["guidance"]["auto"]) == (6, 4.0)
     assert can["grid"] == {"columns": 8, "rows": 8}
 
 

@@ -93,7 +93,7 @@ def test_what_is_as_by_default_is_not_written() -> None:
         output_format="webp", output_compression=80, background="opaque", moderation="low",
         partial_images=2, user="u", cost_seconds=2.0, watched=False, deadline_seconds=5.0,
         idempotency_key="k", body_hash="h", retry_count=1, revised=True,
-        loras=(WeightedLora("ink", -0.5), WeightedLora("oil")),
+        loras=(WeightedLora("ink", -0.5), WeightedLora("oil")), steps=5, own_guidance=4.5,
         source=SourceImage(canvas="c", small="s", redraw="r", tokens="t", parent="p", images=2),
     )  # fmt: skip
     assert request_from_json(request_to_json(every)) == every

@@ -11,7 +11,7 @@ import pytest
 from engine.capabilities import Capabilities, capabilities
 from engine.registry import FAMILIES, create_decoder
 from tests.golden.janus_checkpoint import save_tiny
-from tests.stages.checkpoint_folders import SDXL, pipeline_folder
+from tests.stages.checkpoint_folders import FLUX, SDXL, pipeline_folder
 
 WITH_WEIGHTS = {"diffusers", "janus"}
 """Families that nothing is known of without an operator's checkpoint."""
@@ -26,6 +26,14 @@ def test_weights_whose_manifest_says_nothing_are_named(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(ValueError, match=r"model\.json: field config\.codec"):
         capabilities("masked", {"weights": str(tmp_path)})
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_distilled_checkpoint_takes_no_guidance(tmp_path: Path, takes: bool) -> None:
+    folder = pipeline_folder(tmp_path / "flux", "FluxPipeline", FLUX)
+    config = folder / "transformer/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"guidance_embeds": takes}))
+    assert capabilities("diffusers", {"weights": str(folder)}).guidance is takes
 
 
 def test_a_janus_checkpoint_says_what_it_draws(tmp_path: Path) -> None:

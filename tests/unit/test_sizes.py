@@ -6,15 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from serve_app.config.sizes import MAX_PIXELS, nearest_size, parse_size
+from serve_app.config.sizes import MAX_PIXELS, SizeBounds, parse_size
 
 edges = some.integers(1, 10_000)
 
 
-@given(edges, edges, some.integers(256, MAX_PIXELS))
-def test_every_picture_has_an_allowed_size(width: int, height: int, most: int) -> None:
-    near = nearest_size(width, height, most)
-    assert parse_size("{}x{}".format(*near), most) == near
+@given(edges, edges, some.integers(256, MAX_PIXELS), some.floats(0, 1))
+def test_every_picture_has_an_allowed_size(
+    width: int, height: int, most: int, share: float
+) -> None:
+    bounds = SizeBounds(most, max(256, int(share * (most // 4))))
+    near = bounds.nearest(width, height)
+    assert bounds.parse("{}x{}".format(*near)) == near
 
 
 @given(some.integers(1, 240), some.integers(1, 240))
@@ -24,7 +27,7 @@ def test_what_is_allowed_stays(columns: int, rows: int) -> None:
         parse_size("{}x{}".format(*size))
     except ValueError:
         return
-    assert nearest_size(*size) == size
+    assert SizeBounds().nearest(*size) == size
 
 
 @pytest.mark.parametrize(
@@ -38,4 +41,18 @@ def test_what_is_allowed_stays(columns: int, rows: int) -> None:
     ],
 )
 def test_the_shape_is_kept_as_far_as_it_goes(size: tuple[int, int], near: tuple[int, int]) -> None:
-    assert nearest_size(*size) == near
+    assert SizeBounds().nearest(*size) == near
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("1000x1000", "divisible by 16; the nearest is '992x992'"),
+        ("2048x256", "between 1:3 and 3:1; the nearest is '1248x416'"),
+        ("1024x1040", "and 1048576 in all; the nearest is '1024x1024'"),
+        ("128x256", "at least 65536 pixels in all; the nearest is '192x368'"),
+    ],
+)
+def test_a_refusal_says_what_is_possible(asked: str, says: str) -> None:
+    with pytest.raises(ValueError, match=f"{says}$"):
+        SizeBounds(1024 * 1024, 256 * 256).parse(asked)

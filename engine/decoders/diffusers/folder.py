@@ -17,6 +17,8 @@ from engine.model_directory.geometry import number, vae_scale
 from engine.model_directory.json_file import ModelRefused, read_object
 
 INDEX = "model_index.json"
+GUIDANCE_EMBEDDED = ("flux", "flux-fill")
+"""Architectures whose transformer says by `guidance_embeds` whether it takes a scale."""
 SAMPLE_SIZE = 128
 """Cells of the latents on each side where a checkpoint does not say it: 1024 pixels."""
 
@@ -52,6 +54,15 @@ class PipelineFolder:
     def components(self) -> list[str]:
         """Names of those that the folder has; of the others the entry is [null, null]."""
         return [name for name, entry in self.index.items() if _is_there(entry)]
+
+    @property
+    def guided(self) -> bool:
+        """Whether a scale of guidance changes its pictures: not those of some distilled ones.
+        ModelRefused."""
+        if self.index.get("is_distilled"):
+            return False
+        embedded = CLASSES[self.class_name].architecture in GUIDANCE_EMBEDDED
+        return not embedded or bool(self._config("transformer").get("guidance_embeds"))
 
     def edge(self) -> int:
         """Pixels on each side of the checkpoint's own pictures. ModelRefused, OddConfig."""
