@@ -13,28 +13,80 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import socket
+import os
 import statistics
-import subprocess
-import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from fastapi import FastAPI
+from pydantic import BaseModel
+from sqlalchemy import text
 
-from scripts.bench_ledger.databases import DATABASES
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
+from jobs.db.database import open_database
+from jobs.sql.sql_ledger import SqlLedger
+from scripts.children import server
+from scripts.postgres import DATABASES
+from scripts.report import rich_table
+from scripts.wire import ASYNC, GENERATIONS, Client
+from serve_app.config.cluster import parse_cluster_config
+from serve_app.gateway import create_app
 from serve_app.operate.local_cluster import free_port
 
 CLIENTS = (1, 8)
 FLAGS = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
-SIDES = {"bare": "scripts.accept_sides:bare", "ours": "scripts.accept_sides:ours"}
+SIDES = ("bare", "ours")
 WARM_UP = 100
-START_SECONDS = 60.0
+URL = "MELTPROOF_ACCEPT_URL"
+"""The environment variable that tells both apps their database."""
+CONFIG = {
+    "model": {"name": "bench", "family": "paced"},
+    "tiers": {"free": {"images_per_day": 100_000_000}},
+    "keys": [{"key": "sk-bench", "tenant": "bench"}],
+}
+ORDER = json.dumps(
+    {"model": "bench", "prompt": "a red fox in the snow", "n": 1, "size": "1024x1024"}
+)
+
+
+def ours() -> FastAPI:
+    """The gateway, as uvicorn's factory."""
+    config = parse_cluster_config(CONFIG)
+    ledger = SqlLedger(os.environ[URL], tiers=config.tier_promises())
+    return create_app(AsyncLedger(ledger), DirectoryBlobs(Path(tempfile.mkdtemp())), config)
+
+
+class Wish(BaseModel):
+    """What the bare app reads of an order."""
+
+    prompt: str
+    model: str
+    n: int = 1
+    size: str = "auto"
+
+
+def bare() -> FastAPI:
+    """One insert and one commit for each request, through the doors of our own ledger."""
+    database = open_database(os.environ[URL])
+    with database.durable.begin() as connection:
+        connection.execute(text("create table bare (id text primary key, wish text)"))
+    insert = text("insert into bare (id, wish) values (:id, :wish)")
+    app = FastAPI()
+
+    @app.post(GENERATIONS, status_code=202)
+    def create(wish: Wish) -> dict[str, str]:
+        row = {"id": uuid.uuid4().hex, "wish": wish.model_dump_json()}
+        with database.durable.begin() as connection:
+            connection.execute(insert, row)
+        return {"id": row["id"]}
+
+    return app
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,105 +102,47 @@ class Measured:
         return statistics.median(self.ours) / statistics.median(self.bare)
 
 
-@contextmanager
-def serving(app: str, url: str) -> Iterator[int]:
-    """The port of a uvicorn process with that app, over the database at `url`."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", app, "--port", str(port), *FLAGS]
-    process = subprocess.Popen(command, env={"MELTPROOF_ACCEPT_URL": url, "PYTHONPATH": "."})
-    try:
-        _await_port(process, port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("a server did not start")
-
-
-def request() -> bytes:
-    """One order as a client sends it, never the same twice."""
-    body = json.dumps(
-        {"model": "bench", "prompt": "a red fox in the snow", "n": 1, "size": "1024x1024"}
-    )
-    head = (
-        "POST /v1/images/generations HTTP/1.1",
-        "host: 127.0.0.1",
-        "authorization: Bearer sk-bench",
-        "accept: application/json",
-        "user-agent: OpenAI/Python 3.52.0",
-        "x-stainless-retry-count: 0",
-        "prefer: respond-async",
-        f"idempotency-key: {uuid.uuid4()}",
-        "content-type: application/json",
-        f"content-length: {len(body)}",
-    )
-    return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
-
-
-async def client(port: int, requests: int) -> list[float]:
+async def client(url: str, requests: int) -> list[float]:
     """That many orders, one after the other on one connection; milliseconds of each."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    spent = []
+    asking, spent = Client(url, "sk-bench"), []
     for _ in range(requests):
-        message = request()
+        headers = f"idempotency-key: {uuid.uuid4()}\r\n{ASYNC}"
         start = time.perf_counter()
-        writer.write(message)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        answer = await reader.readexactly(length)
+        reply = await asking.ask("POST", GENERATIONS, ORDER.encode(), headers)
         spent.append(1000 * (time.perf_counter() - start))
-        assert head.startswith(b"HTTP/1.1 202 "), head + answer
-    writer.close()
-    await writer.wait_closed()
+        assert reply.status == 202, reply
+    asking.close()
     return spent
 
 
-async def crowd(port: int, clients: int, requests: int) -> list[float]:
+async def crowd(url: str, clients: int, requests: int) -> list[float]:
     """So many clients at once, `requests` together."""
-    each = await asyncio.gather(*(client(port, requests // clients) for _ in range(clients)))
+    each = await asyncio.gather(*(client(url, requests // clients) for _ in range(clients)))
     return [spent for one in each for spent in one]
 
 
-def measure(ports: Mapping[str, int], clients: int, rounds: int, requests: int) -> Measured:
+def measure(urls: Mapping[str, str], clients: int, rounds: int, requests: int) -> Measured:
     """`rounds` times each side in turn, in changing order."""
     spent: dict[str, list[float]] = {side: [] for side in SIDES}
     for number in range(rounds):
         for side in sorted(SIDES, reverse=bool(number % 2)):
-            spent[side] += asyncio.run(crowd(ports[side], clients, requests))
+            spent[side] += asyncio.run(crowd(urls[side], clients, requests))
     return Measured(**spent)
 
 
-def compare(url: str, rounds: int, requests: int) -> dict[int, Measured]:
+def compare(database: str, rounds: int, requests: int) -> dict[int, Measured]:
     """Both sides over that database, by the number of clients."""
-    with serving(SIDES["bare"], url) as bare, serving(SIDES["ours"], url) as ours:
-        ports = {"bare": bare, "ours": ours}
-        for port in ports.values():
-            asyncio.run(crowd(port, 1, WARM_UP))
-        return {clients: measure(ports, clients, rounds, requests) for clients in CLIENTS}
-
-
-def show(measured: Mapping[str, Mapping[int, Measured]]) -> None:
-    """The table."""
-    table = Table(title=f"Milliseconds until an order is accepted (uvicorn {' '.join(FLAGS)})")
-    sides = [f"{side} {what}" for side in ("bare", "ours") for what in ("p50", "p95", "per s")]
-    for column in ("database", "clients", *sides, "ratio"):
-        table.add_column(column, justify="right")
-    for database, by_clients in measured.items():
-        for clients, found in by_clients.items():
-            cells = [*_cells(found.bare, clients), *_cells(found.ours, clients)]
-            table.add_row(database, str(clients), *cells, f"{found.ratio:.2f}")
-    Console(width=110).print(table)
+    environment = {URL: database, "PYTHONPATH": "."}
+    urls = {}
+    with ExitStack() as stack:
+        for side in SIDES:
+            port = free_port()
+            command = ["-m", "uvicorn", "--factory", f"scripts.accept:{side}", "--port", str(port)]
+            serving = server(port, [*command, *FLAGS], "/", env=environment)
+            urls[side] = stack.enter_context(serving)
+        for url in urls.values():
+            asyncio.run(crowd(url, 1, WARM_UP))
+        return {clients: measure(urls, clients, rounds, requests) for clients in CLIENTS}
 
 
 def _cells(spent: Sequence[float], clients: int) -> Iterator[str]:
@@ -164,16 +158,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("var/accept"), help="for databases")
     options = parser.parse_args()
     rounds, requests = (2, 200) if options.quick else (10, 800)
-    measured = {}
+    rows, ratios = [], []
     for database, made in DATABASES.items():
         with made(options.folder) as url:
-            measured[database] = compare(url, rounds, requests)
-    show(measured)
-    worst, database, clients = max(
-        (found.ratio, database, clients)
-        for database, by_clients in measured.items()
-        for clients, found in by_clients.items()
-    )
+            for clients, found in compare(url, rounds, requests).items():
+                cells = [*_cells(found.bare, clients), *_cells(found.ours, clients)]
+                rows.append((database, clients, *cells, f"{found.ratio:.2f}"))
+                ratios.append((found.ratio, database, clients))
+    sides = [f"{side} {what}" for side in SIDES for what in ("p50", "p95", "per s")]
+    title = f"Milliseconds until an order is accepted (uvicorn {' '.join(FLAGS)})"
+    rich_table(title, ("database", "clients", *sides, "ratio"), rows)
+    worst, database, clients = max(ratios)
     print(f"The worst of these ratios is the result: {database}, clients: {clients}.")
     print(json.dumps({"accept_over_bare_fastapi": round(worst, 2)}))
 

@@ -1,13 +1,21 @@
-"""Processes of a bench, talked to in lines of text; they are gone when it is done with them."""
+"""Processes of a bench, talked to in lines of text or by HTTP; they are gone when it is done with
+them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import httpx
+
+from serve_app.operate.local_cluster import descendants, end_leftovers
+
+START_SECONDS = 120.0
+STOP_SECONDS = 15.0
 Child = subprocess.Popen[str]
 
 
@@ -47,3 +55,33 @@ def tell(child: Child, line: str) -> None:
     assert child.stdin is not None
     child.stdin.write(f"{line}\n")
     child.stdin.flush()
+
+
+@contextmanager
+def server(port: int, command: Sequence[str], health: str, **options: Any) -> Iterator[str]:
+    """The URL of this Python with these arguments, which listens on that port of loopback, once it
+    answers at the path `health` with less than 500. options: of Popen."""
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([sys.executable, *command], start_new_session=True, **options)
+    try:
+        _await_health(process, url + health)
+        yield url
+    finally:
+        below = descendants(process.pid)
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        end_leftovers(below, 2.0)
+
+
+def _await_health(process: subprocess.Popen[Any], url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx.HTTPError):
+            if httpx.get(url, timeout=2, trust_env=False).status_code < 500:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{process.args!r} did not start (exit code {process.poll()})")

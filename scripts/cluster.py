@@ -10,6 +10,7 @@ from typing import Any
 
 from serve_app.config.cluster import environment
 from serve_app.operate.local_cluster import LocalCluster, free_port
+from serve_app.operate.serve_api import Say
 
 KEY = "sk-local"
 Config = dict[str, Any]
@@ -32,11 +33,11 @@ def own_config(config: Config, folder: Path) -> Config:
 
 
 @contextmanager
-def running(config: Config) -> Iterator[LocalCluster]:
-    """Up while the block runs. Raises ClusterFailed."""
+def running(config: Config, say: Say = lambda _: None) -> Iterator[LocalCluster]:
+    """Up while the block runs. say: told what it waits for. Raises ClusterFailed."""
     cluster = LocalCluster(config, environment(), dashboard_port=0)
     try:
-        cluster.start()
+        cluster.start(say)
         yield cluster
     finally:
         cluster.stop()

@@ -8,12 +8,11 @@ import base64
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,15 +21,15 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from scripts.cluster import KEY, running
 from scripts.sheet import contact_sheet, strip
 from serve_app.config.serve_file import load_serve_config
-from serve_app.operate.commands.api import Body, Service, ServiceError, Unreachable
+from serve_app.operate.commands.api import Body, Service, ServiceError
 from serve_app.operate.commands.generate import describe
-from serve_app.operate.local_cluster import alive, descendants
+from serve_app.operate.serve_api import ClusterFailed
 
 CONFIG = Path("configs/laptop.yaml")
 OUT = Path("out")
-KEY = "sk-local"
 PROMPTS = (
     "a strawberry",
     "a red apple on a yellow background",
@@ -40,14 +39,8 @@ PROMPTS = (
     "a birthday cake on a blue background",
 )
 SEED = 7
-READY_SECONDS = 240
-STOP_SECONDS = 90
 
 console = Console(highlight=False)
-
-
-class DemoFailed(Exception):
-    """What went wrong, for the person at the terminal."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ def main() -> int:
             else:
                 drawn = draw_all(service, PROMPTS, n=1)
             files = save(drawn)
-    except (DemoFailed, ServiceError) as error:
+    except (ClusterFailed, ServiceError) as error:
         console.print(f"[red]The demo stopped:[/red] {error}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
@@ -91,91 +84,23 @@ def main() -> int:
     return report(drawn, files, time.monotonic() - began)
 
 
-# The cluster, which is ours from start to end
-
-
 @contextmanager
 def cluster() -> Iterator[Service]:
-    """`meltproof run` as a child process while the block runs. Raises DemoFailed."""
-    log = OUT / "service.log"
-    with Service(address(), KEY) as service, log.open("wb") as sink:
-        refuse_if_taken(service)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "serve_app", "run", str(CONFIG)],
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            wait_until_ready(service, child, log)
-            yield service
-        finally:
-            stop(child)
+    """The laptop cluster while the block runs; afterwards nothing of it is left. Raises
+    ClusterFailed."""
+    config, began = load_serve_config(CONFIG), time.monotonic()
+    with console.status("starting") as status, ExitStack() as stack:
 
+        def say(line: str) -> None:
+            status.update(f"{time.monotonic() - began:3.0f} s  {line[:100]}")
 
-def address() -> str:
-    """Where the laptop config listens."""
-    options = load_serve_config(CONFIG)["http_options"]
-    return f"http://{options['host']}:{options['port']}"
-
-
-def refuse_if_taken(service: Service) -> None:
-    """DemoFailed when something listens at the address already."""
-    try:
-        service.get("/readyz")
-    except Unreachable:
-        return
-    except ServiceError:
-        pass
-    raise DemoFailed(
-        f"something listens at {service.base_url} already. If it is Meltproof (`make run` in "
-        f'another terminal), draw with it: .venv/bin/meltproof generate "a red fox"'
-    )
-
-
-def wait_until_ready(service: Service, child: subprocess.Popen[bytes], log: Path) -> None:
-    """Return once it answers; show what it says meanwhile. Raises DemoFailed."""
-    began = time.monotonic()
-    with console.status("starting") as status:
-        while time.monotonic() - began < READY_SECONDS:
-            if child.poll() is not None:
-                raise DemoFailed(f"the service ended while starting; {log} says:\n{tail(log, 15)}")
-            try:
-                service.get("/readyz")
-            except ServiceError:
-                said = tail(log, 1) or "starting Ray and the service"
-                status.update(f"{time.monotonic() - began:3.0f} s  {said[:100]}")
-                time.sleep(0.5)
-            else:
-                seconds = time.monotonic() - began
-                console.print(f"The service is up at {service.base_url} after {seconds:.0f} s.")
-                return
-    raise DemoFailed(f"the service was not ready after {READY_SECONDS} s; see {log}")
-
-
-def stop(child: subprocess.Popen[bytes]) -> None:
-    """What Ctrl-C does, then make sure that nothing is left. Raises DemoFailed."""
-    below = list(descendants(child.pid))
-    if child.poll() is None:
-        child.send_signal(signal.SIGINT)
-    with console.status("stopping the service"):
-        try:
-            child.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            raise DemoFailed(f"the service had not stopped {STOP_SECONDS} s after Ctrl-C") from None
-        deadline = time.monotonic() + 10
-        while (left := [pid for pid in below if alive(pid)]) and time.monotonic() < deadline:
-            time.sleep(0.2)
-    if left:
-        raise DemoFailed(f"the service left processes behind: {left}")
-
-
-def tail(log: Path, lines: int) -> str:
-    """The last lines of a log, without colours."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
-    return "\n".join(text.strip().splitlines()[-lines:])
+        served = stack.enter_context(running(config, say))
+        status.stop()
+        seconds = time.monotonic() - began
+        console.print(f"The service is up at {served.api_url} after {seconds:.0f} s.")
+        yield stack.enter_context(Service(served.api_url, KEY))
+        status.start()
+        status.update("stopping the service")
 
 
 # Drawing

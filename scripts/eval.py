@@ -11,7 +11,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedState
+from engine.decoders.masked import DEFAULT_WEIGHTS
 from engine.models.codec import Codec, CodecConfig
-from engine.prompt_encoder import PromptText
-from engine.render import Pixels, RenderSpec
-from engine.text import TextEncoder
+from engine.render import Pixels
 from engine.weights import WeightsFolder
+from scripts.artist import Artist
 from scripts.training.captions import with_article
+from scripts.training.dataset import PARAPHRASES, as_input
 
 ROOT = Path(__file__).resolve().parents[1]
-PARAPHRASES = ROOT / "scripts" / "training" / "paraphrases.txt"
 STRIP_PROMPTS = ("a red apple", "a koala on a yellow background", "a rocket", "a cartoon fox")
 
 
@@ -41,39 +40,14 @@ def paraphrases(path: Path = PARAPHRASES) -> list[tuple[str, str]]:
     return [(p.replace("[", "").replace("]", "").strip(), c.strip()) for p, c in pairs]
 
 
-class Artist:
-    """Prompts to pictures, in this process."""
-
-    def __init__(self, weights: Path, passes: int, guidance: float) -> None:
-        self.encoder = TextEncoder()
-        self.decoder = MaskedDecoder(weights)
-        self.passes, self.guidance = passes, guidance
-
-    def _passes(self, prompt: str, seed: int) -> Iterator[MaskedState]:
-        """The render after each of its passes."""
-        (conditioning,) = self.encoder.encode([PromptText(prompt)])
-        spec = RenderSpec("eval", conditioning, seed, self.passes, self.guidance)
-        render = self.decoder.begin(spec, None)
-        for _ in range(self.passes):
-            self.decoder.step([render])
-            yield render
-
-    def draw(self, prompt: str, seed: int) -> Pixels:
-        *_, render = self._passes(prompt, seed)
-        return self.decoder.finish(render)
-
-    def previews(self, prompt: str, seed: int) -> list[Pixels]:
-        """The picture after every pass."""
-        return [self.decoder.preview(render) for render in self._passes(prompt, seed)]
-
-    def draw_all(self, prompts: Sequence[str], seed: int) -> list[Pixels]:
-        started, found = time.monotonic(), []
-        for index, prompt in enumerate(prompts):
-            found.append(self.draw(prompt, seed + index))
-            if time.monotonic() - started > 10:
-                print(f"{index + 1}/{len(prompts)} pictures", flush=True)
-                started = time.monotonic()
-        return found
+def draw_all(artist: Artist, prompts: Sequence[str], seed: int) -> list[Pixels]:
+    started, found = time.monotonic(), []
+    for index, prompt in enumerate(prompts):
+        found += artist.draw(prompt, seed + index)
+        if time.monotonic() - started > 10:
+            print(f"{index + 1}/{len(prompts)} pictures", flush=True)
+            started = time.monotonic()
+    return found
 
 
 def gallery(weights: WeightsFolder) -> list[Pixels]:
@@ -85,19 +59,15 @@ def gallery(weights: WeightsFolder) -> list[Pixels]:
     return [sheet[r * size : (r + 1) * size, c * size : (c + 1) * size] for r, c in places]
 
 
-def _as_input(pictures: Sequence[Pixels]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def pixel_features(pictures: Sequence[Pixels]) -> Tensor:
     """[B, 3 * 24 * 24], pictures shrunk to 24 x 24, brightness kept: knows nothing of our codec."""
-    return F.interpolate(_as_input(pictures), size=(24, 24), mode="area").flatten(1)
+    return F.interpolate(as_input(np.stack(pictures)), size=(24, 24), mode="area").flatten(1)
 
 
 def codec_features(codec: Codec, pictures: Sequence[Pixels]) -> Tensor:
     """[B, cells * channels], the encoder's latents: flattering, for they are the model's own."""
     with torch.inference_mode():
-        return codec.encoder(_as_input(pictures)).tanh().flatten(1)
+        return codec.encoder(as_input(np.stack(pictures))).tanh().flatten(1)
 
 
 def ranks(queries: Tensor, references: Tensor, wanted: Sequence[int]) -> NDArray[np.int64]:
@@ -153,13 +123,13 @@ def main() -> None:
     codec = Codec(weights.config(CodecConfig, "codec"))
     weights.fill(codec, "codec")
     references = gallery(weights)
-    artist = Artist(options.weights, options.passes, options.guidance)
+    artist = Artist(options.passes, options.guidance, options.weights)
 
     chosen = sorted(random.Random(0).sample(range(len(names)), min(options.prompts, len(names))))
-    drawn = artist.draw_all([with_article(names[i]) for i in chosen], options.seed)
+    drawn = draw_all(artist, [with_article(names[i]) for i in chosen], options.seed)
     others = paraphrases()
     meant = [names.index(concept) for _, concept in others]
-    redrawn = artist.draw_all([prompt for prompt, _ in others], options.seed)
+    redrawn = draw_all(artist, [prompt for prompt, _ in others], options.seed)
 
     near_codec, near_pixels = codec_features(codec, references), pixel_features(references)
     by_codec = ranks(codec_features(codec, drawn), near_codec, chosen)
@@ -174,7 +144,8 @@ def main() -> None:
     }
     labels = [names[i] for i in chosen] + [prompt for prompt, _ in others]
     sheet([*drawn, *redrawn], labels, 20).save(options.out / "contact-sheet.png")
-    strips = [artist.previews(prompt, options.seed) for prompt in STRIP_PROMPTS]
+    every = range(1, options.passes + 1)
+    strips = [artist.draw(prompt, options.seed, every)[:-1] for prompt in STRIP_PROMPTS]
     strip_labels = [
         f"{prompt[:12]} {k + 1}" for prompt in STRIP_PROMPTS for k in range(options.passes)
     ]

@@ -18,16 +18,15 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from scripts.wire import JSON, Client
+from scripts.wire import GENERATIONS, JSON, Client
 
-PATH = "/v1/images/generations"
 MOST_REQUESTS = 100_000
 Body = dict[str, Any]
 BodyFor = Callable[[int], Body]
@@ -116,6 +115,30 @@ def poisson_arrivals(rate: float, seed: int) -> Iterator[float]:
     return itertools.accumulate(draw.expovariate(rate) for _ in itertools.count())
 
 
+async def at_rate(
+    per_second: float,
+    seconds: float,
+    send: Callable[[int], Awaitable[object]],
+    *,
+    finish: bool = False,
+) -> None:
+    """Send at an even pace without waiting for answers. Those open at the end are waited for with
+    `finish`, else dropped."""
+    begin, number = time.perf_counter(), 0
+    tasks: set[asyncio.Task[object]] = set()
+    while (due := begin + number / per_second) < begin + seconds:
+        await asyncio.sleep(due - time.perf_counter())
+        task = asyncio.ensure_future(send(number))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        number += 1
+    left = list(tasks)
+    if not finish:
+        for task in left:
+            task.cancel()
+    await asyncio.gather(*left, return_exceptions=not finish)
+
+
 async def run_load(
     base_url: str, key: str, rate: float, count: int, body_for: BodyFor,
     *, seed: int = 0, limit_seconds: float = 600.0,
@@ -184,7 +207,7 @@ async def _run(
 
 async def _ask(client: Client, body: Body, seconds: float) -> tuple[int, int, str]:
     """Status, images, outcome. Parsing megabytes would take processor time from the server."""
-    reply = await client.ask("POST", PATH, json.dumps(body).encode(), JSON, seconds)
+    reply = await client.ask("POST", GENERATIONS, json.dumps(body).encode(), JSON, seconds)
     images = reply.body.count(b'"b64_json":') + reply.body.count(b'"url":')
     if reply.status == 200 and images:
         return 200, images, "ok"

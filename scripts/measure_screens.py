@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.concept_screen import ConceptScreen
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.decoders.masked import DEFAULT_WEIGHTS
 from engine.image_screen import ImageScreen, NsfwScreen
-from engine.prompt_encoder import PromptText
 from engine.prompt_screen import PromptScreen
-from engine.render import Pixels, RenderSpec
+from engine.render import Pixels
 from engine.text import TextEncoder
+from scripts.artist import Artist
 from scripts.training.concepts import listed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,30 +104,19 @@ def measure_nsfw() -> None:
     )
 
 
-def draw(decoder: MaskedDecoder, encoder: TextEncoder, prompt: str, seed: int) -> list[Pixels]:
-    """The picture after a half of the passes, as a preview shows it, and the final one."""
-    (conditioning,) = encoder.encode([PromptText(prompt)])
-    render = decoder.begin(RenderSpec(prompt, conditioning, seed, PASSES), None)
-    half: Pixels | None = None
-    for number in range(PASSES):
-        decoder.step([render])
-        half = decoder.preview(render) if number == PASSES // 2 - 1 else half
-    assert half is not None
-    return [half, decoder.finish(render)]
-
-
 def measure_weapons(encoder: TextEncoder, seeds: int = 6, others: int = 96) -> None:
     if not (DEFAULT_WEIGHTS / "transformer.safetensors").is_file():
         print(f"weapons: not measured, {DEFAULT_WEIGHTS} is not there")
         return
-    screen, decoder, groups = ConceptScreen(DEFAULT_WEIGHTS), MaskedDecoder(), concepts()
+    screen, groups = ConceptScreen(DEFAULT_WEIGHTS), concepts()
+    artist = Artist(PASSES, guidance=3.0, encoder=encoder)
     armed = [(name, seed) for name in groups.pop("weapons") for seed in range(1, seeds + 1)]
     harmless = [name for group in groups.values() for name in group]
     picked = np.random.default_rng(0).choice(len(harmless), others, replace=False)
 
     def shares(jobs: list[tuple[str, int]]) -> NDArray[np.bool_]:
         """Blocked or not: [jobs, 2], preview and final."""
-        drawn = [draw(decoder, encoder, f"a {name}", seed) for name, seed in jobs]
+        drawn = [artist.draw(f"a {name}", seed, (PASSES // 2,)) for name, seed in jobs]
         return np.array([screen.scores(pair) >= screen.threshold for pair in drawn])
 
     found, wrong = shares(armed), shares([(harmless[i], 1) for i in picked])

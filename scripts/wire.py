@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 JSON = "content-type: application/json\r\n"
 ASYNC = f"prefer: respond-async\r\n{JSON}"
 

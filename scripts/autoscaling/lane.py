@@ -14,7 +14,7 @@ from typing import Any
 from jobs.job import Job
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.cluster import KEY
-from scripts.wire import ASYNC, Client
+from scripts.wire import ASYNC, GENERATIONS, Client
 from serve_app.operate.serve_api import ServeApi
 
 POLL_SECONDS = 0.1
@@ -79,6 +79,6 @@ class LiveLane:
 
 async def _order(client: Client, number: int, quality: str) -> None:
     body = {"prompt": f"a red fox number {number}", "quality": quality}
-    reply = await client.ask("POST", "/v1/images/generations", json.dumps(body).encode(), ASYNC)
+    reply = await client.ask("POST", GENERATIONS, json.dumps(body).encode(), ASYNC)
     if reply.status != 202:
         raise RuntimeError(f"order {number} was answered {reply.status}: {reply.body[:300]!r}")

@@ -35,7 +35,7 @@ from scripts.bench.measure import (
     saturate,
     warm,
 )
-from scripts.bench.recipe import Recipe
+from scripts.bench.workload import Recipe
 from scripts.cluster import args_of
 from scripts.report import missed, say
 from serve_app.config.cluster import parse_cluster_config

@@ -15,6 +15,7 @@ import httpx
 from scripts.bench.workload import body
 from scripts.cluster import KEY
 from scripts.load import LoadReport, run_closed, run_load
+from scripts.wire import GENERATIONS
 from serve_app.operate.local_cluster import descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -70,7 +71,7 @@ def first_preview_fraction(url: str, number: int) -> float:
     began, first = time.perf_counter(), 0.0
     with httpx.stream(
         "POST",
-        f"{url}/v1/images/generations",
+        f"{url}{GENERATIONS}",
         json=wanted,
         headers={"authorization": f"Bearer {KEY}"},
         timeout=LIMIT_SECONDS,

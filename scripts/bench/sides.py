@@ -4,24 +4,17 @@ leaving no process."""
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import DEVNULL
 
-import httpx
-
-from scripts.bench.recipe import Recipe
+from scripts.bench.workload import Recipe
+from scripts.children import server
 from scripts.cluster import Config, own_config, running
-from serve_app.operate.local_cluster import descendants, end_leftovers, free_port
-
-START_SECONDS = 120.0
-STOP_SECONDS = 15.0
+from serve_app.operate.local_cluster import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +28,7 @@ class Layout:
 
     def recipe(self, base: Recipe) -> Recipe:
         """How each of its processes draws."""
-        return replace(
-            base,
-            threads=self.threads,
-            batch=self.batch,
-            rows_leave=self.rows_leave,
-        )
+        return replace(base, threads=self.threads, batch=self.batch, rows_leave=self.rows_leave)
 
 
 @contextmanager
@@ -71,57 +59,18 @@ def serve_batch(base: Recipe, layout: Layout) -> Iterator[str]:
         yield cluster.api_url
 
 
-@contextmanager
-def litserve(base: Recipe, layout: Layout) -> Iterator[str]:
+def litserve(base: Recipe, layout: Layout) -> AbstractContextManager[str]:
     """LitServe with its batching."""
-    with _server("litserve_batch", layout.recipe(base), str(layout.workers)) as url:
-        yield url
+    return _server("litserve_batch", layout.recipe(base), str(layout.workers))
 
 
-@contextmanager
-def fastapi_lock(base: Recipe, layout: Layout) -> Iterator[str]:
+def fastapi_lock(base: Recipe, layout: Layout) -> AbstractContextManager[str]:
     """FastAPI and a lock."""
-    with _server("fastapi_lock", layout.recipe(base)) as url:
-        yield url
+    return _server("fastapi_lock", layout.recipe(base))
 
 
-@contextmanager
-def _server(module: str, recipe: Recipe, *more: str) -> Iterator[str]:
+def _server(module: str, recipe: Recipe, *more: str) -> AbstractContextManager[str]:
     port = free_port()
-    command = [sys.executable, "-m", f"scripts.bench.rivals.{module}", str(port)]
-    with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(
-            [*command, json.dumps(recipe.to_json()), *more],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _await_health(server, url)
-            yield url
-        finally:
-            _end(server)
-
-
-def _await_health(server: subprocess.Popen[bytes], url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx.get(f"{url}/health", timeout=2, trust_env=False).is_success:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError(f"the server at {url} did not start (exit code {server.poll()})")
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    below = list(descendants(server.pid))
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
-    end_leftovers(below, 2.0)
+    arguments = [str(port), json.dumps(recipe.to_json()), *more]
+    command = ["-m", f"scripts.bench.rivals.{module}", *arguments]
+    return server(port, command, "/health", stdout=DEVNULL, stderr=DEVNULL)

@@ -5,14 +5,15 @@ In processes of its own and without a server, so that a layout costs seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scripts.bench.recipe import Recipe
 from scripts.bench.sides import Layout
-from scripts.bench.workers import Workers
-from scripts.bench.workers import workers as started
+from scripts.bench.workload import Recipe
+from scripts.children import Child, await_ready, children, read_line, tell
 
 Say = Callable[[str], None]
 Threads = Sequence[int]
@@ -34,6 +35,28 @@ ENGINES = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Processes of one kind with the same recipe, told the same thing at once."""
+
+    running: Sequence[Child]
+
+    def ask(self, commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """commands[i] to process i, all at the same time; their answers in order."""
+        for child, command in zip(self.running, commands, strict=True):
+            tell(child, json.dumps(command))
+        return [json.loads(read_line(child)) for child in self.running]
+
+
+@contextmanager
+def started(what: str, recipe: Recipe, count: int = 1) -> Iterator[Workers]:
+    """`count` of them, ready. what: the first argument of scripts.bench.processes."""
+    command = ["-m", "scripts.bench.processes", what, json.dumps(recipe.to_json())]
+    with children([command] * count) as running:
+        await_ready(running)
+        yield Workers(running)
+
+
 def static_rates(
     recipe: Recipe, images: int, threads_tried: Threads, say: Say
 ) -> dict[Layout, float]:
@@ -42,7 +65,7 @@ def static_rates(
     for workers, threads in CORES:
         if threads not in threads_tried:
             continue
-        with started("scripts.bench.static_side", replace(recipe, threads=threads), workers) as w:
+        with started("static", replace(recipe, threads=threads), workers) as w:
             for batch in BATCHES:
                 for leave in (True, False):
                     layout = Layout(workers, threads, batch, leave)
@@ -70,7 +93,7 @@ def best_lock(
     found: dict[Layout, float] = {}
     for threads in threads_tried:
         layout = Layout(workers=1, threads=threads)
-        with started("scripts.bench.static_side", layout.recipe(recipe)) as w:
+        with started("static", layout.recipe(recipe)) as w:
             found[layout] = _static_rate(w, layout, images)
         say(f"  {layout}: {found[layout]:.2f} images/s")
     return max(found, key=found.__getitem__), {name_of(k): round(v, 3) for k, v in found.items()}
@@ -90,7 +113,7 @@ def best_engine(
 def engine_run(recipe: Recipe, layout: EngineLayout, images: int) -> dict[str, Any]:
     """One measurement in a fresh process, warmed by a few pictures."""
     command = {"engines": layout.engines, "slots": layout.slots}
-    with started("scripts.bench.engine_side", replace(recipe, threads=layout.threads)) as w:
+    with started("engine", replace(recipe, threads=layout.threads)) as w:
         w.ask([{**command, "count": 6}])
         return w.ask([{**command, "count": images}])[0]
 

@@ -1,10 +1,11 @@
-"""What every side of the bench is asked: the same prompts, pass counts and seeds, in one order."""
+"""What every side of the bench is asked, the same prompts, pass counts and seeds in one order, and
+how a process of it draws. No tensors here."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 SIDE_PIXELS = 256
@@ -43,3 +44,33 @@ def ask_of(request: Mapping[str, Any], passes: Mapping[str, int]) -> Ask:
 def asks(first: int, count: int, passes: Mapping[str, int]) -> list[Ask]:
     """Requests first .. first + count - 1."""
     return [ask_of(body(number), passes) for number in range(first, first + count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one process draws, as it travels to that process.
+
+    options: of the decoder family. passes: of each quality. batch: renders in one static batch.
+    rows_leave: a finished row leaves the tensors at once instead of riding to the batch's end.
+    """
+
+    family: str
+    options: Mapping[str, Any]
+    passes: Mapping[str, int]
+    guidance: float
+    screens: tuple[str, ...]
+    threads: int = 1
+    batch: int = 1
+    rows_leave: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
+        return cls(**{**values, "screens": tuple(values["screens"])})
+
+    def decoder_options(self) -> dict[str, Any]:
+        """What the family is built with; paced has no threads."""
+        own = {} if self.family == "paced" else {"threads": self.threads}
+        return {**self.options, **own}

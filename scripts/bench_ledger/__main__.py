@@ -13,8 +13,7 @@ from statistics import median
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.bench_ledger import beside_celery, cost, measures
 from scripts.bench_ledger.backlog import Backlog, fill
-from scripts.bench_ledger.databases import DATABASES
-from scripts.postgres import LocalPostgres
+from scripts.postgres import DATABASES, LocalPostgres
 from scripts.report import say
 
 CLAIMS = 200

@@ -3,23 +3,29 @@ the database counted; the ledger's code is not asked whether the ledger is right
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from jobs.blobs.collector import Collector
+from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.db.rows import request_from_json
 from jobs.job import SETTLED, TERMINAL
+from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
+from scripts.chaos.edits import LIFE_SECONDS
 from scripts.chaos.poison import is_poison
 from scripts.chaos.stages import file_of
-from scripts.chaos.world import POISON, World
+from scripts.chaos.world import HOUR, LANE, POISON, World
 from scripts.postgres import side_door
 
 SAMPLE = 60
@@ -97,13 +103,13 @@ class Findings:
 def audit(
     world: World,
     away: Iterable[tuple[float, float]] = (),
-    collect: Callable[[], None] = lambda: None,
     *,
+    collect: bool = False,
     pictures: bool = True,
 ) -> Findings:
-    """Compare everything with everything; the run must have come to rest. `collect` is called
-    before the blobs are looked at: it may forget previews and what nothing points to. `pictures`:
-    compare some with those that an undisturbed decoder draws."""
+    """Compare everything with everything; the run must have come to rest. `collect`: forget
+    previews and what nothing points to before the blobs are looked at. `pictures`: compare some
+    with those that an undisturbed decoder draws."""
     found = Findings()
     engine = side_door(world.url)
     with engine.connect() as connection:
@@ -118,12 +124,25 @@ def audit(
     _settled_once(found, renders, settled)
     _told(found, world, {job["id"]: job for job in jobs}, renders, list(away))
     _quota(found, jobs, renders, quota)
-    collect()
+    if collect:
+        asyncio.run(_collect(world))
     with engine.connect() as connection:
         _blobs(found, world, *_jobs_and_renders(connection), pictures=pictures)
         _inputs(found, world, _rows(connection, "select id, blobs, expires_at from files"))
     engine.dispose()
     return found
+
+
+async def _collect(world: World) -> None:
+    """As a dispatcher does now and then, once every job's end is past and what edits went on from
+    has expired."""
+    world.jump(LIFE_SECONDS + 2 * HOUR)
+    front = AsyncLedger(world.ledger())
+    kept = Retention(previews_seconds=0.0, idempotency_seconds=1e9)
+    collector = Collector(front, DirectoryBlobs(world.blobs), LANE, kept)
+    while await collector.turn():
+        pass
+    await asyncio.to_thread(front.close)
 
 
 def _jobs_and_renders(connection: Connection) -> tuple[Rows, Renders]:
@@ -194,17 +213,13 @@ def _told(
                     found.say("lost", f"{fact['job']} was accepted and is gone")
             case "ended" if (job.get("state"), states) != (fact["state"], fact["images"]):
                 found.say("wrong_answers", f"{fact} is now {job.get('state')} {states}")
-            case "unavailable" if not _any(away, fact["at"]):
+            case "unavailable" if not any(a <= fact["at"] <= b for a, b in away):
                 found.say("wrong_answers", f"503 while the ledger was well: {fact}")
             case "wrong":
                 found.say("wrong_answers", str(fact))
     for key, ids in jobs_of_key.items():
         if len(ids) > 1:
             found.say("doubled", f"key {key} made jobs {ids}")
-
-
-def _any(spans: list[tuple[float, float]], at: float) -> bool:
-    return any(begin <= at <= end for begin, end in spans)
 
 
 def _quota(found: Findings, jobs: Rows, renders: Renders, quota: Rows) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from scripts.chaos import clients, decoding, dispatching
+from scripts.chaos import clients, decoding, stages
 from scripts.chaos.poison import EXIT_CODE
 from scripts.chaos.world import World
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["scripts.chaos.clients", "scripts.chaos.dispatching"])
+_forks.set_forkserver_preload(["scripts.chaos.clients", "scripts.chaos.stages"])
 BURIED_SECONDS = 10.0
 
 
@@ -56,7 +56,7 @@ class Crew:
         for i in range(self.world.decoders):
             self._add("decoder", decoding.serve, self.world, i)
         for i in range(dispatchers):
-            self._add("dispatcher", dispatching.dispatch, self.world, f"dispatcher-{i}")
+            self._add("dispatcher", stages.dispatch, self.world, f"dispatcher-{i}")
         for i in range(clients_count):
             self._add("client", clients.serve, self.world, f"client-{i}", wishes)
 
@@ -100,6 +100,14 @@ class Crew:
                 self.crashes.append(f"{member.role} ended with {code}")
             member.killed = False
             member.process = member.start()
+
+    def pass_time(self, seconds: float) -> None:
+        """Tend them for so long."""
+        until = time.monotonic() + seconds
+        self.tend()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
+            self.tend()
 
     def wake(self) -> None:
         """Let everybody go on."""

@@ -26,7 +26,7 @@ from scripts.bench.workload import body
 from scripts.chaos import auditor
 from scripts.chaos.serving import Killer, under_load
 from scripts.cluster import KEY, args_of, own_config, running
-from scripts.wire import JSON, Client
+from scripts.wire import GENERATIONS, JSON, Client
 from serve_app.config.serve_file import load_serve_config
 
 REPLICAS = 2
@@ -63,7 +63,7 @@ class Load:
 
     async def _draw(self, seed: int) -> str:
         wanted = json.dumps(body(seed)).encode()
-        answer = await self.client.ask("POST", "/v1/images/generations", wanted, JSON, WAIT_SECONDS)
+        answer = await self.client.ask("POST", GENERATIONS, wanted, JSON, WAIT_SECONDS)
         if answer.status != 200:
             self.wrong[seed] = f"{answer.status}: {answer.body[:300].decode(errors='replace')}"
             return ""

@@ -12,14 +12,13 @@ from base64 import b64decode
 from collections import Counter
 from typing import Any
 
+from jobs.job import TERMINAL
 from scripts.bench.workload import PROMPTS
 from scripts.chaos.world import World
 from scripts.cluster import KEY
-from scripts.wire import ASYNC, JSON, Client, Reply
+from scripts.wire import ASYNC, GENERATIONS, JSON, Client, Reply
 
-PATH = "/v1/images/generations"
 PATIENCE_SECONDS = 150.0
-ENDED = frozenset({"succeeded", "failed", "blocked", "cancelled", "expired"})
 
 
 class HttpClients:
@@ -52,7 +51,7 @@ class HttpClients:
                 "seed": 1000 * self._count + 1,
             }
             headers = f"idempotency-key: {key}\r\n{ASYNC if later else JSON}"
-            answer = await self._ask("POST", PATH, json.dumps(body).encode(), headers)
+            answer = await self._ask("POST", GENERATIONS, json.dumps(body).encode(), headers)
             if answer.status not in (200, 202):
                 self._log.note("wrong", error=f"{key}: {answer.status} {_text(answer)}")
             elif later:
@@ -70,7 +69,7 @@ class HttpClients:
                 self._log.note("wrong", error=f"job {job['id']}: {answer.status} {_text(answer)}")
                 return
             job = answer.json()
-            if job["state"] in ENDED:
+            if job["state"] in TERMINAL:
                 images = [image["state"] for image in job["images"]]
                 self._log.note("ended", job=job["id"], state=job["state"], images=images)
                 return

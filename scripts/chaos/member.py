@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scripts.chaos import clients, decoding, dispatching
+from scripts.chaos import clients, decoding, stages
 from scripts.chaos.world import World
 
 WISHES = 8
@@ -23,7 +23,7 @@ def main(role: str, name: str, folder: str, url: str) -> None:
         case "decoder":
             decoding.serve(world, int(name))
         case "dispatcher":
-            dispatching.dispatch(world, name)
+            stages.dispatch(world, name)
         case "client":
             clients.serve(world, name, WISHES)
         case _:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
-import tempfile
 import time
 from collections import Counter
 from functools import partial
@@ -14,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from scripts.chaos import auditor
-from scripts.chaos.collecting import collect
 from scripts.chaos.crew import Crew, Member
-from scripts.chaos.databases import DATABASES
 from scripts.chaos.previous import Previous, code_of, previous_release
-from scripts.chaos.storm import IGNORED, REST_SECONDS, rest
-from scripts.chaos.world import LANE, World
+from scripts.chaos.storm import note_crew, rest, scene
+from scripts.chaos.world import World
 
 DISPATCHERS, CLIENTS, WISHES = 2, 2, 8
 """Of each version."""
@@ -36,17 +32,8 @@ UNREADABLE = ("passed over", "TypeError", "SchemaTooNew", "SchemaMismatch", "Unr
 def rolling_update(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str, Any]:
     """A sixth of the time the previous release alone, four sixths both, a sixth this one alone.
     Raises HistoryMissing."""
-    root = Path(tempfile.mkdtemp(prefix="mp-chaos-"))
-    try:
-        with code_of(previous_release()) as code, DATABASES[name](root) as database:
-            world = World(root, database.url)
-            world.prepare()
-            found = _run(world, Previous(code, world), seconds, random.Random(seed))
-            if keep is not None:
-                shutil.copytree(root, keep / name / "rolling", dirs_exist_ok=True, ignore=IGNORED)
-            return found
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    with code_of(previous_release()) as code, scene(name, keep, "rolling") as (world, _):
+        return _run(world, Previous(code, world), seconds, random.Random(seed))
 
 
 def _run(world: World, previous: Previous, seconds: float, draw: random.Random) -> dict[str, Any]:
@@ -55,7 +42,7 @@ def _run(world: World, previous: Previous, seconds: float, draw: random.Random) 
     crew, faults, pids = Crew(world), Counter[str](), set[int]()
     try:
         old = _start_previous(crew, previous, pids)
-        _pass_time(crew, seconds / 6)
+        crew.pass_time(seconds / 6)
         world.ledger().close()  # this version opens what the previous one made
         crew.muster(DISPATCHERS, CLIENTS, WISHES)
         for role in ("dispatcher", "client"):  # starts again beside it
@@ -64,21 +51,18 @@ def _run(world: World, previous: Previous, seconds: float, draw: random.Random) 
         now = time.monotonic()
         while time.monotonic() < now + seconds * 4 / 6:
             faults[_one_fault(crew, draw)] += 1
-            _pass_time(crew, draw.uniform(0, 2 * PAUSE_SECONDS))
+            crew.pass_time(draw.uniform(0, 2 * PAUSE_SECONDS))
         while not all(_crossed(world, pids).values()) and time.monotonic() < now + MEET_SECONDS:
-            _pass_time(crew, PAUSE_SECONDS)
+            crew.pass_time(PAUSE_SECONDS)
         crew.dismiss(old)
-        _pass_time(crew, seconds / 6)
+        crew.pass_time(seconds / 6)
         rested = rest(world, crew)
     finally:
         crew.dismiss()
-    found = auditor.audit(world, collect=lambda: collect(world, LANE), pictures=False)
+    found = auditor.audit(world, collect=True, pictures=False)
     # the previous release knows nothing of poison and may draw it; what has not ended is "lost"
     found.complaints.pop("poison_left", None)
-    for crash in crew.crashes:
-        found.say("crashes", crash)
-    if not rested:
-        found.say("lost", f"jobs were unsettled {REST_SECONDS:.0f} s after the last fault")
+    note_crew(found, crew, rested=rested)
     return {
         "faults": faults.total(),
         **found.summary(),
@@ -106,20 +90,13 @@ def _one_fault(crew: Crew, draw: random.Random) -> str:
     """Of any version: what is killed starts again beside the others, what is stopped for longer
     than its lease finds its jobs in other hands."""
     while not (well := crew.well(role := draw.choice(ROLES))):
-        _pass_time(crew, PAUSE_SECONDS)
+        crew.pass_time(PAUSE_SECONDS)
     member = draw.choice(well)
     if role != "decoder" and draw.random() < 0.4:
         crew.stop(member, ASLEEP_LEASES * crew.world.lease_seconds)
         return f"stop {role}"
     crew.kill(member)
     return f"kill {role}"
-
-
-def _pass_time(crew: Crew, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        crew.tend()
-        time.sleep(0.05)
 
 
 def _unreadable(world: World, previous: Previous) -> int:

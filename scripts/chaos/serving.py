@@ -18,9 +18,8 @@ from typing import Any, Protocol
 
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.chaos import auditor
-from scripts.chaos.collecting import collect
 from scripts.chaos.http_clients import HttpClients
-from scripts.chaos.world import LANE, World
+from scripts.chaos.world import LANE, World, left
 from scripts.cluster import args_of, own_config, running
 from serve_app.config.serve_file import load_serve_config
 from serve_app.operate.local_cluster import LocalCluster, descendants
@@ -107,7 +106,7 @@ def serving(kills: int, seconds: float, config_path: Path) -> dict[str, Any]:
             killer, clients = Killer(cluster), HttpClients(world, cluster.api_url)
             asyncio.run(under_load(clients, USERS, partial(killer.run, kills, seconds)))
             _rest(world)
-        found = auditor.audit(world, collect=lambda: collect(world, LANE), pictures=False)
+        found = auditor.audit(world, collect=True, pictures=False)
         return {
             "faults": killer.faults.total(),
             **found.summary(),
@@ -129,7 +128,5 @@ async def under_load(clients: Clients, users: int, work: Callable[[], None]) -> 
 def _rest(world: World) -> None:
     until = time.monotonic() + REST_SECONDS
     with closing(SqlLedger(world.url)) as ledger:
-        while (depth := ledger.depth(LANE)).queued_jobs + depth.active_jobs:
-            if time.monotonic() > until:
-                return
+        while left(ledger) and time.monotonic() < until:
             time.sleep(0.2)

@@ -1,14 +1,18 @@
-"""The stages beside the decoders, in the dispatcher's own process: an encoder, screens whose
-verdicts follow from what they see, and postprocessing. Poison breaks them."""
+"""A dispatcher as a process of its own without Ray, and the stages beside the decoders that live in
+it: an encoder, screens whose verdicts follow from what they see, and postprocessing. Poison breaks
+them."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
 import numpy as np
 
+from dispatch.dispatcher import Dispatcher
 from dispatch.postprocess import InThreads, LocalPostprocessor
+from dispatch.settings import DispatchSettings, Stages
 from engine.decoders.paced import CELLS, PacedDecoder
 from engine.picture import blend, encode, resize
 from engine.policy import Look
@@ -16,9 +20,12 @@ from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, Pixels, RenderSpec, Source
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
+from jobs.client.async_ledger import AsyncLedger
 from jobs.request import ImageRequest
+from scripts.chaos.decoding import SocketDecoders
 from scripts.chaos.edits import brought
 from scripts.chaos.poison import Process, kind_of, mark_of
+from scripts.chaos.world import ATTEMPTS, CALL_SECONDS, LANE, World
 
 OF_PICTURES = 29
 """One picture of so many is found bad, always the same ones."""
@@ -108,3 +115,30 @@ class Postprocessor(LocalPostprocessor):
         """See Postprocessor."""
         await self._process.work(request.prompt, kind_of(request.prompt, "file"))
         return await super().encode(pixels, request)
+
+
+def dispatch(world: World, worker: str) -> None:
+    """One dispatcher over its own ledger client, until it is killed."""
+    world.speak()
+    asyncio.run(_run(world, worker))
+
+
+async def _run(world: World, worker: str) -> None:
+    ledger = AsyncLedger(await asyncio.to_thread(world.ledger))
+    stages = Stages(
+        encoder=Prompts(),
+        classifier=Verdicts(),
+        decoders=SocketDecoders(world.sockets, world.slots),
+        postprocessor=Postprocessor(DirectoryBlobs(world.blobs)),
+    )
+    settings = DispatchSettings(
+        LANE,
+        lease_seconds=world.lease_seconds,
+        heartbeat_seconds=world.heartbeat_seconds,
+        ready=4,
+        attempts=ATTEMPTS,
+        retry_seconds=0.2,
+        call_timeout_seconds=CALL_SECONDS,
+        slow_seconds=0.2,
+    )
+    await Dispatcher(ledger, stages, settings, worker).run()

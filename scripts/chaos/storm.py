@@ -6,30 +6,126 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jobs.ledger_errors import LedgerUnavailable
-from scripts.chaos import auditor, passes
-from scripts.chaos.collecting import collect
+from scripts.chaos import auditor
 from scripts.chaos.crew import Crew
 from scripts.chaos.databases import DATABASES, Database
-from scripts.chaos.faults import Storm
-from scripts.chaos.world import LANE, World, wish
+from scripts.chaos.world import HOUR, LANE, World, left, wish
 
 IGNORED = shutil.ignore_patterns("*.sock", "ballast", "mp-pg-*")
 DISPATCHERS, CLIENTS, WISHES = 4, 3, 8
 REST_SECONDS = 120.0
+ASLEEP_MOST = 3
 PAUSE_SECONDS = 0.6
 """Between faults, on average."""
-LONG_PASSES, LONG_PASS_MS, LONG_RENDERS = 16, 200.0, 8
+LONG_PASSES, LONG_RENDERS = 16, 8
+LONG = {"lease_seconds": 5.0, "heartbeat_seconds": 1.0, "pass_ms": 200.0, "decoders": 2}
+
+
+@dataclass(slots=True)
+class Storm:
+    """Faults at random times. away: (from, to) spans of the machine's time in which the ledger
+    could not be written, so that 503 is the right answer."""
+
+    world: World
+    crew: Crew
+    database: Database
+    draw: random.Random
+    faults: Counter[str] = field(default_factory=Counter)
+    away: list[tuple[float, float]] = field(default_factory=list)
+    _jumped: float = 0.0
+
+    def rage(self, seconds: float, pause_seconds: float) -> None:
+        """One fault after another."""
+        kinds: dict[str, tuple[float, Callable[[], bool]]] = {
+            "kill dispatcher": (5, lambda: self._kill("dispatcher")),
+            "kill decoder": (4, lambda: self._kill("decoder")),
+            "kill client": (4, lambda: self._kill("client")),
+            "stop dispatcher": (3, lambda: self._stop("dispatcher")),
+            "stop decoder": (1, lambda: self._stop("decoder")),
+            "stop client": (2, lambda: self._stop("client")),
+            "clock jump": (0.4, self._jump),
+            "disk full": (0.2, self._fill_disk),
+            "database restart": (0.3, self._restart_database),
+        }
+        names, weights = list(kinds), [weight for weight, _ in kinds.values()]
+        until = time.monotonic() + seconds
+        self._each_once([kinds[name][1] for name in names[6:]], names[6:])
+        while time.monotonic() < until:
+            (name,) = self.draw.choices(names, weights)
+            if kinds[name][1]():
+                self.faults[name] += 1
+            self.crew.pass_time(self.draw.uniform(0, 2 * pause_seconds))
+
+    def _each_once(self, rare: list[Callable[[], bool]], names: list[str]) -> None:
+        """Even a short run sees the rare ones."""
+        for name, fault in zip(names, rare, strict=True):
+            self.crew.pass_time(0.5)
+            if fault():
+                self.faults[name] += 1
+
+    def _kill(self, role: str) -> bool:
+        well = self.crew.well(role)
+        if not well:
+            return False
+        self.crew.kill(self.draw.choice(well))
+        return True
+
+    def _stop(self, role: str) -> bool:
+        """Longer than a lease; never so many that nobody is left to be watched going on. A stopped
+        process may hold SQLite's write lock, so meanwhile the ledger may be away."""
+        asleep = sum(member.wakes_at is not None for member in self.crew.members)
+        well = self.crew.well(role)
+        if asleep >= ASLEEP_MOST or len(well) < 2:
+            return False
+        seconds = self.world.lease_seconds * self.draw.uniform(1.2, 2.0)
+        self.crew.stop(self.draw.choice(well), seconds)
+        now = time.time()
+        self.away.append((now - 0.5, now + seconds + 1.0))
+        return True
+
+    def _jump(self) -> bool:
+        """An hour ahead, then an hour back, again and again."""
+        step = -HOUR if self._jumped > 0 else HOUR
+        self._jumped += step
+        self.world.jump(step)
+        return True
+
+    def _fill_disk(self) -> bool:
+        volume = self.database.volume
+        if volume is None:
+            return False
+        with self._ledger_away(), volume.full():
+            self.crew.pass_time(self.world.lease_seconds * 1.5)
+        with self._ledger_away():
+            self.database.revive()
+        return True
+
+    def _restart_database(self) -> bool:
+        if self.database.restart is None:
+            return False
+        with self._ledger_away():
+            self.database.restart(lambda: self.crew.pass_time(self.world.lease_seconds * 1.5))
+        return True
+
+    @contextmanager
+    def _ledger_away(self) -> Iterator[None]:
+        began = time.time()
+        yield
+        self.away.append((began - 0.5, time.time() + 1.0))
 
 
 def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str, Any]:
     """Faults for so long, then rest, then the audit."""
-    with _world(name, keep, "storm") as (world, database):
+    with scene(name, keep, "storm") as (world, database):
+        make_ledger(world)
         crew = Crew(world)
         storm = Storm(world, crew, database, random.Random(seed))
         try:
@@ -38,12 +134,23 @@ def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str
             rested = rest(world, crew)
         finally:
             crew.dismiss()
-        found = auditor.audit(world, storm.away, lambda: collect(world, LANE))
-        for crash in crew.crashes:
-            found.say("crashes", crash)
-        if not rested:
-            found.say("lost", f"jobs were unsettled {REST_SECONDS:.0f} s after the last fault")
+        found = auditor.audit(world, storm.away, collect=True)
+        note_crew(found, crew, rested=rested)
         return {"faults": storm.faults.total(), **found.summary(), "kinds": dict(storm.faults)}
+
+
+def make_ledger(world: World) -> None:
+    """Its tables, and the triggers that the audit believes."""
+    world.ledger().close()
+    auditor.install(world.url)
+
+
+def note_crew(found: auditor.Findings, crew: Crew, *, rested: bool) -> None:
+    """What the processes themselves did wrong."""
+    for crash in crew.crashes:
+        found.say("crashes", crash)
+    if not rested:
+        found.say("lost", f"jobs were unsettled {REST_SECONDS:.0f} s after the last fault")
 
 
 def rest(world: World, crew: Crew) -> bool:
@@ -58,13 +165,10 @@ def rest(world: World, crew: Crew) -> bool:
                     member.killed = True  # it has gone home
             crew.members = [m for m in crew.members if m.process.exitcode != 0]
             crew.tend()
-            try:
-                depth = ledger.depth(LANE)
-            except LedgerUnavailable:
-                continue
             at_home = not any(member.role == "client" for member in crew.members)
-            if at_home and not depth.queued_jobs + depth.active_jobs:
-                return True
+            with suppress(LedgerUnavailable):
+                if at_home and not left(ledger):
+                    return True
             time.sleep(0.2)
     return False
 
@@ -74,7 +178,8 @@ def passes_redone(name: str, rounds: int, keep: Path | None) -> dict[str, Any]:
     dispatcher, with heartbeats and leases as they are by default."""
     found: dict[str, Any] = {}
     for role in ("decoder", "dispatcher"):
-        with _world(name, keep, role, long_passes=True) as (world, _):
+        with scene(name, keep, role, **LONG) as (world, _):
+            make_ledger(world)
             found[f"passes_redone_{role}_kill"] = max(_kill_rounds(world, role, rounds), default=0)
     return found
 
@@ -92,12 +197,11 @@ def _kill_rounds(world: World, role: str, rounds: int) -> list[int]:
                 _until_drawing(ledger, LONG_RENDERS)
                 time.sleep(draw.uniform(0.5, 2.0))
                 crew.kill(draw.choice(crew.well(role)))
-                while (depth := ledger.depth(LANE)).queued_jobs + depth.active_jobs:
-                    crew.tend()
-                    time.sleep(0.05)
+                while left(ledger):
+                    crew.pass_time(0.05)
     finally:
         crew.dismiss()
-    return passes.redone(world.passes())
+    return redone(world.passes())
 
 
 def _until_drawing(ledger: Any, images: int) -> None:
@@ -106,19 +210,36 @@ def _until_drawing(ledger: Any, images: int) -> None:
         time.sleep(0.02)
 
 
+def redone(passes: Iterable[tuple[float, str, int]]) -> list[int]:
+    """Of every trip that went on where an earlier one of the same image had been cut off: how many
+    passes it repeated. passes: (time, job/index/fence.trip, pass) of every pass that was made."""
+    trips: dict[str, dict[str, list[tuple[float, int]]]] = defaultdict(lambda: defaultdict(list))
+    for at, render_id, pass_no in passes:
+        image, _, trip = render_id.rpartition("/")
+        trips[image][trip].append((at, pass_no))
+    found: list[int] = []
+    for of_image in trips.values():
+        in_order = sorted(of_image.values(), key=min)
+        reached = 0
+        for number, trip in enumerate(in_order):
+            first, last = min(p for _, p in trip), max(p for _, p in trip)
+            if number:
+                found.append(max(0, reached - first + 1))
+            reached = max(reached, last)
+    return found
+
+
 @contextmanager
-def _world(
-    name: str, keep: Path | None, what: str, *, long_passes: bool = False
+def scene(
+    name: str, keep: Path | None, what: str, **changes: Any
 ) -> Iterator[tuple[World, Database]]:
+    """A world over an empty database of that kind, gone after it. keep: where what it wrote is
+    left, below `what`. changes: of the world's numbers."""
     root = Path(tempfile.mkdtemp(prefix="mp-chaos-"))
     try:
         with DATABASES[name](root) as database:
-            world = World(root, database.url)
-            if long_passes:
-                world = World(root, database.url, 5.0, 1.0, LONG_PASS_MS, decoders=2)
+            world = World(root, database.url, **changes)
             world.prepare()
-            world.ledger().close()
-            auditor.install(world.url)
             yield world, database
             if keep is not None:
                 shutil.copytree(root, keep / name / what, dirs_exist_ok=True, ignore=IGNORED)

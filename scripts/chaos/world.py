@@ -22,6 +22,7 @@ from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
 
 LANE = "chat"
+HOUR = 3600.0
 TIERS = {"free": Tier(weight=1.0, images_per_day=60), "pro": Tier(weight=4.0)}
 ATTEMPTS = 5
 CALL_SECONDS = 2.0
@@ -108,6 +109,12 @@ class World:
             for line in path.read_text().splitlines():
                 at, render_id, pass_no = line.split()
                 yield float(at), render_id, int(pass_no)
+
+
+def left(ledger: SqlLedger) -> int:
+    """Jobs of the lane that have not ended."""
+    depth = ledger.depth(LANE)
+    return depth.queued_jobs + depth.active_jobs
 
 
 class Log:

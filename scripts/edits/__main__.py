@@ -17,10 +17,8 @@ from engine.capabilities import capabilities
 from engine.decoders.masked import MaskedDecoder
 from engine.prompt_encoder import PromptText
 from engine.text import TextEncoder
-from scripts.edits import quality
-from scripts.edits.measure import Kind, measure
-from scripts.edits.pictures import sheet
-from scripts.edits.studio import Studio
+from scripts.edits.measure import Kind, Studio, measure
+from scripts.edits.pictures import quality, sheet
 
 OUT = Path(__file__).resolve().parents[2] / "out" / "edits"
 PROMPTS = ("a red apple", "a cat", "a rocket on a blue background", "a birthday cake")
@@ -44,7 +42,7 @@ def main() -> None:
     studio = Studio(MaskedDecoder(threads=options.threads), capabilities("masked", {}))
     encoder = TextEncoder()
     if options.quality:
-        print(quality.table(studio, encoder))
+        print(quality(studio, encoder))
         return
     found = measure(
         studio, encoder.encode([*map(PromptText, PROMPTS)]), turns=8 if options.quick else 120

@@ -1,20 +1,26 @@
-"""A sheet of edits for a person to look at."""
+"""A sheet of edits for a person to look at. And whether more passes make a better edit: parts of
+reference pictures, drawn anew by their own words."""
 
 from __future__ import annotations
 
+import random
+from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
+from engine.decoders.masked import DEFAULT_WEIGHTS
 from engine.picture import blend
 from engine.prompt_encoder import PromptText
 from engine.region import Region, scattered
 from engine.render import Conditioning, Pixels
 from engine.text import TextEncoder
-from scripts.edits.measure import veil
-from scripts.edits.studio import Studio
+from engine.weights import WeightsFolder
+from scripts.edits.measure import Drawn, Studio, veil
+from scripts.eval import gallery
 from scripts.sheet import contact_sheet
+from scripts.training.captions import with_article
 
 EDITS = (
     ("a penguin", "top", "a frog"),
@@ -25,6 +31,9 @@ EDITS = (
     ("a red apple", "corner", "a green apple"),
 )
 """What is there, which part of it is drawn anew, and by which words."""
+PASSES = (1, 2, 3, 4, 6, 8, 12)
+PARTS = ("corner", "middle", "right", "bottom")
+PICTURES = 48
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -72,3 +81,27 @@ def part(name: str, grid: tuple[int, int]) -> Region:
         "corner": (y >= rows // 2) & (x >= columns // 2),
     }
     return np.asarray(parts[name]).reshape(-1)
+
+
+def quality(studio: Studio, encoder: TextEncoder) -> str:
+    """Mean absolute difference, 0..255, from the reference within the part, by share and passes."""
+    weights = WeightsFolder.open(DEFAULT_WEIGHTS)
+    names, references = weights.field("concepts"), gallery(weights)
+    found: dict[tuple[float, int], list[float]] = defaultdict(list)
+    for turn, chosen in enumerate(random.Random(1).sample(range(len(names)), PICTURES)):
+        redraw = part(PARTS[turn % len(PARTS)], studio.can.grid)
+        (told,) = encoder.encode([PromptText(with_article(names[chosen]))])
+        before = Drawn(references[chosen], b"", 0, 0.0)
+        for passes in PASSES:
+            after = studio.edit(before, redraw, told, 5, stored=False, passes=passes)
+            found[redraw.mean(), passes].append(_apart(before, after, redraw, studio.can.grid))
+    lines = [f"{'passes':12}" + "".join(f"{passes:>7}" for passes in PASSES)]
+    for share in sorted({share for share, _ in found}):
+        means = (float(np.mean(found[share, passes])) for passes in PASSES)
+        lines.append(f"{share:<12.0%}" + "".join(f"{mean:>7.2f}" for mean in means))
+    return "\n".join(lines)
+
+
+def _apart(before: Drawn, after: Drawn, redraw: Region, grid: tuple[int, int]) -> float:
+    inside = veil(redraw, grid, len(before.pixels)) == 0
+    return float(np.abs(before.pixels.astype(float) - after.pixels)[inside].mean())

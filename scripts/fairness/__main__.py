@@ -5,60 +5,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from itertools import count
+from functools import partial
+from pathlib import Path
+from tempfile import gettempdir
 
 from scripts.fairness import measures
 from scripts.fairness.measures import Fresh, p99
-from scripts.postgres import LocalPostgres
+from scripts.postgres import DATABASES
 from scripts.report import say, table
 
 GOALS = {
     "jain": (">=", 0.99),
     "paid_p99_flood_over_half_load": ("<=", 1.2),
     "api_p99_flood_over_alone": ("<=", 1.25),
-}
-
-
-@contextmanager
-def sqlite() -> Iterator[Fresh]:
-    """Each ledger a file of its own."""
-
-    @contextmanager
-    def fresh() -> Iterator[str]:
-        folder = tempfile.mkdtemp(prefix="fairness-")
-        try:
-            yield f"sqlite:///{folder}/ledger.db"
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    yield fresh
-
-
-@contextmanager
-def postgresql() -> Iterator[Fresh]:
-    """Each ledger a database of its own on one server of ours."""
-    numbers = count()
-    with LocalPostgres() as server:
-
-        @contextmanager
-        def fresh() -> Iterator[str]:
-            name = f"fairness_{next(numbers)}"
-            try:
-                yield server.create_database(name)
-            finally:
-                server.drop_database(name)
-
-        yield fresh
-
-
-DATABASES: Mapping[str, Callable[[], AbstractContextManager[Fresh]]] = {
-    "sqlite": sqlite,
-    "postgresql": postgresql,
 }
 
 
@@ -97,8 +57,8 @@ def main() -> None:
     report: dict[str, dict[str, float]] = {}
     for name in options.databases:
         say(name)
-        with DATABASES[name]() as fresh:
-            found = figures(fresh, options.seconds, options.pairs)
+        fresh = partial(DATABASES[name], Path(gettempdir()))
+        found = figures(fresh, options.seconds, options.pairs)
         report[name] = {key: round(value, 4) for key, value in found.items()}
     for line in table(GOALS, report):
         say(line)

@@ -17,8 +17,7 @@ from pathlib import Path
 from jobs.job import Job, JobState
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.children import Child, await_ready, children
-from scripts.fairness.stages import wish
-from scripts.fairness.worker import LaneOrder, LoadOrder, command, open_ledger
+from scripts.fairness.worker import LaneOrder, LoadOrder, command, open_ledger, wish
 from scripts.load import percentile
 
 ROOT = Path(__file__).parents[2]

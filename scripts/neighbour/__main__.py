@@ -11,27 +11,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from scripts.cluster import args_of, own_config
+from scripts.children import await_ready, children, read_line, tell
+from scripts.cluster import args_of, own_config, running
 from scripts.load import percentile
-from scripts.neighbour.abuses import ABUSES, ASYNC, GENERATIONS, KEYS, SPENT
+from scripts.neighbour.abuses import ABUSES, KEYS, SPENT
 from scripts.neighbour.victim import KEYS as VICTIMS
 from scripts.neighbour.victim import Latencies, Victim
-from scripts.wire import Client
-from serve_app.config.cluster import environment
+from scripts.report import rich_table
+from scripts.wire import ASYNC, GENERATIONS, Client
 from serve_app.config.serve_file import load_serve_config
-from serve_app.operate.local_cluster import LocalCluster
 
 SLOTS, REPLICAS, PASS_MS = 2, 1, 250.0
 """One picture of eight passes a second: drawing itself should cost next to no processor time."""
@@ -84,24 +79,16 @@ async def background(client: Client) -> None:
 
 async def turn(victim: Victim, url: str, abuse: str, seconds: float) -> Turn:
     """One abuse, prepared first; the quiet tenant is measured while it goes on."""
-    command = [sys.executable, "-m", "scripts.neighbour.attacker", url, abuse, str(seconds + 4)]
-    pipe = asyncio.subprocess.PIPE
-    attacker = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-    assert attacker.stdin is not None
-    assert attacker.stdout is not None
-    try:
+    command = ["-m", "scripts.neighbour.abuses", url, abuse, str(seconds + 4)]
+    with children([command]) as [attacker]:
         async with asyncio.timeout(PREPARE_SECONDS):
-            if await attacker.stdout.readline() != b"ready\n":
-                raise RuntimeError(f"{abuse} could not be prepared")
-        attacker.stdin.write(b"go\n")
+            await asyncio.to_thread(await_ready, [attacker])
+        tell(attacker, "go")
         await asyncio.sleep(2.0)
         seen = await victim.measure(seconds)
-        statuses = json.loads(await attacker.stdout.readline() or b"{}")
         async with asyncio.timeout(END_SECONDS):
-            await attacker.wait()
-    finally:
-        with suppress(ProcessLookupError):
-            attacker.kill()
+            statuses = json.loads(await asyncio.to_thread(read_line, attacker))
+            await asyncio.to_thread(attacker.wait)
     return Turn(abuse, seen, Counter(statuses))
 
 
@@ -140,25 +127,24 @@ def _p99(seconds: Sequence[float]) -> float:
 
 def show(calm: Latencies, turns: Sequence[Turn], ratios: dict[str, float]) -> None:
     """The table."""
-    table = Table("abuse", "GET p50 ms", "GET p99 ms", "order p50 ms", "order p99 ms", "over calm")
+    columns = ("abuse", "GET p50 ms", "GET p99 ms", "order p50 ms", "order p99 ms", "over calm")
+    rows = []
     for name, seen in [("calm", calm), *((one.abuse, one.seen) for one in turns)]:
         kinds = (seen.get, seen.order)
         cells = [f"{1000 * percentile(kind, q):.1f}" for kind in kinds for q in (50, 99)]
-        table.add_row(name, *cells, str(ratios.get(name, 1.0)))
-    Console(width=100).print(table)
+        rows.append((name, *cells, ratios.get(name, 1.0)))
+    rich_table("a quiet tenant beside abuse", columns, rows)
 
 
 def run(abuses: Sequence[str], calm_seconds: float, seconds: float) -> dict[str, Any]:
     """Start, take turns, stop, judge."""
-    with tempfile.TemporaryDirectory(prefix="mp-neighbour-") as name:
-        cluster = LocalCluster(settings(Path(name)), environment(), dashboard_port=0)
-        try:
-            cluster.start()
-            victim, calm, turns, unanswered = asyncio.run(
-                take_turns(cluster.api_url, abuses, calm_seconds, seconds)
-            )
-        finally:
-            cluster.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="mp-neighbour-") as name,
+        running(settings(Path(name))) as cluster,
+    ):
+        victim, calm, turns, unanswered = asyncio.run(
+            take_turns(cluster.api_url, abuses, calm_seconds, seconds)
+        )
     ratios = judge(calm, turns)
     show(calm, turns, ratios)
     return {

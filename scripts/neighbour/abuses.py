@@ -1,11 +1,19 @@
 """The abuses, by name. Each uses one tenant's key, sends only what a client may send, and only to
 the service on this machine. Rates are those that the default limits allow, or a plain client's.
+
+    python -m scripts.neighbour.abuses URL ABUSE SECONDS
+
+is one abuse in a process of its own: prepares, says "ready", attacks for a number of seconds after
+a line on standard input, and prints the statuses that it was answered with as one JSON object.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,12 +22,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from scripts.load import at_rate
 from scripts.neighbour.payloads import POISON_PROMPTS, form_of_two, large_edit, many_fields
-from scripts.wire import Client, Reply
+from scripts.wire import ASYNC, EDITS, GENERATIONS, Client, Reply
 
-GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
-JSON = "content-type: application/json\r\n"
-ASYNC = f"prefer: respond-async\r\n{JSON}"
 LIST_JOBS, LIST_IMAGES, LIST_PROMPT = 100, 10, "a red apple on a table " * 340
 POLLS_PER_SECOND = 45.0
 STREAMS = 4_000
@@ -33,6 +39,9 @@ LARGE_ANSWER_BYTES = 100 * 2**20
 DRAW_SECONDS = 240.0
 UPLOAD_BYTES = 2 * 2**20
 SLOW_HEADS = 500
+POLICY = os.SCHED_IDLE
+"""The generator shares two processors with the service; what it costs itself is no abuse. Ray runs
+its workers at niceness 15, so that any other positive niceness would still come before them."""
 
 
 @dataclass(slots=True)
@@ -90,30 +99,6 @@ class Abuse:
 
     prepare: Step
     attack: Callable[[Attack, float], Awaitable[None]]
-
-
-async def at_rate(
-    per_second: float,
-    seconds: float,
-    send: Callable[[int], Awaitable[object]],
-    *,
-    finish: bool = False,
-) -> None:
-    """Send at an even pace without waiting for answers. Those open at the end are waited for with
-    `finish`, else dropped."""
-    begin, number = time.perf_counter(), 0
-    tasks: set[asyncio.Task[object]] = set()
-    while (due := begin + number / per_second) < begin + seconds:
-        await asyncio.sleep(due - time.perf_counter())
-        task = asyncio.ensure_future(send(number))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        number += 1
-    left = list(tasks)
-    if not finish:
-        for task in left:
-            task.cancel()
-    await asyncio.gather(*left, return_exceptions=not finish)
 
 
 async def _nothing(attack: Attack) -> None:
@@ -214,8 +199,7 @@ async def _large(attack: Attack, seconds: float) -> None:
 
 
 async def _spend(attack: Attack) -> None:
-    wish = {"prompt": "the last one of today", "size": "256x256", "quality": "low"}
-    await attack.post(GENERATIONS, json.dumps(wish).encode(), ASYNC)
+    await attack.order("the last one of today")
 
 
 async def _uploads(attack: Attack, seconds: float) -> None:
@@ -258,3 +242,29 @@ KEYS: Mapping[str, str] = MappingProxyType(
 """Each abuse has a tenant of its own, so that one does not wait in the queue of another."""
 SPENT = "uploads over quota"
 """The abuse whose tenant may order one picture a day."""
+
+
+async def measured(url: str, name: str, seconds: float) -> Counter[str]:
+    """Prepare, wait for the word, attack; the statuses by count, 0 for a broken connection."""
+    abuse, tools = ABUSES[name], Attack(url, KEYS[name])
+    try:
+        await abuse.prepare(tools)
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        tools.statuses.clear()
+        await abuse.attack(tools, seconds)
+        return Counter({str(status): count for status, count in tools.statuses.items()})
+    finally:
+        await tools.close()
+
+
+def main() -> None:
+    url, name, seconds = sys.argv[1:]
+    os.sched_setscheduler(0, POLICY, os.sched_param(0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(json.dumps(asyncio.run(measured(url, name, float(seconds)))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping
 from functools import lru_cache
 
+import httpx
 from PIL import Image
 
 POISON_PROMPTS = (
@@ -61,18 +62,6 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _form(fields: Mapping[str, str], files: Mapping[str, bytes]) -> tuple[bytes, str]:
-    boundary = "neighbour-7f3a"
-    parts = [_text(name, value) for name, value in fields.items()]
-    parts += [_file(name, data) for name, data in files.items()]
-    body = b"".join(b"--%s\r\n%s\r\n" % (boundary.encode(), part) for part in parts)
-    head = f"content-type: multipart/form-data; boundary={boundary}\r\n"
-    return body + b"--%s--\r\n" % boundary.encode(), head
-
-
-def _text(name: str, value: str) -> bytes:
-    return f'content-disposition: form-data; name="{name}"\r\n\r\n{value}'.encode()
-
-
-def _file(name: str, data: bytes) -> bytes:
-    head = f'content-disposition: form-data; name="{name}"; filename="{name}.png"'
-    return f"{head}\r\ncontent-type: image/png\r\n\r\n".encode() + data
+    named = {name: (f"{name}.png", data, "image/png") for name, data in files.items()}
+    request = httpx.Request("POST", "http://localhost", data=fields, files=named)
+    return request.read(), f"content-type: {request.headers['content-type']}\r\n"

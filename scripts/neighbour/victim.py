@@ -10,14 +10,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from scripts.neighbour.abuses import ASYNC, GENERATIONS, at_rate
-from scripts.wire import Client
+from jobs.job import TERMINAL
+from scripts.load import at_rate
+from scripts.wire import ASYNC, GENERATIONS, Client
 
 GETS_PER_SECOND, ORDERS_PER_SECOND = 20.0, 4.0
 KEEP_EVERY = 12
 KEYS = ("sk-victim", "sk-probe")
 """Of the tenant whose orders are drawn, and of the one whose are cancelled."""
-ENDED = frozenset({"succeeded", "failed", "blocked", "cancelled", "expired"})
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Victim:
         while waiting and time.monotonic() < until:
             states = [(job, await self._state(job)) for job in waiting]
             for _, state in states:
-                if state in ENDED - {"succeeded"}:
+                if state in TERMINAL - {"succeeded"}:
                     self.wrong["drawn", 0] += 1
             waiting = [job for job, state in states if state != "succeeded"]
             await asyncio.sleep(1.0)

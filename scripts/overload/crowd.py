@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from scripts.chaos.world import Log
-from scripts.wire import ASYNC, Client
+from scripts.load import at_rate
+from scripts.wire import ASYNC, GENERATIONS, Client
 
-PATH = "/v1/images/generations"
 PATIENCE_SECONDS = 20.0
 """Then somebody who waits, or watches a stream, leaves."""
 WAITING_SHARE = 0.04
@@ -44,19 +44,19 @@ class Crowd:
 
     async def order(self, count: int, per_second: float) -> None:
         """So many async orders of free tenants at an even pace, each answered before the end."""
-        begin = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for i in range(count):
-                due = begin + i / per_second
-                await asyncio.sleep(due - time.perf_counter())
-                group.create_task(self._async(KEYS["free"][i % len(KEYS["free"])], due))
+        begin, keys = time.perf_counter(), KEYS["free"]
+
+        async def one(i: int) -> None:
+            await self._async(keys[i % len(keys)], begin + i / per_second)
+
+        await at_rate(per_second, count / per_second, one, finish=True)
 
     async def flood(self, per_second: float, seconds: float) -> None:
         """Poisson arrivals that wait for nobody; returns when those that can end have ended."""
         draw = random.Random(self.seed)
         begin = due = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._polls(seconds))
+            group.create_task(at_rate(POLLS_PER_SECOND, seconds, self._poll, finish=True))
             while (due := due + draw.expovariate(per_second)) < begin + seconds:
                 await asyncio.sleep(due - time.perf_counter())
                 self.largest_lag_seconds = max(self.largest_lag_seconds, time.perf_counter() - due)
@@ -84,14 +84,14 @@ class Crowd:
         return json.dumps({**wish, **more}).encode()
 
     async def _async(self, key: str, due: float) -> None:
-        reply = await self._client(key).ask("POST", PATH, self._body(), ASYNC)
+        reply = await self._client(key).ask("POST", GENERATIONS, self._body(), ASYNC)
         self.statuses["async", reply.status] += 1
         if reply.status == 202:
             self.accepts.append(time.perf_counter() - due)
             self._accepted(key, reply.header("x-job-id"))
 
     async def _waiting(self, key: str) -> None:
-        asking = self._client(key).ask("POST", PATH, self._body(), "", seconds=3600)
+        asking = self._client(key).ask("POST", GENERATIONS, self._body(), "", seconds=3600)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 reply = await asking
@@ -117,7 +117,7 @@ class Crowd:
         body = self._body(stream=True, partial_images=1)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._client(key).stream(PATH, body, on_head)
+                await self._client(key).stream(GENERATIONS, body, on_head)
         if not started:
             self.statuses["stream", 0] += 1
 
@@ -125,15 +125,8 @@ class Crowd:
         self._newest[key] = job_id
         self.told.note("accepted", job=job_id, key=job_id, n=1)
 
-    async def _polls(self, seconds: float) -> None:
-        until = time.perf_counter() + seconds
-        async with asyncio.TaskGroup() as group:
-            for i in range(int(seconds * POLLS_PER_SECOND)):
-                await asyncio.sleep(until - seconds + i / POLLS_PER_SECOND - time.perf_counter())
-                if self._newest:
-                    key = list(self._newest)[i % len(self._newest)]
-                    group.create_task(self._poll(key, self._newest[key]))
-
-    async def _poll(self, key: str, job_id: str) -> None:
-        reply = await self._client(key).ask("GET", f"/v1/jobs/{job_id}")
-        self.statuses["poll", reply.status] += 1
+    async def _poll(self, number: int) -> None:
+        if self._newest:
+            key, job_id = list(self._newest.items())[number % len(self._newest)]
+            reply = await self._client(key).ask("GET", f"/v1/jobs/{job_id}")
+            self.statuses["poll", reply.status] += 1

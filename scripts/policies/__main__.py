@@ -9,8 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.policies import measures
-from scripts.policies.loads import TRACES, Load, bursty_loads, smooth_load, variation
-from scripts.policies.measures import MINUTE, SECONDS, Run, lane
+from scripts.policies.measures import (
+    MINUTE,
+    SECONDS,
+    TRACES,
+    Load,
+    Run,
+    bursty_loads,
+    lane,
+    smooth_load,
+    variation,
+)
 from scripts.report import say, table
 
 GOALS = {

@@ -3,10 +3,9 @@ one JSON object."""
 
 from __future__ import annotations
 
-import importlib
 import json
-from importlib.util import find_spec
 
+from scripts.shape.frames import frames_order_to_insert
 from scripts.shape.picture import files_of_one_picture
 from scripts.shape.source import (
     CORE,
@@ -26,7 +25,7 @@ def figures() -> dict[str, object]:
     """All that is measured, by the keys of the JSON object."""
     core, scripts = sources(*CORE), sources("scripts")
     sizes = {path: lines(text) for path, text in core.items()}
-    found: dict[str, object] = {
+    return {
         "serving_core_loc": sum(code_lines(text) for path, text in core.items() if serving(path)),
         "core_lines_wc": sum(sizes.values()),
         "scripts_lines_wc": sum(map(lines, scripts.values())),
@@ -36,11 +35,8 @@ def figures() -> dict[str, object]:
         "max_function_lines": max(size for text in core.values() for _, size in functions(text)),
         "longest_import_chain": len(longest_import_chain(core)),
         "duplicate_class_names": duplicate_class_names(core),
+        "frames_order_to_insert": frames_order_to_insert(),
     }
-    if find_spec("scripts.shape.frames"):
-        frames = importlib.import_module("scripts.shape.frames")
-        found["frames_order_to_insert"] = frames.frames_order_to_insert()
-    return found
 
 
 def main() -> None:

@@ -50,7 +50,6 @@ OPENINGS = (
 )
 NO_ARTICLE = re.compile(r"(s|bread|popcorn|sushi|spaghetti|cheese|corn|toilet paper|fire|butter)$")
 SINGULAR_S = ("cactus", "octopus", "bus", "compass", "glass", "brontosaurus", "grass", "walrus")
-PLURAL_BY_NAME = ("bow and arrow",)
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,6 @@ def as_input(pixels: NDArray[np.uint8]) -> Tensor:
     return tensor.float() / 127.5 - 1
 
 
-def as_pixels(pictures: Tensor) -> NDArray[np.uint8]:
-    """float [B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3]."""
-    scaled = ((pictures.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()
-
-
 def encoded(codec: Codec, pixels: NDArray[np.uint8], device: torch.device, cache: Path) -> Tensor:
     """Codes of every picture, uint8 [N, cells, channels]; kept in the cache with the encoder's
     checksum, so that only another encoder makes them again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,19 @@ from torch import Tensor
 
 from engine.models.codec import Codec, to_latents
 from engine.models.screen import ScreenNet
-from scripts.training.captions import BACKGROUNDS, PLACES, STYLE_SHARES, Placed, Scene
+from engine.render import Pixels
+from scripts.artist import Artist
+from scripts.training.captions import BACKGROUNDS, PLACES, STYLE_SHARES, Placed, Scene, with_article
+from scripts.training.concepts import Concept
 from scripts.training.dataset import Pictures, as_input
-from scripts.training.drawn import draw as drawn_by_model
 from scripts.training.export import read_manifest, write_manifest, write_part
 
 BATCH = 64
 FALSE_ALARMS = 0.005
+PASSES = 8
+PREVIEWED = (1, 3, 5)
+GUIDANCE = 3.0
+WEAPON_PROMPTS = 16
 
 
 def _scene(rng: random.Random, concept: int) -> Scene:
@@ -79,6 +86,44 @@ def make_pool(pictures: Pictures, codec: Codec, count: int, seed: int) -> Pool:
         found.append(F.interpolate(pixels, size=(96, 96), mode="area").to(torch.uint8))
         weapons += [i in set(armed) for i in chosen]
     return Pool(torch.cat(found), torch.tensor(weapons))
+
+
+def _prompts(
+    concepts: Sequence[Concept], plain: bool, rng: random.Random
+) -> list[tuple[str, bool]]:
+    """(prompt, shows a weapon): each concept once, each weapon several times in varied settings."""
+    found = []
+    for concept in concepts:
+        weapon = concept.category == "weapons"
+        for index in range(WEAPON_PROMPTS if weapon else 1):
+            name = with_article(concept.name)
+            if index or not plain:
+                style = rng.choice(("{}", "{}, 3D style", "a cartoon of {}"))
+                colour = rng.choice(tuple(BACKGROUNDS))
+                name = f"{style.format(name)} on a {colour} background"
+            found.append((name, weapon))
+    return found
+
+
+def drawn_by_model(
+    folder: Path, concepts: Sequence[Concept], plain: bool, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures that the model itself draws, uint8 [N, 3, 96, 96], whether each shows a weapon, and
+    whether each is a final.
+    plain: most prompts name the concept alone; else each has a look and a background."""
+    artist = Artist(PASSES, GUIDANCE, folder)
+    prompts = _prompts(concepts, plain, random.Random(seed))
+    pictures: list[Pixels] = []
+    weapons, finals = [], []
+    for index, (prompt, weapon) in enumerate(prompts):
+        pictures += artist.draw(prompt, seed * 100_000 + index, PREVIEWED)
+        weapons += [weapon] * (len(PREVIEWED) + 1)
+        finals += [False] * len(PREVIEWED) + [True]
+        if index % 100 == 0:
+            print(f"screen: drew {index}/{len(prompts)}", flush=True)
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    sized = F.interpolate(stacked.float(), size=(96, 96), mode="area").to(torch.uint8)
+    return sized, torch.tensor(weapons), torch.tensor(finals)
 
 
 def train_screen(

@@ -1,12 +1,15 @@
-"""The two trained stages: pictures to codes, and prompts to codes."""
+"""The two trained stages, pictures to codes and prompts to codes, and what each minimises: picture
+differences, and code cross-entropy."""
 
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.models.codec import Codec, to_latents
@@ -14,11 +17,37 @@ from engine.models.transformer import MaskedTransformer
 from scripts.training.dataset import Captions, Pictures, as_input
 from scripts.training.editions import Edition
 from scripts.training.fit import Fit
-from scripts.training.losses import draw_masks, masked_cross_entropy, picture_loss
-from scripts.training.muon import Muon
 
 PROMPT_DROPOUT = 0.1
 HELD_BACK = 512  # pictures at the end of the list that no step sees
+
+
+def picture_loss(drawn: Tensor, wanted: Tensor) -> Tensor:
+    """L1 + MSE + L1 of gradients at three scales, pictures [B, 3, H, W] in [-1, 1].
+    The gradient terms keep edges sharp without a pretrained perceptual network."""
+    total = F.l1_loss(drawn, wanted) + F.mse_loss(drawn, wanted)
+    for _ in range(3):
+        for axis in (2, 3):
+            total = total + 0.5 * (drawn.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
+        drawn, wanted = F.avg_pool2d(drawn, 2), F.avg_pool2d(wanted, 2)
+    return total
+
+
+def draw_masks(batch: int, cells: int, generator: torch.Generator, power: float = 1.6) -> Tensor:
+    """Which cells are hidden, bool [batch, cells]: cosine law with the share biased upward, where
+    only the prompt can tell; every eighth picture is hidden whole."""
+    spread = torch.rand(batch, 1, generator=generator).pow(power)
+    share = torch.cos(spread * (math.pi / 2)).clamp(min=1 / cells)
+    share[::8] = 1
+    ranks = torch.rand(batch, cells, generator=generator).argsort(dim=1).argsort(dim=1)
+    return ranks < (share * cells).ceil()
+
+
+def masked_cross_entropy(logits: Tensor, codes: Tensor, masked: Tensor) -> Tensor:
+    """Mean nats per code over hidden cells. logits [B, N, C, L], codes [B, N, C]."""
+    losses = F.cross_entropy(logits.flatten(0, 2).float(), codes.flatten().long(), reduction="none")
+    per_cell = losses.unflatten(0, tuple(codes.shape)).mean(dim=2)
+    return (per_cell * masked).sum() / masked.sum()
 
 
 def train_codec(edition: Edition, pictures: Pictures, cache: Path, device: torch.device) -> Codec:
@@ -93,7 +122,7 @@ def train_transformer(
     taken = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in taken]
     optimizers = [
-        Muon(matrices, lr=0.02),
+        torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01, adjust_lr_fn="original"),
         torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0),
     ]
     fit = Fit(model, optimizers, cache / edition.name / "transformer.pt", decay=0.997)

@@ -12,9 +12,8 @@ from sqlalchemy import create_engine, text
 from jobs.job import RenderState
 from jobs.lease import Outcome
 from scripts.chaos import auditor
-from scripts.chaos.passes import redone
 from scripts.chaos.stages import file_of
-from scripts.chaos.storm import weather
+from scripts.chaos.storm import redone, weather
 from scripts.chaos.world import LANE, World, wish
 
 KINDS = ("lost", "poison_left", "doubled", "miscounted", "orphans", "wrong_pictures",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.autoscaling.__main__ import cold_starts, first_decision, turns
+from scripts.autoscaling.__main__ import SHAPES, cold_starts, first_decision, turns
 from scripts.autoscaling.lane import Decoders
-from scripts.autoscaling.shapes import SHAPES
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -13,6 +13,7 @@ from engine.decoder import DecodeState
 from engine.decoders.paced import PacedDecoder
 from engine.render import Conditioning, RenderSpec
 from jobs.sql.sql_ledger import SqlLedger
+from scripts.bench.drawing import run_static
 from scripts.bench.figures import (
     GOALS,
     SideFigures,
@@ -22,10 +23,8 @@ from scripts.bench.figures import (
     steady_rate,
 )
 from scripts.bench.measure import Saturation
-from scripts.bench.recipe import Recipe
 from scripts.bench.sides import Layout
-from scripts.bench.static_batch import run_static
-from scripts.bench.workload import QUALITIES, asks, body
+from scripts.bench.workload import QUALITIES, Recipe, asks, body
 from scripts.chaos import auditor
 from scripts.cluster import own_config
 from scripts.report import missed

@@ -7,8 +7,7 @@ import pytest
 
 from engine.capabilities import capabilities
 from engine.decoders.paced import PacedDecoder
-from scripts.edits.measure import Kind, measure, moved, veil
-from scripts.edits.studio import Studio
+from scripts.edits.measure import Kind, Studio, measure, moved, veil
 from tests.golden.decoder_contract import conditioning
 
 

@@ -9,8 +9,9 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from scripts.load import at_rate
 from scripts.neighbour.__main__ import Turn, judge
-from scripts.neighbour.abuses import ABUSES, KEYS, SPENT, at_rate
+from scripts.neighbour.abuses import ABUSES, KEYS, SPENT
 from scripts.neighbour.payloads import POISON_PROMPTS, form_of_two, many_fields, noise_png
 from scripts.neighbour.victim import Latencies
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.rayservice.__main__ import CONFIG, MANIFEST, POLICIES, generated
-from scripts.rayservice.crd import load_schema, problems
+from scripts.rayservice.__main__ import CONFIG, MANIFEST, POLICIES, generated, load_schema, problems
 from serve_app.__main__ import main
 from serve_app.access.connections import use_for_every_server
 from serve_app.config.serve_file import parse_serve_config

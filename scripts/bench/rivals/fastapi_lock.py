@@ -13,8 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from scripts.bench.drawing import Drawer
-from scripts.bench.recipe import Recipe
-from scripts.bench.workload import ask_of
+from scripts.bench.workload import Recipe, ask_of
 
 
 def create_app(recipe: Recipe) -> FastAPI:

@@ -11,8 +11,7 @@ from typing import Any
 import litserve
 
 from scripts.bench.drawing import Drawer
-from scripts.bench.recipe import Recipe
-from scripts.bench.workload import Ask, ask_of
+from scripts.bench.workload import Ask, Recipe, ask_of
 
 WAIT_SECONDS = 0.05
 

@@ -13,8 +13,7 @@ from starlette.requests import Request
 
 from deployments import loopback
 from scripts.bench.drawing import Drawer
-from scripts.bench.recipe import Recipe
-from scripts.bench.workload import Ask, ask_of
+from scripts.bench.workload import Ask, Recipe, ask_of
 
 WAIT_SECONDS = 0.05
 

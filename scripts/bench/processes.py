@@ -1,6 +1,11 @@
-"""The upper bound: the same work by DecoderEngine in one process, without Ray, HTTP or ledger.
+"""What the bench measures in processes of their own: static batches, for finding a rival's best
+layout, and the upper bound, the same work by DecoderEngine without Ray, HTTP or ledger. Each reads
+one command a line and answers with one.
 
-python -m scripts.bench.engine_side RECIPE_JSON     then lines {"engines":, "slots":, "count":}
+python -m scripts.bench.processes static RECIPE_JSON
+    then lines {"batch":, "rows_leave":, "batches":, "first":}
+python -m scripts.bench.processes engine RECIPE_JSON
+    then lines {"engines":, "slots":, "count":}
 """
 
 from __future__ import annotations
@@ -10,8 +15,8 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,11 +25,9 @@ from engine.decoder import Decoder
 from engine.engine import DecoderEngine
 from engine.registry import create_decoder
 from engine.render import Pixels, RenderUpdate, UpdateKind
-from scripts.bench.drawing import Drawer
+from scripts.bench.drawing import Drawer, spec_of
 from scripts.bench.figures import steady_rate
-from scripts.bench.recipe import Recipe
-from scripts.bench.static_batch import spec_of
-from scripts.bench.workload import asks
+from scripts.bench.workload import Recipe, asks
 
 
 class EngineSide:
@@ -73,7 +76,7 @@ class EngineSide:
         self._finished.append(time.perf_counter())
 
 
-def measure(drawer: Drawer, engines: int, slots: int, count: int) -> dict[str, Any]:
+def measure_engine(drawer: Drawer, engines: int, slots: int, count: int) -> dict[str, Any]:
     """images_per_s and this process's CPU seconds of one picture."""
     recipe = drawer.recipe
     options = recipe.decoder_options()
@@ -87,16 +90,22 @@ def measure(drawer: Drawer, engines: int, slots: int, count: int) -> dict[str, A
     }
 
 
-def commands() -> Iterator[dict[str, Any]]:
-    for line in sys.stdin:
-        yield json.loads(line)
+def measure_static(drawer: Drawer, first: int, batches: int, **changes: Any) -> dict[str, float]:
+    """images_per_s of `batches` batches, one after another."""
+    drawer.recipe = replace(drawer.recipe, **changes)
+    batch, began = drawer.recipe.batch, time.perf_counter()
+    for number in range(batches):
+        drawer.draw(asks(first + number * batch, batch, drawer.recipe.passes))
+    return {"images_per_s": batches * batch / (time.perf_counter() - began)}
 
 
 def main() -> None:
-    drawer = Drawer(Recipe.from_json(json.loads(sys.argv[1])))
+    drawer = Drawer(Recipe.from_json(json.loads(sys.argv[2])))
+    measure = {"engine": measure_engine, "static": measure_static}[sys.argv[1]]
+    drawer.draw(asks(0, 1, drawer.recipe.passes))
     print("ready", flush=True)
-    for wanted in commands():
-        print(json.dumps(measure(drawer, **wanted)), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(measure(drawer, **json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
