@@ -34,7 +34,7 @@ from engine.capabilities import Capabilities
 from engine.render import Conditioning, LoraUse, RenderSpec, RenderUpdate, Source, UpdateKind
 from jobs.job import IllegalTransition, Job, Render, RenderState
 from jobs.lease import Beat, RenderBeat
-from jobs.policy.attempts import is_suspect
+from jobs.policy.settling import is_suspect
 from jobs.request import preview_passes
 
 

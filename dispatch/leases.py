@@ -1,7 +1,8 @@
 """The jobs that one dispatcher holds under lease: held, renewed, settled, released.
 
 Also the owner of the dispatcher's tasks: a job that no task moves on any more would be held for
-ever, so a task that breaks releases its job.
+ever, so a task that breaks releases its job. An image's outcome is written to the ledger exactly
+once, however long the ledger is away.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from dispatch.checkpoints import Checkpoints
 from dispatch.in_flight import IN_SLOT, InFlightRender, Lease, State
 from dispatch.ports import Postprocessor
-from dispatch.settle import settle
 from jobs.client.async_ledger import AsyncLedger
-from jobs.job import Job
+from jobs.job import Job, RenderState
 from jobs.lease import Outcome
-from jobs.ledger_errors import LeaseLost, LedgerError
+from jobs.ledger_errors import LeaseLost, LedgerError, LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
 Work = Coroutine[None, None, None]
+RETRY_FIRST_SECONDS = 0.2
+RETRY_LAST_SECONDS = 2.0
 
 
 class Leases:
@@ -203,3 +206,36 @@ class Leases:
             return
         reason = "a task ended too early" if error is None else repr(error)
         self.spawn(self.release(lease, f"dispatcher: {reason}"))
+
+
+async def settle(
+    ledger: AsyncLedger, render: InFlightRender, outcome: Outcome, lease_seconds: float
+) -> None:
+    """Until it is written, or its job dropped. Raises LeaseLost when another holder has it."""
+    pause = RETRY_FIRST_SECONDS
+    if outcome.state is RenderState.FAILED:  # its tries may have been shorter than a heartbeat
+        outcome = replace(outcome, pass_no=render.furthest, attempts=render.attempts)
+    while render.state is State.SETTLING:
+        try:
+            if set(render.progress.previews) - render.recorded:  # a settled image takes none
+                await ledger.renew([render.lease.beat(render)], lease_seconds)
+            await _write(ledger, render, outcome)
+        except LedgerUnavailable:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_LAST_SECONDS)
+        else:
+            return
+
+
+async def _write(ledger: AsyncLedger, render: InFlightRender, outcome: Outcome) -> None:
+    """An earlier try may have come through although its answer was lost: that is no lost lease."""
+    job = render.lease.job
+    try:
+        await ledger.finish_render(job.id, job.fence, render.index, outcome)
+    except LeaseLost:
+        stored = await ledger.get(job.id)
+        if stored is None or stored.fence != job.fence:
+            raise
+        found = stored.renders[render.index]
+        if (found.state, found.blob) != (outcome.state, outcome.blob):
+            raise

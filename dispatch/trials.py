@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
 from dispatch.ports import CallFailed, CallLost, SourceGone, StageUnavailable, leaving_is_away
-from jobs.policy.attempts import ALSO_ALONE
+from jobs.policy.settling import ALSO_ALONE
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

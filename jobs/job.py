@@ -3,11 +3,15 @@ it knows neither SQL nor HTTP. A job's state is a pure function of its renders' 
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from jobs.request import ImageRequest
+
+_IMAGE_ID = re.compile(r"img_([0-9a-f]{32})_([0-9])")
 
 
 class IllegalTransition(Exception):
@@ -347,3 +351,19 @@ def mermaid() -> str:
             "",
         ]
     )
+
+
+def new_job_id() -> str:
+    """128 random bits, in hex."""
+    return secrets.token_hex(16)
+
+
+def image_id(job_id: str, index: int) -> str:
+    """The public id of image `index` of a job."""
+    return f"img_{job_id}_{index}"
+
+
+def parse_image_id(text: str) -> tuple[str, int] | None:
+    """(job id, index), or None for what `image_id` never makes."""
+    match = _IMAGE_ID.fullmatch(text)
+    return (match[1], int(match[2])) if match else None

@@ -1,17 +1,24 @@
-"""The FastAPI application: routers, one error table, request ids. No Ray, no state of jobs."""
+"""The FastAPI application: routers, one error table, request ids. No Ray, no state of jobs.
+
+Before any route a request must have a Host that is ours, and pages of other origins get the answers
+that browsers ask for (CORS). Both by `gateway` in the config.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match, Route
@@ -30,19 +37,29 @@ from serve_app.admission.tenants import ending
 from serve_app.api import ROUTERS
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
+from serve_app.config.sections import GatewaySection
 from serve_app.delivery.slow_clients import SendBudget, SlowClientProtection
 from serve_app.delivery.watch import JobWatch
-from serve_app.edge import OwnHosts, let_pages_ask
 from serve_app.orders.app_state import AppState
 from serve_app.orders.callers import charge_refusal
 from serve_app.orders.lane_models import LaneModels
 from serve_app.orders.responses import error_response, root_path
 from serve_app.routes.ops import mount_studio
 from serve_app.uploads.inputs import Inputs
-from serve_app.wire.errors import ApiError, from_domain, from_status
+from serve_app.wire.errors import ApiError, InvalidRequest, WrongHost, from_domain, from_status
 from serve_app.wire.models import ServedModel, announcement
 
 log = logging.getLogger(__name__)
+HEALTH_PATHS = ("/healthz", "/readyz")
+"""Probes ask by address; these tell nothing and take no key."""
+PREFLIGHT_SECONDS = 600
+EXPOSED_HEADERS = (
+    "location", "preference-applied", "retry-after", "x-job-id", "x-meltproof-limits",
+    "x-ratelimit-limit-images", "x-ratelimit-remaining-images", "x-ratelimit-reset-images",
+    "x-request-id", "x-should-retry",
+)  # fmt: skip
+"""Headers of answers that scripts of other origins may read."""
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,255})(:[0-9]{1,5})?")
 
 
 def create_app(
@@ -200,3 +217,48 @@ class Envelope:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if not started:
                 await error_response(ApiError())(scope, receive, stamped)
+
+
+def let_pages_ask(app: Starlette, section: GatewaySection) -> None:
+    """Answer the scripts of listed origins in the way that their browsers want."""
+    if section.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=section.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],  # whatever the page asks for: the key is in one of them
+            expose_headers=EXPOSED_HEADERS,
+            max_age=PREFLIGHT_SECONDS,
+        )
+
+
+class OwnHosts:
+    """Serves its own names only: a page whose name was made to point at this machine (DNS
+    rebinding) sends its own. hosts: None serves every name."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or answer which names are served here."""
+        problem = self._problem(scope) if scope["type"] == "http" else None
+        if problem is None:
+            await self._app(scope, receive, send)
+        else:
+            await error_response(problem)(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> ApiError | None:
+        given = Headers(scope=scope).get("host", "").lower()
+        host = _HOST.fullmatch(given)
+        if host is None and given:
+            return InvalidRequest("The Host header is not a host name.", code="invalid_host")
+        path = str(scope["path"]).removeprefix(str(scope.get("root_path", "")).rstrip("/"))
+        if self._hosts is None or path in HEALTH_PATHS:
+            return None
+        if host is not None and host["name"].rstrip(".") in self._hosts:
+            return None
+        return WrongHost(
+            f"This server answers to {', '.join(self._hosts)}, not to the Host of this request. "
+            "If it is yours, its operator adds it to gateway.hosts."
+        )

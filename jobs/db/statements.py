@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from jobs.db.dialects import locking as _locking
-from jobs.db.dialects import of_ids as _many
-from jobs.db.dialects import of_leases as _held
-from jobs.db.dialects import of_pairs as _pairs
-from jobs.db.dialects import passing as _passing
+from jobs.db.compiled import locking as _locking
+from jobs.db.compiled import of_ids as _many
+from jobs.db.compiled import of_leases as _held
+from jobs.db.compiled import of_pairs as _pairs
+from jobs.db.compiled import passing as _passing
 from jobs.db.schema import IN_SAMPLE, PARKED_FROM
 from jobs.job import STARTED_KEPT_SECONDS
 

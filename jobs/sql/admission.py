@@ -7,11 +7,11 @@ from sqlalchemy import Connection
 
 from jobs.db import statements as sql
 from jobs.ledger_errors import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
-from jobs.quota_days import QuotaDays
 from jobs.request import Enquiry
 from jobs.sql.reattaching import finds_a_job
 from jobs.sql.submitting import is_newcomer, usage_of
 from jobs.tiers import Tier
+from jobs.usage import QuotaDays
 
 
 def check_admission(

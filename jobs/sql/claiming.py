@@ -14,8 +14,8 @@ from jobs.job import Job, JobEvent
 from jobs.ledger_errors import LeaseLost
 from jobs.policy.fair_queue import FairQueue, Head, Served, aged
 from jobs.sql.parking import ConcurrencyLimits
-from jobs.sql.passed_over import PassedOver
 from jobs.sql.records import load_jobs
+from jobs.sql.verbs import PassedOver
 
 _ROUNDS = 50
 """A claim meets so many times jobs that it cannot read; the next one goes on behind them."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from jobs.db import statements as sql
 from jobs.db.errors import again_if_overtaken
 from jobs.job import Job, JobEvent, JobState
-from jobs.policy.attempts import LeaseEnd
+from jobs.policy.settling import LeaseEnd
 from jobs.sql.parking import stray_tenants, unpark
 from jobs.sql.records import load_jobs, lock_jobs
 from jobs.sql.verbs import SqlVerbs

@@ -21,8 +21,7 @@ from jobs.job import HELD, Job, JobEvent, JobState
 from jobs.lease import Beat, Outcome, PreemptionRequest, Renewal
 from jobs.ledger import Submission
 from jobs.ledger_errors import LeaseLost, NotYetOpen
-from jobs.policy.attempts import LeaseEnd
-from jobs.policy.settling import Finish
+from jobs.policy.settling import Finish, LeaseEnd
 from jobs.request import ImageRequest, Tenant
 from jobs.sql.announcing import SqlModelTable
 from jobs.sql.claiming import Claim, claim_jobs

@@ -14,18 +14,16 @@ from sqlalchemy import Connection
 
 from jobs.db import statements as sql
 from jobs.db.compiled import run, send
-from jobs.job import Job
-from jobs.job_ids import new_job_id, parse_image_id
+from jobs.job import Job, new_job_id, parse_image_id
 from jobs.ledger import Submission
 from jobs.ledger_errors import QueueFull, QuotaExceeded
 from jobs.policy.fair_queue import AGEING
 from jobs.policy.watch_deadline import term_seconds
-from jobs.quota_days import QuotaDays
 from jobs.request import ImageRequest, Tenant
 from jobs.sql.reattaching import Found, job_to_reattach, may_reattach
 from jobs.sql.records import load_job, lock_jobs
 from jobs.tiers import Tier
-from jobs.usage import Usage
+from jobs.usage import QuotaDays, Usage
 
 _NO_LIMIT = 2**62
 _Key = tuple[str, str]

@@ -1,21 +1,22 @@
 """Answers with pictures, written piece by piece: under a MiB of one is in memory, however large it
-is. A picture in one is read from the store as far as its client takes it."""
+is. A picture in one is read from the store as far as its client takes it, and nothing once the
+client has gone."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakValueDictionary
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from jobs.blobs.store import BlobMissing, BlobStore
-from serve_app.delivery.disconnects import unless_gone
 
 READ_BYTES = 9 * 2**13
 """Of a blob at once; a multiple of three, so that base64 of the pieces is base64 of the whole, and
@@ -197,3 +198,33 @@ class PiecesResponse(Response):
                 async for chunk in chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns once the client has gone. The request body must have been read before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_gone(sending: Coroutine[Any, Any, None], receive: Receive) -> bool:
+    """Send beside listening for the client to go: whether all was sent. Raises what `sending`
+    does."""
+    sends = asyncio.ensure_future(sending)
+    gone = asyncio.ensure_future(disconnected(receive))
+    try:
+        await asyncio.wait({sends, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if sends.done():
+            sends.result()
+            return True
+        return False
+    finally:
+        await cancel(gone)
+        await cancel(sends)
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel and wait, keeping our own cancellation apart from the task's."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # seen: it was reported where the task was awaited, or no longer matters

@@ -13,8 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from jobs.blobs.store import BlobMissing
-from serve_app.delivery.disconnects import cancel, unless_gone
-from serve_app.delivery.pieces import Pieces
+from serve_app.delivery.pieces import Pieces, cancel, unless_gone
 from serve_app.wire.errors import from_domain
 
 log = logging.getLogger(__name__)

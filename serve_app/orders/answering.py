@@ -16,8 +16,7 @@ from jobs.job import Job
 from jobs.ledger import Submission
 from jobs.ledger_errors import LedgerError, LedgerUnavailable
 from jobs.request import ImageRequest
-from serve_app.delivery.disconnects import disconnected
-from serve_app.delivery.pieces import HOLE, Part, filled
+from serve_app.delivery.pieces import HOLE, Part, disconnected, filled
 from serve_app.delivery.sse import EventStream
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.callers import stay_open

@@ -15,8 +15,7 @@ from starlette.datastructures import UploadFile
 from engine.region import scattered
 from jobs.blobs.store import BlobMissing
 from jobs.files import StoredFile
-from jobs.job import Job, Render, RenderState
-from jobs.job_ids import parse_image_id
+from jobs.job import Job, Render, RenderState, parse_image_id
 from jobs.request import ImageRequest, SourceImage, Tenant
 from serve_app.orders.app_state import AppState
 from serve_app.orders.bodies import content

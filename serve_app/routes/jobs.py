@@ -15,9 +15,9 @@ from jobs.blobs.store import BlobMissing
 from jobs.depth import QueueEstimate
 from jobs.job import Job, JobState, RenderState
 from jobs.ledger_errors import LedgerUnavailable
-from serve_app.delivery.job_view import JobView
 from serve_app.delivery.pieces import HOLE, filled
 from serve_app.delivery.sse import Event, EventStream, frame
+from serve_app.delivery.watch import JobView
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.callers import (
     charge_rows,

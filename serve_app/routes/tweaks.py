@@ -11,8 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.job import Job, Render
-from jobs.job_ids import parse_image_id
+from jobs.job import Job, Render, parse_image_id
 from serve_app.orders.answering import respond
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.bodies import is_large, on_disk

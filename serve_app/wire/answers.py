@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from typing_extensions import TypedDict
 
-from jobs.job import Job, Render
-from jobs.job_ids import image_id
+from jobs.job import Job, Render, image_id
 from jobs.request import ImageRequest
 from serve_app.wire.errors import ImageFailed, ProblemBody
 from serve_app.wire.fields import Count, OutputFormat, PixelSize, Seconds, Url

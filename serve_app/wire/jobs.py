@@ -8,8 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from jobs.job import Job, JobState, Render, RenderState
-from jobs.job_ids import image_id
+from jobs.job import Job, JobState, Render, RenderState, image_id
 from jobs.request import ImageRequest
 from serve_app.wire.answers import Looks, looks
 from serve_app.wire.errors import ProblemBody

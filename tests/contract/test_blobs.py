@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.blobs.store import BlobMissing, BlobStore, DirectoryBlobs, image_key, preview_key
-from jobs.job_ids import new_job_id
+from jobs.job import new_job_id
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import JobState
 from jobs.ledger_errors import LedgerError, LedgerUnavailable, NotYetOpen, QueueFull, QuotaExceeded
-from jobs.quota_days import QuotaDays
 from jobs.request import Tenant
 from jobs.sql.accounts import UnknownKey, key_hash
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, Tier
+from jobs.usage import QuotaDays
 from tests.contract.test_ledger_processes import python
 from tests.stages.ledger_kit import Clock, Database, claim_one, refusal, wish
 

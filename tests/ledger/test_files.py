@@ -10,7 +10,7 @@ import pytest
 
 from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, FileRoom
-from jobs.job_ids import image_id
+from jobs.job import image_id
 from jobs.ledger import Ledger
 from jobs.ledger_errors import FilesFull
 from jobs.request import SourceImage

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.db.outage import Outage
+from jobs.db.errors import Outage
 from jobs.job import Render, RenderState
 from jobs.policy.fair_queue import AGEING, FairQueue, Head, Served, aged, stamp
 from jobs.tiers import Refunds, Tier, drawn_passes, refunded, refunded_passes_per_day

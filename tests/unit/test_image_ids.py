@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.job_ids import image_id, new_job_id, parse_image_id
+from jobs.job import image_id, new_job_id, parse_image_id
 
 
 @pytest.mark.parametrize("index", [0, 9])

@@ -27,7 +27,7 @@ from jobs.job import (
     job_state,
     mermaid,
 )
-from jobs.policy.attempts import LeaseEnd, return_to_queue
+from jobs.policy.settling import LeaseEnd, return_to_queue
 from jobs.request import ImageRequest
 
 REQUEST = ImageRequest(

@@ -9,7 +9,7 @@ import pytest
 from jobs.depth import QueueEstimate
 from jobs.job import Job, JobState
 from jobs.request import ImageRequest
-from serve_app.delivery.job_view import JobView, has_moved
+from serve_app.delivery.watch import JobView, has_moved
 
 REQUEST = ImageRequest(
     lane="l", tenant="t", tier="free", model="m", prompt="fox", n=1, width=64, height=64,

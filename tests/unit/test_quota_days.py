@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.quota_days import QuotaDays
+from jobs.usage import QuotaDays
 
 HOUR = 3600.0
 
