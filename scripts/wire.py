@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from httptools import HttpParserError, HttpResponseParser
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 JSON = "content-type: application/json\r\n"
@@ -20,19 +22,15 @@ ASYNC = f"prefer: respond-async\r\n{JSON}"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer. status: HTTP's, 0 when the connection broke before it."""
+    """One answer. status: HTTP's, 0 when the connection broke before it. headers: by lower name."""
 
     status: int
-    headers: bytes = b""
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
 
     def header(self, name: str) -> str:
         """A header's value, empty when there is none."""
-        for line in self.headers.split(b"\r\n"):
-            key, _, value = line.partition(b":")
-            if key.strip().lower() == name.encode():
-                return value.strip().decode("latin-1")
-        return ""
+        return self.headers.get(name.encode(), b"").decode("latin-1")
 
     def json(self) -> Any:
         """The body. ValueError when it is no JSON."""
@@ -79,23 +77,17 @@ class Client:
 
     async def stream(self, path: str, body: bytes, on_head: Callable[[int, str], None]) -> None:
         """POST, say the status and `x-job-id` when they come, then read until the end."""
+        head = f"{self._head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
         try:
-            reader, writer = await asyncio.open_connection(self._host, self._port)
+            connection = await self._opened()
         except OSError:
             return
+        connection.on_head = on_head
         try:
-            close = f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-            writer.write(
-                f"POST {self._prefix}{path} HTTP/1.1\r\n{self._head}{close}".encode() + body
-            )
-            head = Reply(0, await reader.readuntil(b"\r\n\r\n"))
-            on_head(int(head.headers[9:12]), head.header("x-job-id"))
-            while await reader.read(1 << 16):
-                pass
-        except (OSError, asyncio.IncompleteReadError):
-            return
+            request = f"POST {self._prefix}{path} HTTP/1.1\r\n{head}"
+            await connection.ask(request.encode() + body)
         finally:
-            writer.transport.abort()
+            connection.abort()
 
     def close(self) -> None:
         """Drop the idle connections."""
@@ -106,25 +98,28 @@ class Client:
         while self._idle:
             if (connection := self._idle.pop()).usable:
                 return connection
+        return await self._opened()
+
+    async def _opened(self) -> _Connection:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(_Connection, self._host, self._port)
         return connection
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time."""
+    """One request at a time. on_head: told the status and `x-job-id` before the body comes."""
 
     def __init__(self) -> None:
         self.usable = False
+        self.on_head: Callable[[int, str], None] = lambda status, job_id: None
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[Reply] | None = None
-        self._received = bytearray()
-        self._body_from, self._length = 0, -1  # where the body begins, how long it is
 
     def ask(self, request: bytes) -> asyncio.Future[Reply]:
         assert self._transport is not None
-        self._received.clear()
-        self._body_from, self._length = 0, -1
+        self._parser = HttpResponseParser(self)
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return self._answer
@@ -143,32 +138,26 @@ class _Connection(asyncio.Protocol):
         self._end(BROKEN)
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        if not self._body_from and (end := self._received.find(b"\r\n\r\n")) >= 0:
-            self._body_from = end + 4
-            head = bytes(self._received[:end]).lower()
-            at = head.find(b"\r\ncontent-length:")
-            self._length = -1 if at < 0 else int(head[at + 17 :].split(b"\r\n", 1)[0])
-        if not self._body_from:
-            return
-        come = len(self._received) - self._body_from
-        # Not before it is whole is it looked at: a large answer comes in thousands of pieces.
-        if come >= self._length if self._length >= 0 else self._received.endswith(b"0\r\n\r\n"):
-            head = bytes(self._received[: self._body_from])
-            body = bytes(self._received[self._body_from :])
-            body = body if self._length >= 0 else _joined(body)
-            self._end(Reply(int(head[9:12]), head, body))
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError:
+            self.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """What httptools calls, as the next three."""
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        job_id = self._headers.get(b"x-job-id", b"").decode("latin-1")
+        self.on_head(self._parser.get_status_code(), job_id)
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        self._end(Reply(self._parser.get_status_code(), self._headers, b"".join(self._body)))
 
     def _end(self, reply: Reply) -> None:
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             answer.set_result(reply)
-
-
-def _joined(chunks: bytes) -> bytes:
-    """The body that came in chunks."""
-    found, at = bytearray(), 0
-    while (end := chunks.find(b"\r\n", at)) >= 0 and (size := int(chunks[at:end], 16)):
-        found += chunks[end + 2 : end + 2 + size]
-        at = end + 4 + size
-    return bytes(found)

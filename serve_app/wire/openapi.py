@@ -168,17 +168,18 @@ def _body(content: Mapping[str, Schema], *, required: bool = True) -> Schema:
 def _form(schema: Schema, files: Schema) -> Schema:
     """Of these fields, which cannot be null there, and these files."""
     said = {name: field.get("anyOf", [field])[0] for name, field in schema["properties"].items()}
-    fields = {name: _in_form(field) for name, field in said.items()}
     required = [*schema["required"], "image"]
+    fields = {name: field if name in required else _or_empty(field) for name, field in said.items()}
     return {**schema, "properties": {**fields, **files}, "required": required}
 
 
-def _in_form(field: Schema) -> Schema:
-    """A list is JSON in a text there; an empty one says nothing."""
-    if field.get("type") != "array":
-        return field
-    most = {} if field["maxItems"] else {"maxLength": 0}
-    return {**TEXT, **most, "contentMediaType": JSON, "contentSchema": field}
+def _or_empty(field: Schema) -> Schema:
+    """A field that is empty in a form says nothing. A list is JSON in a text there."""
+    if field.get("type") == "array":
+        most = {} if field["maxItems"] else {"maxLength": 0}
+        return {**TEXT, **most, "contentMediaType": JSON, "contentSchema": field}
+    free = field.get("type") == "string" and not {"enum", "format"} & field.keys()
+    return field if free else {"anyOf": [field, {"type": "string", "maxLength": 0}]}
 
 
 def _upload(config: ClusterConfig) -> Schema:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import io
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
+from schemathesis.generation.jsonschema import strategy
+from schemathesis.specs.openapi.negative import _strip_binary
 
 from serve_app.config.sizes import STEP, SizeBounds
 from tests.fuzz.server import FUZZED
@@ -46,6 +48,20 @@ schemathesis.openapi.format("binary", st.sampled_from(PICTURES) | st.binary(max_
 schemathesis.openapi.format(
     "image-url", st.sampled_from((*URLS, "data:image/png;base64,AAAA", "https://localhost/a.png"))
 )
+
+
+_judge_of = strategy._validator
+
+
+def judge_of(schema: Any) -> Callable[[Any], bool]:
+    """schemathesis 4.32.5 judges what it draws for a `not`, as a wrong form is, by a validator that
+    raises for files ("Unsupported type: 'Binary'"). As its other validators do, take a file for a
+    string without characters."""
+    judge = _judge_of(schema)
+    return lambda value: judge(_strip_binary(value))
+
+
+strategy._validator = judge_of
 
 
 def refusable(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Iterator[str]:
@@ -96,7 +112,10 @@ def between_fields(_ctx: Any, response: Any, case: Any) -> None:
         return
     if not (case.meta and case.meta.generation.mode.is_positive):
         return
-    broken = set(refusable(case.body, case.headers or {})) if name in ORDERS else set()
+    said = {
+        field: value for field, value in case.body.items() if value != ""
+    }  # not said, in a form
+    broken = set(refusable(said, case.headers or {})) if name in ORDERS else set()
     if response.status_code in (200, 202):
         assert not broken, f"accepted, although {broken} do not fit together"
         return

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi.openapi.models import OpenAPI
+from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 from engine.capabilities import capabilities
@@ -81,6 +82,14 @@ def test_loras_are_those_that_the_models_have() -> None:
     without = none["application/json"]["schema"]["properties"]["loras"]["anyOf"][0]
     assert without["maxItems"] == 0
     assert none["multipart/form-data"]["schema"]["properties"]["loras"]["maxLength"] == 0
+
+
+def test_a_field_that_is_empty_in_a_form_is_as_one_that_is_not_there() -> None:
+    body = DOCUMENT["paths"]["/v1/images/edits"]["post"]["requestBody"]["content"]
+    fields = body["multipart/form-data"]["schema"]["properties"]
+    takes = {name for name, field in fields.items() if Draft202012Validator(field).is_valid("")}
+    assert {"size", "quality", "model", "seed", "stream", "loras"} < takes
+    assert fields.keys() - takes == {"prompt", "image"}
 
 
 def test_it_is_openapi() -> None:
