@@ -112,6 +112,11 @@ class Application(Section):
             return ()
         return (separate_model(self.args),) if self.import_path == MODEL else self.args.each()
 
+    def beside(self, other: Application) -> bool:
+        """Whether both are of one lane."""
+        mine, theirs = self.args, other.args
+        return (mine.ledger.dsn, mine.lane) == (theirs.ledger.dsn, theirs.lane)
+
     @property
     def has_gateway(self) -> bool:
         """Whether clients talk to it."""
@@ -169,6 +174,21 @@ class ServeFile(Section):
                         f"application {owner!r} already, and on the same ledger each would run the "
                         "other's jobs"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _models_of_a_lane_have_other_names(self) -> Self:
+        owners: dict[tuple[str, str, str], str] = {}
+        for number, application in enumerate(self.applications):
+            args = application.args
+            for one in application.models():
+                for name in {one.model.name, *one.model.aliases}:
+                    key = (args.ledger.dsn, args.lane, name)
+                    if (owner := owners.setdefault(key, application.name)) != application.name:
+                        raise ValueError(
+                            f"applications.{number}.args.model: {name!r} is a name of the model of "
+                            f"application {owner!r} already, in the same lane"
+                        )
         return self
 
     @model_validator(mode="after")

@@ -87,14 +87,19 @@ def _field(problem: str) -> str:
 
 
 def _applications(file: ServeFile) -> list[str]:
-    return [
-        f"applications.{number}.{problem}"
-        for number, application in enumerate(file.applications)
-        for problem in _application(application)
-    ]
+    found, reads = [], []
+    for number, application in enumerate(file.applications):
+        problems, read = _application(application)
+        found += [f"applications.{number}.{problem}" for problem in problems]
+        reads.append(read)
+    return found or list(_apart_in_a_lane(file, reads))
 
 
-def _application(application: Application) -> list[str]:
+Read = dict[str, ClusterConfig]
+"""By deployment, the args with what is live there."""
+
+
+def _application(application: Application) -> tuple[list[str], Read]:
     """What only shows when the args and the deployments are read together."""
     found, names = [], deployed(application)
     read = {name: application.args for name in names if _kind(name) in READERS}
@@ -109,10 +114,10 @@ def _application(application: Application) -> list[str]:
                 read[options.name] = with_live(application.args, live.model_dump())
             except ConfigError as error:
                 found.append(f"{path}.{error}")
-    return found or [*_misread(application, read), *_apart(read)]
+    return found or [*_misread(application, read), *_apart(read)], read
 
 
-def _misread(application: Application, read: dict[str, ClusterConfig]) -> Iterator[str]:
+def _misread(application: Application, read: Read) -> Iterator[str]:
     """Live policies that no classifier gets."""
     said = [getattr(read[n], ELSEWHERE) for n in read if _kind(n) == "SafetyClassifier"]
     for number, options in enumerate(application.deployments):
@@ -124,18 +129,37 @@ def _misread(application: Application, read: dict[str, ClusterConfig]) -> Iterat
             )
 
 
-def _apart(read: dict[str, ClusterConfig]) -> Iterator[str]:
+def _apart(read: Read) -> Iterator[str]:
     """Sections that are not the same where they must be."""
-    gateway = read.get("Gateway")
+    for name, section in _differing(read.get("Gateway"), read):
+        yield (
+            f"deployments: Gateway and {name} have different {section}; give both the same "
+            "user_config, best through a YAML anchor"
+        )
+
+
+def _apart_in_a_lane(file: ServeFile, reads: list[Read]) -> Iterator[str]:
+    """The same between a gateway and models that are applications of their own."""
+    for number, application in enumerate(file.applications):
+        for other, read in zip(file.applications, reads, strict=True):
+            if other is application or not other.has_gateway or not other.beside(application):
+                continue
+            for name, section in _differing(read["Gateway"], reads[number]):
+                yield (
+                    f"applications.{number}.deployments: {name} has other {section} than the "
+                    f"Gateway of application {other.name!r}; give both the same user_config, best "
+                    "through a YAML anchor"
+                )
+
+
+def _differing(gateway: ClusterConfig | None, read: Read) -> Iterator[tuple[str, str]]:
+    """Dispatchers, and sections in which they differ from that gateway."""
     for name, dispatcher in read.items():
         if gateway is None or _kind(name) != "Dispatcher":
             continue
         for section in READ_BY_BOTH:
             if getattr(gateway, section) != getattr(dispatcher, section):
-                yield (
-                    f"deployments: Gateway and {name} have different {section}; give both the same "
-                    "user_config, best through a YAML anchor"
-                )
+                yield name, section
 
 
 def _kind(name: str) -> str:

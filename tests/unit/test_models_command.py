@@ -13,7 +13,9 @@ import yaml
 
 from serve_app.__main__ import main
 from serve_app.config.errors import ConfigError
+from serve_app.operate.application_edit import with_application
 from serve_app.operate.checking import check_file
+from serve_app.operate.config_diff import changes
 from serve_app.operate.model_edit import with_model
 from tests.stages.checkpoint_folders import FLUX, janus_folder, pipeline_folder
 
@@ -255,15 +257,92 @@ def test_the_application_is_named(
     assert "models" not in chat
 
 
-def test_applications_apart_are_listed_and_get_no_further_model(
-    flux: Path, capsys: pytest.CaptureFixture[str]
+def test_beside_applications_apart_a_model_becomes_one_of_its_own(
+    flux: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["models", "list", str(SEPARATE)]) == 0
+    config, text = tmp_path / "models.yaml", SEPARATE.read_text()
+    config.write_text(text)
+    before, _ = check_file(str(config))
+    assert main(["models", "add", str(flux), "--to", str(config), "--memory-gib", "80"]) == 0
+    assert "sk-local" not in capsys.readouterr().out
+    after, file = check_file(str(config))
+    photo, added = after["applications"][1], after["applications"][3]
+    assert after | {"applications": after["applications"][:3]} == before
+    own = {
+        "model": {
+            "name": "flux.1-dev",
+            "family": "diffusers",
+            "options": {"weights": str(flux), "dtype": "bfloat16"},
+            "size": "1024x1024",
+        },
+        "decoder": {"num_cpus": 0.3, "slots": 64},
+    }
+    assert added == {
+        "name": "flux.1-dev",
+        "route_prefix": None,
+        "import_path": "serve_app.app:model",
+        "args": own | {name: photo["args"][name] for name in photo["args"].keys() - own.keys()},
+    }
+    edited = config.read_text()
+    assert edited.startswith(text), "all that is shared is said by the anchors that were there"
+    assert edited.count("ledger: *ledger") == 1 + text.count("ledger: *ledger")
+    assert [one.queue for one in file.applications[3].models()] == ["default/flux.1-dev"]
+    running = {
+        app["name"]: {"deployed_app_config": app, "status": "RUNNING", "source": "declarative"}
+        for app in before["applications"]
+    }
+    [change] = changes({"applications": running}, after)
+    assert change.said() == "adds application flux.1-dev"
+    assert main(["models", "list", str(config)]) == 0
     rows = [line.split()[:4] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[3] for row in rows] == ["photo", "sketch"]
-    assert main(["models", "add", str(flux), "--to", str(SEPARATE)]) == 2
-    said = "applications.0: serve_app.app:gateway takes no further model; write an application"
-    assert said in capsys.readouterr().err
+    assert [row[3] for row in rows] == ["photo", "sketch", "flux.1-dev"]
+    for taken in ("sketch", "gateway"):
+        assert main(["models", "add", str(flux), "--to", str(config), "--name", taken]) == 2
+        assert f"{taken!r} already; say --name" in capsys.readouterr().err
+
+
+LIVE = """\
+    deployments:
+      - name: Gateway
+        user_config:
+          tiers: {free: {weight: 2}}
+          limits: {images: 4}
+"""
+
+
+def test_the_first_model_of_a_gateway_gets_what_is_live_for_its_lane(tmp_path: Path) -> None:
+    text = SEPARATE.read_text().partition("  - name: photo")[0]
+    config = tmp_path / "models.yaml"
+    config.write_text(with_application(text + LIVE, 0, MODEL, "models.yaml"))
+    document, _ = check_file(str(config))
+    gateway, added = document["applications"]
+    shared = ("ledger", "blobs", "tiers")
+    assert added["args"] == {
+        "model": {"name": "flux", "family": "paced"},
+        "decoder": {"slots": 3},
+        **{name: gateway["args"][name] for name in shared},
+    }
+    live = {"tiers": {"free": {"weight": 2}}}
+    assert added["deployments"] == [{"name": "Dispatcher", "user_config": live}]
+
+
+def test_a_further_model_runs_where_the_other_one_does(tmp_path: Path) -> None:
+    options = {"name": "Dispatcher", "ray_actor_options": {"num_cpus": 0.5}}
+    document = yaml.safe_load(SEPARATE.read_text())
+    live = {"qualities": {"low": 1}}
+    document["applications"][1]["deployments"] = [options | {"user_config": live}]
+    document["applications"][1]["runtime_env"] = {"env_vars": {"A": "b"}}
+    text = yaml.safe_dump(document, sort_keys=False)
+    config = tmp_path / "models.yaml"
+    config.write_text(with_application(text, 1, MODEL, "models.yaml"))
+    added = check_file(str(config))[0]["applications"][3]
+    assert (added["deployments"], added["runtime_env"]) == ([options], {"env_vars": {"A": "b"}})
+
+
+def test_applications_in_braces_are_refused() -> None:
+    text = "applications: [{name: a, import_path: serve_app.app:gateway}]\n"
+    with pytest.raises(ConfigError, match=r"^a\.yaml: applications: must be a list with dashes"):
+        with_application(text, 0, MODEL, "a.yaml")
 
 
 def test_as_an_operator_runs_it(flux: Path, config: Path) -> None:

@@ -87,6 +87,10 @@ def test_the_example_is_a_gateway_and_two_models_in_one_lane() -> None:
             lambda apps: apps[2]["args"].update(tiers={"free": {"weight": 2}}),
             "applications.2.args.tiers: must be as in application 'gateway' of the same lane",
         ),
+        (
+            lambda apps: apps[2]["args"]["model"].update(aliases=["photo"]),
+            "applications.2.args.model: 'photo' is a name of the model of application 'photo'",
+        ),
     ],
 )
 def test_what_would_be_ignored_or_confused_is_refused(
@@ -113,4 +117,21 @@ def test_a_model_comes_and_goes_without_a_restart_of_the_others() -> None:
         (Effect.RESTARTS_APPLICATION, "photo"),
         (Effect.ADDS, "anime"),
         (Effect.REMOVES, "sketch"),
+    ]
+
+
+def test_what_is_live_for_a_lane_is_the_same_in_all_its_applications(tmp_path: Path) -> None:
+    live = {"tiers": {"free": {"weight": 2}}}
+
+    def edit(apps: Apps) -> None:
+        apps[0]["deployments"] = [{"name": "Gateway", "user_config": live}]
+        apps[1]["deployments"] = [{"name": "Dispatcher", "user_config": live}]
+
+    path = tmp_path / "models.yaml"
+    path.write_text(yaml.safe_dump(changed(edit)))
+    with pytest.raises(ConfigError) as refused:
+        check_file(str(path))
+    assert [problem.partition(": ")[2] for problem in refused.value.problems] == [
+        "applications.2.deployments: Dispatcher has other tiers than the Gateway of application "
+        "'gateway'; give both the same user_config, best through a YAML anchor"
     ]

@@ -26,11 +26,14 @@ from serve_app.config.secret_fields import hidden
 from serve_app.config.serve_file import (
     GATEWAY,
     MODEL,
+    WHOLE,
+    Application,
     ServeFile,
     load_serve_config,
     parse_serve_config,
 )
 from serve_app.config.sizes import parse_size
+from serve_app.operate.application_edit import with_application
 from serve_app.operate.checking import check_text
 from serve_app.operate.commands.operating import a_number, speaker
 from serve_app.operate.model_edit import with_model
@@ -46,7 +49,8 @@ MOST_SLOTS = 64
 """That `add` writes: past it a pass gets slower and no render is drawn sooner."""
 EPILOG = """\
 Only JSON files and the headers of safetensors files are read: no tensor, and no code of the folder.
-`add` puts the model behind the others of its lane, which clients then choose by name.
+`add` puts the model behind the others of its lane, which clients then choose by name: into the list
+`models`, or as an application of its own where the lane's gateway is one.
 
 exit codes: 0 done; 1 the directory cannot be served; 2 wrong arguments or config"""
 
@@ -91,9 +95,11 @@ def _add(model: ModelDirectory, options: argparse.Namespace) -> int:
     path = os.path.realpath(options.to)  # what a link names is edited; the link stays
     before = _read(path)
     document, file = check_text(before, options.to)
-    number, lane = _application(file, options)
-    entry = _entry(model, lane, options)
-    after = with_model(before, number, entry, options.to)
+    number = _application(file, options)
+    found = file.applications[number]
+    entry = _entry(model, file, found, options)
+    apart = found.import_path != WHOLE
+    after = (with_application if apart else with_model)(before, number, entry, options.to)
     check_text(after, options.to)
     for line in _difference(before, after, options.to):
         speaker().print(hidden(line, ServeFile, document), style=STYLES.get(line[0]))
@@ -104,16 +110,15 @@ def _add(model: ModelDirectory, options: argparse.Namespace) -> int:
     return 0
 
 
-def _application(file: ServeFile, options: argparse.Namespace) -> tuple[int, ClusterConfig]:
-    """The lane that gets the model. ConfigError where gateway and models are applications apart."""
-    for number, found in enumerate(file.applications):
-        if options.application in (None, found.name):
-            if found.import_path in (GATEWAY, MODEL):
-                raise ConfigError(
-                    f"{options.to}: applications.{number}: {found.import_path} takes no further "
-                    "model; write an application for it beside the others (docs/models.md)"
-                )
-            return number, found.args
+def _application(file: ServeFile, options: argparse.Namespace) -> int:
+    """The one that gets the model; where gateway and models are applications of their own, the one
+    that the new application will be like: a model of the lane, before its gateway. ConfigError."""
+    chosen = [app for app in file.applications if options.application in (None, app.name)]
+    for found in chosen[:1]:
+        if found.import_path == GATEWAY:
+            beside = [a for a in file.applications if a.import_path == MODEL and a.beside(found)]
+            found = (beside or [found])[0]
+        return file.applications.index(found)
     names = ", ".join(found.name for found in file.applications)
     raise ConfigError(f"{options.to}: --application: is not {options.application!r}, but: {names}")
 
@@ -122,20 +127,22 @@ STYLES = {"+": "green", "-": "red"}
 
 
 def _entry(
-    model: ModelDirectory, lane: ClusterConfig, options: argparse.Namespace
+    model: ModelDirectory, file: ServeFile, found: Application, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Of `models`, with a decoder section of its own."""
     name, slots = options.name or _name(model.path), _slots(model, options)
-    taken = {known for one in lane.each() for known in (one.model.name, *one.model.aliases)}
-    if name in taken:
+    lane = [one for app in file.applications if app.beside(found) for one in app.models()]
+    if name in {known for one in lane for known in (one.model.name, *one.model.aliases)}:
         raise ConfigError(f"{options.to}: has a model {name!r} already; say --name")
+    if found.import_path != WHOLE and name in {app.name for app in file.applications}:
+        raise ConfigError(f"{options.to}: has an application {name!r} already; say --name")
     family: dict[str, Any] = {"weights": os.path.abspath(model.path)}
     if options.memory_gib is not None:
         family["dtype"] = "bfloat16"  # what the estimate is for
     if model.known.family == "janus":
         family["slots"] = slots  # whose keys and values it allocates when it starts
     section = {"name": name, "family": model.known.family, "options": family}
-    decoder = lane.decoder.model_dump(exclude_defaults=True) | {"slots": slots}
+    decoder = found.args.decoder.model_dump(exclude_defaults=True) | {"slots": slots}
     return section | _size(model.geometry.edge) | {"decoder": decoder}
 
 
