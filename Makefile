@@ -19,7 +19,7 @@ FAST := $(addprefix tests/,contract dispatch golden unit)
 
 export PROMPT
 
-.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour bench-families conformance fuzz chaos shape
+.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour bench-families bench-models conformance fuzz chaos shape
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -91,6 +91,9 @@ fuzz: setup ## Ask the HTTP surface everything that it does not expect, and send
 
 bench-families: setup ## Measure pipelines of diffusers in the running batch beside stock ones behind a lock
 	$(BIN)/python -m scripts.families
+
+bench-models: setup ## Add, upgrade and remove a model under load; count what restarts elsewhere
+	$(BIN)/python -m scripts.models
 
 bench-neighbour: setup ## Abuse the service at the rate its limits allow, beside a quiet tenant
 	$(BIN)/python -m scripts.neighbour
