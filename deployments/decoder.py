@@ -14,6 +14,7 @@ from typing import Any
 
 from deployments import loopback
 from deployments.slots import LeakedSlots
+from engine.measuring import StartReport, start_report
 from engine.registry import create_decoder
 from engine.render import RenderSpec, RenderUpdate
 from engine.streams import RenderStreams
@@ -42,17 +43,26 @@ class DecoderReplica:
         self._stuck_seconds = stuck_seconds
         self._grace_seconds = grace_seconds
         self._leaked = LeakedSlots(time.monotonic)
+        began = time.monotonic()
         decoder = await asyncio.to_thread(create_decoder, family, **options)
+        self._report = await asyncio.to_thread(start_report, decoder, slots)
         self._streams = RenderStreams(decoder, slots, full_wait_seconds=full_wait_seconds)
         self._watchdog = Watchdog(self._streams.engine, stuck_seconds)
         self._watchdog.start()
-        log.info("decoder family %s is ready with %s slots", family, slots)
+        log.info(
+            "decoder family %s is ready with %s slots after %.1f s%s", family, slots,
+            time.monotonic() - began, f": {self._report.sentences(slots)}" if self._report else "",
+        )  # fmt: skip
 
     async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """See RenderStreams."""
         async with aclosing(self._streams.render(spec)) as updates:
             async for update in updates:
                 yield update
+
+    async def start_report(self) -> StartReport | None:
+        """What was measured before this replica was ready; None where nothing is."""
+        return self._report
 
     async def leave(self, render_ids: Sequence[str]) -> None:
         """See RenderStreams."""

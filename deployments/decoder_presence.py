@@ -1,5 +1,5 @@
 """Whether decoders of a model are there, as Serve says: so that a config file says once, by its
-min_replicas, that there may be none."""
+min_replicas, that there may be none. And what one of them measured at its start."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from ray.serve.schema import DeploymentStatusOverview
 from autoscaling.cold_start import ColdStarts
 from autoscaling.ray_policy import GUESS_SECONDS, LATE_SECONDS
 from dispatch.announcing import AWAY, DecodersNow
+from engine.measuring import StartReport
 
 UP = ("RUNNING", "PENDING_MIGRATION")
 COMING = ("STARTING", "UPDATING", "RECOVERING")
+ASK_SECONDS = 5.0
 SCALING = ("UPSCALING", "DOWNSCALING")
 
 
@@ -46,6 +48,7 @@ class DecoderPresence:
     """Of one model, for its dispatcher."""
 
     def __init__(self, decoder: DeploymentHandle) -> None:
+        self._ask = decoder.options(method_name="start_report")
         self._application = decoder.app_name
         self._deployment = decoder.deployment_name
         self._before = Presence.AWAY
@@ -64,6 +67,12 @@ class DecoderPresence:
         on_demand = self._before is Presence.ON_DEMAND
         start_seconds = round(self._starts.seconds, 1) if on_demand else None
         return DecodersNow(self._before is not Presence.AWAY, start_seconds)
+
+    async def start_report(self) -> StartReport | None:
+        """Of any of them. Raises what Ray does, and TimeoutError where all are busy."""
+        async with asyncio.timeout(ASK_SECONDS):
+            found: StartReport | None = await self._ask.remote()
+        return found
 
 
 def _count(replicas: Mapping[str, int], states: tuple[str, ...]) -> int:

@@ -101,7 +101,10 @@ class DispatcherReplica:
         identity = weights_identity(options.model.family, options.family_options)
         self._read: dict[str, Any] = {"capabilities": asdict(can), "identity": identity}
         model = replace(options.model, **self._read)
-        self._announcing = Announcing(self._ledger, DecoderPresence(stages["decoder"]).look, model)
+        decoders_there = DecoderPresence(stages["decoder"])
+        self._announcing = Announcing(
+            self._ledger, decoders_there.look, decoders_there.start_report, model
+        )
         self._saying = asyncio.create_task(self._announcing.run())
         collector = Collector(self._ledger, blobs, model.lane, options.retention)
         self._collecting = asyncio.create_task(collector.run())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from engine.measuring import StartReport
 from jobs.announcements import Announcement
 from jobs.client.async_ledger import AsyncModelTable
 from jobs.ledger_errors import LedgerUnavailable
@@ -27,23 +28,33 @@ class DecodersNow:
     available: bool
     start_seconds: float | None = None
 
+    @property
+    def there(self) -> bool:
+        """Whether one can be asked."""
+        return self.available and self.start_seconds is None
+
 
 AWAY = DecodersNow(available=False)
 
 
 class Announcing:
-    """Of one dispatcher. look: how its decoders are."""
+    """Of one dispatcher. look: how its decoders are. ask: what one of them measured at its start,
+    which is announced in place of what is configured."""
 
     def __init__(
         self,
         ledger: AsyncModelTable,
         look: Callable[[], Awaitable[DecodersNow]],
+        ask: Callable[[], Awaitable[StartReport | None]],
         model: Announcement,
     ) -> None:
         self._ledger = ledger
         self._look = look
         self._model = model
         self._decoders = AWAY
+        self._ask = ask
+        self._asked = False
+        self._report: StartReport | None = None
         self._news = asyncio.Event()
 
     def say(self, model: Announcement) -> None:
@@ -60,7 +71,7 @@ class Announcing:
     async def _announce(self) -> None:
         while True:
             self._news.clear()
-            model = replace(self._model, start_seconds=self._decoders.start_seconds)
+            model = self._terms()
             try:
                 await self._ledger.announce(model, ready=self._decoders.available)
             except LedgerUnavailable as error:
@@ -79,7 +90,32 @@ class Announcing:
             except Exception as error:  # noqa: BLE001 - Ray raises many while its controller is away
                 log.info("decoders of %s cannot be seen: %r", self._model.name, error)
             else:
+                if found.there and not self._asked:
+                    await self._ask_one()
                 if found != self._decoders:
                     self._decoders = found
                     self._news.set()
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _ask_one(self) -> None:
+        """A decoder that cannot say it draws all the same."""
+        try:
+            self._report = await self._ask()
+        except Exception as error:  # noqa: BLE001 - as above, and versions that cannot be asked
+            log.info("what decoders of %s measured is not known: %r", self._model.name, error)
+        else:
+            self._asked = True
+            self._news.set()
+
+    def _terms(self) -> Announcement:
+        model = replace(self._model, start_seconds=self._decoders.start_seconds)
+        if self._report is None:
+            return model
+        seconds = self._report.pass_seconds_of(usual_passes(model.qualities))
+        return replace(model, pass_seconds=seconds, measured=self._report.numbers())
+
+
+def usual_passes(qualities: Mapping[str, int]) -> int:
+    """Of a picture of medium quality, or of the one in the middle."""
+    ordered = sorted(qualities.values()) or [1]
+    return qualities.get("medium", ordered[len(ordered) // 2])

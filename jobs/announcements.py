@@ -30,7 +30,8 @@ class Announcement:
     qualities: Mapping[str, int]
     """Passes of an image, by quality."""
     pass_seconds: float
-    """Predicted GPU-seconds of one pass of one image."""
+    """Predicted GPU-seconds of one pass of one image: as its first decoder measured it, else as
+    configured."""
     identity: str
     """Of the weights, as far as it is known without loading them."""
     max_pixels: int | None = None
@@ -39,6 +40,8 @@ class Announcement:
     """LoRAs that not every tenant may use, and those that may."""
     start_seconds: float | None = None
     """Until the first decoder draws, where there is none because none was needed."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """What a decoder measured at its start, for people; this layer does not read it."""
 
     def to_json(self) -> str:
         """Without what the table has columns for."""
@@ -59,7 +62,7 @@ def start_seconds_of(said: str) -> float | None:
     return seconds
 
 
-_FIELDS = frozenset(field.name for field in fields(Announcement))
+_FIELDS = frozenset(one.name for one in fields(Announcement))
 _COLUMNS = frozenset({"lane", "name", "queue"})
 
 

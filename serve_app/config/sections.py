@@ -49,7 +49,8 @@ class ModelSection(Section):
     max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] | None = None
     """Of the largest size that may be asked for, where that is less than limits.max_pixels."""
     pass_seconds: Seconds = 0.024
-    """Predicted GPU-seconds of one pass of one image: the unit of cost in the fair queue."""
+    """Predicted GPU-seconds of one pass of one image: the unit of cost in the fair queue. Decoders
+    that measure it at their start announce theirs in its place."""
     queue: Annotated[str, Field(min_length=1)] | None = None
     """Where its jobs wait in the ledger; left out: the lane's own for the first of a lane's models,
     `lane/name` for the others."""

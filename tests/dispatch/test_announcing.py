@@ -13,6 +13,9 @@ import pytest
 
 from dispatch import announcing
 from dispatch.announcing import AWAY, Announcing, DecodersNow
+from engine.footprint import Footprint
+from engine.measuring import StartReport, WeightsLoad
+from engine.model_directory.capacity import GIB
 from jobs.announcements import AnnouncedModel, Announcement
 from tests.dispatch.dispatch_kit import World, world
 from tests.dispatch.dispatch_stages import Replica, until
@@ -50,9 +53,26 @@ class Look:
         return self.now
 
 
+@dataclass
+class Decoder:
+    """Says what it measured; while `away` it is a version that cannot."""
+
+    report: StartReport | None
+    away: bool = False
+    asked: int = 0
+
+    async def __call__(self) -> StartReport | None:
+        self.asked += 1
+        if self.away:
+            raise AttributeError("start_report")
+        return self.report
+
+
 @asynccontextmanager
-async def announced(it: World, look: Look) -> AsyncIterator[Announcing]:
-    announces = Announcing(it.start().ledger, look, PHOTO)
+async def announced(
+    it: World, look: Look, decoder: Decoder | None = None
+) -> AsyncIterator[Announcing]:
+    announces = Announcing(it.start().ledger, look, decoder or Decoder(None), PHOTO)
     task = asyncio.create_task(announces.run())
     yield announces
     task.cancel()
@@ -97,3 +117,47 @@ async def test_what_was_seen_last_holds_while_nothing_can_be_seen(
             partial(known, it, lambda one: one.announcement == other), "it says something else"
         )
         assert found.available
+
+
+REPORT = StartReport(
+    width=4, pass_seconds=0.025, seconds={1: 0.04, 4: 0.1},
+    footprint=Footprint(8 * GIB, 2 * GIB, 0, 0, {1: 0}), load=WeightsLoad(2 * 10**9, 3.0),
+)  # fmt: skip
+
+
+async def test_what_a_decoder_measured_is_announced_in_place_of_what_is_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "LOOK_SECONDS", 0.01)
+    decoder, look = Decoder(REPORT), Look(DecodersNow(True, 7.5))
+    async with world(tmp_path) as it, announced(it, look, decoder):
+        await until(partial(known, it, availability(True)), "one comes with the work")
+        assert decoder.asked == 0, "it would have to be started"
+        look.now = DecodersNow(available=True)
+        found = await until(partial(known, it, lambda one: one.announcement.measured), "measured")
+        assert found.announcement.pass_seconds == 0.025
+        assert found.announcement.measured == {
+            "width": 4, "pass_seconds": 0.025, "weights_gib": 2, "usable_gib": 8,
+            "load_seconds": 3.0, "load_seconds_per_gb": 1.5,
+        }  # fmt: skip
+        assert decoder.asked == 1
+
+
+async def test_one_that_cannot_say_what_it_measured_draws_all_the_same_and_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "LOOK_SECONDS", 0.01)
+    decoder = Decoder(None, away=True)
+    async with world(tmp_path) as it, announced(it, Look(DecodersNow(available=True)), decoder):
+        found = await until(partial(known, it, availability(True)), "it is available")
+        assert found.announcement == PHOTO
+        decoder.report, decoder.away = REPORT, False
+        await until(partial(known, it, lambda one: one.announcement.measured), "measured")
+
+
+@pytest.mark.parametrize(
+    ("qualities", "passes"),
+    [({"low": 4, "medium": 9, "high": 20}, 9), ({"fast": 2, "fine": 8, "finest": 30}, 8), ({}, 1)],
+)
+def test_passes_of_a_usual_picture(qualities: dict[str, int], passes: int) -> None:
+    assert announcing.usual_passes(qualities) == passes

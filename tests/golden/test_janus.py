@@ -16,10 +16,14 @@ from safetensors.torch import load_file, save_file
 from transformers import JanusForConditionalGeneration, JanusProcessor
 
 from engine.decoder import Decoder, OutOfMemory, RenderRejected
+from engine.decoders.device_memory import device_memory
 from engine.decoders.janus.decoder import JanusDecoder
 from engine.decoders.janus.network import continued
 from engine.decoders.janus.sampling import uniforms
 from engine.engine import DecoderEngine
+from engine.footprint import DoesNotFit
+from engine.measuring import measured
+from engine.model_directory.capacity import GIB
 from engine.model_directory.json_file import ModelRefused
 from engine.registry import create_decoder
 from engine.render import Checkpoint, Conditioning, RenderSpec, Source, UpdateKind
@@ -345,3 +349,21 @@ def test_options_are_named(folder: Path) -> None:
         JanusDecoder(folder, temperature=-1.0)
     with pytest.raises(ValueError, match="slots"):
         JanusDecoder(folder, slots=0)
+
+
+def test_it_is_measured_token_by_token(folder: Path) -> None:
+    decoder = JanusDecoder(folder, slots=4)
+    report = measured(decoder, 4)
+    assert report.seconds.keys() == {1, 2, 4}
+    assert report.pass_seconds_of(CELLS) == pytest.approx(report.pass_seconds)
+    assert report.pass_seconds_of(1) == pytest.approx(report.pass_seconds * CELLS)
+    whole, token = (decoder.plan(spec(passes=passes)).pass_seconds for passes in (1, CELLS))
+    assert whole == pytest.approx(token * CELLS)
+    assert token == pytest.approx(report.seconds[1])
+    assert_same(draw(decoder, spec()), draw(JanusDecoder(folder, slots=4), spec()))
+
+
+def test_a_cache_that_finds_no_room_is_refused_with_what_would_fit(folder: Path) -> None:
+    beside = device_memory(torch.device("cpu")).held() / GIB
+    with pytest.raises(DoesNotFit, match=r"slots: 100000 do not fit: .* \d+ would fit"):
+        JanusDecoder(folder, slots=100_000, memory_gib=beside + 0.5)

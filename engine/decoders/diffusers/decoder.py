@@ -13,9 +13,10 @@ from typing import Any
 import diffusers
 import torch
 
-from engine.cost import PRIOR
+from engine.cost import PRIOR, PassCost
 from engine.decoder import DecodeState, Plan, RendersBroken
 from engine.decoders.device import device_of, dtype_of
+from engine.decoders.device_memory import device_memory
 from engine.decoders.diffusers import scheduler_state
 from engine.decoders.diffusers.drawing import Drawing, Restored, Start, advance
 from engine.decoders.diffusers.folder import PipelineFolder
@@ -46,7 +47,9 @@ from engine.decoders.diffusers.table import (
     Task,
     classes_by_task,
 )
+from engine.decoders.diffusers.trial import trial_spec
 from engine.decoders.memory import translated
+from engine.measuring import TRIAL_PASSES
 from engine.render import Checkpoint, Pixels, RenderSpec
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ PIXELS_MAX = 2**22
 NO_ROOM = "no room on the device: smaller pictures, or fewer slots, would fit"
 CHECKPOINT_SECONDS = 2.0
 """Of passes that may be lost: a checkpoint has 64 KB to some MB of noise."""
+ROW_CHUNK = 8
+"""Most renders in one forward of a decoder that nothing has measured."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +77,9 @@ class DiffusersState:
 
 class DiffusersDecoder:
     """weights: a folder in the format of diffusers. row_chunk: most renders in one forward; with 1
-    a picture is what it is alone to the last bit. threads: torch's number of threads in this
+    a picture is what it is alone to the last bit; 0: as many as are measured to draw fastest.
+    memory_gib: what the process may hold on its device; 0.0: what is free there.
+    measure: see Measurable. threads: torch's number of threads in this
     process, 0 leaves it alone. device: as of the masked family. dtype: "float32", "bfloat16",
     "float16", or "auto", which is bfloat16 on a GPU and float32 elsewhere. previews: "linear",
     "vae", or the folder of an AutoencoderTiny. loras: files or folders of LoRAs by the names that
@@ -83,7 +90,9 @@ class DiffusersDecoder:
         self,
         weights: Path | str,
         *,
-        row_chunk: int = 8,
+        row_chunk: int = 0,
+        memory_gib: float = 0.0,
+        measure: bool = True,
         threads: int = 0,
         device: str = "auto",
         dtype: str = "auto",
@@ -97,7 +106,14 @@ class DiffusersDecoder:
         self._device = device_of(device)
         self._dtype = dtype_of(dtype, self._device)
         folder = PipelineFolder.open(Path(weights))
+        self.memory = device_memory(self._device, memory_gib)
         loaded = load_decoder_side(folder, self._device, self._dtype)
+        self.load = loaded.load
+        self.measure = measure
+        self.fixed_width = row_chunk or None
+        self.trial_pictures = 0.0
+        self._class_name = loaded.class_name
+        self._cost = PRIOR
         self.pipe = loaded.pipe
         """The pipeline that was loaded: its components are shared by all renders."""
         classes = classes_by_task(loaded.class_name)
@@ -108,7 +124,7 @@ class DiffusersDecoder:
         self.model = decoder_identity(loaded, self._dtype)
         denoiser = ARCHITECTURES[CLASSES[loaded.class_name].architecture].denoisers[0]
         self.loras = LoraPool(loaded.pipe, denoiser, loras or {}, loras_loaded)
-        self._take_calls(loaded, previews, row_chunk)
+        self._take_calls(loaded, previews, row_chunk or ROW_CHUNK)
 
     @torch.inference_mode()
     def _take_calls(self, loaded: LoadedPipeline, previews: str, row_chunk: int) -> None:
@@ -126,8 +142,14 @@ class DiffusersDecoder:
         request = understood(spec, self._abilities)
         self.loras.check(spec.loras)
         passes = self._passes(spec, request)
-        key = batch_key(request)
-        return Plan(passes, key, PRIOR.seconds(1), CHECKPOINT_SECONDS)
+        seconds = self._cost.seconds(1) * self._share(spec, request)
+        return Plan(passes, batch_key(request), seconds, CHECKPOINT_SECONDS)
+
+    def _share(self, spec: RenderSpec, request: Request) -> float:
+        """Of the cost of a pass of the checkpoint's own size with guidance."""
+        own = self.picture_size[0] * self.picture_size[1]
+        halved = bool(request.architecture.negative) and spec.guidance <= 1
+        return request.width * request.height / own / (2 if halved else 1)
 
     def _count_passes(self, class_name: str, steps: int, strength: float | None) -> int:
         return count_passes(self._pipes[class_name], steps, strength)
@@ -196,6 +218,24 @@ class DiffusersDecoder:
             raise RuntimeError(f"the pipeline goes on after {mine.pass_no} passes")
         with translated(NO_ROOM):
             return mine.show(mine.drawing.final)
+
+    def trial(self, number: int) -> RenderSpec:
+        """See Measurable."""
+        edge = self.picture_size[0]
+        return trial_spec(self.pipe, self._class_name, edge, number, TRIAL_PASSES)
+
+    def adopt(self, width: int, cost: PassCost) -> None:
+        """See Measurable."""
+        self.models.row_chunk = width
+        self._cost = cost
+
+    @torch.inference_mode()
+    def pixels_now(self, render: DecodeState) -> Pixels:
+        """See Measurable."""
+        mine = _mine(render)
+        latents, _ = mine.drawing.restorable()
+        with translated(NO_ROOM):
+            return mine.show(mine.drawing.to_the_end(mine.passes, latents.nan_to_num()))
 
     @torch.inference_mode()
     def drop(self, render: DecodeState) -> None:

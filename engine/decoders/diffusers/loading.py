@@ -4,6 +4,7 @@ classes in the table alone. Decoders load it without text encoders, encoders wit
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import huggingface_hub.constants
 import torch
 
 from engine.decoders.diffusers.folder import PipelineFolder
+from engine.measuring import WeightsLoad
 from engine.model_directory.component import LoadedBy, read_component
 from engine.model_directory.files import refused_files
 from engine.model_directory.json_file import ModelRefused
@@ -31,27 +33,38 @@ class LoadedPipeline:
     class_name: str
     digest: str
     """sha256 (hex) over the files of the components that were loaded."""
+    load: WeightsLoad
 
 
 def load_decoder_side(
     folder: PipelineFolder, device: torch.device, dtype: torch.dtype
 ) -> LoadedPipeline:
     """The pipeline without what reads prompts. ModelRefused, UnknownPipeline, OSError."""
+    began = time.perf_counter()
     kept = [name for name in folder.components if not name.startswith((*TEXT_SIDE, *UNUSED))]
     pipe = _load(folder, kept, dtype)
     vae = getattr(pipe, "vae", None)
     if dtype == torch.float16 and vae is not None and vae.config.get("force_upcast"):
         vae.to(torch.float32)  # the pipeline would switch the shared VAE to and fro
-    return LoadedPipeline(pipe.to(device), folder.class_name, _digest(folder.path, kept))
+    return _loaded(folder, kept, pipe.to(device), began)
 
 
 def load_text_side(
     folder: PipelineFolder, device: torch.device, dtype: torch.dtype
 ) -> LoadedPipeline:
     """The pipeline with nothing but what reads prompts. ModelRefused, OSError."""
+    began = time.perf_counter()
     kept = [name for name in folder.components if name.startswith(TEXT_SIDE)]
     pipe = _load(folder, [*kept, "scheduler"], dtype)
-    return LoadedPipeline(pipe.to(device), folder.class_name, _digest(folder.path, kept))
+    return _loaded(folder, kept, pipe.to(device), began)
+
+
+def _loaded(folder: PipelineFolder, kept: list[str], pipe: Any, began: float) -> LoadedPipeline:
+    digest = _digest(folder.path, kept)
+    weights = [path for name in kept for path in (folder.path / name).glob("*.safetensors")]
+    size_bytes = sum(path.stat().st_size for path in weights)
+    load = WeightsLoad(size_bytes, time.perf_counter() - began)
+    return LoadedPipeline(pipe, folder.class_name, digest, load)
 
 
 def _load(folder: PipelineFolder, kept: list[str], dtype: torch.dtype) -> Any:

@@ -87,7 +87,7 @@ class Denoisers:
 
     def __init__(self, pipe: Any, names: Sequence[str], rule: MergeRule, row_chunk: int) -> None:
         self._rule = rule
-        self._row_chunk = row_chunk
+        self.row_chunk = row_chunk
         self._parts = {name: part for name in names if (part := getattr(pipe, name, None))}
         self._forms: dict[Hashable, Any] = {}
         self.forwards = 0
@@ -105,8 +105,8 @@ class Denoisers:
         """Of each, in order; as few forwards as their shapes allow."""
         found: dict[int, Any] = {}
         for group in self._groups(asked):
-            for start in range(0, len(group), self._row_chunk):
-                together = group[start : start + self._row_chunk]
+            for start in range(0, len(group), self.row_chunk):
+                together = group[start : start + self.row_chunk]
                 answers = self._forward([asked[i] for i in together])
                 found.update(zip(together, answers, strict=True))
         return [found[i] for i in range(len(asked))]

@@ -3,6 +3,7 @@ them, one by one, in step with the other renders of the batch."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, RendersBroken, cells_to_draw
 from engine.decoders.device import device_of, dtype_of
+from engine.decoders.device_memory import device_memory
 from engine.decoders.janus.cache import Row, TokenPlaces
 from engine.decoders.janus.folder import JanusFolder
 from engine.decoders.janus.network import JanusNetwork
@@ -20,9 +22,13 @@ from engine.decoders.janus.prompts import PROMPT_TOKENS, input_ids
 from engine.decoders.janus.sampling import SAMPLER, drawn_after, uniforms
 from engine.decoders.janus.steps import JanusState, TokenSteps
 from engine.decoders.memory import translated
-from engine.render import Checkpoint, Pixels, RenderSpec
+from engine.footprint import DoesNotFit
+from engine.measuring import Memory, WeightsLoad
+from engine.model_directory.capacity import in_units
+from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec
 
 GUIDANCE_MAX = 20.0
+TRIAL_GUIDANCE = 5.0
 CPU_TOKENS = 4
 """Fewest tokens of a forward on a CPU, the rest being padding: fewer are multiplied by other
 kernels, whose sums differ in the last bits, and cost as much."""
@@ -36,7 +42,9 @@ class JanusDecoder:
     engine with more of them goes on with fewer. temperature: of the tokens' softmax; 0 takes the
     likeliest, whatever the seed. dtype: of the language model, "float32", "bfloat16", "float16" or
     "auto", which is bfloat16 on a GPU. threads: torch's number of threads in this process, 0 leaves
-    it alone. device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if
+    it alone. memory_gib: what the process may hold on its device; 0.0: what is free there.
+    measure: see Measurable. device:
+    "cpu", "cuda", or "auto", which is the GPU that this process was given, if
     any.
 
     A picture is independent of its neighbours to the last bit, and of whether it was interrupted.
@@ -44,17 +52,20 @@ class JanusDecoder:
     it; on a CPU, to CPU_TOKENS.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first have a default
         self,
         weights: Path | str,
         *,
         slots: int = 8,
         temperature: float = 1.0,
         dtype: str = "auto",
+        memory_gib: float = 0.0,
+        measure: bool = True,
         threads: int = 0,
         device: str = "auto",
     ) -> None:
-        """ValueError or OSError for a folder or an option that cannot be used."""
+        """ValueError or OSError for a folder or an option that cannot be used, DoesNotFit for more
+        slots than there is room for."""
         placed = device_of(device)
         tensors = dtype_of(dtype, placed)
         if slots < 1:
@@ -63,16 +74,25 @@ class JanusDecoder:
             raise ValueError(f"temperature must be at least 0, got {temperature}")
         if threads:
             torch.set_num_threads(threads)
+        began = time.perf_counter()
         folder = JanusFolder.open(Path(weights))
         self.model = f"janus:{folder.directory.digest()[:16]}:{SAMPLER}:{float(temperature)}"
         self.picture_size = (folder.size, folder.size)
         self.network = JanusNetwork(folder, placed, tensors)
+        files = sum(path.stat().st_size for path in folder.path.glob("*.safetensors"))
+        self.load = WeightsLoad(files, time.perf_counter() - began)
+        self.memory = device_memory(placed, memory_gib)
+        self.measure = measure
+        self.fixed_width: int | None = slots
+        self.trial_pictures = 1 / folder.cells
+        self._token_cost = TOKEN_COST
         self._cells = folder.cells
         self._temperature = temperature
         on_gpu = placed.type == "cuda"
         self._least_tokens = 2 * slots if on_gpu else CPU_TOKENS
         width = PROMPT_TOKENS + folder.cells + self._least_tokens
         self._most_tokens = 2 * slots if on_gpu else width
+        _check_room(self.memory, slots, 2 * self.network.row_bytes(width))
         self._cache = self.network.cache(max(2 * slots, self._least_tokens), width)
 
     def plan(self, spec: RenderSpec) -> Plan:
@@ -86,7 +106,7 @@ class JanusDecoder:
         if max(input_ids(spec.conditioning)) >= self.network.vocabulary:
             raise RenderRejected("prompt must be read by the encoder of this very checkpoint")
         tokens = drawn_after(1, spec.passes, self._cells)
-        return Plan(spec.passes, "janus", pass_seconds=TOKEN_COST.seconds(1) * tokens)
+        return Plan(spec.passes, "janus", pass_seconds=self._token_cost.seconds(1) * tokens)
 
     @torch.inference_mode()
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> JanusState:
@@ -174,11 +194,36 @@ class JanusDecoder:
         with translated("the picture is larger than the memory beside the weights"):
             return self.network.picture(_mine(render).tokens)
 
+    def trial(self, number: int) -> RenderSpec:
+        """See Measurable: a pass draws one token."""
+        ids = np.full(PROMPT_TOKENS, self.network.folder.pad, "<i8")
+        told = Conditioning.from_numpy(f"trial{number}", input_ids=ids)
+        return RenderSpec(f"trial{number}", told, number, self._cells, TRIAL_GUIDANCE)
+
+    def adopt(self, width: int, cost: PassCost) -> None:
+        """See Measurable: all renders share every step, whatever the width."""
+        self._token_cost = cost
+
+    def pixels_now(self, render: DecodeState) -> Pixels:
+        """See Measurable."""
+        return self.finish(render)
+
     def drop(self, render: DecodeState) -> None:
         mine = _mine(render)
         for row in mine.rows:
             self._cache.release(row)
         mine.rows = ()
+
+
+def _check_room(memory: Memory, slots: int, slot_bytes: int) -> None:
+    """For the keys and values of all slots. DoesNotFit."""
+    free = memory.usable() - memory.held()
+    if slots * slot_bytes > free:
+        raise DoesNotFit(
+            f"slots: {slots} do not fit: {slots} x {in_units(slot_bytes)} of keys and values = "
+            f"{in_units(slots * slot_bytes)}, and beside the weights this process may hold "
+            f"{in_units(max(0, free))}; {max(0, free // slot_bytes)} would fit"
+        )
 
 
 def _mine(render: DecodeState) -> JanusState:

@@ -68,6 +68,12 @@ class JanusNetwork:
         shape = (rows, config.num_key_value_heads, width, config.head_dim)
         return RowCache(config.num_hidden_layers, shape, self.dtype, self.device)
 
+    def row_bytes(self, width: int) -> int:
+        """Of one row of such a cache."""
+        config = self._language.config
+        values = config.num_hidden_layers * config.num_key_value_heads * width * config.head_dim
+        return 2 * int(values) * self.dtype.itemsize
+
     def words(self, ids: Sequence[int]) -> Tensor:
         """What the language model reads for text tokens, [ids, hidden]."""
         table = self._language.get_input_embeddings()
