@@ -6,7 +6,7 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoscaling.planning.figures import Figure, PlanFigures, pick
@@ -65,6 +65,27 @@ def _known(inputs: PlanInputs, figures: PlanFigures) -> dict[str, Figure]:
     for name in ("images_per_week", "peak_factor", "p95_wait", "images_per_job"):
         known[name] = Figure(getattr(inputs, name), "asked", "")
     return known
+
+
+SUMMED = (
+    "peak", "gpus_on_average", "gpus_at_peak", "gpus_always_on", "gateways", "dispatchers",
+    "peak_jobs", "connections", "gpu_hours", "energy",
+)  # fmt: skip
+"""Of several models that are planned each for itself, as each has decoders and dispatchers."""
+
+
+def together(plans: Sequence[Mapping[str, PlanStep]]) -> dict[str, PlanStep]:
+    """What several models take beside each other, behind one set of databases."""
+    steps = {name: _summed(name, [one[name] for one in plans]) for name in SUMMED}
+    jobs, one_database = steps["peak_jobs"].value, plans[0]["one_database"].value
+    arithmetic = f"({number(jobs)} / {number(one_database)}) rounded up"
+    databases = math.ceil(jobs / one_database)
+    return steps | {"databases": PlanStep("databases", databases, "", arithmetic, {})}
+
+
+def _summed(name: str, steps: Sequence[PlanStep]) -> PlanStep:
+    arithmetic = " + ".join(number(step.value) for step in steps)
+    return PlanStep(name, sum(step.value for step in steps), steps[0].unit, arithmetic, {})
 
 
 _OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {

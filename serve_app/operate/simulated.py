@@ -88,7 +88,8 @@ def simulated(
         FairQueue(lane.tiers, lane.least_share),
     )
     new_policy = (lambda: build_policy(numbers, fair_queue)) if ours else None
-    return Simulated(path.stem, lane, numbers.wait_seconds, new_policy)
+    name = f"{path.stem}: {config.model.name}" if lane_name else path.stem
+    return Simulated(name, lane, numbers.wait_seconds, new_policy)
 
 
 def _config(application: Application, number: int) -> ClusterConfig:
@@ -121,18 +122,22 @@ def _bounds(path: Path, application: Application, number: int) -> tuple[int, int
 
 
 def _application(path: Path, file: ServeFile, lane: str | None) -> tuple[Application, int]:
-    """And which of its models; each is known by its queue."""
+    """And which of its models; each is known by its queue, and by its name where no other lane has
+    a model of that name."""
     found = {
-        one.queue: (application, number)
+        (one.queue, one.model.name): (application, number)
         for application in file.applications
         for number, one in enumerate(application.models())
     }
-    names = ", ".join(found)
+    names = ", ".join(f"{queue} ({model})" for queue, model in found)
     if lane is None and len(found) > 1:
-        raise ConfigError(f"{path}: has the lanes {names}; say which one with --lane")
-    if lane is not None and lane not in found:
-        raise ConfigError(f"{path}: has no lane {lane!r}, it has: {names}")
-    return found[lane] if lane is not None else next(iter(found.values()))
+        raise ConfigError(f"{path}: has the queues {names}; say which one with --lane")
+    queues = [key for key in found if lane in (None, key[0])]
+    meant = queues or [key for key in found if key[1] == lane]
+    if len(meant) != 1:
+        what = "several models" if meant else "no queue and no model"
+        raise ConfigError(f"{path}: has {what} {lane!r}, it has: {names}")
+    return found[meant[0]]
 
 
 def _cost(path: Path, config: ClusterConfig, picture_seconds: float | None) -> PassCost:

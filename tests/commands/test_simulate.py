@@ -14,6 +14,7 @@ from serve_app.config.serve_file import load_serve_config, parse_serve_config
 from serve_app.operate.simulated import Assumptions, simulated
 
 PACED = "configs/paced.yaml"
+LANES = "configs/two-lanes.yaml"
 
 
 def crowd(folder: Path) -> Path:
@@ -67,8 +68,9 @@ def test_a_run_is_told_as_table_json_plot_and_trace(
     ("given", "said"),
     [
         ([PACED, "--trace", "no.csv"], "no.csv: cannot be read"),
-        (["configs/two-lanes.yaml", "--scenario", "step"], "has the lanes chat, api; say which"),
-        (["configs/two-lanes.yaml", "--scenario", "step", "--lane", "x"], "has no lane 'x'"),
+        ([LANES, "--scenario", "step"], "has the queues chat (meltproof-paced), api (meltproof-"),
+        ([LANES, "--scenario", "step", "--lane", "x"], "has no queue and no model 'x'"),
+        ([LANES, "--scenario", "step", "--lane", "meltproof-paced"], "has several models 'melt"),
         ([PACED, "--scenario", "step", "--compare", "kpa"], "kpa: no such file, nor one of ray-"),
         (
             ["configs/paced-autoscaling.yaml", "--scenario", "step", "--compare", PACED],

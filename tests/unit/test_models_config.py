@@ -132,8 +132,12 @@ def test_the_deployments_of_a_file_are_its_models(tmp_path: Path) -> None:
     _, file = check_file(str(path))
     lane = simulated(path, file, "default/sketch", Assumptions()).lane
     assert (lane.min_replicas, lane.max_replicas) == (1, 2)
-    with pytest.raises(ConfigError, match="has the lanes default, default/sketch; say which"):
+    assert simulated(path, file, "sketch", Assumptions()).lane == lane
+    known = r"default \(photo\), default/sketch \(sketch\)"
+    with pytest.raises(ConfigError, match=f"has the queues {known}; say which"):
         simulated(path, file, None, Assumptions())
+    with pytest.raises(ConfigError, match=f"has no queue and no model 'anime', it has: {known}"):
+        simulated(path, file, "anime", Assumptions())
     for wrong in ("Decoder", "Decoder-anime", "PromptEncoder-sketch"):
         application["deployments"] = [{"name": wrong, **scaled}]
         path.write_text(yaml.safe_dump(document))

@@ -25,6 +25,12 @@ ARGUMENTS = [
 PAIRS = [(model, gpu) for model, rates in FIGURES.models.items() for gpu in rates]
 
 
+def without(option: str) -> list[str]:
+    """The arguments but for that option, which may be repeated."""
+    at = ARGUMENTS.index(option) if option in ARGUMENTS else len(ARGUMENTS)
+    return ARGUMENTS[:at] + ARGUMENTS[at + 2 :]
+
+
 def values(inputs: PlanInputs) -> dict[str, float]:
     return {name: step.value for name, step in plan(inputs, FIGURES).items()}
 
@@ -100,7 +106,7 @@ def test_a_wrong_option_is_named(
     option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([*ARGUMENTS, option, value])
+        main([*without(option), option, value])
     assert ended.value.code == 2
     told = capsys.readouterr().err.replace("\n", " ")
     assert option in told
@@ -124,3 +130,20 @@ def test_a_model_of_your_own_needs_its_rate() -> None:
     )
     with pytest.raises(UnknownFigure, match=r"--model: unknown 'mine'"):
         plan(PlanInputs(1e6, 2, "mine", "h200", 60), FIGURES)
+
+
+def test_several_models_are_planned_each_for_its_share(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = without("--model")
+    shares = ["--model", "sdxl-1024=0.9", "--model", "janus-pro-1b-384=0.1"]
+    assert main([*asked, *shares]) == 0
+    said = capsys.readouterr().out
+    each = [
+        values(PlanInputs(700e6 * share, 9, name, "h200", 60))
+        for name, share in (("sdxl-1024", 0.9), ("janus-pro-1b-384", 0.1))
+    ]
+    gpus = " + ".join(f"{one['gpus_at_peak']:,.0f}" for one in each)
+    assert f"= {gpus}\n" in said.partition("\ntogether\n")[2]
+    assert "databases                    1" in said.partition("\ntogether\n")[2]
+    for wrong in (shares[:2], [*shares[:3], "janus-pro-1b-384"], [*shares, "--out", "x.yaml"]):
+        with pytest.raises(SystemExit):
+            main([*asked, *wrong])

@@ -10,11 +10,13 @@ from pathlib import Path
 import yaml
 
 from autoscaling.planning.figures import PlanFigures, UnknownFigure, load_figures
-from autoscaling.planning.plan import PlanInputs, PlanStep, number, plan
+from autoscaling.planning.plan import PlanInputs, PlanStep, number, plan, together
 from serve_app.config.serve_file import read_yaml
 from serve_app.operate.commands.operating import a_number, speaker
 
 CLUSTER = Path(__file__).resolve().parents[3] / "configs/cluster.yaml"
+ROUNDING = 0.005
+"""By which shares may miss the whole."""
 HEADER = """\
 # {week} images a week of {model} on {gpu}, as `meltproof plan` has it: Ray clusters, {clusters} in
 # number, each with a file like this one. {databases} What says EXAMPLE has to become
@@ -32,27 +34,49 @@ def main(arguments: Sequence[str]) -> int:
     figures = load_figures()
     parser = _parser(figures)
     options = parser.parse_args(arguments)
-    inputs = PlanInputs(
-        options.images_per_week,
+    inputs = [_inputs(options, name, share) for name, share in _shares(options.model, parser)]
+    try:
+        plans = [plan(one, figures) for one in inputs]
+    except UnknownFigure as error:
+        parser.error(str(error))
+    for one, steps in zip(inputs, plans, strict=True):
+        _show(one, steps)
+    if len(plans) > 1:
+        speaker().print("\ntogether\n")
+        _show_steps(together(plans))
+    if options.out:
+        if len(plans) > 1:
+            parser.error("--out: is for one model; docs/models.md has a file for several")
+        try:
+            options.out.write_text(_config(inputs[0], plans[0]), encoding="utf-8")
+        except OSError as error:
+            parser.error(f"--out: {error}")
+        speaker().print(f"\nwrote {options.out}; fill in what says EXAMPLE, then check it")
+    return 0
+
+
+def _inputs(options: argparse.Namespace, model: str, share: float) -> PlanInputs:
+    return PlanInputs(
+        options.images_per_week * share,
         options.peak_factor,
-        options.model,
+        model,
         options.gpu,
         options.p95_wait,
         options.images_per_job,
         dict(options.set),
     )
-    try:
-        steps = plan(inputs, figures)
-    except UnknownFigure as error:
-        parser.error(str(error))
-    _show(inputs, steps)
-    if options.out:
-        try:
-            options.out.write_text(_config(inputs, steps), encoding="utf-8")
-        except OSError as error:
-            parser.error(f"--out: {error}")
-        speaker().print(f"\nwrote {options.out}; fill in what says EXAMPLE, then check it")
-    return 0
+
+
+def _shares(
+    models: Sequence[tuple[str, float | None]], parser: argparse.ArgumentParser
+) -> list[tuple[str, float]]:
+    """Of each model, of all images. Exits where they are not the whole."""
+    if len(models) == 1 and models[0][1] is None:
+        return [(models[0][0], 1.0)]
+    shares = [(name, share) for name, share in models if share is not None]
+    if len(shares) < len(models) or abs(sum(share for _, share in shares) - 1) > ROUNDING:
+        parser.error("--model: several need a share each, 1 in all, as in sdxl-1024=0.8")
+    return shares
 
 
 def _show(inputs: PlanInputs, steps: dict[str, PlanStep]) -> None:
@@ -61,13 +85,17 @@ def _show(inputs: PlanInputs, steps: dict[str, PlanStep]) -> None:
         f"{number(inputs.images_per_week)} images a week of {inputs.model} on {inputs.gpu}, peak "
         f"{number(inputs.peak_factor)} x the mean, 95 % begin within {number(inputs.p95_wait)} s\n"
     )
-    for step in steps.values():
-        amount = f"{number(step.value):>12} {step.unit:<11}"
-        console.print(f"{step.name.replace('_', ' '):<18}{amount}= {step.arithmetic}")
+    _show_steps(steps)
     console.print("\nwith")
     for name, figure in {n: f for step in steps.values() for n, f in step.figures.items()}.items():
         said = f"  {name.replace('_', ' ')} {number(figure.value)}: {figure}"
         console.print(said, style="yellow" if figure.kind == "estimate" else "green")
+
+
+def _show_steps(steps: Mapping[str, PlanStep]) -> None:
+    for step in steps.values():
+        amount = f"{number(step.value):>12} {step.unit:<11}"
+        speaker().print(f"{step.name.replace('_', ' '):<18}{amount}= {step.arithmetic}")
 
 
 def _config(inputs: PlanInputs, steps: Mapping[str, PlanStep]) -> str:
@@ -116,6 +144,11 @@ def _figure(text: str) -> tuple[str, float]:
     return name.strip().replace(" ", "_"), a_number(0, above=True)(value)
 
 
+def _model(text: str) -> tuple[str, float | None]:
+    name, _, share = text.partition("=")
+    return name, a_number(0, 1, above=True)(share) if share else None
+
+
 def _parser(figures: PlanFigures) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meltproof plan",
@@ -127,7 +160,15 @@ def _parser(figures: PlanFigures) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--images-per-week", type=positive, required=True, metavar="N", help="such as 700e6")
     add("--peak-factor", type=a_number(1), required=True, metavar="X", help="peak over the mean")
-    add("--model", required=True, help=f"one of {models}; any with --set images_per_gpu_second=R")
+    add(
+        "--model",
+        type=_model,
+        action="append",
+        required=True,
+        metavar="NAME[=SHARE]",
+        help=f"one of {models}; any with --set images_per_gpu_second=R; of several, each with its "
+        "share of the images, as in sdxl-1024=0.8",
+    )
     add("--gpu", required=True, help=f"one of {', '.join(figures.gpus)}")
     add("--p95-wait", type=positive, required=True, metavar="SECONDS", help="95 %% begin by then")
     add("--images-per-job", type=a_number(1), default=1.0, metavar="N", help="mean n (1)")

@@ -134,7 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--optimum", action="store_true", help="find the best schedule in hindsight: a dozen runs"
     )
-    parser.add_argument("--lane", help="which lane of the config file, if it has several")
+    parser.add_argument(
+        "--lane",
+        help="which of the config file's lanes or models, if it has several: queue or name",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--peak-gpus",

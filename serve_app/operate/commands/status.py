@@ -43,7 +43,9 @@ def _report(service: Service, console: Console) -> None:
     jobs = service.get(f"/v1/jobs?limit={RECENT}")["data"]
     console.print(f"[green]ready[/green] at {without_password(service.base_url)}")
     console.print("draws with " + ", ".join(map(_model, models)) if models else "has no model yet")
-    for status in statuses:
+    for model, status in zip(models, statuses, strict=True):
+        if len(models) > 1:
+            console.print(f"\n[bold]{model['id']}[/bold]")
         for line in _heat(status):
             console.print(line)
         console.print(_tiers(status["waiting"]) if status["waiting"] else "nothing waits")
