@@ -5,13 +5,14 @@ import { api, order, orderWords, session } from "./api.js";
 import { makeBrush } from "./brush.js";
 import { accept } from "./easel.js";
 import { lay, pictureOf, previewUrl, showTicks } from "./frame.js";
+import { chosenModel, modelNamed } from "./models.js";
 import { beganWith, find, showHistory } from "./history.js";
 import { $, hear, say, tell } from "./page.js";
 import { ENDED, errorWords, jobWords } from "./words.js";
 
 const PREVIEWS = 3;
 
-let shown = null; // {id | file, prompt, url, width, height, name, facts}: ours, or sent in
+let shown = null; // {id | file, prompt, url, width, height, name, facts, model}: ours, or sent in
 let under = null; // id of the job that changes it
 
 const brush = makeBrush($("brush"), $("ring"), describe);
@@ -24,10 +25,10 @@ async function open({ job, image }) {
   const name = `${prompt.replace(/\W+/g, "-").slice(0, 60)}-${image.seed}.${job.output_format}`;
   const facts = {
     Seed: image.seed, Passes: image.passes_total, Quality: job.quality, Size: job.size,
-    Made: new Date(job.created_at * 1000).toLocaleString(),
+    Model: job.model, Made: new Date(job.created_at * 1000).toLocaleString(),
   };
   const url = await pictureOf(job.id, image.index);
-  await show({ id: image.id, prompt, url, width, height, name, facts });
+  await show({ id: image.id, prompt, url, width, height, name, facts, model: job.model });
 }
 
 async function show(picture) {
@@ -40,12 +41,26 @@ async function show(picture) {
   $("stage").style.setProperty("--ratio", picture.width / picture.height);
   $("stage-image").setAttribute("aria-label", picture.prompt || picture.name);
   $("editor").dataset.of = picture.id ? "picture" : "upload";
+  fitTools();
   brush.reset(picture.width, picture.height);
   idle();
   if (!$("editor").open) $("editor").showModal();
   await lay($("stage-image"), picture.url, () => shown === picture);
   if (picture.id) await showHistory(picture.id, () => shown === picture);
   else $("history").hidden = true;
+}
+
+/** What changes the picture: the model that drew it, or the chosen one. */
+const changer = () => modelNamed(shown.model) ?? chosenModel();
+
+/** Shows the tools that its model has; one that says nothing of a tool has it. */
+function fitTools() {
+  const { id, capabilities: can = {} } = changer() ?? {};
+  const { edits = true, mask = true, strength = true } = can;
+  $("region").hidden = $("brush").hidden = !edits || !mask;
+  $("strength-choice").hidden = !edits || !strength;
+  $("actions").hidden = !edits;
+  say($("editor-cannot"), edits ? "" : `${id} draws pictures and cannot change any.`);
 }
 
 function pair([name, value]) {
@@ -77,7 +92,8 @@ function change(event) {
   const prompt = newWords() ? words() : null;
   const wishes = { prompt, mask: mask && { image_url: mask }, strength: mask ? null : strength() };
   if (shown.id) return ask(`v1/images/${shown.id}/tweaks`, wishes);
-  return ask("v1/images/edits", { ...wishes, images: [{ file_id: shown.file }] });
+  const model = chosenModel()?.id;
+  return ask("v1/images/edits", { ...wishes, model, images: [{ file_id: shown.file }] });
 }
 
 function vary() {

@@ -16,6 +16,6 @@ export function announceIn(id, words) {
 }
 
 /** The parts of the page tell each other what happened: `open` (a picture was chosen), `job`,
-    `preview`. */
+    `preview`, `model` (another one is chosen, or it can do other things). */
 export const tell = (what, detail) => document.dispatchEvent(new CustomEvent(what, { detail }));
 export const hear = (what, then) => document.addEventListener(what, ({ detail }) => then(detail));

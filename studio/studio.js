@@ -4,6 +4,7 @@
 import { api, hasKey, order, orderWords, session, useKey } from "./api.js";
 import { accept, clearEasel, place, watchNext } from "./easel.js";
 import { forgetPictures } from "./frame.js";
+import { chosenModel, forgetModels, lookAtModels, modelWishes } from "./models.js";
 import { $, hear, say } from "./page.js";
 import { clearWall } from "./wall.js";
 import { limitWords } from "./words.js";
@@ -14,11 +15,15 @@ const IDEAS = ["a red fox", "a strawberry", "an octopus", "a birthday cake", "a 
 const LISTED = 60;
 const LIST_SECONDS = 5;
 
-let model = "";
-
 function serviceIs(state, words) {
   $("service").dataset.state = state;
   say($("service"), words);
+}
+
+function showService() {
+  const model = chosenModel();
+  if (model?.available) serviceIs("good", `${model.id} is ready`);
+  else serviceIs("wait", model ? `${model.id} is not available` : "there is no model yet");
 }
 
 async function refresh() {
@@ -26,13 +31,13 @@ async function refresh() {
   if (!hasKey()) return serviceIs("wait", "enter a key");
   try {
     await api("readyz");
-    if (!model) model = (await (await api("v1/models")).json()).data[0].id;
+    await lookAtModels(signal);
     const { data } = await (await api(`v1/jobs?limit=${LISTED}`)).json();
     if (signal.aborted) return;
     data.reverse().forEach(place);
     say($("limits"), limitWords(await (await api("v1/limits")).json()));
     $("empty").hidden = data.length > 0;
-    serviceIs("good", `${model} is ready`);
+    showService();
     watchNext();
   } catch (error) {
     if (signal.aborted) return;
@@ -42,7 +47,7 @@ async function refresh() {
 
 function startSession() {
   useKey($("key").value.trim());
-  model = "";
+  forgetModels();
   forgetPictures();
   clearEasel();
   clearWall();
@@ -51,13 +56,11 @@ function startSession() {
 
 async function draw(event) {
   event.preventDefault();
-  const form = new FormData($("composer"));
   $("draw").disabled = true;
   say($("problem"), "");
   try {
     accept(await order("v1/images/generations", {
-      prompt: form.get("prompt").trim(), n: Number(form.get("n")), size: form.get("size"),
-      quality: form.get("quality"), partial_images: 3,
+      prompt: $("prompt").value.trim(), ...modelWishes(), partial_images: 3,
     }));
     $("empty").hidden = true;
   } catch (error) {
@@ -96,6 +99,7 @@ $("ideas").append(...IDEAS.map((idea) => {
   return button;
 }));
 hear("words", usePrompt);
+hear("model", showService);
 hear("lost", () => serviceIs("bad", "connection lost, trying again"));
 
 const loopback = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);

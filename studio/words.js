@@ -8,13 +8,25 @@ export function jobWords(job) {
   switch (job.state) {
     case "queued":
       if (ahead === null) return "waiting";
-      return ahead === 0 ? "first in the queue" : `${ahead} ahead in the queue`;
-    case "leased": return "next";
-    case "running": return `drawing: ${job.passes_done} of ${job.passes_total} passes`;
+      return (ahead === 0 ? "first in the queue" : `${ahead} ahead in the queue`) + eta(job);
+    case "leased": return `next${eta(job)}`;
+    case "running": return `drawing: ${job.passes_done} of ${job.passes_total} passes${eta(job)}`;
     case "finishing": return "finishing";
     case "succeeded": return `done in ${seconds} s`;
     default: return job.state;
   }
+}
+
+const eta = ({ eta_seconds: left }) => (left === undefined ? "" : `, ${about(left)} left`);
+
+const about = (seconds) =>
+  seconds < 100 ? `about ${Math.max(1, Math.round(seconds))} s` : `about ${Math.round(seconds / 60)} min`;
+
+/** What there is to know of a model before it draws; nothing of one that is ready. */
+export function modelWords({ id, available, start_seconds: start }) {
+  if (!available) return `${id} is not available now. Its pictures wait until it is.`;
+  if (start === undefined || start === null) return "";
+  return `${id} is asleep. It starts with the first picture, in ${about(start)}.`;
 }
 
 export function errorWords(error) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from engine.prompt_encoder import PromptText
@@ -32,8 +33,8 @@ class Possible:
 
     @property
     def qualities(self) -> Mapping[str, int]:
-        """Passes of each."""
-        return self.model.terms.qualities
+        """Passes of each, the fewest first: an announcement keeps no order."""
+        return dict(sorted(self.model.terms.qualities.items(), key=itemgetter(1)))
 
     @property
     def most_steps(self) -> int:
@@ -142,7 +143,7 @@ class Possible:
             "n": self.limits.images,
             "prompt_characters": self.limits.prompt_characters,
             "negative_prompt": can.negative_prompt,
-            "qualities": dict(self.qualities),
+            "qualities": self.qualities,
             "steps": {"auto": self.qualities["medium"], "least": 1, "most": self.most_steps},
             "guidance": guidance if can.guidance else None,
             "sizes": {

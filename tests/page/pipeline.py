@@ -8,12 +8,14 @@ import hashlib
 import shutil
 import socket
 import threading
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import uvicorn
 
+from dispatch.announcing import EVERY_SECONDS
 from dispatch.dispatcher import Dispatcher
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.postprocess import InThreads, LocalPostprocessor
@@ -24,14 +26,17 @@ from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.registry import create_decoder
 from engine.render import Conditioning
 from engine.verdict import Verdict
+from jobs.announcements import Announcement
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
 from jobs.limit_levels import LimitLevel
+from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.access.connections import ClientConnection
 from serve_app.config.cluster import ClusterConfig, parse_cluster_config
 from serve_app.gateway import create_app
 from serve_app.operate.local_cluster import free_port
+from serve_app.wire.models import announcement
 
 SLOTS = 4
 CONFIG = {
@@ -143,6 +148,16 @@ class Pipeline:
         after = LimitLevel(level, now, "as the test wishes", read_at=now)
         assert self._call(self._ledger.move_limits("default", before, after))
 
+    def announce(self, model: Announcement, *, ready: bool) -> None:
+        """As a model's own dispatcher does, once; it is forgotten after 20 seconds."""
+        self._call(self._ledger.announce(model, ready=ready))
+
+    def newest(self) -> ImageRequest:
+        """What was asked for last."""
+        [job] = self._call(self._ledger.recent("local", 1))
+        request: ImageRequest = job.request
+        return request
+
     def forget_pictures(self) -> None:
         """Every stored file is gone."""
         shutil.rmtree(self._directory / "blobs")
@@ -170,13 +185,22 @@ class Pipeline:
         options = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
         decoder = await asyncio.to_thread(create_decoder, family, **options)
         self._decoders = InProcessDecoders(InProcessReplica(decoder, SLOTS))
-        work = InThreads(2, capabilities(family, {}).cells)
+        can = capabilities(family, {})
+        work = InThreads(2, can.cells)
         postprocessor = LocalPostprocessor(self._blobs, work)
         stages = Stages(WordEncoder(), WordScreen(), self._decoders, postprocessor)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
         self._running = asyncio.create_task(self._dispatcher.run())
+        model = replace(announcement(self._config), capabilities=asdict(can))
+        await self._ledger.announce(model, ready=True)
+        self._announcing = asyncio.create_task(self._announce(model))
         await self._start_http()
+
+    async def _announce(self, model: Announcement) -> None:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            await self._ledger.announce(model, ready=True)
 
     async def _start_http(self) -> None:
         app = create_app(self._ledger, self._blobs, self._config)
@@ -210,7 +234,8 @@ class Pipeline:
         await self._stop_http()
         await self._dispatcher.stop()
         self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
+        self._announcing.cancel()
+        await asyncio.gather(self._running, self._announcing, return_exceptions=True)
         await self._decoders.close()
         await asyncio.to_thread(self._ledger.close)
         left = asyncio.all_tasks() - {asyncio.current_task()}
