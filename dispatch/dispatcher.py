@@ -23,7 +23,9 @@ from dispatch.ready_queue import ReadyQueue
 from dispatch.render_stream import RenderFailed, RenderLeft, stream_render
 from dispatch.settings import DispatchSettings, Stages
 from dispatch.trials import Trials
+from dispatch.verdict_notes import VerdictNotes
 from engine.decoder import RenderRejected
+from engine.policy import ScreenStage
 from engine.render import Pixels
 from jobs.client.async_ledger import AsyncLedger
 from jobs.costs import CostNotes
@@ -46,12 +48,15 @@ class Dispatcher:
         self._settings = settings
         self._worker = worker
         limit_seconds = settings.call_timeout_seconds
-        self._preparing = Preparing(stages, limit_seconds)
-        self._finishing = Finishing(stages, limit_seconds)
+        self._notes = VerdictNotes(settings.log_prompts)
+        self._preparing = Preparing(stages, limit_seconds, self._notes)
+        self._finishing = Finishing(stages, limit_seconds, self._notes)
         self._trials = Trials(self._preparing.probe)
         self._room = asyncio.Event()
         self._ready = ReadyQueue()
-        self._leases = Leases(ledger, stages.postprocessor, settings.lease_seconds, self._room)
+        self._leases = Leases(
+            ledger, stages.postprocessor, settings.lease_seconds, self._room, self._notes
+        )
         self._overdue = OverdueJobs(self._leases, settings, self._room)
         self._preemption = Preemption(ledger, self._leases, self._ready, stages.decoders, settings)
         self._costs = CostNotes()
@@ -80,6 +85,8 @@ class Dispatcher:
         self._stopping = True
         async with self._claiming:  # a claim under way brings its jobs in first
             await self._leases.release_all()
+            with suppress(LedgerUnavailable):
+                await self._notes.flush(self._ledger)
         await self._leases.end()
 
     async def _forever(self, turn: Callable[[], Awaitable[None]]) -> None:
@@ -131,7 +138,7 @@ class Dispatcher:
         else:
             lease.prepared(prepared.conditioning, prepared.source)
             if prepared.verdict.blocked:
-                outcome = blocked(prepared.verdict, "input")
+                outcome = blocked(prepared.verdict, prepared.screened[-1].stage)
         for render in lease.live:
             if outcome is not None:
                 self._leases.settle(render, outcome)
@@ -233,14 +240,15 @@ class Dispatcher:
     async def _screen(
         self, render: InFlightRender, pass_no: int, pixels: Pixels, earlier: set[asyncio.Task[None]]
     ) -> None:
-        """Screen a preview beside the render; stop the render at once when it is bad. Watchers get
+        """Screen a preview beside the render; stop the render at once when it is bad, unless the
+        final picture has a verdict by then: the log alone hears of such a late one. Watchers get
         previews in the order of their passes: none before those whose screenings are `earlier`."""
         try:
             screen = partial(self._finishing.preview, render, pass_no, pixels)
             verdict = await self._trials.run(render.lease.job.request.tenant, False, screen)
-            if verdict.blocked:
-                self._leases.settle(render, blocked(verdict, "output"))
-            elif render.wants_preview(pass_no):
+            if verdict.blocked and not render.judged:
+                self._leases.settle(render, blocked(verdict, ScreenStage.PREVIEW))
+            elif not verdict.blocked and render.wants_preview(pass_no):
                 if earlier:
                     await asyncio.wait(earlier)
                 render.store_preview(pass_no)
@@ -258,7 +266,8 @@ class Dispatcher:
                 tenant, suspect = lease.job.request.tenant, render.losses.suspect
                 outcome = await self._trials.run(tenant, suspect, finish)
             self._overdue.remove(lease)
-            if render.screenings:  # a preview in the ledger is worth the moment, and may be bad
+            render.judge()
+            if render.screenings:  # a preview in the ledger is worth the moment
                 await asyncio.wait(set(render.screenings))
             self._leases.settle(render, outcome)
         except StageUnavailable as error:
@@ -291,6 +300,7 @@ class Dispatcher:
                 await self._beat_now.wait()
         self._beat_now.clear()
         self._preemption.preempt(await self._leases.renew())
+        await self._notes.flush(self._ledger)
 
     async def _rescue(self) -> None:
         await asyncio.sleep(self._settings.lease_seconds / 3)

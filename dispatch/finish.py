@@ -13,6 +13,7 @@ from dispatch.in_flight import InFlightRender
 from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
 from dispatch.trials import call
+from dispatch.verdict_notes import VerdictNotes, screened_picture
 from engine.policy import Look, ScreenStage
 from engine.render import Pixels
 from engine.verdict import Verdict
@@ -29,7 +30,8 @@ class Finishing:
     """The stages behind the decoders. Edits are blended before they are screened; those that wait
     for their turn are as small as they were drawn."""
 
-    def __init__(self, stages: Stages, limit_seconds: float) -> None:
+    def __init__(self, stages: Stages, limit_seconds: float, notes: VerdictNotes) -> None:
+        self._notes = notes
         self._limit_seconds = limit_seconds
         self._classifier = stages.classifier
         self._postprocessor = stages.postprocessor
@@ -39,9 +41,9 @@ class Finishing:
         """What became of an image whose passes are all done. Raises StageUnavailable, CallLost,
         CallFailed, and SourceGone for an edit whose picture is not there any more."""
         job = render.lease.job
-        verdict, data = await self._file(pixels, job.request, _look(job.request), True)
+        verdict, data = await self._file(render, pixels)
         if data is None:
-            return blocked(verdict, "output")
+            return blocked(verdict, ScreenStage.FINAL)
         key = image_key(job.id, render.index, job.fence, job.request.output_format)
         await self._put(key, data, durable=True)
         return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=render.saved.final_tokens)
@@ -50,27 +52,35 @@ class Finishing:
         """The verdict on a preview, which is in the blob store if that is good and the user asked
         for it. Raises as `finish`."""
         job = render.lease.job
-        look = _look(job.request, pass_no)
-        verdict, data = await self._file(pixels, job.request, look, render.wants_preview(pass_no))
+        verdict, data = await self._file(render, pixels, pass_no)
         if data is not None:
             key = preview_key(job.id, render.index, pass_no, job.request.output_format)
             await self._put(key, data, durable=False)
         return verdict
 
     async def _file(
-        self, pixels: Pixels, request: ImageRequest, look: Look, wanted: bool
+        self, render: InFlightRender, pixels: Pixels, pass_no: int | None = None
     ) -> tuple[Verdict, bytes | None]:
-        """The verdict on the exact pixels, and their file if that is good and it is wanted."""
-        limit = self._limit_seconds
+        """The verdict on the exact pixels, and their file if that is good and it is wanted.
+        pass_no: of a preview."""
+        request, limit = render.lease.job.request, self._limit_seconds
         async with nullcontext() if request.source is None else self._edits:
             if request.source is not None:
                 pixels = await call("blend", self._postprocessor.blend(pixels, request), limit)
-            screening = self._classifier.screen_image(pixels, look)
-            verdict = await call("image screen", screening, limit)
-            if verdict.blocked or not wanted:
+            verdict = await self._screen(render, pixels, pass_no)
+            if verdict.blocked or not (pass_no is None or render.wants_preview(pass_no)):
                 return verdict, None
             encoding = self._postprocessor.encode(pixels, request)
             return verdict, await call("postprocessing", encoding, limit)
+
+    async def _screen(self, render: InFlightRender, pixels: Pixels, pass_no: int | None) -> Verdict:
+        job = render.lease.job
+        look = _look(job.request, pass_no)
+        screening = self._classifier.screen_image(pixels, look)
+        verdict = await call("image screen", screening, self._limit_seconds)
+        screened = await screened_picture(look.stage, verdict, pixels, pass_no)
+        self._notes.add(job, render.index, screened)
+        return verdict
 
     async def _put(self, key: str, data: bytes, *, durable: bool) -> None:
         """What is written says nothing about whether it can be: a store that is silent is away."""
@@ -89,6 +99,6 @@ def _look(request: ImageRequest, pass_no: int | None = None) -> Look:
     return Look(ScreenStage.PREVIEW, request.tier, request.moderation, share)
 
 
-def blocked(verdict: Verdict, stage: str) -> Outcome:
-    """The outcome of a bad verdict at `stage`, input or output."""
-    return Outcome(RenderState.BLOCKED, categories=verdict.categories, stage=stage)
+def blocked(verdict: Verdict, stage: ScreenStage) -> Outcome:
+    """The outcome of a bad verdict at that stage."""
+    return Outcome(RenderState.BLOCKED, categories=verdict.categories, stage=stage.side)

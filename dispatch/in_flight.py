@@ -109,6 +109,8 @@ class InFlightRender:
     """What moves it on, from its dispatch to its outcome."""
     screenings: set[asyncio.Task[None]] = field(default_factory=set)
     """Of its previews."""
+    judged: bool = False
+    """The final picture has its verdict, which no preview's changes."""
 
     @classmethod
     def of(cls, lease: Lease, render: Render) -> InFlightRender:
@@ -259,6 +261,10 @@ class InFlightRender:
         """The preview after this pass is in the blob store."""
         previews = tuple(sorted({*self.progress.previews, pass_no}))
         self.progress = replace(self.progress, previews=previews)
+
+    def judge(self) -> None:
+        """The final picture has its verdict."""
+        self.judged = True
 
     def run_by(self, task: asyncio.Task[None]) -> None:
         """This task moves it on."""

@@ -17,6 +17,7 @@ from functools import partial
 from dispatch.checkpoints import Checkpoints
 from dispatch.in_flight import IN_SLOT, InFlightRender, Lease, State
 from dispatch.ports import Postprocessor
+from dispatch.verdict_notes import VerdictNotes
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, RenderState
 from jobs.lease import Outcome
@@ -38,8 +39,10 @@ class Leases:
         store: Postprocessor,
         lease_seconds: float,
         room: asyncio.Event,
+        notes: VerdictNotes,
     ) -> None:
         self._ledger = ledger
+        self._notes = notes
         self._checkpoints = Checkpoints(store, self.spawn)
         self._lease_seconds = lease_seconds
         self._room = room
@@ -114,10 +117,13 @@ class Leases:
 
     async def _write(self, render: InFlightRender, outcome: Outcome) -> None:
         await self._checkpoints.idle(render)  # nothing is written of a job that has ended
+        notes = self._notes.of(render.lease.job.id, render.index)
+        outcome = replace(outcome, verdicts=notes)
         try:
             await settle(self._ledger, render, outcome, self._lease_seconds)
         except LeaseLost as error:
             log.info("lease lost: %s", error)
+            self._notes.give_back(notes)
             self.drop(render.lease)
         if render.state is State.SETTLING:
             render.record()

@@ -19,6 +19,7 @@ from dispatch.overdue import OverdueJobs
 from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
 from dispatch.trials import Trials, call
+from dispatch.verdict_notes import Screened, VerdictNotes, screened_picture, screened_words
 from engine.policy import Look, ScreenStage
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, Source
@@ -41,6 +42,8 @@ class Prepared:
     conditioning: Conditioning
     verdict: Verdict
     source: Source | None = None
+    screened: tuple[Screened, ...] = ()
+    """What the verdict is about."""
 
 
 class RecentPrompts:
@@ -72,7 +75,8 @@ class RecentPrompts:
 class Preparing:
     """Asks the stages, each for so long at most."""
 
-    def __init__(self, stages: Stages, limit_seconds: float) -> None:
+    def __init__(self, stages: Stages, limit_seconds: float, notes: VerdictNotes) -> None:
+        self._notes = notes
         self._encoder = stages.encoder
         self._classifier = stages.classifier
         self._postprocessor = stages.postprocessor
@@ -85,14 +89,16 @@ class Preparing:
         words = PromptText(request.prompt, request.negative_prompt)
         encoded = await self._encoded(words)
         verdict = await self._screened(words, encoded, look)
+        of_words = screened_words(verdict, words)
         if request.source is None or verdict.blocked:
-            return Prepared(encoded.conditioning, verdict)
+            return Prepared(encoded.conditioning, verdict, screened=(of_words,))
         source = await call("source", self._postprocessor.source(request), self._limit_seconds)
         screening = self._classifier.screen_image(
             source.pixels, replace(look, stage=ScreenStage.INPUT_IMAGE)
         )
         verdict = await call("source screen", screening, self._limit_seconds)
-        return Prepared(encoded.conditioning, verdict, source)
+        of_source = await screened_picture(ScreenStage.INPUT_IMAGE, verdict, source.pixels)
+        return Prepared(encoded.conditioning, verdict, source, (of_words, of_source))
 
     async def prepare_job(self, lease: Lease, trials: Trials, overdue: OverdueJobs) -> Prepared:
         """However many tries it takes. Raises SourceGone, CallFailed, and StageUnavailable when a
@@ -106,6 +112,8 @@ class Preparing:
             try:
                 with overdue.timed(lease):
                     prepared = await trials.run(request.tenant, lease.losses.suspect, prepare)
+                    for screened in prepared.screened:
+                        self._notes.add(lease.job, None, screened)
                     await load_checkpoints(lease, self._postprocessor)
             except StageUnavailable as error:
                 log.warning("preparing waits: %s", error)

@@ -32,6 +32,8 @@ class DispatchSettings:
     """A job whose calls take longer is overdue, and makes room for others."""
     waiting: int = 16
     """Overdue jobs; with so many, nothing new is claimed."""
+    log_prompts: bool = False
+    """The audit log of verdicts holds the prompts themselves."""
     can: Capabilities | None = None
     """What the decoders' family can do; None where all its pictures are of one size."""
     patience_seconds: float = 60.0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.job import RenderState
+from jobs.verdicts import VerdictNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,5 @@ class Outcome:
     """Of FAILED: how far it came, if no heartbeat has told."""
     attempts: int = 0
     """Of FAILED: in how many tries, if no heartbeat has told."""
+    verdicts: tuple[VerdictNote, ...] = ()
+    """Of the image that are not in the audit log yet; they come into it with the outcome."""

@@ -22,6 +22,7 @@ from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.tiers import Tier
 from jobs.usage import Standing, Usage
+from jobs.verdicts import LoggedVerdict, ReviewDecision, Reviewed, Strikes, VerdictNote
 
 T = TypeVar("T")
 
@@ -204,6 +205,9 @@ class DeletionQueue(Protocol):
     def forget_files(self, files: Sequence[StoredFile]) -> None:
         """Delete the rows of these, whose blobs are gone."""
 
+    def forget_verdicts(self, lane: str, kept_seconds: float) -> bool:
+        """Delete a batch of the lane's verdicts that are older; whether there were any."""
+
     def forget(self, job_ids: Sequence[str]) -> None:
         """Delete the rows of these jobs, which have ended and whose blobs are gone. What a
         dispatcher that was stopped may still store of them is deleted a day later."""
@@ -249,6 +253,26 @@ class ModelTable(Protocol):
         then in the order in which they came."""
 
 
+class AuditLog(Protocol):
+    """What the safety screens decided, and what people made of it."""
+
+    def log_verdicts(self, notes: Sequence[VerdictNote]) -> None:
+        """Add them to the log. Not fsynced: what has an outcome comes with that."""
+
+    def verdicts(self, action: str, limit: int, *, reviewed: bool = False) -> list[LoggedVerdict]:
+        """Those with that action, newest first; `reviewed`: also those that a person has seen."""
+
+    def verdicts_of(self, job_id: str) -> list[LoggedVerdict]:
+        """Of one job, oldest first."""
+
+    def review(self, seq: int, decision: ReviewDecision) -> Reviewed | None:
+        """Log what a person made of a verdict; the newest review holds. UPHOLD also takes back the
+        pictures: delete the blobs that it names. None: there is no such verdict."""
+
+    def strikes(self, tenant: str, within_seconds: float) -> Strikes:
+        """Of the tenant, in all lanes."""
+
+
 class Keys(Protocol):
     """What a gateway asks the accounts. See jobs.sql.accounts.Accounts."""
 
@@ -274,6 +298,7 @@ class Ledger(
     DeletionQueue,
     CostsAndLimits,
     ModelTable,
+    AuditLog,
     Protocol,
 ):
     """The durable truth, whole."""

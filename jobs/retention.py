@@ -16,6 +16,8 @@ class Retention:
     images_seconds: float = 604_800.0
     rows_seconds: float = 2_592_000.0
     idempotency_seconds: float = 86_400.0
+    verdicts_seconds: float = 15_552_000.0
+    """Of the audit log, after the verdict."""
 
 
 class Step(StrEnum):

@@ -16,6 +16,7 @@ COMMANDS = {
     "keys": "make, list, rotate and revoke API keys; mint signed tokens",
     "limits": "say how far heat tightens limits, and every change of it",
     "withdraw": "forget a model that is not announced any more",
+    "review": "list flagged pictures and blocked orders, allow or uphold a verdict",
     "erase": "delete everything about a tenant",
     "models": "look into a checkpoint directory, serve it, list the models of a config file",
     "simulate": "try a config file against a crowd, on a fake clock",

@@ -158,6 +158,7 @@ def _dispatcher(
         heartbeat_seconds=section.heartbeat_seconds,
         ready=section.shelf,
         screen_at=args.safety.screen_at,
+        log_prompts=args.safety.log_prompts,
         attempts=section.attempts,
         call_timeout_seconds=section.call_timeout_seconds,
     )

@@ -43,9 +43,9 @@ class Collector:
             await asyncio.sleep(_BUSY_SECONDS if more else _IDLE_SECONDS)
 
     async def turn(self) -> bool:
-        """One batch of every step, and one of expired files; whether there was anything to do.
-        What cannot be deleted now is tried again later, and keeps nothing else from being
-        forgotten. Raises LedgerUnavailable: then the same batch comes again."""
+        """One batch of every step, one of old verdicts and one of expired files; whether there was
+        anything to do. What cannot be deleted now is tried again later, and keeps nothing else from
+        being forgotten. Raises LedgerUnavailable: then the same batch comes again."""
         more = False
         for step in Step:
             batch = await self._ledger.retire(self._lane, step, self._retention)
@@ -53,6 +53,7 @@ class Collector:
                 await self._clear([leftover(job, keep) for job, keep in batch.blobs.items()])
                 await self._ledger.retired(self._lane, batch)
                 more = True
+        more |= await self._ledger.forget_verdicts(self._lane, self._retention.verdicts_seconds)
         if files := await self._ledger.stale_files(_FILES):
             await self._ledger.forget_files(await self._clear(files))
             more = True

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jobs.blobs.store import BlobStore, job_prefixes
+from jobs.blobs.store import BlobStore, job_prefixes, preview_key
 from jobs.files import VISION, input_prefix
 from jobs.job import Job
 from jobs.ledger import Ledger
 from jobs.ledger_errors import LedgerError
+from jobs.verdicts import Reviewed
 
 _BATCH = 200
 _PAUSE_SECONDS = 0.2
@@ -64,6 +65,20 @@ def erase_tenant(
     ledger.forget_tenant(tenant)
     ledger.scrub()
     return Erased(jobs, images, files)
+
+
+def delete_withdrawn(store: BlobStore, reviewed: Reviewed) -> int:
+    """The blobs of pictures that a review has taken back; how many. OSError when one stays."""
+    job_id, extension = reviewed.verdict.note.job_id, reviewed.output_format
+    keys = [render.blob for render in reviewed.withdrawn if render.blob is not None]
+    keys += [
+        preview_key(job_id, render.index, pass_no, extension)
+        for render in reviewed.withdrawn
+        for pass_no in render.previews
+    ]
+    for key in keys:
+        store.delete(key)
+    return len(keys)
 
 
 def _erase_files(ledger: Ledger, stores: Sequence[BlobStore], tenant: str) -> int:

@@ -19,6 +19,7 @@ from jobs.depth import QueueEstimate
 from jobs.files import StoredFile
 from jobs.job import Job
 from jobs.ledger import (
+    AuditLog,
     CostsAndLimits,
     DeletionQueue,
     FileTable,
@@ -215,6 +216,7 @@ class AsyncDeletionQueue(LedgerThreads):
     stale_files = listing(DeletionQueue.stale_files)
     postpone = write(DeletionQueue.postpone)
     forget_files = write(DeletionQueue.forget_files, durable=False)
+    forget_verdicts = write(DeletionQueue.forget_verdicts, durable=False)
 
 
 class AsyncCostsAndLimits(LedgerThreads):
@@ -239,6 +241,13 @@ class AsyncModelTable(LedgerThreads):
         return self._ledger.models(lane)
 
 
+class AsyncAuditLog(LedgerThreads):
+    """See AuditLog."""
+
+    log_verdicts = write(AuditLog.log_verdicts, durable=False)
+    strikes = read(AuditLog.strikes)
+
+
 class AsyncKeys(LedgerThreads):
     """See Keys."""
 
@@ -260,6 +269,7 @@ class AsyncLedger(
     AsyncDeletionQueue,
     AsyncCostsAndLimits,
     AsyncModelTable,
+    AsyncAuditLog,
     AsyncKeys,
 ):
     """See Ledger."""

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from jobs.ledger_errors import LedgerError
 
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 """Of the tables below. See docs/decisions/0051 before you change one."""
 ADDED_SINCE = 12
 """From this version on only tables and nullable columns were added: they are made where they are
@@ -248,6 +248,37 @@ models = Table(
     Column("announced_at", Double, nullable=False),
     Column("ready_at", Double),
     Column("seen_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What the safety screens decided; see verdicts.py. Rows are added, never changed.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("seq", _serial, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("idx", Integer),  # null: of the whole order
+    Column("stage", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("said", Text, nullable=False),  # JSON of the rest of VerdictNote
+)
+_acted = text("action <> 'allow'")
+Index("verdicts_acted", verdicts.c.action, verdicts.c.seq,
+      sqlite_where=_acted, postgresql_where=_acted)  # fmt: skip
+Index("verdicts_of_tenant", verdicts.c.tenant, verdicts.c.at,
+      sqlite_where=_acted, postgresql_where=_acted)  # fmt: skip
+Index("verdicts_of_lane", verdicts.c.lane, verdicts.c.at)
+Index("verdicts_of_job", verdicts.c.job_id)
+# What people made of them: the newest holds.
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("verdict", BigInteger, primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("decision", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 

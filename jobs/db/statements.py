@@ -365,6 +365,9 @@ LATE_WRITERS = _many("""select id from jobs j where id in :ids and fence > 0 and
 DROP_RENDERS = _many("delete from renders where job_id in :ids")
 DROP_JOBS = _many("delete from jobs where id in :ids")
 DROP_TENANT = (
+    text("""delete from reviews
+        where verdict in (select seq from verdicts where tenant = :tenant)"""),
+    text("delete from verdicts where tenant = :tenant"),
     text("delete from flows where tenant = :tenant"),
     text("delete from quota where tenant = :tenant"),
 )

@@ -24,6 +24,7 @@ from jobs.ledger_errors import LeaseLost, NotYetOpen
 from jobs.policy.settling import Finish, LeaseEnd
 from jobs.request import ImageRequest, Tenant
 from jobs.sql.announcing import SqlModelTable
+from jobs.sql.auditing import SqlAuditLog, log_verdicts
 from jobs.sql.claiming import Claim, claim_jobs
 from jobs.sql.costs_and_limits import SqlCostsAndLimits
 from jobs.sql.deleting import SqlDeletionQueue
@@ -39,7 +40,13 @@ T = TypeVar("T")
 
 
 class SqlLedger(
-    SqlExpiry, SqlReads, SqlFileTable, SqlDeletionQueue, SqlCostsAndLimits, SqlModelTable
+    SqlExpiry,
+    SqlReads,
+    SqlFileTable,
+    SqlDeletionQueue,
+    SqlCostsAndLimits,
+    SqlModelTable,
+    SqlAuditLog,
 ):
     """See Ledger."""
 
@@ -167,7 +174,19 @@ class SqlLedger(
             moves = [(job, after[job.id]) for job in before.values() if after[job.id] is not job]
             if moves:
                 store_jobs(connection, moves, self.tiers)
+                self._log(connection, finishes, results)
             return results
+
+    def _log(
+        self,
+        connection: Connection,
+        finishes: Sequence[Finish],
+        results: Sequence[Job | Exception],
+    ) -> None:
+        """The verdicts of those that are settled now."""
+        done = [f for f, result in zip(finishes, results, strict=True) if isinstance(result, Job)]
+        notes = [note for finish in done for note in finish.outcome.verdicts]
+        log_verdicts(connection, notes, self._now(connection) if notes else 0.0)
 
     @again_if_overtaken
     def release(self, job_id: str, fence: int, *, error: str | None = None) -> None:

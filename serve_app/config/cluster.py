@@ -17,7 +17,7 @@ from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.queues import lane_of, queue_name
 from jobs.tiers import Tier
 from serve_app.config.errors import ConfigError, problems, unknown
-from serve_app.config.moderation import ModerationSection
+from serve_app.config.moderation import ModerationSection, StrikesSection
 from serve_app.config.sections import (
     BlobsSection,
     DecoderSection,
@@ -79,6 +79,7 @@ class ClusterConfig(Section):
     encoder: EncoderSection = EncoderSection()
     safety: SafetySection = SafetySection()
     moderation: ModerationSection = ModerationSection()
+    strikes: StrikesSection = StrikesSection()
     dispatcher: DispatcherSection = DispatcherSection()
     gateway: GatewaySection = GatewaySection()
     ledger: LedgerSection = LedgerSection()
@@ -259,6 +260,7 @@ class LiveSection(Section):
     scaling: ScalingSection | None = None
     lora_tenants: LoraTenants | None = None
     moderation: ModerationSection | None = None
+    strikes: StrikesSection | None = None
     models: dict[str, LiveModelSection] | None = None
     """By name."""
 

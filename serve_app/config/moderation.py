@@ -7,7 +7,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from engine.policy import SafetyPolicy, policy_of
-from serve_app.config.sections import Section
+from jobs.verdicts import StrikeRules
+from serve_app.config.sections import Count, Seconds, Section
 
 
 class RuleSection(Section):
@@ -40,3 +41,17 @@ class ModerationSection(Section):
     def policy(self) -> SafetyPolicy:
         """As classifiers take it. ValueError, beginning with the field."""
         return policy_of(self.model_dump())
+
+
+class StrikesSection(Section):
+    """Tenants whose orders are blocked again and again wait for a while. See jobs.verdicts."""
+
+    blocks: Count | None = None
+    """Strikes from which on; null counts none."""
+    within_seconds: Seconds = 3_600.0
+    cooldown_seconds: Seconds = 900.0
+    """After the newest one."""
+
+    def rules(self) -> StrikeRules:
+        """As they are applied."""
+        return StrikeRules(**self.model_dump())

@@ -93,6 +93,8 @@ class SafetySection(Section):
     """Image classifiers that run on previews and finals."""
     prompt: bool = True
     """Screen prompts, too."""
+    log_prompts: bool = False
+    """The audit log of verdicts holds the prompts themselves, not their digests alone."""
     screen_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (
         0.5,
     )
@@ -305,6 +307,8 @@ class RetentionSection(Section):
     rows_seconds: Seconds = 2_592_000.0
     idempotency_seconds: Annotated[float, Field(gt=0, le=86_400)] = 86_400.0
     files_seconds: Seconds = 2_592_000.0
+    verdicts_seconds: Seconds = 15_552_000.0
+    """Of the audit log of the safety screens: half a year."""
 
     @model_validator(mode="after")
     def _rows_stay_longest(self) -> Self:

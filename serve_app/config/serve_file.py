@@ -86,7 +86,7 @@ OF_LANE = ("tiers", "temporary_limits", "least_share", "retention")
 """Sections that all applications of one lane have alike."""
 NOT_OF = {
     GATEWAY: ("model", "models", *OWN_SECTIONS, "safety", "moderation"),
-    MODEL: ("models", "gateway", "limits", "keys", "signing"),
+    MODEL: ("models", "gateway", "limits", "keys", "signing", "strikes"),
 }
 """What an application would ignore."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import secrets
 import time
@@ -15,8 +16,15 @@ from jobs.request import Tenant
 from serve_app.access.addresses import client_address, is_trusted
 from serve_app.admission.cooldown import READS, cooldown
 from serve_app.admission.tenants import ENDING
-from serve_app.orders.app_state import app_state_of
-from serve_app.wire.errors import ApiError, InvalidRequest, Unauthorized, too_many
+from serve_app.orders.app_state import AppState, app_state_of
+from serve_app.wire.errors import (
+    NO_RETRY,
+    ApiError,
+    InvalidRequest,
+    TooManyRequests,
+    Unauthorized,
+    too_many,
+)
 from serve_app.wire.requests import RequestContext, parse_options
 
 log = logging.getLogger(__name__)
@@ -29,6 +37,13 @@ MOST_PER_REFUSAL = 8.0
 it; never so many that a tenant's other clients would wait for long."""
 ROWS_PER_POLL = 16
 """Rows of jobs and images that one token of `limits.polls_per_second` reads."""
+
+
+class TooManyBlocked(TooManyRequests):
+    """Too many of your orders were blocked by the safety system. Nothing was accepted."""
+
+    code = "too_many_blocked"
+    headers = NO_RETRY
 
 
 async def tenant_of(request: Request) -> Tenant:
@@ -66,15 +81,33 @@ def charge_rows(request: Request, tenant: Tenant, rows: int) -> None:
 
 
 async def orderer_of(request: Request) -> Tenant:
-    """The tenant of an order. Raises TooManyRequests for one whose orders are refused too often."""
+    """The tenant of an order. Raises TooManyRequests for one whose orders are refused too often, or
+    blocked."""
     tenant = await tenant_of(request)
     state = app_state_of(request)
     per_second = state.config.limits.refused_per_second
     wait = state.invalid_orders.wait(tenant.id, per_second, time.monotonic())
     if wait:
         raise too_many("invalid orders of your account", per_second, wait)
+    await _check_strikes(state, tenant)
     request.state.orderer = tenant.id
     return tenant
+
+
+async def _check_strikes(state: AppState, tenant: Tenant) -> None:
+    """Raises TooManyBlocked for a tenant that has to wait. Asks the ledger only where the config
+    counts strikes."""
+    rules = state.config.strikes.rules()
+    if rules.blocks is None:
+        return
+    strikes = await state.ledger.strikes(tenant.id, rules.within_seconds)
+    wait_seconds = math.ceil(rules.wait_seconds(strikes))
+    if wait_seconds:
+        raise TooManyBlocked(
+            f"{strikes.count} of your orders were blocked by the safety system lately. Try again "
+            f"in {wait_seconds} s.",
+            headers={"retry-after": str(wait_seconds)},
+        )
 
 
 def charge_refusal(request: Request, problem: ApiError) -> None:

@@ -263,7 +263,8 @@ class Prompts:
 
 @dataclass
 class Verdicts:
-    """The classifier: blocks prompts with a bomb, and the pictures in `bad`. `away`: raised instead
+    """The classifier: blocks prompts with a bomb, and the pictures in `bad`, and flags those in
+    `flagged`. `looks`: at which pictures it was asked to look. `away`: raised instead
     of a verdict on a picture. `answers`: verdicts on pictures wait until it is set; if there are
     `late` ones, on those alone."""
 
@@ -271,7 +272,9 @@ class Verdicts:
     late: list[Pixels] = field(default_factory=list)
     away: BaseException | None = None
     answers: asyncio.Event = field(default_factory=asyncio.Event)
+    flagged: list[Pixels] = field(default_factory=list)
     asked: int = 0
+    looks: list[Look] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.answers.set()
@@ -284,12 +287,16 @@ class Verdicts:
     async def screen_image(self, pixels: Any, look: Look) -> Verdict:
         """See Classifier."""
         self.asked += 1
+        self.looks.append(look)
         if not self.late or any(np.array_equal(pixels, late) for late in self.late):
             await self.answers.wait()
         if self.away is not None:
             raise _anew(self.away)
         blocked = any(np.array_equal(pixels, bad) for bad in self.bad)
-        return Verdict(blocked, ("weapons",) if blocked else ())
+        flagged = any(np.array_equal(pixels, odd) for odd in self.flagged)
+        return Verdict(
+            blocked, ("weapons",) if blocked else (), flagged=("sexual",) if flagged else ()
+        )
 
 
 class Files(LocalPostprocessor):

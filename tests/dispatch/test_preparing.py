@@ -11,6 +11,7 @@ import pytest
 from dispatch.ports import CallFailed, StageUnavailable
 from dispatch.prepare import REMEMBERED, REMEMBERED_BYTES, Preparing, RecentPrompts
 from dispatch.settings import Stages
+from dispatch.verdict_notes import VerdictNotes
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, TensorBytes
 from engine.verdict import Verdict
@@ -38,7 +39,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def preparing(encoder: Prompts, files: Files) -> Preparing:
-    return Preparing(Stages(encoder, Verdicts(), Lane(), files), limit_seconds=60.0)
+    return Preparing(Stages(encoder, Verdicts(), Lane(), files), 60.0, VerdictNotes())
 
 
 async def test_the_same_words_are_asked_about_once(files: Files) -> None:
