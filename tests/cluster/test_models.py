@@ -1,5 +1,5 @@
-"""A model that is an application of its own comes and goes beside a lane that goes on; its decoders
-come with the work."""
+"""A model that is an application of its own comes, is upgraded and goes beside a lane that goes on;
+its decoders come with the work."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
+from jobs.job import Job, JobState
 from jobs.sql.sql_ledger import SqlLedger
+from serve_app.operate.serve_api import ServeApi
 from tests.cluster.conftest import Running, beside, dsn, own_application, wait_until
 from tests.cluster.test_cluster import headers, submit
 
@@ -37,31 +40,72 @@ def job(cluster: Running, job_id: str) -> dict[str, Any]:
     return found
 
 
-def test_a_model_comes_draws_on_demand_and_goes_without_a_restart(cluster: Running) -> None:
+def in_ledger(cluster: Running, job_id: str) -> Job:
+    with closing(SqlLedger(dsn(cluster))) as ledger:
+        found = ledger.get(job_id)
+    assert found is not None
+    return found
+
+
+def deploy(cluster: Running, serve: ServeApi, second: dict[str, Any]) -> None:
+    before = yaml.safe_load(cluster.config.read_text())
+    both = {**before, "applications": [*before["applications"], second]}
+    serve.put(both)
+    serve.await_running(both, lambda _: None)
+
+
+def upgraded_while_it_draws(cluster: Running, serve: ServeApi, second: dict[str, Any]) -> None:
+    """All of its replicas are replaced, and its render goes on from its checkpoint."""
+    old = set(cluster.pids("ServeReplica:sketch:"))
+    long = submit(cluster.api, model="sketch", quality="high")
+    wait_until(lambda: in_ledger(cluster, long).renders[0].saved_passes > 2, "it has a checkpoint")
+    old |= set(cluster.pids("ServeReplica:sketch:"))
+    second["args"]["decoder"]["slots"] = 3
+    before = in_ledger(cluster, long)
+    deploy(cluster, serve, second)
+    passes: list[int] = []
+
+    def ended() -> bool:
+        now = in_ledger(cluster, long)
+        passes.append(now.renders[0].pass_no)
+        return now.ended
+
+    wait_until(ended, "it is drawn")
+    after = in_ledger(cluster, long)
+    assert after.state is JobState.SUCCEEDED
+    assert after.fence > before.fence, "by another dispatcher"
+    assert min(passes) >= before.renders[0].saved_passes
+    wait_until(lambda: not old & set(cluster.pids("ServeReplica:sketch:")), "all are replaced")
+
+
+@pytest.mark.slow
+def test_a_model_comes_draws_on_demand_is_upgraded_and_goes_without_a_restart(
+    cluster: Running,
+) -> None:
     second = own_application(cluster)
     second.update(name="sketch", route_prefix=None, import_path="serve_app.app:model")
     second["args"] = {k: v for k, v in second["args"].items() if k not in OF_GATEWAYS}
     second["args"]["model"]["name"] = "sketch"
-    second["args"]["decoder"] = {"slots": 4, "num_cpus": 0.1}
+    second["args"]["decoder"] = {"slots": 4, "num_cpus": 0.1, "grace_seconds": 0.5}
+    second["args"]["qualities"] = {"low": 2, "high": 100}
     second["args"]["scaling"] = {"scale_down_seconds": 0.0, "smoothing_seconds": 2.0}
     second["deployments"] = [{"name": "Decoder", "autoscaling_config": ON_DEMAND}]
     replicas = set(cluster.pids("ServeReplica:"))
     decoders = "ServeReplica:sketch:Decoder"
-    with beside(cluster, second):
+    with beside(cluster, second) as serve:
         wait_until(lambda: listed(cluster).get("sketch"), "its gateway has heard of it")
         assert cluster.pids(decoders) == [], "it is available although none is there"
         drawn = submit(cluster.api, model="sketch", quality="low")
         assert job(cluster, drawn)["eta_seconds"] > 2, "a decoder has to start first"
         wait_until(lambda: cluster.pids(decoders), "one starts")
         wait_until(lambda: job(cluster, drawn)["state"] == "succeeded", "it draws")
+        upgraded_while_it_draws(cluster, serve, second)
         assert replicas < set(cluster.pids("ServeReplica:")), "nothing else has restarted"
         wait_until(lambda: cluster.pids(decoders) == [], "nothing waits, so it leaves")
         assert listed(cluster)["sketch"]
     wait_until(lambda: set(cluster.pids("ServeReplica:")) == replicas, "only its replicas end")
     wait_until(lambda: listed(cluster).get("sketch") is False, "it is gone, and its jobs wait")
+    assert in_ledger(cluster, drawn).request.lane == "default/sketch"
     with closing(SqlLedger(dsn(cluster))) as ledger:
-        job_of_it = ledger.get(drawn)
-        assert job_of_it is not None
-        assert job_of_it.request.lane == "default/sketch"
         assert ledger.withdraw_model("default", "sketch")
     wait_until(lambda: "sketch" not in listed(cluster), "it is forgotten")

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model_state_dict
 
 from engine.decoder import RenderRejected
 from engine.decoders.diffusers.decoder import DiffusersDecoder
-from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES
 from engine.render import LoraUse, RenderSpec
 from engine.text import WeightsError
 from tests.families import kit
 from tests.families.kit import Case, draw_alone, draw_staggered, spec, stock_picture
+from tests.families.lora_files import save_loras
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,28 +46,9 @@ SD3 = Case("StableDiffusion3Pipeline", "StableDiffusion3Pipeline")
 every_class = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-def denoiser(checkpoint: str) -> str:
-    return ARCHITECTURES[CLASSES[checkpoint].architecture].denoisers[0]
-
-
 @functools.cache
 def files(checkpoint: str) -> dict[str, Path]:
-    """Two random LoRAs of every linear layer, as diffusers saves them."""
-    found = {}
-    for seed, name in enumerate(("ink", "oil")):
-        pipe = new_stock(checkpoint)
-        part = denoiser(checkpoint)
-        model = getattr(pipe, part)
-        torch.manual_seed(seed)
-        linear = LoraConfig(
-            r=2, lora_alpha=0.3, target_modules="all-linear", init_lora_weights=False
-        )
-        model.add_adapter(linear, "made")
-        found[name] = kit.SCRATCH[0] / f"loras-{checkpoint}" / name
-        layers = get_peft_model_state_dict(model, adapter_name="made")
-        more = {f"{part}_lora_adapter_metadata": model.peft_config["made"].to_dict()}
-        pipe.save_lora_weights(found[name], **{f"{part}_lora_layers": layers}, **more)
-    return found
+    return save_loras(new_stock(checkpoint), checkpoint, kit.SCRATCH[0] / f"loras-{checkpoint}")
 
 
 def new_stock(checkpoint: str) -> Any:
