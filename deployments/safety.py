@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from deployments import loopback
+from deployments.verdict_counters import VerdictCounters
 from dispatch.stage_worker import StageWorker
 from engine.policy import DEFAULT_POLICY, Look, SafetyPolicy, Scores, ScreenStage, policy_of
 from engine.prompt_encoder import Embeddings, PromptText
@@ -34,6 +35,7 @@ class SafetyReplica:
         policy: SafetyPolicy = DEFAULT_POLICY,
     ) -> None:
         self._started = self._policy = policy
+        self._counters = VerdictCounters()
         self._worker = await StageWorker.start(
             "engine.safety:SafetyScreens",
             {"screens": screens, "prompt": prompt, "weights": weights, "threads": threads},
@@ -46,18 +48,25 @@ class SafetyReplica:
         self._policy = self._started if policy is None else policy_of(policy)
 
     async def screen_prompt(self, words: PromptText, embeddings: Embeddings, look: Look) -> Verdict:
-        """A verdict on the words; the negative ones have a stage of their own. CallFailed,
-        StageUnavailable."""
-        stages = (ScreenStage.PROMPT, ScreenStage.NEGATIVE_PROMPT)
+        """A verdict on the words; the negative ones have a stage of their own, and scores under its
+        name. CallFailed, StageUnavailable."""
         scores: list[Scores] = await self._worker.call("score_prompts", words.texts, embeddings)
-        looks = (replace(look, stage=stage) for stage in stages)
-        decide = self._policy.decide
-        return merge(decide(one, its) for one, its in zip(scores, looks, strict=False))
+        prompt = self._decide(scores[0], replace(look, stage=ScreenStage.PROMPT))
+        if words.negative is None:
+            return prompt
+        negative = self._decide(scores[1], replace(look, stage=ScreenStage.NEGATIVE_PROMPT))
+        apart = tuple((f"{ScreenStage.NEGATIVE_PROMPT}/{name}", at) for name, at in negative.scores)
+        return merge((prompt, replace(negative, scores=apart)))
 
     async def screen_image(self, pixels: Pixels, look: Look) -> Verdict:
         """A verdict on a picture. CallFailed, StageUnavailable."""
         (scores,) = await self._worker.call("score_images", [pixels])
-        return self._policy.decide(scores, look)
+        return self._decide(scores, look)
+
+    def _decide(self, scores: Scores, look: Look) -> Verdict:
+        verdict = self._policy.decide(scores, look)
+        self._counters.count(look.stage, verdict)
+        return verdict
 
     def check_health(self) -> None:
         """Serve asks; it replaces a replica that raises."""

@@ -253,8 +253,10 @@ def test_the_dashboard_shows_readable_deployments(cluster: Running) -> None:
     ]
 
 
-def test_heat_is_in_the_metrics(cluster: Running) -> None:
+def test_heat_and_verdicts_are_in_the_metrics(cluster: Running) -> None:
     """Where Prometheus would find them."""
+    with OpenAI(base_url=f"{cluster.api}/v1", api_key=KEY) as client:
+        assert client.images.generate(prompt="a red fox", size="256x256", quality="low").data
 
     def page(url: str) -> str:
         try:
@@ -266,9 +268,34 @@ def test_heat_is_in_the_metrics(cluster: Running) -> None:
         found = json.loads(page(f"{cluster.dashboard}/api/prometheus/sd") or "[]")
         targets = {target for group in found for target in group["targets"]}
         pages = [page(f"http://{target}/metrics") for target in targets]
-        return any(f"ray_{name}{{" in page for name in OF_LANE for page in pages)
+        heat = any(f"ray_{name}{{" in page for name in OF_LANE for page in pages)
+        return heat and any("ray_meltproof_verdicts" in page for page in pages)
 
-    wait_until(shown, "heat is exported")
+    wait_until(shown, "heat and verdicts are exported")
+
+
+def test_an_edited_safety_policy_takes_effect_without_a_restart(cluster: Running) -> None:
+    before = sorted(cluster.pids("ServeReplica:meltproof"))
+    config = yaml.safe_load(cluster.config.read_text())
+    everything = {"version": "house", "rules": [{"stages": ["final"], "actions": {"block": 0}}]}
+    config["applications"][0]["deployments"] = [
+        {"name": "SafetyClassifier", "user_config": {"moderation": everything}}
+    ]
+    deploy = f"{cluster.dashboard}/api/serve/applications/"
+    ask = {"prompt": "a red fox", "quality": "low", "size": "256x256"}
+
+    def code() -> str | None:
+        answer = httpx.post(
+            f"{cluster.api}/v1/images/generations", headers=headers(), json=ask, timeout=120
+        )
+        return answer.json()["error"]["code"] if answer.is_error else None
+
+    assert code() is None
+    assert httpx.put(deploy, json=config, timeout=60).is_success
+    wait_until(lambda: code() == "moderation_blocked", "the new policy holds")
+    assert httpx.put(deploy, json=yaml.safe_load(cluster.config.read_text()), timeout=60).is_success
+    wait_until(lambda: code() is None, "that of the start holds again")
+    assert sorted(cluster.pids("ServeReplica:meltproof")) == before
 
 
 def test_edited_numbers_take_effect_without_a_restart(cluster: Running) -> None:

@@ -149,7 +149,8 @@ async def test_the_classifier_screens_in_its_own_process() -> None:
     assert not (await replica.screen_prompt(PromptText("a fox", "a hare"), two, look)).blocked
     negative = await replica.screen_prompt(PromptText("a fox", "a swastika"), two, look)
     assert not negative.blocked
-    assert dict(negative.scores)["hate"] == 1.0
+    assert dict(negative.scores)["negative-prompt/hate"] == 1.0
+    assert dict(negative.scores)["hate"] < 0.5
     both = await replica.screen_prompt(PromptText("a swastika", "a swastika"), two, look)
     assert both.categories == ("hate",)
     final = Look(ScreenStage.FINAL)

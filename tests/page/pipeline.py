@@ -18,6 +18,7 @@ import uvicorn
 from dispatch.announcing import EVERY_SECONDS
 from dispatch.dispatcher import Dispatcher
 from dispatch.in_process import InProcessDecoders, InProcessReplica
+from dispatch.ports import Classifier
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities
@@ -124,9 +125,16 @@ class AnnouncedServer(uvicorn.Server):
 
 class Pipeline:
     """A service on a loopback port, on a thread of its own. A paced decoder keeps its pace.
+    screen: the classifier.
     `streams_from`: the last event id of every event stream that was asked for, in order."""
 
-    def __init__(self, directory: Path, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: dict[str, Any] | None = None,
+        screen: Classifier | None = None,
+    ) -> None:
+        self._screen = screen or WordScreen()
         self.pace = Pace()
         self.streams_from: list[str] = []
         self._directory = directory
@@ -188,7 +196,7 @@ class Pipeline:
         can = capabilities(family, {})
         work = InThreads(2, can.cells)
         postprocessor = LocalPostprocessor(self._blobs, work)
-        stages = Stages(WordEncoder(), WordScreen(), self._decoders, postprocessor)
+        stages = Stages(WordEncoder(), self._screen, self._decoders, postprocessor)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
         self._running = asyncio.create_task(self._dispatcher.run())
