@@ -64,11 +64,12 @@ def test_a_flagged_picture_is_listed_and_taken_back(
 def test_a_blocked_order_is_allowed_later(
     config: str, ledger: SqlLedger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger.log_verdicts([note("one", index=None, stage="prompt")])
+    ledger.log_verdicts([note("one", index=None, stage="prompt", words="a wish\x1b[2J")])
     (blocked,) = ledger.verdicts("block", 1)
     assert ledger.strikes("ada", 60.0).count == 1
     assert main(["review", "list", "--blocked", "--config", config]) == 0
-    assert "prompt" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert ["prompt" in shown, "a wish" in shown, "\x1b" in shown] == [True, True, False]
     assert main(["review", "allow", str(blocked.seq), "--config", config]) == 0
     said = f"{blocked.seq}: allow (block of one, tenant ada)\n"
     assert capsys.readouterr().out == said

@@ -117,3 +117,21 @@ async def test_what_the_ledger_could_not_take_is_logged_later(tmp_path: Path) ->
         (row,) = await logged(it, job.id, 1)
         assert row.note.sha256 == hashlib.sha256(b"a fox\0snow").hexdigest()
         await asyncio.to_thread(ledger.close)
+
+
+async def test_every_stored_picture_has_its_verdict_whoever_was_killed(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        jobs = [it.submit(n=2, seed=100 * i, passes=4) for i in range(4)]
+        for pictures in (1, 5):  # a third lapse without progress would be poison
+            killed = it.start()
+            await until(lambda seen=pictures: it.verdicts.asked >= seen, "pictures are screened")
+            await killed.kill()
+            it.lapse()
+        it.start()
+        for job in jobs:
+            assert len(it.pictures(await it.ended(job))) == 2
+            rows = await asyncio.to_thread(it.sql.verdicts_of, job.id)
+            finals = {
+                (row.note.index, row.note.sha256) for row in rows if row.note.stage == "final"
+            }
+            assert finals == {(i, digest(drawn(job.request, i))) for i in range(2)}

@@ -21,6 +21,7 @@ from serve_app.operate.commands.operating import a_number, speaker
 
 LAST = 20
 MOST = 1_000_000
+TITLES = ("number", "at", "tenant", "image", "stage", "categories", "policy", "review")
 EPILOG = """\
 A flagged picture was delivered. `allow` takes it off the list; `uphold` takes it back as well (its
 URL answers 410) and counts it as a strike of its tenant. A blocked order counts as one until it is
@@ -74,8 +75,8 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _table(verdicts: Sequence[LoggedVerdict]) -> Table:
-    titles = ("number", "at", "tenant", "image", "stage", "categories", "policy", "review")
-    table = Table(*titles, box=None, pad_edge=False)
+    worded = any(one.note.words is not None for one in verdicts)
+    table = Table(*TITLES, *("words",) * worded, box=None, pad_edge=False)
     for one in verdicts:
         note, scores = one.note, dict(one.note.scores)
         found = (
@@ -84,7 +85,8 @@ def _table(verdicts: Sequence[LoggedVerdict]) -> Table:
         image = note.job_id if note.index is None else f"{note.job_id}/{note.index}"
         at = f"{datetime.fromtimestamp(one.at, UTC):%Y-%m-%d %H:%M:%S}Z"
         row = (str(one.seq), at, note.tenant, image, note.stage, ", ".join(found), note.policy)
-        table.add_row(*row, one.decision or "")
+        cells = (*row, one.decision or "", *(note.words or "",) * worded)
+        table.add_row(*("".join(filter(str.isprintable, cell)) for cell in cells))
     return table
 
 
