@@ -22,7 +22,7 @@ from dispatch.trials import Trials, call
 from dispatch.verdict_notes import Screened, VerdictNotes, screened_picture, screened_words
 from engine.policy import Look, ScreenStage
 from engine.prompt_encoder import EncodedPrompt, PromptText
-from engine.render import Conditioning, Source
+from engine.render import Conditioning, LoraUse, Source
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
@@ -86,7 +86,8 @@ class Preparing:
     async def prepare(self, request: ImageRequest) -> Prepared:
         """One try. Raises SourceGone, StageUnavailable, CallLost, CallFailed."""
         look = Look(ScreenStage.PROMPT, request.tier, request.moderation)
-        words = PromptText(request.prompt, request.negative_prompt)
+        loras = tuple(LoraUse(lora.name, lora.weight) for lora in request.loras)
+        words = PromptText(request.prompt, request.negative_prompt, loras)
         encoded = await self._encoded(words)
         verdict = await self._screened(words, encoded, look)
         of_words = screened_words(verdict, words)

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.render import Conditioning
+from engine.render import Conditioning, LoraUse
 
 Embeddings = NDArray[np.float16]
 """float16 [texts, 384]: what the prompt screen reads of PromptText.texts, see TextEncoder.embed."""
@@ -24,6 +24,8 @@ class PromptText:
     prompt: str
     negative: str | None = None
     """What the picture should not show."""
+    loras: tuple[LoraUse, ...] = ()
+    """Of the request: some change text encoders, too."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -31,10 +33,10 @@ class PromptText:
         return (self.prompt,) if self.negative is None else (self.prompt, self.negative)
 
     def digest(self, encoder: str) -> str:
-        """sha256 (hex) of these words and the identity of the `encoder` that reads them."""
-        return hashlib.sha256(
-            json.dumps([encoder, self.prompt, self.negative]).encode()
-        ).hexdigest()
+        """sha256 (hex) of these words, LoRAs and the identity of the `encoder` that reads them."""
+        loras = sorted((use.name, use.weight) for use in self.loras)
+        said = [encoder, self.prompt, self.negative, *([loras] if loras else [])]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 @runtime_checkable
@@ -47,8 +49,9 @@ class PromptEncoder(Protocol):
     model: str
 
     def encode(self, prompts: Sequence[PromptText]) -> list[Conditioning]:
-        """One conditioning for each, in order, whose digest is `prompt.digest(model)`; prompts: at
-        least one. ValueError for a negative prompt where the family reads none."""
+        """One conditioning for each, in order, whose digest is `prompt.digest(model)`: without the
+        LoRAs that change nothing of it, and with the files of those that do. prompts: at least one.
+        ValueError for a negative prompt where the family reads none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ class TextEncoders(NamedTuple):
 
 PROMPT_ENCODERS = {
     "diffusers": TextEncoders(
-        "engine.decoders.diffusers.prompts:DiffusersPromptEncoder", ("weights", "device", "dtype")
+        "engine.decoders.diffusers.prompts:DiffusersPromptEncoder",
+        ("weights", "device", "dtype", "loras", "loras_loaded"),
     ),
     "janus": TextEncoders("engine.decoders.janus.prompts:JanusPrompts", ("weights",)),
     "masked": TextEncoders("engine.text:TextEncoder"),

@@ -13,9 +13,10 @@ from dispatch.prepare import REMEMBERED, REMEMBERED_BYTES, Preparing, RecentProm
 from dispatch.settings import Stages
 from dispatch.verdict_notes import VerdictNotes
 from engine.prompt_encoder import EncodedPrompt, PromptText
-from engine.render import Conditioning, TensorBytes
+from engine.render import Conditioning, LoraUse, TensorBytes
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
+from jobs.request import WeightedLora
 from tests.dispatch.dispatch_stages import Files, Lane, Prompts, Verdicts
 from tests.stages.ledger_kit import wish
 
@@ -77,6 +78,16 @@ def encoded(size: int) -> EncodedPrompt:
     tensor = TensorBytes("U8", (size,), bytes(size))
     embeddings = np.zeros((1, 384), np.float16)
     return EncodedPrompt(Conditioning({"tokens": tensor}, "digest"), embeddings)
+
+
+async def test_words_are_read_with_their_loras(files: Files) -> None:
+    encoder = CountedPrompts()
+    it = preparing(encoder, files)
+    mixes = [(), (WeightedLora("ink", 0.5), WeightedLora("oil")), (WeightedLora("ink"),)]
+    for loras in (*mixes, *mixes):
+        await it.prepare(wish(prompt="a fox", loras=loras))
+    uses = [tuple(LoraUse(one.name, one.weight) for one in loras) for loras in mixes]
+    assert encoder.asked == {PromptText("a fox", loras=one): 1 for one in uses}
 
 
 def test_large_prompts_are_forgotten_sooner() -> None:

@@ -151,7 +151,8 @@ def test_files_that_are_not_loras_of_a_denoiser_are_refused_at_the_start(
     cut = copied(ink, tmp_path / "cut") / FILE
     cut.write_bytes(cut.read_bytes()[:-100])
     one = torch.zeros(1)
-    text = copied(ink, tmp_path / "text", **{"text_encoder.q_proj.lora_A.weight": one})
+    other = copied(ink, tmp_path / "other", **{"text_encoders.clip_l.q_proj.lora_A.weight": one})
+    text = copied(ink, tmp_path / "text", **{"text_encoder_2.q_proj.lora_A.weight": one})
     dora = copied(ink, tmp_path / "dora", **{"unet.mid_block.to_q.dora_scale": one})
     lokr = copied(ink, tmp_path / "lokr", **{"unet.mid_block.to_q.lokr_w1": one})
     (tmp_path / "bare.bin").write_bytes(b"")
@@ -162,7 +163,8 @@ def test_files_that_are_not_loras_of_a_denoiser_are_refused_at_the_start(
         tmp_path / "nowhere.safetensors": "cannot be read",
         tmp_path / "nowhere": "not a safetensors file",
         cut: "cannot be read",
-        text: "also changes the text encoder",
+        other: "also changes text_encoders.clip_l.q_proj.lora_A.weight, which",
+        text: "also changes text_encoder_2, which diffusers does not do for StableDiffusionPip",
         dora: "is a DoRA, not a LoRA",
         lokr: "is a LoKr, not a LoRA",
     }

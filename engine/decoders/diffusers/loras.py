@@ -49,7 +49,8 @@ class LoraHold:
 
 
 class LoraPool:
-    """The LoRAs that one denoiser can be drawn with. All but `check` on the engine's thread."""
+    """The LoRAs that one component, a denoiser or a text encoder, can run with. All but `check` on
+    the thread that runs it."""
 
     def __init__(
         self,
@@ -64,15 +65,15 @@ class LoraPool:
         option for a file that cannot be used."""
         if max_loaded < 1:
             raise ValueError(f"max_loaded must be at least 1, got {max_loaded}")
-        denoiser = getattr(pipe, component)
-        reads = hasattr(pipe, "lora_state_dict") and hasattr(denoiser, "load_lora_adapter")
-        if listed and not reads:
+        if listed and component not in getattr(pipe, "_lora_loadable_modules", ()):
             raise WeightsError(f"loras must be empty: diffusers has none for {type(pipe).__name__}")
         self._pipe = pipe
         self._component = component
         self._max_loaded = max_loaded
         self._clock = clock
-        self._files = {name: lora_file.find(name, Path(path)) for name, path in listed.items()}
+        self._files = {
+            name: lora_file.find(name, Path(path), pipe) for name, path in listed.items()
+        }
         self._loaded: dict[str, Lora] = {}
         """Least recently used first."""
         self._holds: WeakSet[LoraHold] = WeakSet()

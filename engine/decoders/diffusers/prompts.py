@@ -16,6 +16,8 @@ from torch import Tensor
 from engine.decoders.device import device_of, dtype_of
 from engine.decoders.diffusers.folder import PipelineFolder
 from engine.decoders.diffusers.loading import load_text_side
+from engine.decoders.diffusers.table import LORAS_LOADED
+from engine.decoders.diffusers.text_loras import TextLoras
 from engine.prompt_encoder import PromptText
 from engine.render import Conditioning
 from engine.tensors import from_torch
@@ -27,7 +29,14 @@ class DiffusersPromptEncoder:
     pipeline's own where the request has none: a decoder needs it for guidance."""
 
     def __init__(
-        self, weights: Path | str, *, threads: int = 0, device: str = "auto", dtype: str = "auto"
+        self,
+        weights: Path | str,
+        *,
+        threads: int = 0,
+        device: str = "auto",
+        dtype: str = "auto",
+        loras: Mapping[str, str] | None = None,
+        loras_loaded: int = LORAS_LOADED,
     ) -> None:
         """ModelRefused, UnknownPipeline or OSError naming what cannot be loaded."""
         if threads:
@@ -37,6 +46,7 @@ class DiffusersPromptEncoder:
         kind = dtype_of(dtype, self._device)
         loaded = load_text_side(folder, self._device, kind)
         self.pipe = loaded.pipe
+        self._loras = TextLoras(loaded.pipe, loras or {}, loras_loaded)
         self._architecture = folder.architecture
         parts = [loaded.digest, str(kind), diffusers.__version__]
         digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -50,9 +60,12 @@ class DiffusersPromptEncoder:
         return [self._encoded(words) for words in prompts]
 
     def _encoded(self, words: PromptText) -> Conditioning:
-        found = self._read(words)
+        with self._loras.applied(words.loras) as drawn_with:
+            found = self._read(words)
         tensors = {name: from_torch(value) for name, value in found.items()}
-        return Conditioning(tensors, words.digest(self.model))
+        plain = PromptText(words.prompt, words.negative)
+        reader = f"{self.model}:{drawn_with}" if drawn_with else self.model
+        return Conditioning(tensors, plain.digest(reader))
 
     def _read(self, words: PromptText) -> Mapping[str, Tensor]:
         architecture = self._architecture
