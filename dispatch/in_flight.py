@@ -35,7 +35,7 @@ from engine.render import Conditioning, LoraUse, RenderSpec, RenderUpdate, Sourc
 from jobs.job import IllegalTransition, Job, Render, RenderState
 from jobs.lease import Beat, RenderBeat
 from jobs.policy.settling import is_suspect
-from jobs.request import preview_passes
+from jobs.request import ImageRequest, preview_passes
 
 
 class State(StrEnum):
@@ -177,14 +177,12 @@ class InFlightRender:
         screened = (round(request.passes * share) for share in screen_at)
         looks = {look for look in screened if 0 < look < request.passes}
         looks |= set(preview_passes(request.passes, request.partial_images))
-        width, height = None, None
-        if can is not None and self.lease.source is None:  # one is of picture_size
-            width, height = can.drawn_size(request.width, request.height)
+        width, height = _drawn_size(request, self.lease.source, can)
         return RenderSpec(
             render_id=self.render_id,
             conditioning=conditioning,
             seed=request.image_seed(self.index),
-            passes=request.passes,
+            passes=request.decoder_passes,
             guidance=request.guidance,
             preview_after=tuple(sorted(look for look in looks if look > self.saved.passes)),
             checkpoint=self.saved.newest,
@@ -287,6 +285,17 @@ class InFlightRender:
         if self.state not in TRANSITIONS[state]:
             raise IllegalTransition(f"render {self.render_id}: {state} after {self.state}")
         self.state = state
+
+
+def _drawn_size(
+    request: ImageRequest, source: Source | None, can: Capabilities | None
+) -> tuple[int, int] | tuple[None, None]:
+    """Width and height that a decoder is asked for; none where all pictures are of one size."""
+    if can is None or not can.size_multiple:
+        return None, None
+    if source is not None:  # made in that size, maybe by a gateway with older capabilities
+        return source.pixels.shape[1], source.pixels.shape[0]
+    return can.drawn_size(request.width, request.height)
 
 
 @dataclass(slots=True, eq=False)

@@ -93,7 +93,8 @@ class LocalPostprocessor:
         source = _source_of(request)
         tokens = None if source.tokens is None else base64.b64decode(source.tokens)
         png = await self._picture(source.small)
-        found: Source | Unusable = await self._work.call("source", png, source.redraw, tokens)
+        how = source.redraw, tokens, source.strength
+        found: Source | Unusable = await self._work.call("source", png, *how)
         return _usable(found)
 
     async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:

@@ -28,6 +28,15 @@ class Capabilities:
     """Columns and rows of its cells."""
     input_images: int
     """How many pictures an edit may bring, 0 where it cannot edit."""
+    mask: bool = False
+    """Whether an edit may say which part of a picture is drawn anew."""
+    strength: bool = False
+    """Whether an edit may change a picture as a whole, to a degree. With neither, a picture that
+    comes in is looked at, and another one is drawn."""
+    strength_rounds_up: bool = False
+    """See region.changed_passes."""
+    draws: bool = True
+    """Whether it draws from words alone."""
     transparent: bool = False
     """Whether it draws a real alpha channel."""
     negative_prompt: bool = False
@@ -92,11 +101,16 @@ def _diffusers(options: Mapping[str, object]) -> Capabilities:
     edge, tasks = folder.edge(), classes_by_task(folder.class_name)
     cells = edge // folder.architecture.size_multiple
     loras, loras_max = _loras(options)
-    images = 1 if Task.CHANGE in tasks else CLASSES[folder.class_name].references_max
+    mask, strength = Task.REDRAW in tasks, Task.CHANGE in tasks
+    images = 1 if mask or strength else CLASSES[folder.class_name].references_max
     return Capabilities(
         (edge, edge),
         (cells, cells),
         images,
+        mask=mask,
+        strength=strength,
+        strength_rounds_up=folder.architecture.strength_rounds_up,
+        draws=Task.DRAW in tasks,
         negative_prompt=folder.guided and bool(folder.architecture.negative),
         guidance=folder.guided,
         loras=loras,
@@ -127,11 +141,11 @@ def _masked(options: Mapping[str, object]) -> Capabilities:
         size, side = int(codec["size"]), int(codec["size"]) // (int(codec["patch"]) * 4)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{manifest}: field config.codec is missing or wrong ({error})") from None
-    return Capabilities((size, size), (side, side), input_images=1)
+    return Capabilities((size, size), (side, side), input_images=1, mask=True, strength=True)
 
 
 def _paced(options: Mapping[str, object]) -> Capabilities:
-    return Capabilities((128, 128), (16, 16), input_images=1)
+    return Capabilities((128, 128), (16, 16), input_images=1, mask=True, strength=True)
 
 
 _OF: Mapping[str, Callable[[Mapping[str, object]], Capabilities]] = {

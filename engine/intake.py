@@ -55,8 +55,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """What an edit is drawn on. canvas: RGBA PNG, alpha 255 keep, 0 redraw. small: RGB PNG.
-    redraw: bool [cells], rows first; None when there was no mask."""
+    """What an edit is drawn on. canvas: RGBA PNG, alpha 255 keep, 0 redraw. small: an RGB
+    PNG, with a mask RGBA. redraw: bool [cells], rows first; None when there was no mask."""
 
     canvas: bytes = field(repr=False)
     small: bytes = field(repr=False)

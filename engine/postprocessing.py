@@ -27,15 +27,23 @@ class Postprocessing:
     def __init__(self, cells: int) -> None:
         self._cells = cells
 
-    def source(self, png: bytes, redraw: str, tokens: bytes | None) -> Source | Unusable:
-        """What an edit goes on from. redraw: hex, see region.py."""
+    def source(
+        self, png: bytes, redraw: str, tokens: bytes | None, strength: float
+    ) -> Source | Unusable:
+        """What an edit goes on from. png: RGB, or RGBA with a mask: what is opaque stays. redraw:
+        hex, see region.py."""
         picture = _read(png)
         if isinstance(picture, Unusable):
             return picture
         try:
-            return Source(picture, from_hex(redraw, self._cells), tokens)
+            cells = from_hex(redraw, self._cells)
         except ValueError as error:
             return Unusable(f"this edit does not fit the model any more: {error}")
+        pixels, mask = picture, None
+        if picture.shape[2] == 4:
+            pixels = np.ascontiguousarray(picture[..., :3])
+            mask = np.where(picture[..., 3] == 255, 0, 255).astype(np.uint8)
+        return Source(pixels, cells, tokens, mask, strength)
 
     def blend(self, pixels: Pixels, width: int, height: int, canvas: bytes) -> Pixels | Unusable:
         """What was drawn, at that size, under the canvas, a PNG."""

@@ -1,4 +1,4 @@
-"""Which cells of a picture are drawn anew, and how many passes they need. Pure, and without a
+"""What of a picture is drawn anew, and how many passes that needs. Pure, and without a
 tensor library: the gateway prices an edit with the same functions."""
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ def edit_passes(passes: int, redrawn: int, cells: int) -> int:
     if not 1 <= redrawn <= cells:
         raise ValueError(f"redrawn cells must be between 1 and {cells}, got {redrawn}")
     return min(redrawn, -(-passes * redrawn // cells))
+
+
+def changed_passes(passes: int, strength: float, rounds_up: bool) -> int:
+    """Passes of a change of `strength` (0..1) in a family that draws pixels, where a whole picture
+    has `passes`: the noise of so many is laid on the picture, and taken away again. 0 when it is
+    too weak for one. A part of a pass counts as the family's pipelines count it: `rounds_up`, or
+    not at all; with their arithmetic, in which 0.29 of 100 is 28.999... (table.Architecture)."""
+    share = min(passes * strength, passes)
+    return passes - int(passes - share) if rounds_up else int(share)
 
 
 def scattered(cells: int, share: float, seed: int) -> Region:

@@ -117,14 +117,14 @@ class Source:
     pixels: Pixels
     """[height, width, 3] of the render's size."""
     redraw: NDArray[np.bool_]
-    """[cells], row by row: those drawn anew; all others are locked, to the last code. No cells
-    at all: the picture as a whole, for families that draw pixels."""
+    """[cells], row by row: those drawn anew; all others are locked, to the last code. Not read by
+    families that draw pixels."""
     tokens: bytes | None = None
     """The packed final Checkpoint of that very picture, if it was drawn here. A family that cannot
     read it (another identity, cut off) falls back on the pixels."""
     mask: NDArray[np.uint8] | None = None
-    """[height, width]: 255 is drawn anew, 0 is kept. Read by families that draw pixels, which go by
-    the cells where there is none."""
+    """[height, width]: 255 is drawn anew, 0 is kept. Read by families that draw pixels; where there
+    is none, they change the picture as a whole."""
     strength: float = 1.0
     """0..1: how far such a family goes away from the pixels."""
 

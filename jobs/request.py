@@ -21,7 +21,8 @@ class SourceImage:
     """Key of an RGBA PNG of the request's size. Where alpha is 255 the picture stays as it is; what
     is drawn replaces it where alpha is 0, and is mixed in between."""
     small: str
-    """Key of an RGB PNG of it in the size that the decoder draws."""
+    """Key of a PNG of it in the size that the decoder draws: RGB, or with a mask RGBA, in which
+    what is opaque stays."""
     redraw: str
     """The cells drawn anew, a bit each, row by row, packed big-endian, in hex."""
     tokens: str | None = None
@@ -30,6 +31,11 @@ class SourceImage:
     """Id of the image that it goes on from; None for an upload."""
     images: int = 1
     """How many came in."""
+    strength: float = 1.0
+    """0..1: how far families that draw pixels go away from the picture."""
+    steps: int = 0
+    """Passes of a whole picture of such a family, of which `strength` says how many are done; 0 in
+    families that draw cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,12 @@ class ImageRequest:
     """Passes of a whole picture that were asked for in place of a quality."""
     own_guidance: float | None = None
     """Guidance that was asked for in place of the model's."""
+
+    @property
+    def decoder_passes(self) -> int:
+        """What decoders are asked for: of an edit that draws pixels, those of a whole picture."""
+        steps = self.source.steps if self.source is not None else 0
+        return steps or self.passes
 
     def image_seed(self, index: int) -> int:
         """The seed of image `index`, 0 <= index < n."""

@@ -12,11 +12,13 @@ from engine.untrusted.decode import decode
 from engine.untrusted.kinds import Size, kind_of
 
 Box = tuple[float, float, float, float]
+_WHOLE = [0] * 255 + [255]
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """canvas: RGBA, alpha 255 where the picture is kept. small: RGB. redraw: a byte a cell."""
+    """canvas: RGBA, alpha 255 where the picture is kept. small: RGB, or with a mask RGBA, alpha 255
+    where all of a pixel is kept, else 0. redraw: a byte a cell."""
 
     canvas: Image.Image
     small: Image.Image
@@ -43,6 +45,9 @@ def place(
             reason = "the mask marks only what is cut off at the edge: nothing to edit is left"
             raise Refused("mask", "mask_empty", reason)
     small = canvas.resize(small_size, Image.Resampling.LANCZOS)
+    if mask is not None:
+        kept = mask.resize(small_size, Image.Resampling.BOX, box)
+        small.putalpha(kept.point(_WHOLE))
     canvas.putalpha(keep)
     return Placed(canvas, small, redraw)
 

@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 from starlette.datastructures import UploadFile
 
-from engine.region import scattered
+from engine.capabilities import Capabilities
+from engine.region import Region, scattered, to_hex
 from jobs.blobs.store import BlobMissing
 from jobs.files import StoredFile
 from jobs.job import Job, Render, RenderState, parse_image_id
@@ -25,6 +27,7 @@ from serve_app.wire.edits import (
     EditBody,
     ImageRef,
     TweakBody,
+    passes_of,
     same_shape,
     strength_of,
     with_source,
@@ -156,7 +159,9 @@ async def with_canvas(
     `image`, and where there are any `mask` and `markup`. Raises InvalidRequest."""
     model = state.models.named(request.model)
     can, image, files = model.can, found["image"], {name: one.data for name, one in found.items()}
-    strength = strength_of(body, "mask" in files)
+    strength = strength_of(body, "mask" in files, can)
+    redraw = _region(can, strength, request.seed)
+    passes_of(request.passes, strength, redraw, can)  # refused before anything is decoded
     size, known = (request.width, request.height), image.size
     if body.size == "auto":
         if known is None:
@@ -164,11 +169,9 @@ async def with_canvas(
             files["image"], known = plain.png, (plain.width, plain.height)
         size = Possible(model, state.config.limits).bounds.nearest(*known)
     canvas = await state.inputs.canvas(
-        files, params, size=size, small_size=can.picture_size, grid=can.grid
+        files, params, size=size, small_size=can.drawn_size(*size), grid=can.grid
     )
-    redraw = canvas.redraw
-    if redraw is None:
-        redraw = scattered(can.cells, strength, request.seed)
+    redraw = redraw if canvas.redraw is None else canvas.redraw
     stored = await state.inputs.store(
         request.tenant,
         {"canvas": canvas.canvas, "small": canvas.small},
@@ -176,12 +179,26 @@ async def with_canvas(
         request.deadline_seconds + DAY_SECONDS,
     )
     source = SourceImage(
-        canvas=stored.blobs[0], small=stored.blobs[1], redraw="", parent=image.parent
+        canvas=stored.blobs[0],
+        small=stored.blobs[1],
+        redraw=to_hex(redraw),
+        parent=image.parent,
+        strength=strength,
+        steps=request.passes if can.size_multiple else 0,
     )
-    uncut = known is not None and same_shape(known, size)
+    uncut = known is not None and same_shape(known, size) and not can.size_multiple
     if image.tokens is not None and uncut and "markup" not in files:
         source = replace(source, tokens=base64.b64encode(image.tokens).decode("ascii"))
-    return with_source(request, source, redraw, size, model.terms.pass_seconds)
+    passes = passes_of(request.passes, strength, redraw, can)
+    return with_source(request, source, passes, size, model.terms.pass_seconds)
+
+
+def _region(can: Capabilities, strength: float, seed: int) -> Region:
+    """What is drawn anew without a mask: some cells, or in families that draw pixels a little of
+    everything."""
+    if can.size_multiple:
+        return np.ones(can.cells, np.bool_)
+    return scattered(can.cells, strength, seed)
 
 
 async def editing_model(state: AppState, tenant: str, body: EditBody, image: Given) -> ServedModel:

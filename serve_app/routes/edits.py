@@ -69,7 +69,8 @@ async def _order(
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant, edit = context.tenant, await read()
     model = await editing_model(state, tenant.id, edit.body, edit.pictures["image"])
-    edits.check_images(edit.images, edit.params["image"], model.can)
+    masked = "mask" in edit.pictures
+    edits.check_pictures(edit.images, edit.params["image"], masked, model.can)
     body = edit.body.model_copy(update={"model": model.name})
     words = requests.words_of(body.prompt, body.negative_prompt)
     accepted = edits.edit_request(body, words, context)

@@ -89,8 +89,11 @@ def _capabilities(limits: LimitsSection, model: ServedModel) -> dict[str, Any]:
         "backgrounds": ["auto", "opaque", *(["transparent"] if can.transparent else [])],
         "loras": list(can.loras),
         "loras_max": min(can.loras_max, MOST_LORAS),
+        "generations": can.draws,
         "edits": can.input_images > 0,
         "input_images": can.input_images,
+        "mask": can.mask,
+        "strength": can.strength or can.mask,
         "image_bytes": limits.image_bytes,
         "grid": {"columns": can.grid[0], "rows": can.grid[1]},
     }

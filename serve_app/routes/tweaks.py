@@ -81,7 +81,7 @@ async def _order(
     most_bytes = state.config.limits.body_bytes
     body, words = await asyncio.to_thread(edits.parse_tweak, raw, job.request, most_bytes)
     named = context.models.named(body.model) if body.model else same_model(context.models, job)
-    edits.check_images(1, "id", named.can)
+    edits.check_pictures(1, "id", body.mask is not None, named.can)
     drawn_with = body.model_copy(update={"model": named.name})
     accepted = edits.edit_request(drawn_with, words, context)
     accepted = await asyncio.to_thread(requests.with_hash, accepted, body, f"tweaks {image_id}")

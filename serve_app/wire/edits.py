@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from engine.capabilities import Capabilities
 from engine.prompt_encoder import PromptText
-from engine.region import Region, edit_passes, to_hex
+from engine.region import Region, changed_passes, edit_passes
 from jobs.request import ImageRequest, SourceImage
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.json_body import number, read_json, read_value
@@ -29,7 +29,7 @@ from serve_app.wire.requests import (
 
 MOST_IMAGES = 16
 STRENGTHS = {"low": 0.8, "high": 0.5}
-"""Share of the cells that is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
+"""How much is drawn anew without a mask, by input_fidelity (docs/edits.md)."""
 _FORM_NUMBERS = (
     "n",
     "output_compression",
@@ -178,22 +178,31 @@ def _tweaked_words(body: TweakBody, parent: ImageRequest) -> PromptText:
     return words_of(prompt, negative)
 
 
-def check_images(count: int, param: str, can: Capabilities) -> None:
-    """Raises InvalidRequest where the family cannot take so many."""
+def check_pictures(count: int, param: str, masked: bool, can: Capabilities) -> None:
+    """Raises InvalidRequest where the model cannot take so many, or no mask, or only with one."""
     if not can.input_images:
         raise InvalidRequest("This model draws pictures and cannot change any.", param=param)
     if count > can.input_images:
         message = f"Invalid value for '{param}': {count} images, this model takes at most "
         raise InvalidRequest(f"{message}{can.input_images}.", param=param, code="too_many_images")
+    if masked and not can.mask:
+        message = "Unsupported parameter: 'mask': this model does not redraw parts of pictures."
+        raise InvalidRequest(message, param="mask", code="unsupported_parameter")
+    if can.mask and not can.strength and not masked:
+        message = "Missing required parameter: 'mask': this model only redraws parts of pictures."
+        raise InvalidRequest(message, param="mask", code="missing_required_parameter")
 
 
-def strength_of(body: EditBody | TweakBody, masked: bool) -> float:
-    """The share of cells that is drawn anew; a mask says itself which. Raises InvalidRequest."""
-    if masked and body.strength is not None:
+def strength_of(body: EditBody | TweakBody, masked: bool, can: Capabilities) -> float:
+    """How much is drawn anew, 0..1: of families that draw cells the share of these, of others how
+    far they go away from what was there. Under a mask, everything. Raises InvalidRequest."""
+    if masked and body.strength is not None and not can.size_multiple:
         message = "Choose one: a 'mask' says exactly what is drawn again, 'strength' how much."
         raise InvalidRequest(message, param="strength")
     if body.strength is not None:
         return body.strength
+    if masked:
+        return 1.0
     if isinstance(body, TweakBody):
         same_words = body.prompt is body.delta is body.negative_prompt is None
         return STRENGTHS["high" if same_words else "low"]
@@ -208,22 +217,31 @@ def edit_request(
     return replace(request, revised=isinstance(body, TweakBody) and body.delta is not None)
 
 
+def passes_of(passes: int, strength: float, redraw: Region, can: Capabilities) -> int:
+    """Of an edit, where a whole picture has `passes`. Raises InvalidRequest when there is none."""
+    if not can.size_multiple:
+        return edit_passes(passes, int(redraw.sum()), redraw.size)
+    if not (can.mask or can.strength):  # a picture that is looked at is no beginning
+        return passes
+    done = changed_passes(passes, strength, can.strength_rounds_up)
+    if not done:
+        message = f"Invalid value for 'strength': {strength} of {passes} passes is less than one."
+        raise InvalidRequest(message, param="strength")
+    return done
+
+
 def with_source(
-    request: ImageRequest,
-    source: SourceImage,
-    redraw: Region,
-    size: tuple[int, int],
-    pass_seconds: float,
+    request: ImageRequest, source: SourceImage, passes: int, size: tuple[int, int], seconds: float
 ) -> ImageRequest:
-    """The request, which only draws those cells: in fewer passes, for less."""
-    passes = edit_passes(request.passes, int(redraw.sum()), redraw.size)
+    """The request, which only draws what the source says: in fewer passes, for less. seconds: of a
+    pass of one image."""
     return replace(
         request,
         width=size[0],
         height=size[1],
         passes=passes,
-        cost_seconds=request.n * passes * pass_seconds,
-        source=replace(source, redraw=to_hex(redraw)),
+        cost_seconds=request.n * passes * seconds,
+        source=source,
     )
 
 

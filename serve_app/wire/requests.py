@@ -151,6 +151,9 @@ def parse_generation(raw: bytes, context: RequestContext) -> ImageOrder:
     """Validate everything once. Raises InvalidRequest or NotFound (the model), naming the field."""
     body = parse_body(GenerationBody, read_json(raw, context.config.limits.body_bytes))
     words = words_of(body.prompt, body.negative_prompt)
+    if not context.models.named(body.model).can.draws:
+        message = "This model draws along a picture: send one to POST /v1/images/edits."
+        raise InvalidRequest(message, param="model")
     return order_of(body, with_hash(picture_request(body, words, context), body))
 
 

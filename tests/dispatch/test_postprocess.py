@@ -58,13 +58,20 @@ async def test_a_picture_that_ends_or_hangs_its_process_fails_alone(
 async def test_sources_and_edits_come_back_whole_from_the_process(processes: InProcesses) -> None:
     small, canvas = picture(7), np.full((32, 48, 4), 9, np.uint8)
     redraw = "00" * (CELLS // 8)
-    source = await processes.call("source", encode(small, "png"), redraw, b"tokens")
+    source = await processes.call("source", encode(small, "png"), redraw, b"tokens", 0.5)
     assert np.array_equal(source.pixels, small)
     assert (source.redraw.sum(), source.tokens) == (0, b"tokens")
+    assert (source.mask, source.strength) == (None, 0.5)
+    alpha = np.full((*small.shape[:2], 1), 255, np.uint8)
+    alpha[:3, :5], alpha[4, 4] = 0, 254
+    masked = encode(np.dstack([small, alpha]), "png")
+    source = await processes.call("source", masked, redraw, None, 1.0)
+    assert np.array_equal(source.pixels, small)
+    assert np.array_equal(source.mask, np.where(alpha[..., 0] == 255, 0, 255))
     canvas[..., 3] = 255
     blended = await processes.call("blend", picture(1), 48, 32, encode(canvas, "png"))
     assert np.array_equal(blended, canvas[..., :3])
-    assert isinstance(await processes.call("source", b"no png", redraw, None), Unusable)
+    assert isinstance(await processes.call("source", b"no png", redraw, None, 1.0), Unusable)
 
 
 class Silent(DirectoryBlobs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -20,10 +21,14 @@ from engine.decoders.diffusers.table import (
 )
 from engine.model_directory.json_file import ModelRefused
 from engine.model_directory.known import KNOWN
+from engine.region import changed_passes
 from tests.families.checkpoints import TINY
-from tests.families.kit import conditioning, decoder, folder
+from tests.families.kit import CASES, Case, conditioning, decoder, folder, spec
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -67,6 +72,27 @@ def test_a_checkpoint_says_what_it_draws_without_being_loaded(name: str) -> None
     said = capabilities("diffusers", {"weights": str(folder(name))})
     assert said.picture_size == decoder(name).picture_size
     assert said.negative_prompt == any("negative" in n for n in conditioning(name, 0).tensors)
+    can = classes_by_task(name)
+    assert (said.draws, said.mask, said.strength) == tuple(
+        task in can for task in (Task.DRAW, Task.REDRAW, Task.CHANGE)
+    )
+
+
+CHANGING = [case for case in CASES if case.task in (Task.CHANGE, Task.REDRAW)]
+
+
+@pytest.mark.parametrize("case", CHANGING, ids=str)
+def test_a_gateway_counts_the_passes_of_a_change_as_the_pipeline_does(case: Case) -> None:
+    here, rounds_up = (
+        decoder(case.checkpoint),
+        capabilities("diffusers", {"weights": str(folder(case.checkpoint))}).strength_rounds_up,
+    )
+    for passes, strength in ((4, 0.5), (12, 0.8), (12, 0.29), (100, 0.29), (30, 1.0)):
+        wanted = spec(case, passes=passes)
+        assert wanted.source is not None
+        source = replace(wanted.source, strength=strength)
+        planned = here.plan(replace(wanted, source=source)).passes
+        assert planned == changed_passes(passes, strength, rounds_up)
 
 
 def _checkpoint(folder: Path, class_name: str) -> Path:

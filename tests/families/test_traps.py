@@ -237,22 +237,6 @@ def test_a_source_that_leaves_no_pass_is_refused() -> None:
     assert decoder(sdxl.checkpoint).plan(spec(sdxl, passes=5, source=source)).passes == 1
 
 
-def test_cells_to_redraw_are_a_mask() -> None:
-    """As a gateway sends an edit: the others keep their pixels, as far as the VAE keeps them."""
-    sd = Case("StableDiffusionInpaintPipeline", "StableDiffusionPipeline", Task.REDRAW)
-    redraw = np.zeros((8, 8), bool)
-    redraw[2:6, :4] = True
-    mask = redraw.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8) * 255
-    by_cells = replace(spec(sd), source=Source(picture(1), redraw.ravel(), strength=0.9))
-    by_mask = replace(
-        spec(sd), source=Source(picture(1), np.zeros(0, bool), mask=mask, strength=0.9)
-    )
-    here = decoder(sd.checkpoint)
-    np.testing.assert_array_equal(draw_alone(here, by_cells), draw_alone(here, by_mask))
-    with pytest.raises(RenderRejected, match=r"source\.redraw must be bool \[64\]"):
-        here.plan(replace(spec(sd), source=Source(picture(1), np.arange(5) == 0)))
-
-
 def test_a_model_that_looks_at_pictures_looks_at_the_source() -> None:
     kontext = Case("FluxKontextPipeline", "FluxKontextPipeline", Task.REFER)
     here = decoder(kontext.checkpoint)

@@ -172,6 +172,7 @@ def test_the_models(client: openai.OpenAI) -> None:
     can = model.capabilities  # type: ignore[attr-defined]
     assert can["grid"] == {"columns": 8, "rows": 8}
     assert (can["edits"], can["input_images"], can["n"]) == (True, 1, 10)
+    assert (can["generations"], can["mask"], can["strength"]) == (True, True, True)
     assert can["sizes"]["auto"] == "64x64"
     assert can["qualities"]["medium"] == 12
     assert can["negative_prompt"] is False

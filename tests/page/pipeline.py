@@ -18,7 +18,7 @@ import uvicorn
 from dispatch.announcing import EVERY_SECONDS
 from dispatch.dispatcher import Dispatcher
 from dispatch.in_process import InProcessDecoders, InProcessReplica
-from dispatch.ports import Classifier
+from dispatch.ports import Classifier, Encoder
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities
@@ -133,8 +133,10 @@ class Pipeline:
         directory: Path,
         settings: dict[str, Any] | None = None,
         screen: Classifier | None = None,
+        encoder: Encoder | None = None,
     ) -> None:
         self._screen = screen or WordScreen()
+        self._encoder = encoder or WordEncoder()
         self.pace = Pace()
         self.streams_from: list[str] = []
         self._directory = directory
@@ -189,15 +191,15 @@ class Pipeline:
     async def _start(self) -> None:
         self._blobs = DirectoryBlobs(self._directory / "blobs")
         self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db?timeout=60"))
-        family = self._config.model.family
-        options = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
-        decoder = await asyncio.to_thread(create_decoder, family, **options)
+        family, options = self._config.model.family, self._config.model.options
+        own = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
+        decoder = await asyncio.to_thread(create_decoder, family, **options, **own)
         self._decoders = InProcessDecoders(InProcessReplica(decoder, SLOTS))
-        can = capabilities(family, {})
+        can = capabilities(family, options)
         work = InThreads(2, can.cells)
         postprocessor = LocalPostprocessor(self._blobs, work)
-        stages = Stages(WordEncoder(), self._screen, self._decoders, postprocessor)
-        settings = DispatchSettings(lane="default", heartbeat_seconds=0.05)
+        stages = Stages(self._encoder, self._screen, self._decoders, postprocessor)
+        settings = DispatchSettings(lane="default", heartbeat_seconds=0.05, can=can)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
         self._running = asyncio.create_task(self._dispatcher.run())
         model = replace(announcement(self._config), capabilities=asdict(can))

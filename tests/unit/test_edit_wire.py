@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from engine.capabilities import Capabilities, capabilities
 from engine.prompt_encoder import PromptText
 from jobs.request import WeightedLora
-from serve_app.wire.edits import parse_edit, parse_form, parse_tweak, strength_of
+from serve_app.wire.edits import (
+    check_pictures,
+    parse_edit,
+    parse_form,
+    parse_tweak,
+    passes_of,
+    strength_of,
+)
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.loras import LoraBody
 from tests.stages.ledger_kit import wish
 
+CELLS = capabilities("paced", {})
+PIXELS = Capabilities((512, 512), (64, 64), 1, mask=True, strength=True, size_multiple=8)
+WHOLE = replace(PIXELS, mask=False)
+"""Changes pictures as a whole alone."""
+PARTS = replace(PIXELS, strength=False)
+"""Redraws parts alone."""
 MOST_BYTES = 10_000
 SAID = {"prompt": "a fox"}
 
@@ -124,7 +140,7 @@ def test_a_tweak_keeps_the_words_that_it_does_not_say(
     parent = wish(prompt="a fox", negative_prompt="snow")
     body, told = parse_tweak(json.dumps(said).encode(), parent, MOST_BYTES)
     assert told == words
-    assert strength_of(body, masked=False) == strength
+    assert strength_of(body, False, CELLS) == strength
 
 
 def test_a_form_says_no_more_values_than_json() -> None:
@@ -148,4 +164,52 @@ def test_a_tweak_keeps_the_loras_that_it_does_not_say(
     parent = wish(loras=(WeightedLora("ink", 0.5),))
     body, _ = parse_tweak(json.dumps(said).encode(), parent, MOST_BYTES)
     assert body.loras == loras
-    assert strength_of(body, masked=False) == 0.5, "its words are the same"
+    assert strength_of(body, False, CELLS) == 0.5, "its words are the same"
+
+
+@pytest.mark.parametrize(
+    ("can", "images", "masked", "param", "said"),
+    [
+        (replace(PIXELS, input_images=0), 1, False, "images", "cannot change any"),
+        (PIXELS, 2, False, "images", "2 images, this model takes at most 1"),
+        (WHOLE, 1, True, "mask", "does not redraw parts"),
+        (PARTS, 1, False, "mask", "only redraws parts"),
+    ],
+)
+def test_pictures_that_a_model_cannot_take_are_refused_by_name(
+    can: Capabilities, images: int, masked: bool, param: str, said: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=said) as refused:
+        check_pictures(images, "images", masked, can)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize("can", [CELLS, PIXELS, WHOLE, PARTS])
+def test_those_that_it_can_take_are_not(can: Capabilities) -> None:
+    for masked in {can.mask, not can.strength}:
+        check_pictures(1, "images", masked, can)
+
+
+def test_under_a_mask_strength_is_for_families_that_draw_pixels() -> None:
+    body = parse_form({**SAID, "strength": "0.6"})
+    assert strength_of(body, True, PIXELS) == 0.6
+    assert strength_of(parse_form(SAID), True, PIXELS) == 1.0
+    with pytest.raises(InvalidRequest, match="Choose one"):
+        strength_of(body, True, CELLS)
+
+
+@pytest.mark.parametrize(
+    ("can", "redrawn", "strength", "passes"),
+    [
+        (CELLS, 64, 1.0, 3),  # a quarter of its cells
+        (PIXELS, 64, 1.0, 12),
+        (PIXELS, 256, 0.6, 7),
+        (replace(PIXELS, strength_rounds_up=True), 256, 0.6, 8),
+        (replace(PIXELS, mask=False, strength=False), 256, 0.6, 12),  # it only looks
+    ],
+)
+def test_an_edit_has_the_passes_that_it_needs(
+    can: Capabilities, redrawn: int, strength: float, passes: int
+) -> None:
+    redraw = np.arange(256) < redrawn
+    assert passes_of(12, strength, redraw, can) == passes

@@ -95,7 +95,9 @@ def test_families_say_the_same_of_a_folder(tmp_path: Path) -> None:
         can = capabilities(model.known.family, {"weights": str(path)})
         assert can.picture_size == (model.geometry.edge, model.geometry.edge)
         assert can.negative_prompt is model.known.abilities.negative_prompt
-        assert (can.input_images > 0) is model.known.abilities.edit
+        able = model.known.abilities
+        assert (can.draws, can.mask, can.strength) == (able.generate, able.inpaint, able.edit)
+        assert (can.input_images > 0) is (able.edit or able.inpaint)
         row = KNOWN.get(model.class_name)
         assert row is not None
         assert (model.known.denoiser, model.known.step, model.known.rows) == (

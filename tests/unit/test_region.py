@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.region import edit_passes, from_hex, scattered, to_hex
+from engine.region import changed_passes, edit_passes, from_hex, scattered, to_hex
 
 CELLS = 64
 
@@ -28,6 +28,17 @@ def test_a_quarter_of_the_cells_takes_a_quarter_of_the_passes(passes: int) -> No
 def test_no_cell_and_too_many_are_refused(redrawn: int) -> None:
     with pytest.raises(ValueError, match="redrawn"):
         edit_passes(12, redrawn, CELLS)
+
+
+@pytest.mark.parametrize(
+    ("passes", "strength", "down", "up"),
+    [(20, 1.0, 20, 20), (20, 0.8, 16, 16), (12, 0.8, 9, 10), (12, 0.05, 0, 1), (100, 0.29, 28, 29)],
+)
+def test_strength_is_a_share_of_the_passes(
+    passes: int, strength: float, down: int, up: int
+) -> None:
+    assert changed_passes(passes, strength, rounds_up=False) == down
+    assert changed_passes(passes, strength, rounds_up=True) == up
 
 
 def test_strength_is_the_share_of_cells() -> None:

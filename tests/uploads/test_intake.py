@@ -178,7 +178,11 @@ def test_outside_the_mask_the_canvas_is_the_picture(intake: Intake) -> None:
     redrawn = canvas.redraw.reshape(8, 8)  # one pixel of a cell is enough
     assert redrawn.sum() == 6
     assert redrawn[:2, :3].all()
-    assert _pixels(canvas.small).shape == (16, 16, 3)
+    small = _pixels(canvas.small)
+    assert small.shape == (16, 16, 4)
+    covered = np.zeros((16, 16), bool)
+    covered[:3, 1:5] = True  # whatever is edited in part
+    assert np.array_equal(small[..., 3], np.where(covered, 0, 255))
 
 
 def test_another_size_fills_and_is_cut_at_the_centre(intake: Intake) -> None:
@@ -195,6 +199,7 @@ def test_another_size_fills_and_is_cut_at_the_centre(intake: Intake) -> None:
 def test_without_a_mask_everything_is_drawn_and_transparency_is_white(intake: Intake) -> None:
     canvas = _canvas(intake, _file(Image.new("RGBA", (64, 64), (9, 9, 9, 0))))
     assert canvas.redraw is None
+    assert _pixels(canvas.small).shape == (16, 16, 3)
     assert (_pixels(canvas.canvas) == (255, 255, 255, 0)).all()
 
 

@@ -59,7 +59,7 @@ def understood(spec: RenderSpec, abilities: PipelineAbilities) -> Request:
     architecture = ARCHITECTURES[CLASSES[next(iter(abilities.classes.values()))].architecture]
     _check_size(width, height, architecture.size_multiple, abilities.pixels_max)
     _check_source(spec.source, width, height)
-    mask = _mask(spec.source, width, height, architecture.size_multiple)
+    mask = None if spec.source is None else spec.source.mask
     task, references = _task(spec, mask is not None, abilities.classes)
     if task not in abilities.classes:
         raise RenderRejected(_CANNOT[task])
@@ -97,22 +97,6 @@ def _task(
     if spec.references:
         raise RenderRejected("references must be empty beside a source")
     return task, ()
-
-
-def _mask(source: Source | None, width: int, height: int, cell: int) -> NDArray[np.uint8] | None:
-    """Where a source is drawn anew: its mask, or its cells of `cell` pixels each; None is
-    everywhere."""
-    if source is None or source.mask is not None:
-        return None if source is None else source.mask
-    if source.redraw.all():  # also of no cells
-        return None
-    rows, columns = height // cell, width // cell
-    if source.redraw.shape != (rows * columns,):
-        raise RenderRejected(
-            f"source.redraw must be bool [{rows * columns}], got {list(source.redraw.shape)}"
-        )
-    cells = source.redraw.reshape(rows, columns).astype(np.uint8) * 255
-    return cells.repeat(cell, axis=0).repeat(cell, axis=1)
 
 
 def _check_size(width: int, height: int, multiple: int, pixels_max: int) -> None:

@@ -77,6 +77,8 @@ class Architecture:
     guidance_off: float = 1.0
     """The scale at which there is no guidance; 0.0 where a pipeline counts from the answer to the
     prompt instead of from the one to nothing."""
+    strength_rounds_up: bool = True
+    """How its pipelines count a part of a pass, see region.changed_passes."""
     listed_text: bool = False
     """Prompts are handed over as lists of one tensor for each row."""
 
@@ -123,13 +125,21 @@ _FLUX = Architecture(
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "sd": Architecture(_PAIRED, ("prompt_embeds",), _CLIP, 8, denoisers=("unet", "controlnet")),
+    "sd": Architecture(
+        _PAIRED,
+        ("prompt_embeds",),
+        _CLIP,
+        8,
+        denoisers=("unet", "controlnet"),
+        strength_rounds_up=False,
+    ),
     "sdxl": Architecture(
         _PAIRED,
         ("prompt_embeds", "pooled_prompt_embeds"),
         _POOLED,
         8,
         denoisers=("unet", "controlnet"),
+        strength_rounds_up=False,
     ),
     "lcm": Architecture(
         _EMBEDDED, ("prompt_embeds",), ("prompt_embeds", ""), 8, denoisers=("unet",)
