@@ -37,7 +37,7 @@ GOALS: Goals = {
 }
 SAMPLE = 6
 LIMIT_SECONDS = 1200.0
-SAVED = 2
+SAVED = 3
 """Renders of the changed model that have a checkpoint when it is upgraded, at least."""
 
 
@@ -145,6 +145,9 @@ async def measured(serve: ServeApi, url: str, dsn: str, config: Config, pictures
         found = witnesses.audited(dsn, crowd)
         differ = await run.again()
     more = witnesses.actors(serve) - before
+    say(f"replicas that Ray started meanwhile: {dict(more)}")
+    if not more[lane.CHANGED]:
+        raise RuntimeError("Ray's list of actors does not show the upgrade")
     beside = more.total() - more[lane.CHANGED] - more[lane.ADDED]
     for asked, error in list(crowd.failed.items())[:5]:
         say(f"{asked}: {error}")

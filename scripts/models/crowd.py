@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from openai import AsyncOpenAI, OpenAIError
 
 WAIT_SECONDS = 300.0
-USERS = 3
+USERS = 4
 Asked = tuple[str, int]
 """A model, and a seed that nothing else has."""
 
