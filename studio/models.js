@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { $, copyOf, say, tell } from "./page.js";
-import { modelWords } from "./words.js";
+import { modelState, modelWords } from "./words.js";
 
 const MOST_PICTURES = 4; // in one row of the easel
 
@@ -17,7 +17,7 @@ export async function lookAtModels(signal) {
   const { data } = await (await api("v1/models")).json();
   if (signal.aborted) return;
   models = data;
-  const named = data.map(({ id, available }) => [id, available ? id : `${id} (not available)`]);
+  const named = data.map((model) => [model.id, nameOf(model)]);
   offer($("model"), named, data[0]?.id);
   $("model-choice").hidden = data.length < 2;
   fit();
@@ -26,6 +26,11 @@ export async function lookAtModels(signal) {
 export function forgetModels() {
   models = [];
   fitted = "";
+}
+
+function nameOf(model) {
+  const state = modelState(model);
+  return state === "ready" ? model.id : `${model.id} (${state})`;
 }
 
 /** Replaces the options of a select; what the person has chosen stays, where it still can. */
@@ -56,6 +61,7 @@ function fit() {
   $("loras-choice").hidden = can.loras_max === 0;
   $("loras").replaceChildren(...can.loras.map(loraChoice));
   $("own-choice").hidden = !can.edits;
+  $("draw").hidden = !can.generations;
   tell("model", model);
 }
 

@@ -7,7 +7,7 @@ import { forgetPictures } from "./frame.js";
 import { chosenModel, forgetModels, lookAtModels, modelWishes } from "./models.js";
 import { $, hear, say } from "./page.js";
 import { clearWall } from "./wall.js";
-import { limitWords } from "./words.js";
+import { limitWords, modelState } from "./words.js";
 import "./editor.js";
 import "./upload.js";
 
@@ -22,8 +22,8 @@ function serviceIs(state, words) {
 
 function showService() {
   const model = chosenModel();
-  if (model?.available) serviceIs("good", `${model.id} is ready`);
-  else serviceIs("wait", model ? `${model.id} is not available` : "there is no model yet");
+  const awake = model?.available && model.start_seconds === null;
+  serviceIs(awake ? "good" : "wait", model ? `${model.id} is ${modelState(model)}` : "there is no model yet");
 }
 
 async function refresh() {

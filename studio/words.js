@@ -22,11 +22,20 @@ const eta = ({ eta_seconds: left }) => (left === undefined ? "" : `, ${about(lef
 const about = (seconds) =>
   seconds < 100 ? `about ${Math.max(1, Math.round(seconds))} s` : `about ${Math.round(seconds / 60)} min`;
 
+export function modelState({ available, start_seconds: start }) {
+  if (!available) return "not available";
+  return start === null ? "ready" : "asleep";
+}
+
 /** What there is to know of a model before it draws; nothing of one that is ready. */
-export function modelWords({ id, available, start_seconds: start }) {
-  if (!available) return `${id} is not available now. Its pictures wait until it is.`;
-  if (start === undefined || start === null) return "";
-  return `${id} is asleep. It starts with the first picture, in ${about(start)}.`;
+export function modelWords(model) {
+  if (!model.capabilities.generations) return `${model.id} draws along a picture: choose one of yours to change.`;
+  switch (modelState(model)) {
+    case "ready": return "";
+    case "asleep":
+      return `${model.id} is asleep. It starts with the first picture, in ${about(model.start_seconds)}.`;
+    default: return `${model.id} is not available now. Its pictures wait until it is.`;
+  }
 }
 
 export function errorWords(error) {

@@ -55,9 +55,11 @@ class LaneModels:
         self.adopt(self.configured)
 
     def _configured_now(self) -> Iterator[ServedModel]:
-        up = {one.announcement.queue for one in self._announced if one.available}
+        said = (one.announcement for one in self._announced if one.available)
+        starts = {one.queue: one.start_seconds for one in said}
         for model in self.configured:
-            yield ServedModel(model.terms, model.can, available=model.queue in up)
+            queue = model.queue
+            yield ServedModel(model.terms, model.can, queue in starts, starts.get(queue))
 
     def _others(self) -> Iterator[ServedModel]:
         names = {model.name for model in self.configured}
@@ -71,4 +73,4 @@ class LaneModels:
             except TypeError as error:
                 log.warning("model %s is of another version: %s", said.name, error)
             else:
-                yield ServedModel(said, can, one.available)
+                yield ServedModel(said, can, one.available, said.start_seconds)

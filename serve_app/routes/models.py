@@ -29,13 +29,14 @@ FIRST_RELEASE = 1_795_219_200
 
 class ModelBody(TypedDict):
     """A model, and what requests for it may say. available: a decoder is there, or comes with
-    the work; without one its jobs wait."""
+    the work, after start_seconds; without one its jobs wait."""
 
     id: str
     object: Literal["model"]
     created: Seconds
     owned_by: str
     available: bool
+    start_seconds: float | None
     capabilities: dict[str, Any]
 
 
@@ -75,6 +76,7 @@ def _model(limits: LimitsSection, model: ServedModel) -> ModelBody:
         "created": FIRST_RELEASE,
         "owned_by": "meltproof",
         "available": model.available,
+        "start_seconds": model.start_seconds if model.available else None,
         "capabilities": _capabilities(limits, model),
     }
 

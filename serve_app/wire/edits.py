@@ -16,6 +16,7 @@ from engine.capabilities import Capabilities
 from engine.prompt_encoder import PromptText
 from engine.region import Region, changed_passes, edit_passes
 from jobs.request import ImageRequest, SourceImage
+from serve_app.config.sections import LEAST_GUIDANCE
 from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.json_body import number, read_json, read_value
 from serve_app.wire.requests import (
@@ -174,7 +175,9 @@ def _tweaked_words(body: TweakBody, parent: ImageRequest) -> PromptText:
     prompt = parent.prompt if body.prompt is None else body.prompt
     if body.delta is not None:
         prompt = f"{parent.prompt}, {body.delta}"
-    negative = parent.negative_prompt if body.negative_prompt is None else body.negative_prompt
+    negative = body.negative_prompt
+    if negative is None and body.guidance != LEAST_GUIDANCE:  # without any it would change nothing
+        negative = parent.negative_prompt
     return words_of(prompt, negative)
 
 

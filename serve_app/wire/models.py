@@ -19,6 +19,8 @@ class ServedModel:
     """What its family is able to."""
     available: bool = False
     """Whether a decoder is there or comes with the work; jobs wait for one."""
+    start_seconds: float | None = None
+    """Until its first decoder draws, where one comes with the work and none is there now."""
 
     @property
     def name(self) -> str:

@@ -34,7 +34,8 @@ def test_generate_writes_the_picture_and_says_where(
     service: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "fox.png"
-    assert generate(service, "a red fox", "-o", str(file), "--size", "320x256") == 0
+    model = ("--model", "meltproof-paced")
+    assert generate(service, "a red fox", "-o", str(file), "--size", "320x256", *model) == 0
     with Image.open(file) as picture:
         assert (picture.format, picture.size) == ("PNG", (320, 256))
     assert capsys.readouterr().out == f"{file}\n"
@@ -62,6 +63,8 @@ def test_generate_names_the_field_that_is_wrong(
 ) -> None:
     assert generate(service, "a fox", "--size", "7x7", "-o", f"{tmp_path}/x.png") == 1
     assert "'size'" in capsys.readouterr().err
+    assert generate(service, "a fox", "--model", "anime", "-o", f"{tmp_path}/x.png") == 1
+    assert "draws with 'meltproof-paced'" in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_written_is_said(

@@ -64,6 +64,10 @@ def judge_of(schema: Any) -> Callable[[Any], bool]:
 strategy._validator = judge_of
 
 
+RIVALS = (("mask", "strength"), ("mask", "markup"), ("prompt", "delta"))
+"""Fields of which there may be one."""
+
+
 def refusable(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Iterator[str]:
     """Fields that are fine alone and wrong together: those that a refusal may name. (Whether an
     Idempotency-Key has seen another body, only the ledger knows.)"""
@@ -80,12 +84,13 @@ def refusable(body: Mapping[str, Any], headers: Mapping[str, Any]) -> Iterator[s
         yield "partial_images"
     if not fits(body.get("size") or "auto"):
         yield "size"
-    if body.get("mask") is not None and body.get("strength") is not None:
-        yield "strength"
-    if body.get("mask") is not None and body.get("markup") is not None:
-        yield "markup"
-    if body.get("prompt") is not None and body.get("delta") is not None:
-        yield "delta"
+    if body.get("steps") is not None and body.get("quality") not in (None, "auto"):
+        yield "steps"
+    if body.get("negative_prompt") and body.get("guidance") == 1:
+        yield "negative_prompt"
+    for one, other in RIVALS:
+        if body.get(one) is not None and body.get(other) is not None:
+            yield other
 
 
 def foreign(body: Mapping[str, Any]) -> Iterator[str]:

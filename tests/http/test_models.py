@@ -158,6 +158,25 @@ def test_a_model_comes_and_goes_without_a_restart(
     assert code(order(http, model="anime")) == (404, "model_not_found")
 
 
+def test_a_model_that_starts_with_the_work_says_how_long_that_takes(
+    http: httpx.Client, shared: Stage
+) -> None:
+    asleep = replace(anime(), start_seconds=40.0)
+    photo = replace(anime(), name="photo", queue="default", start_seconds=20.0)
+
+    def starts() -> dict[str, float | None]:
+        return {one["id"]: one["start_seconds"] for one in http.get("/v1/models").json()["data"]}
+
+    for ready, expected in ((True, (20.0, 40.0)), (False, (None, None))):
+        for one in (photo, asleep):
+            shared.ledger.announce(one, ready=ready)
+        wait_until(
+            lambda: (starts()["photo"], starts().get("anime", -1)) == expected,  # noqa: B023
+            "they are known",
+        )
+    assert starts()["sketch"] is None
+
+
 def test_each_model_has_a_queue_of_its_own(http: httpx.Client, shared: Stage) -> None:
     shared.worker.pause()
     ids = [order(http, model="sketch").json()["id"] for _ in range(3)]

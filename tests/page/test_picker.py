@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +37,9 @@ arguments[0].dispatchEvent(new Event("input", { bubbles: true }));
 
 
 def options(page: Chrome, select: str) -> list[str]:
-    return [option.text for option in Select(page.find_element(By.ID, select)).options]
+    """What it offers, read at once (they come and go)."""
+    script = "return [...document.getElementById(arguments[0]).options].map(one => one.text)"
+    return list(page.execute_script(script, select))
 
 
 def choose(page: Chrome, select: str, text: str) -> None:
@@ -84,13 +86,17 @@ def test_what_can_be_asked_for_fits_the_chosen_model(page: Chrome, service: Pipe
     assert (asked.passes, asked.guidance, asked.negative_prompt) == (5, 7.5, "snow")
     assert asked.loras == (WeightedLora("ink", 1.0), WeightedLora("wax", 0.5))
 
-    def awake(page: Chrome) -> bool:
-        service.announce(ANIME, ready=True)
-        return text_of(page, "#model-note") == ""
+    def says(page: Chrome, words: str, start_seconds: float | None) -> bool:
+        service.announce(replace(ANIME, start_seconds=start_seconds), ready=True)
+        return text_of(page, "#model-note") == words
 
-    come_back_until(page, awake)
+    asleep = "anime is asleep. It starts with the first picture, in about 40 s."
+    come_back_until(page, lambda p: says(p, asleep, 40))
+    assert options(page, "model") == ["meltproof-paced", "anime (asleep)"]
+    until(page, lambda p: text_of(p, "#service") == "anime is asleep")
+    come_back_until(page, lambda p: says(p, "", None))
     assert options(page, "model") == ["meltproof-paced", "anime"]
-    assert "anime is ready" in text_of(page, "#service")
+    until(page, lambda p: text_of(p, "#service") == "anime is ready")
     choose(page, "model", "meltproof-paced")
     assert shown(page, *tools) == [True, False, False, True]
     draw(page, "a pear")

@@ -121,3 +121,9 @@ def test_a_tweak_keeps_the_numbers_of_its_picture(said: dict[str, Any], kept: ob
 def test_a_tweak_of_a_plain_picture_says_no_numbers() -> None:
     body, _ = parse_tweak(b"", order(quality="max"), 10_000)
     assert (body.steps, body.quality, body.guidance) == (None, "max", None)
+
+
+def test_a_tweak_without_guidance_keeps_no_negative_prompt() -> None:
+    parent = order(negative_prompt="snow")
+    said = [parse_tweak(body, parent, 10_000)[1].negative for body in (b"{}", b'{"guidance": 1}')]
+    assert said == ["snow", None]

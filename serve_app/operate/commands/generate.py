@@ -112,6 +112,7 @@ def _numbered(path: Path, index: int) -> Path:
 def _request(options: argparse.Namespace) -> Body:
     body = {
         "prompt": options.prompt,
+        "model": options.model,
         "n": options.n,
         "size": options.size,
         "quality": options.quality,
@@ -135,6 +136,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FILE",
         help="where to save; .png, .webp or .jpg (default: named after the prompt)",
     )
+    parser.add_argument("--model", help="which of the service's models (default: its first)")
     parser.add_argument("-n", type=int, default=1, help="how many pictures (default 1)")
     parser.add_argument("--size", help="WIDTHxHEIGHT, both divisible by 16 (default: the model's)")
     parser.add_argument("--quality", help="low, medium, high, xhigh or max: how many passes")
