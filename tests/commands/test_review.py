@@ -51,6 +51,13 @@ def test_a_flagged_picture_is_listed_and_taken_back(
     number = row.split()[0]
     assert [part in row for part in (f"{job.id}/0", "weapons 0.75", "house@1")] == [True] * 3
 
+    assert main(["review", "show", job.id, "--config", config]) == 0
+    title, row = capsys.readouterr().out.splitlines()
+    assert "sexual 0.12, weapons 0.75" in row
+    assert "ab" * 32 in row
+    assert main(["review", "show", "none", "--config", config]) == 2
+    assert "no verdict is kept" in capsys.readouterr().err
+
     assert main(["review", "uphold", number, "--config", config]) == 0
     assert "; files taken back: 1" in capsys.readouterr().out
     with pytest.raises(BlobMissing):

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.what == "list":
             _list(options)
+        elif options.what == "show":
+            _show(options.config, options.job)
         else:
             _review(options.config, ReviewDecision(options.what), options.numbers)
     except (ConfigError, ValueError) as error:
@@ -74,6 +76,28 @@ def _list(options: argparse.Namespace) -> None:
                 speaker().print(f"nothing with action {action} is to be reviewed")
 
 
+def _show(path: str, job_id: str) -> None:
+    """Every verdict on that order, oldest first. ConfigError when there is none."""
+    with _ledgers(path) as opened:
+        found = [one for ledger, _ in opened.values() for one in ledger.verdicts_of(job_id)]
+    if not found:
+        raise ConfigError(f"{job_id}: no verdict is kept of such a job")
+    titles = ("number", "image", "stage", "pass", "action", "scores", "sha256", "policy", "review")
+    table = Table(*titles, box=None, pad_edge=False)
+    for one in found:
+        note = one.note
+        scores = ", ".join(f"{name} {score:.2f}" for name, score in note.scores)
+        image, pass_no = ("" if n is None else str(n) for n in (note.index, note.pass_no))
+        cells = (str(one.seq), image, note.stage, pass_no, note.action, scores, note.sha256)
+        _add(table, (*cells, note.policy, one.decision or ""))
+    speaker().print(table)
+
+
+def _add(table: Table, cells: Sequence[str]) -> None:
+    """Without what a terminal would obey: words and names come from clients."""
+    table.add_row(*("".join(filter(str.isprintable, cell)) for cell in cells))
+
+
 def _table(verdicts: Sequence[LoggedVerdict]) -> Table:
     worded = any(one.note.words is not None for one in verdicts)
     table = Table(*TITLES, *("words",) * worded, box=None, pad_edge=False)
@@ -85,8 +109,7 @@ def _table(verdicts: Sequence[LoggedVerdict]) -> Table:
         image = note.job_id if note.index is None else f"{note.job_id}/{note.index}"
         at = f"{datetime.fromtimestamp(one.at, UTC):%Y-%m-%d %H:%M:%S}Z"
         row = (str(one.seq), at, note.tenant, image, note.stage, ", ".join(found), note.policy)
-        cells = (*row, one.decision or "", *(note.words or "",) * worded)
-        table.add_row(*("".join(filter(str.isprintable, cell)) for cell in cells))
+        _add(table, (*row, one.decision or "", *(note.words or "",) * worded))
     return table
 
 
@@ -126,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
         "--last", type=a_number(1, MOST), default=LAST, metavar="N", help=f"default {LAST}"
     )
     _add_config(listing)
+    showing = commands.add_parser("show", help="every verdict on one order, with its scores")
+    showing.add_argument("job", metavar="JOB")
+    _add_config(showing)
     for decision, what in (("allow", "nothing is wrong"), ("uphold", "the screens are right")):
         command = commands.add_parser(decision, help=what)
         command.add_argument("numbers", nargs="+", type=int, metavar="NUMBER")
