@@ -19,7 +19,7 @@ FAST := $(addprefix tests/,contract dispatch golden unit)
 
 export PROMPT
 
-.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour bench-families bench-models conformance fuzz chaos shape
+.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour bench-families bench-models bench-provenance conformance fuzz chaos shape
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -94,6 +94,9 @@ bench-families: setup ## Measure pipelines of diffusers in the running batch bes
 
 bench-models: setup ## Add, upgrade and remove a model under load; count what restarts elsewhere
 	$(BIN)/python -m scripts.models
+
+bench-provenance: setup ## Measure what survives of the watermark, what both layers cost, and whether manifests hold
+	$(BIN)/python -m scripts.provenance
 
 bench-neighbour: setup ## Abuse the service at the rate its limits allow, beside a quiet tenant
 	$(BIN)/python -m scripts.neighbour

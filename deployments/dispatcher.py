@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from deployments.ports import RemoteClassifier, RemoteEncoder
 from deployments.slots import DecoderSlots
 from dispatch.announcing import Announcing
 from dispatch.dispatcher import Dispatcher
+from dispatch.identity import IdentityFiles, read_identity
 from dispatch.postprocess import InProcesses, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities, weights_identity
@@ -53,6 +55,8 @@ class DispatcherOptions:
     retention: Retention
     model: Announcement
     """But for what is read of its files here."""
+    identity: IdentityFiles
+    """What pictures are marked and signed with."""
     family_options: dict[str, Any]
     finishing_threads: int = 1
     pass_timeout_seconds: float = 30.0
@@ -84,7 +88,8 @@ class DispatcherReplica:
         self._ledger = AsyncLedger(ledger)
         blobs = DirectoryBlobs(options.blobs_directory)
         can = capabilities(options.model.family, options.family_options)
-        self._work = await InProcesses.start(options.finishing_threads, can.cells)
+        marks = await asyncio.to_thread(read_identity, options.identity, datetime.now(UTC))
+        self._work = await InProcesses.start(options.finishing_threads, can.cells, marks)
         decoders = DecoderSlots(stages["decoder"], options.pass_timeout_seconds)
         self._dispatcher = Dispatcher(
             self._ledger,

@@ -8,18 +8,23 @@ import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from dispatch.identity import NO_IDENTITY, Identity
 from dispatch.ports import SourceGone, StageUnavailable
 from dispatch.stage_worker import StageWorker
-from engine.postprocessing import Postprocessing, Unusable
+from engine.postprocessing import Postprocessing, Unsigned, Unusable
+from engine.provenance.manifest import Made, Parent
 from engine.render import Pixels, Source
 from jobs.blobs.store import BlobMissing, BlobStore
 from jobs.request import ImageRequest, SourceImage
 
 T = TypeVar("T")
 STORE_THREADS = 4
+UPLOAD = "upload"
+"""What a manifest calls the parent of an edit that was not drawn here."""
 STORE_SECONDS = 30.0
 """A store that is silent that long is away."""
 
@@ -34,8 +39,8 @@ class Work(Protocol):
 class InThreads:
     """In this process: nothing can be killed. For tests and tools."""
 
-    def __init__(self, threads: int, cells: int) -> None:
-        self._work = Postprocessing(cells)
+    def __init__(self, threads: int, cells: int, identity: Identity = NO_IDENTITY) -> None:
+        self._work = Postprocessing(cells, identity.mark, identity.signing)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="postprocess")
 
     async def call(self, method: str, *arguments: Any) -> Any:
@@ -54,10 +59,13 @@ class InProcesses:
             self._free.put_nowait(worker)
 
     @classmethod
-    async def start(cls, processes: int, cells: int) -> InProcesses:
+    async def start(
+        cls, processes: int, cells: int, identity: Identity = NO_IDENTITY
+    ) -> InProcesses:
         """WorkerBroken when they do not start."""
         build = "engine.postprocessing:Postprocessing"
-        starts = (StageWorker.start(build, {"cells": cells}) for _ in range(processes))
+        given = {"cells": cells, "key": identity.mark, "signing": identity.signing}
+        starts = (StageWorker.start(build, given) for _ in range(processes))
         return cls(await asyncio.gather(*starts))
 
     async def call(self, method: str, *arguments: Any) -> Any:
@@ -106,8 +114,11 @@ class LocalPostprocessor:
 
     async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
         """See Postprocessor."""
-        how = request.width, request.height, request.output_format, request.output_compression
-        file: bytes = await self._work.call("encode", pixels, *how)
+        size, made = (request.width, request.height), await self._made(request)
+        how = size, request.output_format, request.output_compression, made
+        file: bytes | Unsigned = await self._work.call("encode", pixels, *how)
+        if isinstance(file, Unsigned):
+            raise StageUnavailable(file.reason)
         return file
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
@@ -132,6 +143,13 @@ class LocalPostprocessor:
             await self._stored(partial(self._blobs.delete, key))
         except OSError as error:
             raise StageUnavailable(f"the blob store cannot delete {key}: {error}") from error
+
+    async def _made(self, request: ImageRequest) -> Made:
+        source, parent = request.source, None
+        if source is not None:
+            file = None if source.original is None else await self.get(source.original)
+            parent = Parent(source.parent or UPLOAD, file)
+        return Made(request.model, datetime.now(UTC), parent)
 
     async def _picture(self, key: str) -> bytes:
         if (found := await self.get(key)) is None:

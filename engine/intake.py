@@ -69,6 +69,8 @@ class Intake:
     Call `close` at the end.
     """
 
+    module = "engine.untrusted.child"
+
     def __init__(self, *, workers: int = 1, budget: Budget = BUDGET) -> None:
         self._budget = budget
         self._mine = threading.local()
@@ -147,7 +149,7 @@ class Intake:
             return child
         if child is not None:
             self._bury(child)
-        child = self._mine.server = _Server(self._budget)
+        child = self._mine.server = _Server(self.module, self._budget)
         self._servers.add(child)
         return child
 
@@ -159,8 +161,8 @@ class Intake:
 class _Server(ForkServer):
     """Used by one thread. RuntimeError when its children cannot decode."""
 
-    def __init__(self, budget: Budget) -> None:
-        super().__init__("engine.untrusted.child", json.dumps(asdict(budget)))
+    def __init__(self, module: str, budget: Budget) -> None:
+        super().__init__(module, json.dumps(asdict(budget)))
         try:
             self.ask(
                 {"verb": "rehearse", "fields": []}, [], replace(budget, wall_seconds=START_SECONDS)
@@ -177,12 +179,12 @@ class _Server(ForkServer):
 
 
 def _read_normalised(answer: Message) -> tuple[bytes, int, int]:
-    _, (png,) = _unless_refused(answer)
+    _, (png,) = unless_refused(answer)
     return png, *_png_size(png)
 
 
 def _read_kept(budget: Budget, answer: Message) -> Kept:
-    head, (data,) = _unless_refused(answer)
+    head, (data,) = unless_refused(answer)
     match head:
         case {"size": [int(width), int(height)]} if min(width, height) >= 1:
             if width * height > budget.pixels or max(width, height) > budget.edge_pixels:
@@ -192,14 +194,14 @@ def _read_kept(budget: Budget, answer: Message) -> Kept:
 
 
 def _read_canvas(size: Size, small_size: Size, cells: int | None, answer: Message) -> Canvas:
-    _, (canvas, small, redraw) = _unless_refused(answer)
+    _, (canvas, small, redraw) = unless_refused(answer)
     if (_png_size(canvas), _png_size(small), len(redraw)) != (size, small_size, cells or 0):
         raise ValueError("pictures of other sizes than were asked for")
     marked = None if cells is None else np.frombuffer(redraw, np.uint8).astype(np.bool_)
     return Canvas(canvas, small, marked)
 
 
-def _unless_refused(answer: Message) -> Message:
+def unless_refused(answer: Message) -> Message:
     match answer[0]:
         case {"refused": {"field": str(field), "code": str(code), "message": str(reason)}}:
             raise Refused(field, code, reason)

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.picture import OutputFormat, blend, encode, read_png, resize
+from engine.provenance.manifest import CannotSign, Made, Signer, Signing
+from engine.provenance.pattern import MarkKey
+from engine.provenance.watermark import mark
 from engine.region import from_hex
 from engine.render import Pixels, Source
 
@@ -21,11 +24,25 @@ class Unusable:
     reason: str
 
 
-class Postprocessing:
-    """cells: of the family's grid."""
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """No file can be signed now, such as when the certificate has expired; this picture's is not
+    the one at fault."""
 
-    def __init__(self, cells: int) -> None:
+    reason: str
+
+
+class Postprocessing:
+    """cells: of the family's grid. key: marks what is drawn, and nothing that an edit keeps: that
+    stays as it was, and gets no second mark where it has one. signing: signs every file, last.
+    Raises CannotSign."""
+
+    def __init__(
+        self, cells: int, key: MarkKey | None = None, signing: Signing | None = None
+    ) -> None:
         self._cells = cells
+        self._key = key
+        self._signer = None if signing is None else Signer(signing)
 
     def source(
         self, png: bytes, redraw: str, tokens: bytes | None, strength: float
@@ -50,13 +67,30 @@ class Postprocessing:
         picture = _read(canvas)
         if isinstance(picture, Unusable):
             return picture
-        return blend(resize(pixels, width, height), picture)
+        return blend(self._marked(resize(pixels, width, height)), picture)
 
     def encode(
-        self, pixels: Pixels, width: int, height: int, output_format: OutputFormat, quality: int
-    ) -> bytes:
-        """A file of that size."""
-        return encode(resize(pixels, width, height), output_format, quality)
+        self,
+        pixels: Pixels,
+        size: tuple[int, int],
+        output_format: OutputFormat,
+        quality: int,
+        made: Made,
+    ) -> bytes | Unsigned:
+        """A file of that width and height. An edit was marked when it was blended."""
+        pixels = resize(pixels, *size)
+        if made.parent is None:
+            pixels = self._marked(pixels)
+        file = encode(pixels, output_format, quality)
+        if self._signer is None:
+            return file
+        try:
+            return self._signer.sign(file, output_format, made)
+        except CannotSign as error:
+            return Unsigned(str(error))
+
+    def _marked(self, pixels: Pixels) -> Pixels:
+        return pixels if self._key is None else mark(pixels, self._key)
 
 
 def _read(png: bytes) -> NDArray[np.uint8] | Unusable:

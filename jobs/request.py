@@ -36,6 +36,8 @@ class SourceImage:
     steps: int = 0
     """Passes of a whole picture of such a family, of which `strength` says how many are done; 0 in
     families that draw cells."""
+    original: str | None = None
+    """Key of the file that it goes on from, where that says where it came from."""
 
 
 @dataclass(frozen=True, slots=True)

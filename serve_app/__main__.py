@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "look into a checkpoint directory, serve it, list the models of a config file",
     "simulate": "try a config file against a crowd, on a fake clock",
     "status": "say what the service is and what it is doing",
+    "verify": "say where a picture is from: its manifest and its watermark",
     "check": "check config files strictly, and that their replicas fit",
     "plan": "how many GPUs, nodes and databases so many images take, and why",
     "diff": "explain what deploying an edited config file would do",

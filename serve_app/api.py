@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.responses import json_response, root_path
-from serve_app.routes import edits, files, images, jobs, models, ops, tweaks
+from serve_app.routes import edits, files, images, jobs, models, ops, provenance, tweaks
 from serve_app.wire.openapi import document, of_routes
 from serve_app.wire.operations import JSON, KEYLESS, Schema, media, operation
 
@@ -23,6 +23,7 @@ ROUTERS = (
     tweaks.router,
     jobs.router,
     files.router,
+    provenance.router,
     models.router,
     ops.router,
     router,

@@ -28,6 +28,7 @@ from jobs.sql.sql_ledger import SqlLedger
 from serve_app.admission.tenants import PER_GATEWAY
 from serve_app.config.cluster import ClusterConfig, ending, separate_model, with_live
 from serve_app.config.ledger_check import check_ledger
+from serve_app.config.provenance import check_provenance
 from serve_app.config.sections import HEADROOM
 from serve_app.gateway import adopt, create_app
 from serve_app.wire.models import announcement
@@ -38,23 +39,29 @@ HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}
 def build(args: ClusterConfig) -> Application:
     """One lane: a gateway, and of each model dispatcher, encoder, classifier and decoders, by the
     args of the config file. Relative paths count from the directory in which the cluster was
-    started. ConfigError for a ledger that does not answer, or that several nodes cannot share."""
-    check_ledger(args.ledger.dsn, alive_nodes())
+    started. ConfigError for a ledger that does not answer, or that several nodes cannot share, and
+    for certificates and keys that cannot sign."""
+    _check(args)
     return _gateway(args, [_dispatcher(one, ending(args, one)) for one in args.each()])
 
 
 def gateway(args: ClusterConfig) -> Application:
     """A gateway alone: it serves the models that announce themselves in its lane, loads no tensors
     and reads none of their files. ConfigError as `build`."""
-    check_ledger(args.ledger.dsn, alive_nodes())
+    _check(args)
     return _gateway(args, None)
 
 
 def model(args: ClusterConfig) -> Application:
     """One model of a lane without a gateway, to come, go and be upgraded alone. ConfigError as
     `build`."""
-    check_ledger(args.ledger.dsn, alive_nodes())
+    _check(args)
     return _dispatcher(separate_model(args), "", args)
+
+
+def _check(args: ClusterConfig) -> None:
+    check_ledger(args.ledger.dsn, alive_nodes())
+    check_provenance(args.identity_files())
 
 
 def _gateway(args: ClusterConfig, dispatchers: list[Application] | None) -> Application:
@@ -172,6 +179,7 @@ def _dispatcher(
         pass_timeout_seconds=section.pass_timeout_seconds,
         retention=Retention(**args.retention.model_dump(exclude={"files_seconds"})),
         model=announcement(args),
+        identity=args.identity_files(),
         family_options=dict(args.model.options),
     )
     replica = DispatcherReplica if alone is None else ModelReplica

@@ -8,6 +8,7 @@ import { lay, pictureOf, previewUrl, showTicks } from "./frame.js";
 import { chosenModel, modelNamed } from "./models.js";
 import { beganWith, find, showHistory } from "./history.js";
 import { $, hear, say, tell } from "./page.js";
+import { marksAt } from "./provenance.js";
 import { ENDED, errorWords, jobWords } from "./words.js";
 
 const PREVIEWS = 3;
@@ -29,6 +30,7 @@ async function open({ job, image }) {
   };
   const url = await pictureOf(job.id, image.index);
   await show({ id: image.id, prompt, url, width, height, name, facts, model: job.model });
+  if (shown?.id === image.id) marksAt(`v1/jobs/${job.id}/images/${image.index}`);
 }
 
 async function show(picture) {
@@ -41,6 +43,7 @@ async function show(picture) {
   $("stage").style.setProperty("--ratio", picture.width / picture.height);
   $("stage-image").setAttribute("aria-label", picture.prompt || picture.name);
   $("editor").dataset.of = picture.id ? "picture" : "upload";
+  marksAt(null);
   fitTools();
   brush.reset(picture.width, picture.height);
   idle();

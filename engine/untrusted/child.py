@@ -15,7 +15,7 @@ import resource
 import signal
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
 
@@ -33,8 +33,15 @@ PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 PICTURES = 3
 FILES = 3
 
+Verbs = Mapping[str, Callable[[Head, dict[str, bytes], Budget], Message]]
+
 
 def main(argument: str) -> None:
+    """See serve."""
+    serve(argument, VERBS)
+
+
+def serve(argument: str, verbs: Verbs) -> None:
     """argument: the budget as JSON. Standard input is a socket: each message on it ends the child
     before and starts the next, to talk over the file descriptor that comes along; until it ends."""
     budget = Budget(**json.loads(argument))
@@ -50,33 +57,33 @@ def main(argument: str) -> None:
             os.waitpid(child, 0)
         if not files:
             return
-        child = _fork(files[0], budget)
+        child = _fork(files[0], budget, verbs)
 
 
-def _fork(file: int, budget: Budget) -> int:
+def _fork(file: int, budget: Budget, verbs: Verbs) -> int:
     child = os.fork()
     if not child:
         try:
-            _serve_one(file, budget)
+            _serve_one(file, budget, verbs)
         finally:
             os._exit(0)
     os.close(file)
     return child
 
 
-def _serve_one(file: int, budget: Budget) -> None:
+def _serve_one(file: int, budget: Budget, verbs: Verbs) -> None:
     """The child: one request on a socket, one answer."""
     os.dup2(file, 0)  # in place of the server's own
     os.close(file)
     requests, answers = open(0, "rb", closefd=False), open(0, "wb", closefd=False)  # noqa: SIM115
     _lock_in(budget)
     head, parts = receive(requests, PICTURES * budget.file_bytes)
-    send(answers, *answer(head, parts, budget))
+    send(answers, *answer(head, parts, budget, verbs))
 
 
-def answer(head: Head, parts: list[bytes], budget: Budget) -> Message:
+def answer(head: Head, parts: list[bytes], budget: Budget, verbs: Verbs) -> Message:
     """What is said to one request: pictures, or why there are none."""
-    verb = VERBS[head["verb"]]
+    verb = verbs[head["verb"]]
     try:
         return verb(head, dict(zip(head["fields"], parts, strict=True)), budget)
     except Refused as refused:
@@ -113,7 +120,7 @@ def _rehearsed(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
     return {}, []
 
 
-VERBS: dict[str, Callable[..., Message]] = {
+VERBS: Verbs = {
     "rehearse": _rehearsed,
     "normalise": _normalise,
     "keep": _keep,
@@ -134,7 +141,7 @@ def _rehearse(budget: Budget) -> None:
                 verb({}, {"image": file.getvalue()}, budget)
             _canvas(head, {"image": file.getvalue()}, budget)
     for broken in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF    WEBP"):
-        answer({"verb": "normalise", "fields": ["image"]}, [broken], budget)
+        answer({"verb": "normalise", "fields": ["image"]}, [broken], budget, VERBS)
 
 
 def _lock_in(budget: Budget) -> None:

@@ -13,11 +13,13 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from autoscaling.limits import Threshold, check_thresholds, thresholds_of
+from dispatch.identity import IdentityFiles
 from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.queues import lane_of, queue_name
 from jobs.tiers import Tier
 from serve_app.config.errors import ConfigError, problems, unknown
 from serve_app.config.moderation import ModerationSection, StrikesSection
+from serve_app.config.provenance import ProvenanceSection
 from serve_app.config.sections import (
     BlobsSection,
     DecoderSection,
@@ -91,6 +93,7 @@ class ClusterConfig(Section):
     keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
     signing: Annotated[tuple[SigningSection, ...], Field(strict=False, repr=False)] = ()
     quota: QuotaSection = QuotaSection()
+    provenance: ProvenanceSection = ProvenanceSection()
     limits: LimitsSection = LimitsSection()
     qualities: QualitiesSection = QualitiesSection()
     retention: RetentionSection = RetentionSection()
@@ -129,6 +132,10 @@ class ClusterConfig(Section):
     def signing_secrets(self) -> dict[str, bytes]:
         """By key id, the minting one first. Reads files. ConfigError, naming the field."""
         return {s.id: s.read(f"signing.{number}") for number, s in enumerate(self.signing)}
+
+    def identity_files(self) -> IdentityFiles:
+        """What pictures are marked, signed and checked with."""
+        return self.provenance.files(self.blobs.directory)
 
     def audiences(self) -> dict[str, str]:
         """By key id, the audience that its tokens must name."""

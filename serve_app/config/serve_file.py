@@ -82,7 +82,7 @@ GATEWAY = "serve_app.app:gateway"
 """A gateway alone, for the models that are announced in its lane."""
 MODEL = "serve_app.app:model"
 """One model of a lane, alone."""
-OF_LANE = ("tiers", "temporary_limits", "least_share", "retention")
+OF_LANE = ("tiers", "temporary_limits", "least_share", "retention", "provenance")
 """Sections that all applications of one lane have alike."""
 NOT_OF = {
     GATEWAY: ("model", "models", *OWN_SECTIONS, "safety", "moderation"),

@@ -13,12 +13,16 @@ from typing import TypeVar
 import numpy as np
 from starlette.datastructures import UploadFile
 
+from dispatch.identity import Identity
 from engine.capabilities import Capabilities
+from engine.provenance.manifest import may_hold_manifest
 from engine.region import Region, scattered, to_hex
 from jobs.blobs.store import BlobMissing
 from jobs.files import StoredFile
 from jobs.job import Job, Render, RenderState, parse_image_id
 from jobs.request import ImageRequest, SourceImage, Tenant
+from serve_app.config.errors import ConfigError
+from serve_app.config.provenance import known_identity
 from serve_app.orders.app_state import AppState
 from serve_app.orders.bodies import content
 from serve_app.orders.pictures import picture
@@ -172,9 +176,12 @@ async def with_canvas(
         files, params, size=size, small_size=can.drawn_size(*size), grid=can.grid
     )
     redraw = redraw if canvas.redraw is None else canvas.redraw
+    pictures = {"canvas": canvas.canvas, "small": canvas.small}
+    if await _has_history(state, image, params["image"]):
+        pictures["original"] = image.data
     stored = await state.inputs.store(
         request.tenant,
-        {"canvas": canvas.canvas, "small": canvas.small},
+        pictures,
         size,
         request.deadline_seconds + DAY_SECONDS,
     )
@@ -185,6 +192,7 @@ async def with_canvas(
         parent=image.parent,
         strength=strength,
         steps=request.passes if can.size_multiple else 0,
+        original=stored.blobs[2] if "original" in pictures else None,
     )
     uncut = known is not None and same_shape(known, size) and not can.size_multiple
     if image.tokens is not None and uncut and "markup" not in files:
@@ -199,6 +207,21 @@ def _region(can: Capabilities, strength: float, seed: int) -> Region:
     if can.size_multiple:
         return np.ones(can.cells, np.bool_)
     return scattered(can.cells, strength, seed)
+
+
+async def _has_history(state: AppState, image: FoundPicture, param: str) -> bool:
+    """Whether the file's manifest goes along: a dispatcher reads it, so the picture was drawn here,
+    or the file is as it was signed under a trusted anchor. Raises InvalidRequest."""
+    if not state.config.provenance.manifest or not may_hold_manifest(image.data):
+        return False
+    if image.parent is not None:
+        return True
+    try:
+        known = await asyncio.to_thread(known_identity, state.config.identity_files())
+    except (ConfigError, OSError):
+        return False
+    checked = await state.inputs.check(image.data, param, Identity(anchors=known.anchors))
+    return checked.manifest.state == "trusted"
 
 
 async def editing_model(state: AppState, tenant: str, body: EditBody, image: Given) -> ServedModel:

@@ -16,7 +16,9 @@ from functools import partial
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
+from dispatch.identity import Identity
 from engine.intake import Canvas, Intake, Kept, Normalised, Refused
+from engine.provenance.checks import Checked, Checks
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncFileTable
 from jobs.files import INPUT, UNLIMITED, VISION, FileRoom, StoredFile, input_key, new_file_id
@@ -50,7 +52,7 @@ class Upload:
 
 
 class Inputs:
-    """Starts its process with the first picture; close it."""
+    """Starts its processes with the first picture; close it."""
 
     def __init__(self, ledger: AsyncFileTable, blobs: BlobStore) -> None:
         self._ledger = ledger
@@ -61,6 +63,7 @@ class Inputs:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting = threading.Lock()
         self._intake: Intake | None = None
+        self._checks: Checks | None = None
 
     @asynccontextmanager
     async def arriving(self, tenant: str, large: bool) -> AsyncGenerator[None]:
@@ -91,6 +94,11 @@ class Inputs:
     async def keep(self, data: bytes, param: str) -> Kept:
         """One picture in a compact form. Raises InvalidRequest that names `param`."""
         return await _unless_refused(lambda: self._running().keep(data), {"image": param})
+
+    async def check(self, data: bytes, param: str, identity: Identity) -> Checked:
+        """Where a picture says it is from. Raises InvalidRequest that names `param`."""
+        ask = partial(Checks.check, data=data, keys=identity.keys, anchors=identity.anchors)
+        return await _unless_refused(lambda: ask(self._checking()), {"image": param})
 
     async def canvas(
         self,
@@ -152,14 +160,21 @@ class Inputs:
     def close(self) -> None:
         """End the process. Blocks."""
         with self._starting:
-            if self._intake is not None:
-                self._intake.close()
+            for process in (self._intake, self._checks):
+                if process is not None:
+                    process.close()
 
     def _running(self) -> Intake:
         with self._starting:
             if self._intake is None:
                 self._intake = Intake(workers=INSIDE)
             return self._intake
+
+    def _checking(self) -> Checks:
+        with self._starting:
+            if self._checks is None:
+                self._checks = Checks(workers=INSIDE)
+            return self._checks
 
 
 async def _unless_refused(ask: Callable[[], T], params: Mapping[str, str]) -> T:

@@ -156,6 +156,7 @@ def _bodies(config: ClusterConfig, models: Models) -> dict[str, Schema]:
         "createEdits": _body({FORM: _form(parsed_as(EditBody, narrowed), files), JSON: edit}),
         "tweakImage": _body({JSON: tweak}, required=False),
         "createFile": _body({FORM: _upload(config)}),
+        "checkProvenance": _body({FORM: ONE_FILE}),
     }
 
 
@@ -197,6 +198,14 @@ def _upload(config: ClusterConfig) -> Schema:
         "dependentRequired": {anchor: [seconds], seconds: [anchor]},
         "additionalProperties": False,
     }
+
+
+ONE_FILE: Schema = {
+    "type": "object",
+    "properties": {"file": FILE},
+    "required": ["file"],
+    "additionalProperties": False,
+}
 
 
 def parsed_as(model: type[BaseModel], narrowed: Mapping[str, Schema]) -> Schema:

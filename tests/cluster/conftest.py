@@ -195,6 +195,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     args["keys"].append({"key": PAID_KEY, "tenant": "paid", "tier": "pro"})
     args["keys"].append({"key": CANARY, "tenant": "canary"})
     args["signing"] = [{"id": "canary", "secret": CANARY}]
+    # Tests compare files, and a manifest says when each was made.
+    args["provenance"] = {"manifest": False, "keys": [{"id": "canary", "secret": CANARY}]}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     log = folder / "run.log"
     with log.open("wb") as out:

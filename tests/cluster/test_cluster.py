@@ -99,6 +99,19 @@ def test_the_official_client_gets_a_picture(cluster: Running) -> None:
     assert [(p.format, p.size) for p in pictures] == [("WEBP", (512, 512))] * 2
 
 
+def test_a_picture_carries_the_watermark_of_its_lane(cluster: Running) -> None:
+    with OpenAI(base_url=f"{cluster.api}/v1", api_key=KEY) as client:
+        answer = client.images.generate(
+            model="meltproof-paced", prompt="a red fox", output_format="webp"
+        )
+        assert answer.data is not None
+        file = base64.b64decode(answer.data[0].b64_json or "")
+        checked = client.content_provenance_checks.create(file=("fox.webp", file))
+    manifest, mark = checked.to_dict(warnings=False)["results"]
+    assert (manifest["type"], manifest["validation_state"]) == ("c2pa", "not_present")
+    assert (mark["type"], mark["key_id"]) == ("watermark", "canary")
+
+
 def test_an_offer_to_upgrade_is_answered_as_plain_http(cluster: Running) -> None:
     """What every default JDK client sends; were it read wrongly, the body would be a request."""
     body = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -172,6 +172,7 @@ def lane(cluster: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         del args[section]
     args.update(
         lane="families",
+        provenance="off",
         safety={"screens": [], "screen_at": [], "num_cpus": 0.05},
         encoder={"num_cpus": 0.05},
         decoder={"slots": 4, "num_cpus": 0.05},

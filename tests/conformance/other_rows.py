@@ -369,7 +369,6 @@ ENDPOINTS = [
         "404 `unknown_url`; its `image_generation` tool is answered by edits and tweaks",
     ),
     _endpoint("POST", "/batches", "404 `unknown_url`; `Prefer: respond-async` queues durably"),
-    _endpoint("POST", "/content_provenance_checks"),
     _endpoint("GET", "/organization/usage/images"),
     _endpoint("GET", "/organization/projects/any/rate_limits"),
     _endpoint("POST", "/chat/completions"),

@@ -16,6 +16,7 @@ TITLES = {
     "variations": "`POST /v1/images/variations`",
     "files": "`/v1/files`",
     "files list": "`GET /v1/files`",
+    "provenance": "`POST /v1/content_provenance_checks`",
     "models": "`/v1/models`",
     "errors": "Errors",
     "headers": "Headers",

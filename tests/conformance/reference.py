@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from openai import types
 from openai.types import (
+    content_provenance_check_create_params,
     file_create_params,
     file_list_params,
     image_create_variation_params,
@@ -24,11 +25,13 @@ PARAMETERS = {
     "variations": image_create_variation_params.ImageCreateVariationParams,
     "files": file_create_params.FileCreateParams,
     "files list": file_list_params.FileListParams,
+    "provenance": content_provenance_check_create_params.ContentProvenanceCheckCreateParams,
 }
 ANSWERS: dict[str, tuple[type[BaseModel], ...]] = {
     "generations": (types.ImagesResponse,),
     "edits": (types.ImagesResponse,),
     "files": (types.FileObject, types.FileDeleted),
+    "provenance": (types.ContentProvenanceCheck,),
     "models": (types.Model,),
 }
 EVENTS: dict[str, tuple[type[BaseModel], ...]] = {

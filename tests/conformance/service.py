@@ -56,6 +56,7 @@ def settings(folder: Path) -> dict[str, Any]:
         "gateway": {"keepalive_seconds": 5.0},
         "ledger": {"dsn": f"sqlite:///{folder}/ledger.db"},
         "blobs": {"directory": f"{folder}/blobs"},
+        "provenance": "off",
     }
     lanes = [
         {"lane": "paced", "model": PACED, "safety": {"screens": [], "screen_at": []}},

@@ -9,6 +9,7 @@ from tests.conformance.file_rows import FILES
 from tests.conformance.litellm import LITELLM
 from tests.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS, VARIATIONS
 from tests.conformance.picture_rows import WIDE_SIZES, has_size, parameter_rows
+from tests.conformance.provenance_rows import PROVENANCE
 from tests.conformance.row import (
     Ask,
     Check,
@@ -112,6 +113,7 @@ ROWS: tuple[Row, ...] = (
     *TWEAKS,
     *VARIATIONS,
     *FILES,
+    *PROVENANCE,
     *MODELS,
     *ERRORS,
     *HEADERS,

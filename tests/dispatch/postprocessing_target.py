@@ -6,7 +6,8 @@ import os
 import signal
 
 from engine.picture import OutputFormat
-from engine.postprocessing import Postprocessing
+from engine.postprocessing import Postprocessing, Unsigned
+from engine.provenance.manifest import Made
 from engine.render import Pixels
 
 KILLS, HANGS = 13, 14
@@ -16,12 +17,17 @@ class Brittle(Postprocessing):
     """By the first value of the first pixel."""
 
     def encode(
-        self, pixels: Pixels, width: int, height: int, output_format: OutputFormat, quality: int
-    ) -> bytes:
+        self,
+        pixels: Pixels,
+        size: tuple[int, int],
+        output_format: OutputFormat,
+        quality: int,
+        made: Made,
+    ) -> bytes | Unsigned:
         """See Postprocessing."""
         first = int(pixels[0, 0, 0])
         if first == KILLS:
             os.kill(os.getpid(), signal.SIGSEGV)
         while first == HANGS:
             pass
-        return super().encode(pixels, width, height, output_format, quality)
+        return super().encode(pixels, size, output_format, quality, made)

@@ -39,9 +39,9 @@ def _program(*names: str) -> str:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Pipeline]:
-    """The pipeline on a loopback port, with a ledger of its own."""
-    pipeline = Pipeline(tmp_path)
+def service(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pipeline]:
+    """The pipeline on a loopback port, with a ledger of its own; its parameter: other settings."""
+    pipeline = Pipeline(tmp_path, getattr(request, "param", None))
     yield pipeline
     pipeline.close()
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import uvicorn
 
 from dispatch.announcing import EVERY_SECONDS
 from dispatch.dispatcher import Dispatcher
+from dispatch.identity import read_identity
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.ports import Classifier, Encoder
 from dispatch.postprocess import InThreads, LocalPostprocessor
@@ -43,6 +45,7 @@ SLOTS = 4
 CONFIG = {
     "model": {"name": "meltproof-paced", "family": "paced", "size": "256x256"},
     "decoder": {"slots": SLOTS},
+    "provenance": "off",
     "gateway": {"keepalive_seconds": 1.0},
     "keys": [{"key": "sk-local", "tenant": "local"}],
     "tiers": {"free": {"images_per_day": 100}},
@@ -140,7 +143,9 @@ class Pipeline:
         self.pace = Pace()
         self.streams_from: list[str] = []
         self._directory = directory
-        self._config: ClusterConfig = parse_cluster_config(settings or CONFIG)
+        self._config: ClusterConfig = parse_cluster_config(
+            {**(settings or CONFIG), "blobs": {"directory": str(directory / "blobs")}}
+        )
         self._port = free_port()  # of which it is away for a moment when connections are dropped
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pipeline")
@@ -196,7 +201,8 @@ class Pipeline:
         decoder = await asyncio.to_thread(create_decoder, family, **options, **own)
         self._decoders = InProcessDecoders(InProcessReplica(decoder, SLOTS))
         can = capabilities(family, options)
-        work = InThreads(2, can.cells)
+        identity = read_identity(self._config.identity_files(), datetime.now(UTC))
+        work = InThreads(2, can.cells, identity)
         postprocessor = LocalPostprocessor(self._blobs, work)
         stages = Stages(self._encoder, self._screen, self._decoders, postprocessor)
         settings = DispatchSettings(lane="default", heartbeat_seconds=0.05, can=can)

@@ -27,11 +27,10 @@ from tests.page.person import (
     title,
     until,
 )
+from tests.page.pipeline import CONFIG, Pipeline
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
-
-    from tests.page.pipeline import Pipeline
 
 pytestmark = pytest.mark.page
 
@@ -117,6 +116,24 @@ def test_a_region_changes_and_its_history_is_walked(page: Chrome, service: Pipel
     assert title(page) == "a pear"
     all_of(page, "#history-line button")[0].click()
     until(page, lambda p: line(p) == [True, False, False])
+
+
+MARKING = {
+    **CONFIG,
+    "provenance": {"keys": [{"id": "page", "secret": "a secret of 32 characters, or so"}]},
+}
+
+
+@pytest.mark.parametrize("service", [MARKING], indirect=True)
+def test_a_picture_says_where_it_is_from(page: Chrome, service: Pipeline) -> None:
+    draw(page, "a pear")
+    until(page, lambda p: hanging(p, "#now") == 1)
+    open_first(page)
+    page.execute_script("document.querySelector('#editor details').open = true")
+    until(page, lambda p: p.find_element(By.ID, "provenance").is_displayed())
+    press(page, "provenance")
+    until(page, lambda p: "looking" not in text_of(p, "#provenance-said") != "")
+    assert text_of(page, "#provenance-said") == "signed by this service, watermark of key page"
 
 
 def test_what_is_refused_is_said_and_the_picture_stays(page: Chrome, service: Pipeline) -> None:

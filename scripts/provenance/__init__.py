@@ -1,0 +1,1 @@
+"""How well pictures say where they came from. See __main__."""
