@@ -87,8 +87,9 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """From which score on an action is taken, the severest one that a score reaches; below all of
-    them it is allowed. An empty condition fits everything. up_to: of previews alone, the share of
-    the passes until which the rule holds. ValueError, beginning with the field's name."""
+    them it is allowed. An empty condition fits everything, but for negative prompts, whose stage
+    has to be named. up_to: of previews alone, the share of the passes until which the rule holds.
+    ValueError, beginning with the field's name."""
 
     actions: tuple[tuple[Action, float], ...]
     categories: tuple[Category, ...] = ()
@@ -110,7 +111,8 @@ class Rule:
         early = self.up_to is None or (
             look.stage is ScreenStage.PREVIEW and look.share <= self.up_to
         )
-        return early and all(
+        named = self.stages or look.stage is not ScreenStage.NEGATIVE_PROMPT
+        return bool(early and named) and all(
             not wanted or found in wanted
             for wanted, found in (
                 (self.categories, category),

@@ -68,6 +68,8 @@ def test_the_preset_low_is_milder_with_pictures_but_not_of_minors_or_real_people
 def test_what_a_picture_shall_not_show_is_refused_only_if_a_rule_says_so() -> None:
     look = Look(ScreenStage.NEGATIVE_PROMPT)
     assert not DEFAULT_POLICY.decide(scores(sexual=1.0, minors=1.0), look).blocked
+    strict = policy({"categories": ["sexual"], "actions": {"block": 0.1}})
+    assert not strict.decide(scores(sexual=1.0), look).blocked, "it names no negative prompts"
     ours = policy({"stages": ["negative-prompt"], "actions": {"block": 0.9}})
     assert ours.decide(scores(sexual=1.0), look).blocked
 
