@@ -12,7 +12,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,31 +31,64 @@ from transformers import (
 from engine.decoders.janus.decoder import JanusDecoder
 from engine.render import Conditioning, RenderSpec
 
-WIDTH = 512
-SIDE = 16
 PASSES = 16
 GUIDANCE = 5.0
 PROMPT = np.array([1, *range(10, 30), 5])
 BATCHES = (1, 4, 8)
 
 
-def save_checkpoint(folder: Path) -> None:
-    """Without a tokenizer's words: prompts are ids here."""
+@dataclass(frozen=True, slots=True)
+class JanusShape:
+    """Of a language model and the pictures that it draws."""
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    words: int
+    side: int
+    """Cells across and down."""
+    codec: Mapping[str, Any]
+
+    @property
+    def cells(self) -> int:
+        """Image tokens of a picture."""
+        return self.side * self.side
+
+    @property
+    def pass_tokens(self) -> int:
+        """Of one of PASSES."""
+        return self.cells // PASSES
+
+
+_CODEC = {
+    "latent_channels": 32, "base_channels": 32, "channel_multiplier": [1, 1, 1, 1, 2],
+    "num_res_blocks": 1,
+}  # fmt: skip
+SMALL = JanusShape("Janus, 35 M", 512, 8, 8, 1408, 1000, 16, _CODEC)
+TINY = JanusShape("tiny Janus", 32, 2, 4, 64, 64, 4, {**_CODEC, "num_embeddings": 64})
+ONE_BILLION = JanusShape("Janus-Pro-1B", 2048, 24, 16, 5632, 102_400, 24, {})
+
+
+def save_checkpoint(folder: Path, shape: JanusShape, dtype: torch.dtype = torch.float32) -> None:
+    """Without a tokenizer's words, prompts are ids here, and with next to nothing of what reads
+    pictures."""
     torch.manual_seed(0)
     text = LlamaConfig(
-        vocab_size=1000, hidden_size=WIDTH, intermediate_size=1408, num_hidden_layers=8,
-        num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=1024,
+        vocab_size=shape.words, hidden_size=shape.width, intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads, max_position_embeddings=1024,
     )  # fmt: skip
     vision = JanusVisionConfig(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, image_size=16 * SIDE,
-        patch_size=16, projection_dim=WIDTH, num_image_tokens=SIDE * SIDE,
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, image_size=16 * shape.side,
+        patch_size=16, projection_dim=shape.width, num_image_tokens=shape.cells,
     )  # fmt: skip
     codec = JanusVQVAEConfig(
-        latent_channels=32, base_channels=32, channel_multiplier=[1, 1, 1, 1, 2], num_res_blocks=1,
-        projection_dim=WIDTH, image_token_embed_dim=WIDTH,
-    )  # fmt: skip
+        projection_dim=shape.width, image_token_embed_dim=shape.width, **shape.codec
+    )
     config = JanusConfig(text_config=text, vision_config=vision, vq_config=codec)
-    model = JanusForConditionalGeneration(config)
+    model = JanusForConditionalGeneration(config).to(dtype)
     model.generation_config = GenerationConfig(bos_token_id=1, pad_token_id=0, eos_token_id=2)
     model.generation_config.generation_kwargs = {"boi_token_id": 5}
     model.save_pretrained(folder)
@@ -64,21 +98,21 @@ def save_checkpoint(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(colours)
 
 
-def ours(decoder: JanusDecoder, batch: int, tokens: int) -> None:
+def ours(decoder: JanusDecoder, shape: JanusShape, batch: int, tokens: int) -> None:
     """As many whole passes as draw that many tokens."""
     prompt = Conditioning.from_numpy("", input_ids=PROMPT)
     renders = [
         decoder.begin(RenderSpec(str(seed), prompt, seed, PASSES, GUIDANCE), None)
         for seed in range(batch)
     ]
-    for _ in range(tokens // (SIDE * SIDE // PASSES)):
+    for _ in range(tokens // shape.pass_tokens):
         decoder.step(renders)
     for render in renders:
         decoder.drop(render)
 
 
-def stock(model: Any, batch: int, tokens: int) -> None:
-    ids = torch.tensor(PROMPT).repeat(batch, 1)
+def stock(model: Any, shape: JanusShape, batch: int, tokens: int) -> None:
+    ids = torch.tensor(PROMPT, device=model.device).repeat(batch, 1)
     model.model.vision_model.config.num_image_tokens = tokens
     model.generate(
         input_ids=ids,
@@ -86,7 +120,7 @@ def stock(model: Any, batch: int, tokens: int) -> None:
         generation_mode="image",
         guidance_scale=GUIDANCE,
         do_sample=True,
-        max_length=len(PROMPT) + SIDE * SIDE,
+        max_length=len(PROMPT) + shape.cells,
     )
 
 
@@ -104,7 +138,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(Path(folder))
+        save_checkpoint(Path(folder), SMALL)
         decoder = JanusDecoder(folder, slots=max(BATCHES), dtype=options.dtype)
         model = JanusForConditionalGeneration.from_pretrained(
             folder, dtype=getattr(torch, options.dtype)
@@ -112,8 +146,8 @@ def main() -> None:
     for batch in BATCHES:
         took = [
             (
-                seconds(lambda batch=batch: ours(decoder, batch, options.tokens)),
-                seconds(lambda batch=batch: stock(model, batch, options.tokens)),
+                seconds(lambda batch=batch: ours(decoder, SMALL, batch, options.tokens)),
+                seconds(lambda batch=batch: stock(model, SMALL, batch, options.tokens)),
             )
             for _ in range(options.times)
         ]

@@ -15,9 +15,14 @@ def device_of(name: str) -> torch.device:
 
 
 def dtype_of(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" is bfloat16 on a GPU and float32 elsewhere. ValueError naming the option."""
+    """ "auto" is bfloat16 on a GPU, float16 on one that only emulates that, and float32 elsewhere.
+    ValueError naming the option."""
     if name == "auto":
-        name = "bfloat16" if device.type == "cuda" else "float32"
+        name = _fastest_on_gpu() if device.type == "cuda" else "float32"
     if name not in DTYPES:
         raise ValueError(f"dtype must be auto, {', '.join(DTYPES)}, got {name!r}")
     return DTYPES[name]
+
+
+def _fastest_on_gpu() -> str:
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"

@@ -220,6 +220,19 @@ def test_both_are_listed_with_what_they_can_do(lane: Lane) -> None:
         assert said["capabilities"]["loras"] == ["ink", "oil"]
 
 
+def test_what_decoders_measured_at_their_start_is_announced(lane: Lane) -> None:
+    def announced() -> dict[str, dict[str, float]]:
+        with closing(SqlLedger(dsn(lane.cluster))) as ledger:
+            found = [model.announcement for model in ledger.models("families")]
+        return {one.name: dict(one.measured) for one in found if one.measured}
+
+    wait_until(lambda: announced().keys() == {*CLASSES}, "both have been asked")
+    for numbers in announced().values():
+        assert numbers["width"] == 1
+        assert numbers["pass_seconds"] > 0
+        assert numbers["load_seconds_per_gb"] > 0
+
+
 def test_a_distilled_model_takes_no_negative_prompt(lane: Lane) -> None:
     with pytest.raises(BadRequestError) as refused:
         lane.drawn(Order("flux", 1, negative_prompt="snow"))

@@ -40,6 +40,7 @@ from engine.decoders.diffusers.request import (
     understood,
 )
 from engine.decoders.diffusers.seam import Denoisers, Kind, cut
+from engine.decoders.diffusers.speed import choose_attention, compile_blocks
 from engine.decoders.diffusers.table import (
     ARCHITECTURES,
     CLASSES,
@@ -76,23 +77,25 @@ class DiffusersState:
 
 
 class DiffusersDecoder:
-    """weights: a folder in the format of diffusers. row_chunk: most renders in one forward; with 1
-    a picture is what it is alone to the last bit; 0: as many as are measured to draw fastest.
-    memory_gib: what the process may hold on its device; 0.0: what is free there.
-    measure: see Measurable. threads: torch's number of threads in this
-    process, 0 leaves it alone. device: as of the masked family. dtype: "float32", "bfloat16",
-    "float16", or "auto", which is bfloat16 on a GPU and float32 elsewhere. previews: "linear",
-    "vae", or the folder of an AutoencoderTiny. loras: files or folders of LoRAs by the names that
-    requests use, of which at most loras_loaded are in memory beside those in use.
+    """weights: a folder in the format of diffusers, or what was loaded of one. row_chunk: most
+    renders in one forward; with 1 a picture is what it is alone to the last bit; 0: as many as are
+    measured to draw fastest. memory_gib: what the process may hold on its device; 0.0: what is free
+    there. measure: see Measurable. compile, attention: see speed.py, and "" for the library's own
+    choice. threads: torch's number of threads in this process, 0 leaves it alone. device: as of the
+    masked family. dtype: "float32", "bfloat16", "float16", or "auto": see device.py. previews:
+    "linear", "vae", or the folder of an AutoencoderTiny. loras: files or folders of LoRAs by the
+    names that requests use, of which at most loras_loaded are in memory beside those in use.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first have a default
         self,
-        weights: Path | str,
+        weights: Path | str | LoadedPipeline,
         *,
         row_chunk: int = 0,
         memory_gib: float = 0.0,
         measure: bool = True,
+        compile: bool = False,
+        attention: str = "",
         threads: int = 0,
         device: str = "auto",
         dtype: str = "auto",
@@ -100,14 +103,16 @@ class DiffusersDecoder:
         loras: Mapping[str, str] | None = None,
         loras_loaded: int = LORAS_LOADED,
     ) -> None:
-        """Raises ModelRefused, UnknownPipeline or OSError naming what cannot be loaded."""
+        """Raises ModelRefused, UnknownPipeline or OSError naming what cannot be loaded, ValueError
+        for an option that this model or machine cannot follow."""
         if threads:
             torch.set_num_threads(threads)
+        if compile and loras:
+            raise ValueError("compile must be false: compiled blocks do not see loras")
         self._device = device_of(device)
         self._dtype = dtype_of(dtype, self._device)
-        folder = PipelineFolder.open(Path(weights))
         self.memory = device_memory(self._device, memory_gib)
-        loaded = load_decoder_side(folder, self._device, self._dtype)
+        loaded = weights if isinstance(weights, LoadedPipeline) else self._loaded(Path(weights))
         self.load = loaded.load
         self.measure = measure
         self.fixed_width = row_chunk or None
@@ -118,13 +123,17 @@ class DiffusersDecoder:
         """The pipeline that was loaded: its components are shared by all renders."""
         classes = classes_by_task(loaded.class_name)
         self._pipes = _pipelines(loaded, classes)
-        self.picture_size = (folder.edge(), folder.edge())
+        self.picture_size = (loaded.edge, loaded.edge)
         self._count = functools.lru_cache(256)(self._count_passes)
         self._abilities = PipelineAbilities(classes, self.picture_size, PIXELS_MAX)
         self.model = decoder_identity(loaded, self._dtype)
         denoiser = ARCHITECTURES[CLASSES[loaded.class_name].architecture].denoisers[0]
         self.loras = LoraPool(loaded.pipe, denoiser, loras or {}, loras_loaded)
+        _quicken(loaded, compile, attention)
         self._take_calls(loaded, previews, row_chunk or ROW_CHUNK)
+
+    def _loaded(self, weights: Path) -> LoadedPipeline:
+        return load_decoder_side(PipelineFolder.open(weights), self._device, self._dtype)
 
     @torch.inference_mode()
     def _take_calls(self, loaded: LoadedPipeline, previews: str, row_chunk: int) -> None:
@@ -254,6 +263,15 @@ def _pipelines(loaded: LoadedPipeline, classes: Mapping[Task, str]) -> dict[str,
         pipes[name] = wanted(**{key: value for key, value in parts.items() if key in takes})
         pipes[name].set_progress_bar_config(disable=True)
     return pipes
+
+
+def _quicken(loaded: LoadedPipeline, compiles: bool, attention: str) -> None:
+    names = ARCHITECTURES[CLASSES[loaded.class_name].architecture].denoisers
+    denoisers = [part for name in names if (part := getattr(loaded.pipe, name, None))]
+    if attention:
+        choose_attention(denoisers, attention)
+    if compiles:
+        compile_blocks(denoisers)
 
 
 def _vae(pipe: Any) -> Any:

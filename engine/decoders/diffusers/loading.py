@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class LoadedPipeline:
     digest: str
     """sha256 (hex) over the files of the components that were loaded."""
     load: WeightsLoad
+    edge: int = 0
+    """Pixels on each side of its own pictures, of what decoders load."""
 
 
 def load_decoder_side(
@@ -46,7 +48,7 @@ def load_decoder_side(
     vae = getattr(pipe, "vae", None)
     if dtype == torch.float16 and vae is not None and vae.config.get("force_upcast"):
         vae.to(torch.float32)  # the pipeline would switch the shared VAE to and fro
-    return _loaded(folder, kept, pipe.to(device), began)
+    return replace(_loaded(folder, kept, pipe.to(device), began), edge=folder.edge())
 
 
 def load_text_side(
