@@ -9,7 +9,9 @@ from typing import Any
 
 from deployments import loopback
 from deployments.verdict_counters import VerdictCounters
+from dispatch.batching import Batching
 from dispatch.stage_worker import StageWorker
+from engine.classifiers.checkpoint import ClassifierSpec
 from engine.policy import DEFAULT_POLICY, Look, SafetyPolicy, Scores, ScreenStage, policy_of
 from engine.prompt_encoder import Embeddings, PromptText
 from engine.render import Pixels
@@ -17,13 +19,16 @@ from engine.verdict import Verdict, merge
 
 loopback.install()
 
+PICTURES_TOGETHER = 8
+"""That go through the classifiers in one call, at most."""
+
 
 class SafetyReplica:
     """Screens prompts and pictures; refuses to start without its weights.
 
     screens: names of the image screens that are on. prompt: whether prompts are screened. weights:
     folder of the picture model, which carries its own concept screen. threads: for one picture.
-    policy: of the start.
+    policy: of the start. classifiers: the operator's checkpoints, beside the embedded screens.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -33,13 +38,21 @@ class SafetyReplica:
         weights: str,
         threads: int,
         policy: SafetyPolicy = DEFAULT_POLICY,
+        classifiers: Sequence[ClassifierSpec] = (),
     ) -> None:
         self._started = self._policy = policy
         self._counters = VerdictCounters()
         self._worker = await StageWorker.start(
             "engine.safety:SafetyScreens",
-            {"screens": screens, "prompt": prompt, "weights": weights, "threads": threads},
+            {
+                "screens": screens,
+                "prompt": prompt,
+                "weights": weights,
+                "threads": threads,
+                "classifiers": tuple(classifiers),
+            },
         )
+        self._pictures = Batching(self._worker, "score_images", most=PICTURES_TOGETHER)
 
     def reconfigure(self, live: dict[str, Any]) -> None:
         """The policy of an edited config file, without a restart; that of the start where it names
@@ -60,7 +73,7 @@ class SafetyReplica:
 
     async def screen_image(self, pixels: Pixels, look: Look) -> Verdict:
         """A verdict on a picture. CallFailed, StageUnavailable."""
-        (scores,) = await self._worker.call("score_images", [pixels])
+        scores: Scores = await self._pictures.call(pixels)
         return self._decide(scores, look)
 
     def _decide(self, scores: Scores, look: Look) -> Verdict:

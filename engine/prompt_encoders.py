@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from engine.disguise import undisguised
 from engine.prompt_encoder import Embeddings, EncodedPrompt, PromptText
 from engine.registry import create_prompt_encoder
 from engine.render import Conditioning
@@ -23,8 +24,8 @@ class PromptEncoders:
         if threads:
             torch.set_num_threads(threads)
         self._encoder = create_prompt_encoder(family, **options)
-        embedded = isinstance(self._encoder, TextEncoder)
-        self._screened = None if embedded else TextEncoder()
+        self._embedded = isinstance(self._encoder, TextEncoder)
+        self._screened = self._encoder if isinstance(self._encoder, TextEncoder) else TextEncoder()
 
     def encode(self, prompts: Sequence[PromptText]) -> list[EncodedPrompt]:
         """One a prompt, in order. Raises as PromptEncoder.encode."""
@@ -35,7 +36,14 @@ class PromptEncoders:
     def _embeddings(
         self, prompts: Sequence[PromptText], conditionings: Sequence[Conditioning]
     ) -> list[Embeddings]:
-        if self._screened is None:  # its decoders read the same vector: it is there already
-            return [conditioning.numpy("pooled")[None] for conditioning in conditionings]
-        rows = iter(self._screened.embed([text for prompt in prompts for text in prompt.texts]))
-        return [np.stack([next(rows) for _ in prompt.texts]) for prompt in prompts]
+        """Where decoders read the same vector of the same words, it is there already."""
+        texts = list(dict.fromkeys(text for prompt in prompts for text in prompt.texts))
+        known: dict[str, Embeddings] = {}
+        if self._embedded:
+            for prompt, conditioning in zip(prompts, conditionings, strict=True):
+                if undisguised(prompt.prompt) == prompt.prompt:
+                    known[prompt.prompt] = conditioning.numpy("pooled")
+        missing = [text for text in texts if text not in known]
+        if missing:
+            known |= zip(missing, self._screened.embed(missing), strict=True)
+        return [np.stack([known[text] for text in prompt.texts]) for prompt in prompts]

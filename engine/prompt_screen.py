@@ -22,8 +22,6 @@ from engine.verdict import ScreenUnusable, Verdict
 WEIGHTS = Path(__file__).with_name("prompt_screen.safetensors")
 WORDS = Path(__file__).with_name("prompt_words.txt")
 EMBEDDING_WIDTH = 384
-_WORD_SCORE = 1.0
-"""What a word of the list scores: it is there or not."""
 
 
 def unit(pooled: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -148,5 +146,6 @@ class PromptScreen:
                 heads.categories, row.tolist(), heads.threshold.tolist(), strict=True
             )
         }
-        listed = {Category(name): _WORD_SCORE for name in self.words.find(prompt)}
-        return Scores(tuple((found | listed).items()), self.name)
+        for name, score in self.words.find(prompt).items():
+            found[Category(name)] = max(score, found.get(Category(name), 0.0))
+        return Scores(tuple(found.items()), self.name)

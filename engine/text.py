@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+from engine.disguise import undisguised
 from engine.prompt_encoder import Embeddings, PromptText
 from engine.render import Conditioning
 
@@ -64,8 +65,9 @@ class TextEncoder:
         ]
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """ "pooled" alone, one row a text, in order."""
-        return np.stack([pooled for _, pooled in self._read(texts)])
+        """ "pooled" of each text without its disguise, in order: what the prompt screen reads."""
+        read = self._read([undisguised(text) for text in texts])
+        return np.stack([pooled for _, pooled in read])
 
     @torch.inference_mode()
     def _read(self, texts: Sequence[str]) -> list[tuple[NDArray[np.float16], NDArray[np.float16]]]:

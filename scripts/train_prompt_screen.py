@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.policy import OWN_LINE
 from engine.prompt_screen import WEIGHTS, WORDS, PromptHeads, unit
 from engine.prompt_words import WordList
 from engine.text import SHA256, TextEncoder
@@ -21,14 +22,14 @@ PROMPTS = Path(__file__).parent / "training" / "prompts.tsv"
 HELD_OUT = PROMPTS.with_name("prompts_held_out.tsv")
 HARMLESS = PROMPTS.with_name("harmless_words.txt")
 STYLES = ("{} on a white background", "a picture of {}", "{}, digital art, detailed")
-CATEGORIES = ("sexual", "minors", "hate", "violence", "self-harm")
+CATEGORIES = ("sexual", "minors", "hate", "violence", "self-harm", "weapons", "real-persons")
 FOLDS = 5
 PENALTY = 0.1
 """L2 penalty on the weights (not the bias), settled by hand among 0.02 .. 4, see docs/safety.md."""
 OTHER_UNSAFE_WEIGHT = 0.1
 """How much an unsafe prompt of another category counts as a negative: to block matters more than
 to name the right category."""
-ALLOWED_FPR = 0.02
+ALLOWED_FPR = 0.005
 """Share of the safe prompts (most of them hard on purpose) that all heads together may block."""
 FLOOR = 0.5
 """No limit below this, however well the few prompts here separate."""
@@ -196,12 +197,14 @@ def report(
     title: str, examples: Examples, scores: Floats, over: NDArray[np.bool_], words: WordList
 ) -> None:
     """Figures of one set of prompts: over [N, C] says which heads block which prompt."""
-    found = np.array([bool(words.find(prompt)) for prompt in examples.prompts])
+    found = listed(words, examples.prompts)
     safe, hard, blocked = examples.safe, examples.hard_safe, over.any(1)
     print(f"\n{title}")
     print(f"{'category':<10} {'prompts':>7} {'AUC':>6} {'recall':>7} {'FPR hard-safe':>14}")
     for c, name in enumerate(CATEGORIES):
         y = examples.labels[:, c]
+        if not y.any():
+            continue
         print(
             f"{name:<10} {y.sum():>7} {auc(scores[y | safe, c], y[y | safe]):>6.3f} "
             f"{over[y, c].mean():>7.1%} {over[hard, c].mean():>14.1%}"
@@ -213,8 +216,13 @@ def report(
     print("wrongly blocked:", "; ".join(np.array(examples.prompts)[safe & both]))
 
 
-def share(name: str, heads: NDArray[np.bool_], listed: NDArray[np.bool_]) -> None:
-    both = (heads | listed).mean()
+def listed(words: WordList, prompts: list[str]) -> NDArray[np.bool_]:
+    """Which prompts the word list alone blocks."""
+    return np.array([max(words.find(prompt).values(), default=0) >= OWN_LINE for prompt in prompts])
+
+
+def share(name: str, heads: NDArray[np.bool_], words: NDArray[np.bool_]) -> None:
+    both = (heads | words).mean()
     print(f"blocked of {len(heads):>4} {name}: by heads {heads.mean():.1%}, with words {both:.1%}")
 
 
@@ -239,9 +247,9 @@ def main() -> None:
     report(f"{HELD_OUT.name}: never trained on", held_out, unseen, unseen >= limits, words)
     for name, harmless in (("captions", unseen_texts), ("words", unseen_words)):
         blocked = (score(betas, embed(encoder, harmless)) >= limits).any(1)
-        listed = np.array([bool(words.find(text)) for text in harmless])
-        share(f"held-out {name}", blocked, listed)
-        print("wrongly blocked:", "; ".join(np.array(harmless)[blocked | listed]))
+        found = listed(words, harmless)
+        share(f"held-out {name}", blocked, found)
+        print("wrongly blocked:", "; ".join(np.array(harmless)[blocked | found]))
 
     shown = ", ".join(f"{c} {t:.3f}" for c, t in zip(CATEGORIES, limits, strict=True))
     print(f"\nlimits: {shown}")

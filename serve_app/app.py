@@ -231,6 +231,7 @@ def _classifier(args: ClusterConfig, name_ending: str) -> Application:
             str(args.model.options.get("weights", "")),
             section.threads,
             args.moderation.policy(),
+            section.specs(),
         )
     )
 

@@ -18,7 +18,7 @@ from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.queues import lane_of, queue_name
 from jobs.tiers import Tier
 from serve_app.config.errors import ConfigError, problems, unknown
-from serve_app.config.moderation import ModerationSection, StrikesSection
+from serve_app.config.moderation import ModerationSection, SafetySection, StrikesSection
 from serve_app.config.provenance import ProvenanceSection
 from serve_app.config.sections import (
     BlobsSection,
@@ -33,7 +33,6 @@ from serve_app.config.sections import (
     QualitiesSection,
     QuotaSection,
     RetentionSection,
-    SafetySection,
     ScalingSection,
     Section,
     SigningSection,

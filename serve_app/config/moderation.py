@@ -2,13 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from engine.classifiers.checkpoint import ClassifierSpec, spec_of
 from engine.policy import SafetyPolicy, policy_of
 from jobs.verdicts import StrikeRules
-from serve_app.config.sections import Count, Seconds, Section
+from serve_app.config.sections import Count, Seconds, Section, Share
+
+
+class ClassifierSection(Section):
+    """A checkpoint of Hugging Face's format that screens beside the embedded classifiers."""
+
+    kind: Literal["text", "image", "zero-shot"]
+    """Of prompts, of pictures by the checkpoint's labels, or of pictures by labels written here."""
+    path: Annotated[str, Field(min_length=1)]
+    """Its folder, on every node that classifiers run on."""
+    labels: Annotated[dict[str, str], Field(min_length=1)]
+    """Which category a label means; for zero-shot, `harmless` means none."""
+    threshold: float = 0.5
+    """The probability from which on the presets block, between 0 and 1."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        self.spec()
+        return self
+
+    def spec(self) -> ClassifierSpec:
+        """As classifiers take it. ValueError, beginning with the field."""
+        return spec_of(self.model_dump())
+
+
+class SafetySection(Section):
+    """Classifiers of prompts, previews and final images."""
+
+    screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
+        "sexual",
+        "weapons",
+    )
+    """Image classifiers that run on previews and finals."""
+    prompt: bool = True
+    """Screen prompts, too."""
+    classifiers: Annotated[tuple[ClassifierSection, ...], Field(strict=False)] = ()
+    """The operator's own, beside those."""
+    log_prompts: bool = False
+    """The audit log of verdicts holds the prompts themselves, not their digests alone."""
+    screen_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (
+        0.5,
+    )
+    """Shares of the passes after which a render is screened without a preview, to stop bad ones
+    early; finals and previews are screened in any case."""
+    threads: Count = 1
+    replicas: Count = 1
+    num_cpus: Share = 0.1
+
+    def specs(self) -> tuple[ClassifierSpec, ...]:
+        """The operator's classifiers, as replicas take them."""
+        return tuple(section.spec() for section in self.classifiers)
 
 
 class RuleSection(Section):

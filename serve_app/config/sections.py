@@ -83,28 +83,6 @@ class EncoderSection(Section):
     threads: Count = 1
 
 
-class SafetySection(Section):
-    """Classifiers of prompts, previews and final images."""
-
-    screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
-        "sexual",
-        "weapons",
-    )
-    """Image classifiers that run on previews and finals."""
-    prompt: bool = True
-    """Screen prompts, too."""
-    log_prompts: bool = False
-    """The audit log of verdicts holds the prompts themselves, not their digests alone."""
-    screen_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)] = (
-        0.5,
-    )
-    """Shares of the passes after which a render is screened without a preview, to stop bad ones
-    early; finals and previews are screened in any case."""
-    threads: Count = 1
-    replicas: Count = 1
-    num_cpus: Share = 0.1
-
-
 class DispatcherSection(Section):
     """Dispatchers: leases, heartbeats (which are the checkpoints), and the ready queue."""
 

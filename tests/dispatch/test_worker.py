@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from deployments.safety import SafetyReplica
     from deployments.slots import stage_unavailable
     from dispatch.stage_worker import StageWorker
+from dispatch.batching import Batching
 from dispatch.ports import CallFailed, StageUnavailable
 from engine.policy import DEFAULT_POLICY, Look, ScreenStage
 from engine.prompt_encoder import PromptText
@@ -164,6 +165,17 @@ async def test_the_classifier_screens_in_its_own_process() -> None:
     assert (await replica.screen_prompt(bad, one, look)).blocked
     replica.check_health()
     replica._worker.close()
+
+
+async def test_items_that_wait_go_together_and_only_those_at_fault_fail(stage: StageWorker) -> None:
+    """The first goes alone; those that come meanwhile are one batch."""
+    batching = Batching(stage, "upper", most=8)
+    words = ["fox", "hare", "raise", "owl"]
+    first, *rest = await asyncio.gather(*map(batching.call, words), return_exceptions=True)
+    assert (first, rest[0], rest[2]) == ("FOX", "HARE", "OWL")
+    assert isinstance(rest[1], CallFailed)
+    os.kill(stage.pid or 0, signal.SIGKILL)
+    assert await batching.call("fox") == "FOX"
 
 
 def test_stages_import_no_tensor_library() -> None:

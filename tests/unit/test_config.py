@@ -201,3 +201,20 @@ def test_shards_of_an_older_config_are_refused_with_what_to_do_instead() -> None
     a = "sqlite:///a.db"
     with pytest.raises(ConfigError, match=r"ledger.*shards: .* a lane of its own, or .*dsn"):
         parse_cluster_config({"ledger": {"dsn": a, "shards": [{"dsn": a}]}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": {"x": "gore"}}, r"classifiers\.0\.labels\.x: unknown category 'gore'"),
+        ({"threshold": 1.0}, r"classifiers\.0\.threshold: must be above 0 and below 1"),
+        ({"kind": "audio"}, r"classifiers\.0\.kind"),
+    ],
+)
+def test_a_classifier_that_makes_no_sense_is_refused_by_its_field(
+    change: dict[str, Any], message: str
+) -> None:
+    entry = {"kind": "text", "path": "/models/m", "labels": {"x": "hate"}} | change
+    document = {"safety": {"classifiers": [entry]}}
+    with pytest.raises(ConfigError, match=message):
+        parse_cluster_config(document)

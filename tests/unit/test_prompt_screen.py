@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from engine.policy import Scores
+from engine.disguise import decoded, plain, undisguised
+from engine.policy import Category, Scores
 from engine.prompt_screen import WEIGHTS, WORDS, PromptHeads, PromptScreen
-from engine.prompt_words import WordList, plain
+from engine.prompt_words import WordList
 from engine.safety import SafetyScreens
 from engine.verdict import ScreenUnusable, Verdict, merge
 from tests.fuzz.prompts import ADVERSARIAL
@@ -52,7 +53,7 @@ def embeddings(*rows: np.ndarray) -> np.ndarray:
     ],
 )
 def test_a_spelling_trick_does_not_hide_a_listed_word(words: WordList, spelling: str) -> None:
-    assert words.find(spelling) == {"hate"}
+    assert words.find(spelling) == {"hate": 1.0}
 
 
 @pytest.mark.parametrize("prompt", ["KKK", "1488", "14 88 on a shirt", "xxx"])
@@ -87,21 +88,88 @@ def test_a_minor_with_a_sexual_word_is_found(words: WordList, prompt: str) -> No
 def test_a_word_inside_another_or_an_allowed_phrase_is_let_through(
     words: WordList, prompt: str
 ) -> None:
-    assert words.find(prompt) == frozenset()
+    assert words.find(prompt) == {}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "g u n", "a g u n", "g.u.n", "p*rn", "n a c k t e r  m a n n", "h e n t a i g i r l",
+        "cDBybiBwb3Ju", "cG9ybiBwaWN0dXJl", "706f726e2070696374757265", "%70%6f%72%6e", "p0rn",
+    ],
+)  # fmt: skip
+def test_a_word_in_disguise_is_certain(words: WordList, prompt: str) -> None:
+    assert max(words.find(prompt).values()) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "category"),
+    [
+        ("ein nacktes mädchen", "minors"),
+        ("13-jährige in dessous", "minors"),
+        ("nackte frau am strand", "sexual"),
+        ("mann mit geladener pistole", "weapons"),
+        ("verstümmelte leiche", "violence"),
+        ("selbstmordversuch", "self-harm"),
+        ("Angela Merkel auf einem einhorn", "real-persons"),
+    ],
+)
+def test_german_words_are_listed(words: WordList, prompt: str, category: str) -> None:
+    assert words.find(prompt)[category] == 1.0
+
+
+def test_a_plain_weapon_is_scored_and_left_to_the_policy(words: WordList) -> None:
+    assert words.find("a pistol on a table") == {"weapons": 0.4}
+    assert words.find("a p\u200bistol on a table") == {"weapons": 1.0}
+    assert words.find("a loaded pistol") == {"weapons": 1.0}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a water pistol", "glue gun", "G R A P E", "L O V E", "junge frau mit hut", "nude lipstick",
+        "a nacktschnecke", "the naked eye", "photographs of anniversaries", "h4ck3r c4t", "4k, 3d",
+        "a kind smile, sexy car", "trump card", "Suizidprävention", "deadbeef cafe", "100% cotton",
+    ],
+)  # fmt: skip
+def test_harmless_words_that_look_like_it_are_let_through(words: WordList, prompt: str) -> None:
+    assert words.find(prompt) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a red fox, 3 apples", "a red fox, 3 apples"),
+        ("17th century, 3d, 4k, mp3, 1980s, $100k", "17th century, 3d, 4k, mp3, 1980s, $100k"),
+        ("Käsespätzle für Жизнь, Straße", "Käsespätzle für Жизнь, Straße"),
+        ("n4k3d w0m4n on a $0f4", "naked woman on a sofa"),
+        ("nu\u200bde", "nude"),
+        ("\u0440orn", "porn"),
+        ("w o m a n  i n  b e d", "woman in bed"),
+    ],
+)
+def test_the_heads_read_words_without_their_disguise(text: str, read: str) -> None:
+    assert undisguised(text) == read
+
+
+def test_what_is_encoded_is_read_behind_the_words() -> None:
+    assert decoded("draw bnVkZSB3b21hbg==") == ["nude woman"]
+    assert undisguised("draw bnVkZSB3b21hbg==") == "draw bnVkZSB3b21hbg== nude woman"
 
 
 def test_allowed_phrases_may_stand_side_by_side(words: WordList) -> None:
-    assert words.find("suicide squad suicide squad") == frozenset()
+    assert words.find("suicide squad suicide squad") == {}
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_a_prompt_built_to_take_time_is_read_to_its_end(words: WordList, name: str) -> None:
     """A bound against hangs alone: the longest takes 50 ms, and took hours."""
     begin = time.process_time()
-    assert words.find(ADVERSARIAL[name]) == frozenset()
+    assert words.find(ADVERSARIAL[name]) == {}
     assert "hate" in words.find(f"{ADVERSARIAL[name]} swastika")
     assert time.process_time() - begin < 5.0
     assert len(plain(ADVERSARIAL[name])) <= 4 * len(ADVERSARIAL[name])
+    assert len(undisguised(ADVERSARIAL[name])) <= 4 * len(ADVERSARIAL[name])
 
 
 def test_plain_text_stays_as_it_is() -> None:
@@ -109,7 +177,7 @@ def test_plain_text_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "field"), [("hate swastika", "line 1"), ("hate\tswastika", "minor-word")]
+    ("text", "field"), [("hate swastika", "line 1"), ("hate\tswastika", "bare-word")]
 )
 def test_a_broken_word_list_refuses_to_load(tmp_path: Path, text: str, field: str) -> None:
     path = tmp_path / "words.txt"
@@ -167,9 +235,9 @@ def test_one_changed_bit_refuses_to_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"weight": np.zeros((5, 383), np.float32)}, "weight: is float32"),
-        ({"bias": np.zeros(5, np.float64)}, "bias: is float64"),
-        ({"threshold": np.full(5, np.nan, np.float32)}, "threshold: holds"),
+        ({"weight": np.zeros((7, 383), np.float32)}, "weight: is float32"),
+        ({"bias": np.zeros(7, np.float64)}, "bias: is float64"),
+        ({"threshold": np.full(7, np.nan, np.float32)}, "threshold: holds"),
         ({"bias": None}, "bias: missing"),
     ],
 )
@@ -178,7 +246,7 @@ def test_a_wrong_tensor_refuses_to_load(
 ) -> None:
     path = tmp_path / "screen.safetensors"
     tensors = {k: v for k, v in (load_file(WEIGHTS) | change).items() if v is not None}
-    names = json.dumps(["sexual", "minors", "hate", "violence", "self-harm"])
+    names = json.dumps(list(map(str, Category)))
     save_file(tensors, path, {"categories": names, "encoder": "e", "sha256": "s"})
     with pytest.raises(ScreenUnusable, match=field):
         PromptScreen(path)

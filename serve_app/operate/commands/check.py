@@ -9,6 +9,8 @@ from pathlib import Path
 import psutil
 
 from autoscaling.capacity import NodeCapacity, Reservation, needed, shortage
+from engine.classifiers.checkpoint import check_folder
+from engine.model_directory.json_file import ModelRefused
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import ServeFile
 from serve_app.operate.checking import advice, check_file
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             _, file = check_file(path)
             lines = verdict(file, _room(file, options))
+            require_classifiers(file)
             console.print(f"{path}: ok", style="green")
             for line in [*lines, *advice(file)]:
                 console.print(f"  {line}")
@@ -45,6 +48,22 @@ def main(arguments: Sequence[str]) -> int:
             for line in error.problems if isinstance(error, ConfigError) else [f"{path}: {error}"]:
                 console.print(line, style="red")
     return 1 if wrong else 0
+
+
+def require_classifiers(file: ServeFile) -> None:
+    """The folders of operators' classifiers, where the file is for this machine: what a replica
+    would refuse is refused here. Raises ConfigError."""
+    if file.http_options.host != LOOPBACK:
+        return
+    problems: list[str] = []
+    for application in file.applications:
+        for spec in application.args.safety.specs():
+            try:
+                check_folder(spec)
+            except ModelRefused as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(*(f"safety.classifiers: {problem}" for problem in problems))
 
 
 class DoesNotFit(Exception):

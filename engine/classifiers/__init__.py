@@ -1,0 +1,1 @@
+"""Classifiers that an operator brings as checkpoints of Hugging Face's format."""
