@@ -21,6 +21,8 @@ UP = ("RUNNING", "PENDING_MIGRATION")
 COMING = ("STARTING", "UPDATING", "RECOVERING")
 ASK_SECONDS = 5.0
 SCALING = ("UPSCALING", "DOWNSCALING")
+FAILED = "failed to start"
+"""What Serve's message says while it tries again; a test asks Ray for it."""
 
 
 class Presence(StrEnum):
@@ -35,12 +37,12 @@ class Presence(StrEnum):
 
 def presence(now: DeploymentStatusOverview, before: Presence) -> Presence:
     """From what Serve says of the deployment. Serve calls one HEALTHY that has all the replicas
-    that it wants, and says something while replicas fail to start."""
+    that it wants; it says of one that scales when replicas fail to start, among other things."""
     if _count(now.replica_states, UP):
         return Presence.UP
     if now.status == "HEALTHY":
         return Presence.ON_DEMAND
-    scales = now.status in SCALING and not now.message
+    scales = now.status in SCALING and FAILED not in now.message
     return Presence.ON_DEMAND if scales and before is not Presence.AWAY else Presence.AWAY
 
 

@@ -3,6 +3,7 @@ its decoders come with the work."""
 
 from __future__ import annotations
 
+import warnings
 from contextlib import closing
 from typing import Any
 
@@ -12,9 +13,13 @@ import yaml
 
 from jobs.job import Job, JobState
 from jobs.sql.sql_ledger import SqlLedger
-from serve_app.operate.serve_api import ServeApi
+from serve_app.__main__ import main
 from tests.cluster.conftest import Running, beside, dsn, own_application, wait_until
 from tests.cluster.test_cluster import headers, submit
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Ray's own, at import
+    import deployments.serve_schema  # noqa: F401
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 OF_GATEWAYS = ("gateway", "keys", "signing", "limits")
@@ -47,14 +52,16 @@ def in_ledger(cluster: Running, job_id: str) -> Job:
     return found
 
 
-def deploy(cluster: Running, serve: ServeApi, second: dict[str, Any]) -> None:
-    before = yaml.safe_load(cluster.config.read_text())
-    both = {**before, "applications": [*before["applications"], second]}
-    serve.put(both)
-    serve.await_running(both, lambda _: None)
+def apply(cluster: Running, second: dict[str, Any]) -> None:
+    """As an operator does, from a file."""
+    document = yaml.safe_load(cluster.config.read_text())
+    document["applications"].append(second)
+    file = cluster.config.with_name("separate.yaml")
+    file.write_text(yaml.safe_dump(document))
+    assert main(["apply", str(file), "--address", cluster.dashboard, "--yes"]) == 0
 
 
-def upgraded_while_it_draws(cluster: Running, serve: ServeApi, second: dict[str, Any]) -> None:
+def upgraded_while_it_draws(cluster: Running, second: dict[str, Any]) -> None:
     """All of its replicas are replaced, and its render goes on from its checkpoint."""
     old = set(cluster.pids("ServeReplica:sketch:"))
     long = submit(cluster.api, model="sketch", quality="high")
@@ -62,7 +69,7 @@ def upgraded_while_it_draws(cluster: Running, serve: ServeApi, second: dict[str,
     old |= set(cluster.pids("ServeReplica:sketch:"))
     second["args"]["decoder"]["slots"] = 3
     before = in_ledger(cluster, long)
-    deploy(cluster, serve, second)
+    apply(cluster, second)
     passes: list[int] = []
 
     def ended() -> bool:
@@ -80,7 +87,7 @@ def upgraded_while_it_draws(cluster: Running, serve: ServeApi, second: dict[str,
 
 @pytest.mark.slow
 def test_a_model_comes_draws_on_demand_is_upgraded_and_goes_without_a_restart(
-    cluster: Running,
+    cluster: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
     second = own_application(cluster)
     second.update(name="sketch", route_prefix=None, import_path="serve_app.app:model")
@@ -92,14 +99,23 @@ def test_a_model_comes_draws_on_demand_is_upgraded_and_goes_without_a_restart(
     second["deployments"] = [{"name": "Decoder", "autoscaling_config": ON_DEMAND}]
     replicas = set(cluster.pids("ServeReplica:"))
     decoders = "ServeReplica:sketch:Decoder"
-    with beside(cluster, second) as serve:
+    with beside(cluster, second):
         wait_until(lambda: listed(cluster).get("sketch"), "its gateway has heard of it")
         assert cluster.pids(decoders) == [], "it is available although none is there"
         drawn = submit(cluster.api, model="sketch", quality="low")
         assert job(cluster, drawn)["eta_seconds"] > 2, "a decoder has to start first"
-        wait_until(lambda: cluster.pids(decoders), "one starts")
-        wait_until(lambda: job(cluster, drawn)["state"] == "succeeded", "it draws")
-        upgraded_while_it_draws(cluster, serve, second)
+        available = []
+
+        def succeeded() -> bool:
+            available.append(listed(cluster)["sketch"])
+            return bool(job(cluster, drawn)["state"] == "succeeded")
+
+        wait_until(succeeded, "one starts, and draws")
+        assert all(available)
+        upgraded_while_it_draws(cluster, second)
+        said = capsys.readouterr().out
+        assert "restarts every replica of application sketch:" in said
+        assert said.count("restarts") == 1
         assert replicas < set(cluster.pids("ServeReplica:")), "nothing else has restarted"
         wait_until(lambda: cluster.pids(decoders) == [], "nothing waits, so it leaves")
         assert listed(cluster)["sketch"]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 
 import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import
+    from ray.serve._private.deployment_state import DeploymentState
     from ray.serve.schema import DeploymentStatusOverview
 
+    from deployments import decoder_presence
     from deployments.decoder_presence import Presence, presence
 
 UP, ON_DEMAND, AWAY = Presence.UP, Presence.ON_DEMAND, Presence.AWAY
 FAILED = "A replica failed to start with exception. Retrying."
+SCALES = "Upscaling from 0 to 1 replicas."
 
 
 @pytest.mark.parametrize(
@@ -23,11 +27,11 @@ FAILED = "A replica failed to start with exception. Retrying."
         ("HEALTHY", {"RUNNING": 2}, "", AWAY, UP),
         ("UNHEALTHY", {"RUNNING": 1, "STARTING": 1}, FAILED, UP, UP),
         ("UNHEALTHY", {"STARTING": 1}, "", UP, AWAY),
-        ("DOWNSCALING", {"STOPPING": 1}, "", UP, ON_DEMAND),
+        ("DOWNSCALING", {"STOPPING": 1}, "Downscaling from 1 to 0 replicas.", UP, ON_DEMAND),
         ("HEALTHY", {}, "", AWAY, ON_DEMAND),
-        ("UPSCALING", {"STARTING": 1}, "", ON_DEMAND, ON_DEMAND),
+        ("UPSCALING", {"STARTING": 1}, SCALES, ON_DEMAND, ON_DEMAND),
         ("UPSCALING", {"STARTING": 1}, FAILED, ON_DEMAND, AWAY),
-        ("UPSCALING", {"STARTING": 1}, "", AWAY, AWAY),
+        ("UPSCALING", {"STARTING": 1}, SCALES, AWAY, AWAY),
         ("DEPLOY_FAILED", {}, FAILED, ON_DEMAND, AWAY),
     ],
 )
@@ -36,3 +40,8 @@ def test_presence(
 ) -> None:
     now = DeploymentStatusOverview(status, "AUTOSCALING", replicas, message)
     assert presence(now, before) is expected
+
+
+def test_serve_says_in_these_words_that_replicas_fail() -> None:
+    said = inspect.getsource(DeploymentState.record_replica_startup_failure)
+    assert decoder_presence.FAILED in said
