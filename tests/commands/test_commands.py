@@ -7,16 +7,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
+from engine.capabilities import capabilities
+from jobs.announcements import Announcement
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.__main__ import main
 from serve_app.operate.commands.api import Service, Unreachable, read_events
 from tests.page.pipeline import Pipeline
-from tests.stages.ledger_kit import wish
+from tests.stages.ledger_kit import wait_until, wish
 
 
 @pytest.fixture
@@ -113,6 +117,31 @@ def test_status_shows_model_and_jobs(
     assert "a red fox" in said
     assert "lane default: nothing to draw" in said
     assert "nothing waits" in said
+
+
+def test_status_shows_every_model(
+    service: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    can = asdict(capabilities("paced", {}))
+    asleep = Announcement(
+        lane="default", name="anime", queue="default/anime", family="paced", capabilities=can,
+        guidance=2.0, size="256x256", qualities={"medium": 7}, pass_seconds=0.1, identity="0",
+        start_seconds=40.0,
+    )  # fmt: skip
+    generate(service, "a red fox", "-o", f"{tmp_path}/x.png")
+    with httpx.Client(base_url=service.url, headers={"authorization": "Bearer sk-local"}) as http:
+
+        def known() -> bool:
+            service.announce(asleep, ready=True)
+            return len(http.get("/v1/models").json()["data"]) == 2
+
+        wait_until(known, "it is known")
+    capsys.readouterr()
+    assert main(["status", "--base-url", service.url]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "draws with meltproof-paced, anime (starts with its first job, in about 40 s)" in said
+    assert "anime lane default/anime: nothing to draw" in said
+    assert "job model state" in said
 
 
 def test_status_shows_who_waits(

@@ -50,12 +50,15 @@ def _report(service: Service, console: Console) -> None:
             console.print(line)
         console.print(_tiers(status["waiting"]) if status["waiting"] else "nothing waits")
     console.print()
-    console.print(_table(jobs) if jobs else "no jobs yet")
+    console.print(_table(jobs, with_model=len(models) > 1) if jobs else "no jobs yet")
 
 
 def _model(model: Body) -> str:
-    away = not model.get("available", True)
-    return f"{model['id']} (no decoder is there: its jobs wait)" if away else str(model["id"])
+    if not model.get("available", True):
+        return f"{model['id']} (no decoder is there: its jobs wait)"
+    if (start_seconds := model.get("start_seconds")) is not None:
+        return f"{model['id']} (starts with its first job, in about {_duration(start_seconds)})"
+    return str(model["id"])
 
 
 def _heat(status: Body) -> list[str]:
@@ -99,11 +102,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _table(jobs: list[Body]) -> Table:
-    table = Table("job", "state", "passes", "seconds", "prompt", box=None, pad_edge=False)
+def _table(jobs: list[Body], *, with_model: bool) -> Table:
+    model = ["model"] if with_model else []
+    table = Table("job", *model, "state", "passes", "seconds", "prompt", box=None, pad_edge=False)
     for job in jobs:
         table.add_row(
             job["id"],
+            *(job[name] for name in model),
             Text(_state(job), style=STYLES.get(job["state"], "")),
             f"{job['passes_done']}/{job['passes_total']}",
             _seconds(job),
