@@ -14,8 +14,7 @@ from functools import partial
 
 from dispatch.finish import Finishing, blocked
 from dispatch.in_flight import IN_SLOT, InFlightRender, Lease, State
-from dispatch.leases import Leases
-from dispatch.overdue import OverdueJobs
+from dispatch.leases import Leases, OverdueJobs
 from dispatch.ports import CallFailed, CallLost, Slot, SourceGone, StageUnavailable, leaving_is_away
 from dispatch.preempt import Preemption
 from dispatch.prepare import Preparing

@@ -15,7 +15,7 @@ from functools import partial
 
 from dispatch.checkpoints import load_checkpoints
 from dispatch.in_flight import Lease
-from dispatch.overdue import OverdueJobs
+from dispatch.leases import OverdueJobs
 from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
 from dispatch.trials import Trials, call

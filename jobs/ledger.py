@@ -20,8 +20,7 @@ from jobs.lease import Beat, Outcome, PreemptionRequest, Renewal
 from jobs.limit_levels import LimitLevel
 from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
-from jobs.tiers import Tier
-from jobs.usage import Standing, Usage
+from jobs.tiers import Standing, Tier, Usage
 from jobs.verdicts import LoggedVerdict, ReviewDecision, Reviewed, Strikes, VerdictNote
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ LedgerError
 from __future__ import annotations
 
 from jobs.files import FileRoom
-from jobs.usage import Usage
+from jobs.tiers import Usage
 
 
 class LedgerError(Exception):

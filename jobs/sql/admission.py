@@ -10,8 +10,7 @@ from jobs.ledger_errors import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.request import Enquiry
 from jobs.sql.reattaching import finds_a_job
 from jobs.sql.submitting import is_newcomer, usage_of
-from jobs.tiers import Tier
-from jobs.usage import QuotaDays
+from jobs.tiers import QuotaDays, Tier
 
 
 def check_admission(

@@ -15,7 +15,7 @@ from jobs.sql.depth import lane_depth
 from jobs.sql.records import load_job, load_jobs
 from jobs.sql.submitting import is_newcomer, usage_of
 from jobs.sql.verbs import SqlVerbs
-from jobs.usage import Standing
+from jobs.tiers import Standing
 
 _COUNTED = 10_000  # of a tenant's waiting jobs: it may ask often, and have very many
 

@@ -22,8 +22,7 @@ from jobs.policy.watch_deadline import term_seconds
 from jobs.request import ImageRequest, Tenant
 from jobs.sql.reattaching import Found, job_to_reattach, may_reattach
 from jobs.sql.records import load_job, lock_jobs
-from jobs.tiers import Tier
-from jobs.usage import QuotaDays, Usage
+from jobs.tiers import QuotaDays, Tier, Usage
 
 _NO_LIMIT = 2**62
 _Key = tuple[str, str]

@@ -26,8 +26,7 @@ from jobs.sql.accounts import Accounts, open_accounts
 from jobs.sql.queue_estimate import QueueEstimates
 from jobs.sql.queue_length import Queues
 from jobs.sql.records import store_job
-from jobs.tiers import DEFAULT_TIER, Tier
-from jobs.usage import QuotaDays
+from jobs.tiers import DEFAULT_TIER, QuotaDays, Tier
 
 T = TypeVar("T")
 Verb = Callable[..., Any]

@@ -12,8 +12,7 @@ from pydantic.functional_validators import BeforeValidator
 
 from autoscaling.limits import thresholds_of
 from autoscaling.policies import PolicyNumbers
-from jobs.tiers import rollout_percent
-from jobs.usage import QuotaDays
+from jobs.tiers import QuotaDays, rollout_percent
 from serve_app.config.errors import ConfigError
 from serve_app.config.secret_fields import Secret
 from serve_app.config.sizes import MAX_PIXELS

@@ -11,11 +11,10 @@ from autoscaling.temporary_limits import QueueLimits
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
 from serve_app.access.auth import Keyring, UrlSigner
-from serve_app.access.buckets import Buckets
 from serve_app.admission.prices import Prices
 from serve_app.admission.queue import AdmissionQueue
 from serve_app.admission.readiness import Readiness
-from serve_app.admission.tenants import OpenRequests, RecentRefusals
+from serve_app.admission.tenants import Buckets, OpenRequests, RecentRefusals
 from serve_app.config.cluster import ClusterConfig
 from serve_app.delivery.pieces import LargeAnswers
 from serve_app.delivery.watch import JobWatch

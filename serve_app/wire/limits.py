@@ -9,8 +9,7 @@ from typing_extensions import TypedDict
 
 from autoscaling.temporary_limits import Temporary
 from jobs.request import Tenant
-from jobs.tiers import Tier
-from jobs.usage import Standing, Usage
+from jobs.tiers import Standing, Tier, Usage
 from serve_app.wire.fields import Count, Seconds
 
 

@@ -17,8 +17,7 @@ from jobs.ledger_errors import LedgerError, LedgerUnavailable, NotYetOpen, Queue
 from jobs.request import Tenant
 from jobs.sql.accounts import UnknownKey, key_hash
 from jobs.sql.sql_ledger import SqlLedger
-from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, Tier
-from jobs.usage import QuotaDays
+from jobs.tiers import REFUNDED_BLOCKS_PER_DAY, QuotaDays, Tier
 from tests.contract.test_ledger_processes import python
 from tests.stages.ledger_kit import Clock, Database, claim_one, refusal, wish
 

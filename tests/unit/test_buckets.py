@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.access.addresses import UNKNOWN, client_address
-from serve_app.access.buckets import BURST_SECONDS, Buckets
+from serve_app.admission.tenants import BURST_SECONDS, Buckets
 
 TRUSTED = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 

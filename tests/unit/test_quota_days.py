@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.usage import QuotaDays
+from jobs.tiers import QuotaDays
 
 HOUR = 3600.0
 
