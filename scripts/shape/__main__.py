@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 
-from scripts.shape.frames import frames_order_to_insert
-from scripts.shape.picture import files_of_one_picture
+from scripts.shape.picture import files_of_one_picture, order_to_insert
 from scripts.shape.source import (
     CORE,
     code_lines,
@@ -35,7 +34,7 @@ def figures() -> dict[str, object]:
         "max_function_lines": max(size for text in core.values() for _, size in functions(text)),
         "longest_import_chain": len(longest_import_chain(core)),
         "duplicate_class_names": duplicate_class_names(core),
-        "frames_order_to_insert": frames_order_to_insert(),
+        "frames_order_to_insert": len(order_to_insert()),
     }
 
 

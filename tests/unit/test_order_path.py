@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.shape.frames import order_to_insert
+from scripts.shape.picture import order_to_insert
 
 MOST_FRAMES = 12
 
