@@ -135,7 +135,7 @@ class Dispatcher:
             await self._leases.release(lease, fault)
             return
         else:
-            lease.prepared(prepared.conditioning, prepared.source)
+            lease.prepared(prepared.inputs)
             if prepared.verdict.blocked:
                 outcome = blocked(prepared.verdict, prepared.screened[-1].stage)
         for render in lease.live:

@@ -64,8 +64,9 @@ class Finishing:
         """The verdict on the exact pixels, and their file if that is good and it is wanted.
         pass_no: of a preview."""
         request, limit = render.lease.job.request, self._limit_seconds
-        async with nullcontext() if request.source is None else self._edits:
-            if request.source is not None:
+        blended = request.source is not None and request.source.canvas is not None
+        async with self._edits if blended else nullcontext():
+            if blended:
                 pixels = await call("blend", self._postprocessor.blend(pixels, request), limit)
             verdict = await self._screen(render, pixels, pass_no)
             if verdict.blocked or not (pass_no is None or render.wants_preview(pass_no)):

@@ -28,14 +28,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from dispatch.decoder_inputs import DecoderInputs
 from dispatch.saved import Saved
 from dispatch.trials import Losses
 from engine.capabilities import Capabilities
-from engine.render import Conditioning, LoraUse, RenderSpec, RenderUpdate, Source, UpdateKind
+from engine.render import LoraUse, RenderSpec, RenderUpdate, UpdateKind
 from jobs.job import IllegalTransition, Job, Render, RenderState
 from jobs.lease import Beat, RenderBeat
 from jobs.policy.settling import is_suspect
-from jobs.request import ImageRequest, preview_passes
+from jobs.request import preview_passes
 
 
 class State(StrEnum):
@@ -171,22 +172,23 @@ class InFlightRender:
         self.dispatches += 1
         self.gained = False
         self.replica_id = replica_id
-        request, conditioning = self.lease.job.request, self.lease.prompt
-        if conditioning is None:
+        request, inputs = self.lease.job.request, self.lease.inputs
+        if inputs is None:
             raise RuntimeError(f"job {self.lease.job.id} is not prepared")
         screened = (round(request.passes * share) for share in screen_at)
         looks = {look for look in screened if 0 < look < request.passes}
         looks |= set(preview_passes(request.passes, request.partial_images))
-        width, height = _drawn_size(request, self.lease.source, can)
+        width, height = inputs.size(request, can)
         return RenderSpec(
             render_id=self.render_id,
-            conditioning=conditioning,
+            conditioning=inputs.conditioning,
             seed=request.image_seed(self.index),
             passes=request.decoder_passes,
             guidance=request.guidance,
             preview_after=tuple(sorted(look for look in looks if look > self.saved.passes)),
             checkpoint=self.saved.newest,
-            source=self.lease.source,
+            source=inputs.source,
+            references=inputs.references,
             loras=tuple(LoraUse(lora.name, lora.weight) for lora in request.loras),
             width=width,
             height=height,
@@ -287,17 +289,6 @@ class InFlightRender:
         self.state = state
 
 
-def _drawn_size(
-    request: ImageRequest, source: Source | None, can: Capabilities | None
-) -> tuple[int, int] | tuple[None, None]:
-    """Width and height that a decoder is asked for; none where all pictures are of one size."""
-    if can is None or not can.size_multiple:
-        return None, None
-    if source is not None:  # made in that size, maybe by a gateway with older capabilities
-        return source.pixels.shape[1], source.pixels.shape[0]
-    return can.drawn_size(request.width, request.height)
-
-
 @dataclass(slots=True, eq=False)
 class Lease:
     """One job that this dispatcher holds, with its images that were not settled before."""
@@ -308,8 +299,7 @@ class Lease:
     retries: int
     """Of stages, since one has answered."""
     renders: tuple[InFlightRender, ...] = ()
-    prompt: Conditioning | None = None
-    source: Source | None = None
+    inputs: DecoderInputs | None = None
     overdue_since: float | None = None
     """Since when it waits for a late stage, and takes no room from others."""
     preempting: bool = False
@@ -349,9 +339,9 @@ class Lease:
         beats = tuple(render.beat for render in renders or self.live)
         return Beat(self.job.id, self.job.fence, beats)
 
-    def prepared(self, prompt: Conditioning, source: Source | None) -> None:
+    def prepared(self, inputs: DecoderInputs) -> None:
         """What decoders need is here."""
-        self.prompt, self.source = prompt, source
+        self.inputs = inputs
 
     def busy_beside(self, render: InFlightRender) -> bool:
         """Whether another image is in a slot, or on its way from there."""

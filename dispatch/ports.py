@@ -95,6 +95,9 @@ class Postprocessor(Protocol):
     async def source(self, request: ImageRequest) -> Source:
         """What that edit goes on from. Raises SourceGone, StageUnavailable, CallFailed."""
 
+    async def references(self, request: ImageRequest) -> tuple[Pixels, ...]:
+        """What that edit looks at. Raises SourceGone, StageUnavailable, CallFailed."""
+
     async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:
         """What was drawn for an edit, at the request's size, laid under the canvas: outside of the
         mask exactly what came in. Raises SourceGone, StageUnavailable, CallFailed."""

@@ -100,14 +100,22 @@ class LocalPostprocessor:
         """See Postprocessor."""
         source = _source_of(request)
         tokens = None if source.tokens is None else base64.b64decode(source.tokens)
-        png = await self._picture(source.small)
+        png = await self._picture(_there(source.small))
         how = source.redraw, tokens, source.strength
         found: Source | Unusable = await self._work.call("source", png, *how)
         return _usable(found)
 
+    async def references(self, request: ImageRequest) -> tuple[Pixels, ...]:
+        """See Postprocessor."""
+        found: list[Pixels] = []
+        for key in _source_of(request).references:
+            read: Pixels | Unusable = await self._work.call("reference", await self._picture(key))
+            found.append(_usable(read))
+        return tuple(found)
+
     async def blend(self, pixels: Pixels, request: ImageRequest) -> Pixels:
         """See Postprocessor."""
-        canvas = await self._picture(_source_of(request).canvas)
+        canvas = await self._picture(_there(_source_of(request).canvas))
         size = request.width, request.height
         made: Pixels | Unusable = await self._work.call("blend", pixels, *size, canvas)
         return _usable(made)
@@ -166,6 +174,12 @@ def _usable(found: T | Unusable) -> T:
     if isinstance(found, Unusable):
         raise SourceGone(found.reason)
     return found
+
+
+def _there(key: str | None) -> str:
+    if key is None:
+        raise ValueError("this request looks at pictures and changes none")
+    return key
 
 
 def _source_of(request: ImageRequest) -> SourceImage:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from dispatch.checkpoints import load_checkpoints
+from dispatch.decoder_inputs import DecoderInputs
 from dispatch.in_flight import Lease
 from dispatch.leases import OverdueJobs
 from dispatch.ports import CallLost, StageUnavailable
@@ -22,7 +23,7 @@ from dispatch.trials import Trials, call
 from dispatch.verdict_notes import Screened, VerdictNotes, screened_picture, screened_words
 from engine.policy import Look, ScreenStage
 from engine.prompt_encoder import EncodedPrompt, PromptText
-from engine.render import Conditioning, LoraUse, Source
+from engine.render import Conditioning, LoraUse
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
@@ -39,9 +40,8 @@ REMEMBERED_BYTES = 64 * 2**20
 class Prepared:
     """What decoders need of a request, and whether it may be drawn."""
 
-    conditioning: Conditioning
+    inputs: DecoderInputs
     verdict: Verdict
-    source: Source | None = None
     screened: tuple[Screened, ...] = ()
     """What the verdict is about."""
 
@@ -92,14 +92,26 @@ class Preparing:
         verdict = await self._screened(words, encoded, look)
         of_words = screened_words(verdict, words)
         if request.source is None or verdict.blocked:
-            return Prepared(encoded.conditioning, verdict, screened=(of_words,))
-        source = await call("source", self._postprocessor.source(request), self._limit_seconds)
-        screening = self._classifier.screen_image(
-            source.pixels, replace(look, stage=ScreenStage.INPUT_IMAGE)
-        )
-        verdict = await call("source screen", screening, self._limit_seconds)
-        of_source = await screened_picture(ScreenStage.INPUT_IMAGE, verdict, source.pixels)
-        return Prepared(encoded.conditioning, verdict, source, (of_words, of_source))
+            return Prepared(DecoderInputs(encoded.conditioning), verdict, (of_words,))
+        inputs = await self._with_pictures(encoded.conditioning, request)
+        look, screened = replace(look, stage=ScreenStage.INPUT_IMAGE), [of_words]
+        for pixels in inputs.pictures:
+            screening = self._classifier.screen_image(pixels, look)
+            verdict = await call("source screen", screening, self._limit_seconds)
+            screened.append(await screened_picture(look.stage, verdict, pixels))
+            if verdict.blocked:
+                break
+        return Prepared(inputs, verdict, tuple(screened))
+
+    async def _with_pictures(
+        self, conditioning: Conditioning, request: ImageRequest
+    ) -> DecoderInputs:
+        """With the one that is changed, or those that are looked at."""
+        reading, limit = self._postprocessor, self._limit_seconds
+        if request.source is not None and request.source.references:
+            seen = await call("references", reading.references(request), limit)
+            return DecoderInputs(conditioning, references=seen)
+        return DecoderInputs(conditioning, await call("source", reading.source(request), limit))
 
     async def prepare_job(self, lease: Lease, trials: Trials, overdue: OverdueJobs) -> Prepared:
         """However many tries it takes. Raises SourceGone, CallFailed, and StageUnavailable when a

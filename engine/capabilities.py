@@ -63,6 +63,11 @@ class Capabilities:
         return cls(**known)
 
     @property
+    def looks(self) -> bool:
+        """Whether an edit is a picture of its own, for which those that come in are looked at."""
+        return self.input_images > 0 and not (self.mask or self.strength)
+
+    @property
     def cells(self) -> int:
         """Of the whole grid: the tokens of a picture."""
         return self.grid[0] * self.grid[1]

@@ -24,7 +24,7 @@ from engine.untrusted.budget import Budget, Field, Refused
 from engine.untrusted.frames import Head, Message, receive, send
 from engine.untrusted.kinds import Size, kind_of
 
-__all__ = ["Budget", "Canvas", "Intake", "Kept", "Normalised", "Refused", "kind_of"]
+__all__ = ["Budget", "Canvas", "Intake", "Kept", "Normalised", "Reference", "Refused", "kind_of"]
 
 T = TypeVar("T")
 
@@ -63,6 +63,15 @@ class Canvas:
     redraw: npt.NDArray[np.bool_] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a model looks at. png: RGB. width, height: of the picture as it came in."""
+
+    png: bytes = field(repr=False)
+    width: int
+    height: int
+
+
 class Intake:
     """workers: pictures decoded at once. RuntimeError when a picture cannot be decoded at all.
 
@@ -90,6 +99,12 @@ class Intake:
     def keep(self, data: bytes, field: Field = "image") -> Kept:
         """One picture in a compact form. Refused."""
         return self._ask({"verb": "keep"}, {field: data}, partial(_read_kept, self._budget))
+
+    def reference(self, image: bytes, markup: bytes | None, most_pixels: int) -> Reference:
+        """The picture with its markup on it, scaled to at most so many pixels. Refused."""
+        files = {"image": image} if markup is None else {"image": image, "markup": markup}
+        head = {"verb": "reference", "most_pixels": most_pixels}
+        return self._ask(head, files, partial(_read_reference, self._budget, most_pixels))
 
     def canvas(
         self,
@@ -185,11 +200,23 @@ def _read_normalised(answer: Message) -> tuple[bytes, int, int]:
 
 def _read_kept(budget: Budget, answer: Message) -> Kept:
     head, (data,) = unless_refused(answer)
+    return Kept(data, kind_of(data, "image"), *_said_size(head, budget))
+
+
+def _read_reference(budget: Budget, most_pixels: int, answer: Message) -> Reference:
+    head, (png,) = unless_refused(answer)
+    width, height = _png_size(png)
+    if not 1 <= width * height <= most_pixels:
+        raise ValueError("more pixels than were asked for")
+    return Reference(png, *_said_size(head, budget))
+
+
+def _said_size(head: Head, budget: Budget) -> Size:
     match head:
         case {"size": [int(width), int(height)]} if min(width, height) >= 1:
             if width * height > budget.pixels or max(width, height) > budget.edge_pixels:
                 raise ValueError("more pixels than are allowed")
-            return Kept(data, kind_of(data, "image"), width, height)
+            return width, height
     raise ValueError("a picture without its size")
 
 

@@ -62,6 +62,10 @@ class Postprocessing:
             mask = np.where(picture[..., 3] == 255, 0, 255).astype(np.uint8)
         return Source(pixels, cells, tokens, mask, strength)
 
+    def reference(self, png: bytes) -> Pixels | Unusable:
+        """A picture that a model looks at. png: RGB."""
+        return _read(png)
+
     def blend(self, pixels: Pixels, width: int, height: int, canvas: bytes) -> Pixels | Unusable:
         """What was drawn, at that size, under the canvas, a PNG."""
         picture = _read(canvas)

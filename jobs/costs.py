@@ -19,7 +19,7 @@ BELIEVED = 20.0
 KINDS_READ = 500
 
 Kind = tuple[str, int, int]
-"""Model, pixels (width times height), passes."""
+"""Model, pixels (width times height, of a picture that is looked at too), passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ class CostNotes:
 
 def kind_of(request: ImageRequest) -> Kind:
     """Of each of its images."""
-    return request.model, request.width * request.height, request.passes
+    weight = 1 if request.source is None else request.source.pass_weight
+    return request.model, request.width * request.height * weight, request.passes
 
 
 def predicted_seconds(

@@ -13,14 +13,19 @@ class Tenant:
     tier: str
 
 
+REFERENCE_PICTURES = 4
+"""As many pixels as so many whole pictures all references of a request have together, at most."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceImage:
-    """What an edit goes on from, prepared at the edge; blobs of it live in the tenant's files."""
+    """What an edit goes on from, prepared at the edge: a canvas and a small picture to change, or
+    references to look at. Their blobs are those of one of the tenant's files."""
 
-    canvas: str
+    canvas: str | None = None
     """Key of an RGBA PNG of the request's size. Where alpha is 255 the picture stays as it is; what
     is drawn replaces it where alpha is 0, and is mixed in between."""
-    small: str
+    small: str | None = None
     """Key of a PNG of it in the size that the decoder draws: RGB, or with a mask RGBA, in which
     what is opaque stays."""
     redraw: str
@@ -38,6 +43,20 @@ class SourceImage:
     families that draw cells."""
     original: str | None = None
     """Key of the file that it goes on from, where that says where it came from."""
+    references: tuple[str, ...] = ()
+    """Keys of RGB PNGs that the model looks at, in order, each of its own size."""
+
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """All keys."""
+        single = (self.canvas, self.small, self.original)
+        return (*(key for key in single if key is not None), *self.references)
+
+    @property
+    def pass_weight(self) -> int:
+        """Of a pass, in those of one that looks at nothing: references are about as much work as
+        what is drawn."""
+        return 1 + min(len(self.references), REFERENCE_PICTURES)
 
 
 @dataclass(frozen=True, slots=True)

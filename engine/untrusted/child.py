@@ -25,7 +25,7 @@ from engine.untrusted.budget import Budget, Refused
 from engine.untrusted.compact import compact
 from engine.untrusted.decode import SRGB, decode
 from engine.untrusted.frames import Head, Message, receive, send
-from engine.untrusted.place import place
+from engine.untrusted.place import place, reference
 from engine.untrusted.syscalls import confine
 
 NOBODY = 65534
@@ -109,6 +109,11 @@ def _canvas(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
     return {}, [_png(placed.canvas), _png(placed.small), redraw]
 
 
+def _reference(head: Head, files: dict[str, bytes], budget: Budget) -> Message:
+    small, size = reference(files, head["most_pixels"], budget)
+    return {"size": size}, [_png(small)]
+
+
 def _png(picture: Image.Image) -> bytes:
     file = BytesIO()
     picture.save(file, "PNG", compress_level=1)
@@ -125,6 +130,7 @@ VERBS: Verbs = {
     "normalise": _normalise,
     "keep": _keep,
     "canvas": _canvas,
+    "reference": _reference,
 }
 
 

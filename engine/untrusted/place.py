@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from engine.untrusted.decode import decode
 from engine.untrusted.kinds import Size, kind_of
 
 Box = tuple[float, float, float, float]
+LEAST_EDGE, WIDEST = 64, 8
+"""Of a picture that is looked at: what FLUX.2 takes."""
 _WHOLE = [0] * 255 + [255]
 
 
@@ -29,10 +32,7 @@ def place(
     files: dict[str, bytes], size: Size, small_size: Size, grid: Size, budget: Budget
 ) -> Placed:
     """files: image, and where there are any mask and markup. Refused, naming the file."""
-    image = _on_white(decode(files["image"], "image", budget))
-    if "markup" in files:
-        markup = _companion(files["markup"], "markup", image.size, budget)
-        image = _on_white(Image.alpha_composite(image.convert("RGBA"), markup))
+    image = _image(files, budget)
     box = _centre(image.size, size)
     mask = _mask(files["mask"], image.size, budget) if "mask" in files else None
     canvas = image.resize(size, Image.Resampling.LANCZOS, box)
@@ -50,6 +50,33 @@ def place(
         small.putalpha(kept.point(_WHOLE))
     canvas.putalpha(keep)
     return Placed(canvas, small, redraw)
+
+
+def reference(
+    files: dict[str, bytes], most_pixels: int, budget: Budget
+) -> tuple[Image.Image, Size]:
+    """RGB with at most so many pixels, and the size that it came in. files: image, and where there
+    is one markup. Refused, naming the file."""
+    image = _image(files, budget)
+    scale = min(1.0, math.sqrt(most_pixels / (image.width * image.height)))
+    size = int(image.width * scale), int(image.height * scale)
+    if min(size) < LEAST_EDGE or max(size) > WIDEST * min(size):
+        reason = (
+            f"the image has {image.width}x{image.height} pixels; one that is looked at has at "
+            f"least {LEAST_EDGE} an edge, and one edge is at most {WIDEST} times the other"
+        )
+        raise Refused("image", "image_too_small", reason)
+    small = image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
+    return small, image.size
+
+
+def _image(files: dict[str, bytes], budget: Budget) -> Image.Image:
+    """The picture on white, with its markup on it."""
+    image = _on_white(decode(files["image"], "image", budget))
+    if "markup" not in files:
+        return image
+    markup = _companion(files["markup"], "markup", image.size, budget)
+    return _on_white(Image.alpha_composite(image.convert("RGBA"), markup))
 
 
 def _mask(data: bytes, wanted: Size, budget: Budget) -> Image.Image:

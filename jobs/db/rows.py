@@ -55,7 +55,9 @@ def request_from_json(stored: str) -> ImageRequest:
     try:
         values = _known(json.loads(stored), _KNOWN_FIELDS)
         if values.get("source") is not None:
-            values["source"] = SourceImage(**_known(values["source"], _SOURCE_FIELDS))
+            source = _known(values["source"], _SOURCE_FIELDS)
+            source["references"] = tuple(source.get("references", ()))
+            values["source"] = SourceImage(**source)
         if loras := values.get("loras"):
             values["loras"] = tuple(WeightedLora(**_known(lora, _LORA_FIELDS)) for lora in loras)
         return ImageRequest(**values)

@@ -124,7 +124,8 @@ def _job_row(before: Job, after: Job) -> dict[str, object]:
 
 def _let_sources_go(connection: Connection, ended: Sequence[Job]) -> None:
     """What an edit went on from is of no more use: cancelling and ordering again fills no disk."""
-    done = sorted(file_of(job.request.source.canvas) for job in ended if job.request.source)
+    sources = [job.request.source for job in ended if job.request.source is not None]
+    done = sorted(file_of(source.blobs[0]) for source in sources)
     if done:
         now = max(job.finished_at or 0.0 for job in ended)
         connection.execute(sql.EXPIRE_FILES, {"ids": done, "now": now})

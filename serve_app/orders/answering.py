@@ -57,7 +57,7 @@ async def respond(request: Request, order: requests.ImageOrder) -> Response:
 async def _drop_source(state: AppState, request: ImageRequest) -> None:
     if request.source is not None:
         with suppress(LedgerUnavailable):
-            await state.ledger.drop_file(request.tenant, file_of(request.source.canvas))
+            await state.ledger.drop_file(request.tenant, file_of(request.source.blobs[0]))
 
 
 async def answer(request: Request, order: requests.ImageOrder, submission: Submission) -> Response:

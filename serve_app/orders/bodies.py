@@ -108,10 +108,11 @@ def is_large(request: Request, limits: LimitsSection) -> bool:
 
 @asynccontextmanager
 async def read_form(
-    request: Request, limits: LimitsSection, most_files: int
+    request: Request, limits: LimitsSection, most_files: int, large: int | None = None
 ) -> AsyncGenerator[Form]:
-    """The form; its files are gone afterwards. Raises InvalidRequest, BodyTooLarge, BodyTooSlow."""
-    most_bytes = limits.body_bytes + most_files * limits.image_bytes
+    """The form; its files are gone afterwards. large: how many of the largest size they amount to
+    together at most, if not all. Raises InvalidRequest, BodyTooLarge, BodyTooSlow."""
+    most_bytes = limits.body_bytes + (large or most_files) * limits.image_bytes
     chunks = body_chunks(request, limits, most_bytes)
     parser = _Bounded(
         _boundary(request),

@@ -1,49 +1,33 @@
-"""From what a client calls a picture to what an edit goes on from: found, checked, put on a canvas,
-and stored."""
+"""From what a client calls a picture to its bytes, as untrusted as they came."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
 from starlette.datastructures import UploadFile
 
-from dispatch.identity import Identity
-from engine.capabilities import Capabilities
-from engine.provenance.manifest import may_hold_manifest
-from engine.region import Region, scattered, to_hex
 from jobs.blobs.store import BlobMissing
 from jobs.files import StoredFile
 from jobs.job import Job, Render, RenderState, parse_image_id
-from jobs.request import ImageRequest, SourceImage, Tenant
-from serve_app.config.errors import ConfigError
-from serve_app.config.provenance import known_identity
+from jobs.request import Tenant
 from serve_app.orders.app_state import AppState
 from serve_app.orders.bodies import content
 from serve_app.orders.pictures import picture
 from serve_app.wire.data_urls import data_of, is_data_url
-from serve_app.wire.edits import (
-    EditBody,
-    ImageRef,
-    TweakBody,
-    passes_of,
-    same_shape,
-    strength_of,
-    with_source,
-)
-from serve_app.wire.errors import ImageExpired, NotFound
+from serve_app.wire.edits import EditBody, ImageRef
+from serve_app.wire.errors import ImageExpired, InvalidRequest, NotFound
 from serve_app.wire.models import Models, ServedModel
-from serve_app.wire.possible import Possible
 
-DAY_SECONDS = 86_400.0
+COMPANIONS = ("mask", "markup")
 FILE_ID = re.compile(r"file-[0-9a-f]{32}")
 
-Given = UploadFile | ImageRef
+MOST_URLS = 3
+"""Behind which pictures of one request are fetched: all of them are held in memory."""
+
 T = TypeVar("T")
 
 
@@ -59,6 +43,9 @@ class FoundPicture:
     """Image id of one that was drawn here."""
     tokens: bytes | None = None
     """Of one that was drawn here."""
+
+
+Given = UploadFile | ImageRef | FoundPicture
 
 
 class ToFetch(Exception):
@@ -88,33 +75,48 @@ async def in_turn(
         return await prepare(fetched)
 
 
-async def find_all(
-    state: AppState,
-    tenant: str,
-    given: Mapping[str, Given],
-    params: Mapping[str, str],
-    fetched: Mapping[str, bytes],
-) -> dict[str, FoundPicture]:
-    """The pictures by role. Raises ToFetch for those that must be fetched and were not, and what
-    `find` does."""
-    urls = {
-        role: (params[role], one.image_url)
-        for role, one in given.items()
-        if isinstance(one, ImageRef) and one.image_url and not is_data_url(one.image_url)
-    }
-    if urls.keys() - fetched.keys():
-        raise ToFetch(urls)
-    return {
-        role: FoundPicture(fetched[role])
-        if role in fetched
-        else await find(state, tenant, one, params[role])
-        for role, one in given.items()
-    }
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What came with one request, by role: `image` and those after it, `mask`, `markup`."""
+
+    given: Mapping[str, Given]
+    params: Mapping[str, str]
+    """By role, the parameter that names the picture."""
+    fetched: Mapping[str, bytes] = field(default_factory=dict)
+    """Those that were behind URLs."""
+
+    @property
+    def images(self) -> list[str]:
+        """Roles of those to be changed or looked at, in order."""
+        return [role for role in self.given if role not in COMPANIONS]
+
+    def check_fetched(self) -> None:
+        """Raises ToFetch for those that must be fetched and were not, InvalidRequest for more of
+        them than one request may have."""
+        urls = {
+            role: (self.params[role], one.image_url)
+            for role, one in self.given.items()
+            if isinstance(one, ImageRef) and one.image_url and not is_data_url(one.image_url)
+        }
+        if len(urls) > MOST_URLS:
+            param = next(iter(urls.values()))[0]
+            message = f"At most {MOST_URLS} pictures are fetched for a request; send files instead."
+            raise InvalidRequest(message, param=param, code="too_many_images")
+        if urls.keys() - self.fetched.keys():
+            raise ToFetch(urls)
+
+    async def find(self, state: AppState, tenant: str, role: str) -> FoundPicture:
+        """One of them. Raises InvalidRequest, NotFound, ImageExpired, naming its parameter."""
+        if role in self.fetched:
+            return FoundPicture(self.fetched[role])
+        return await find(state, tenant, self.given[role], self.params[role])
 
 
 async def find(state: AppState, tenant: str, given: Given, param: str) -> FoundPicture:
     """A picture that needs not be fetched. Raises InvalidRequest, NotFound, ImageExpired, naming
     `param`."""
+    if isinstance(given, FoundPicture):
+        return given
     if isinstance(given, UploadFile):
         return FoundPicture(await content(given, param, state.config.limits))
     if given.file_id is not None:
@@ -150,78 +152,6 @@ async def drawn(state: AppState, job: Job, render: Render, image_id: str) -> Fou
         raise ImageExpired from None
     size = (job.request.width, job.request.height)
     return FoundPicture(data, size, image_id, render.checkpoint)
-
-
-async def with_canvas(
-    state: AppState,
-    request: ImageRequest,
-    body: EditBody | TweakBody,
-    found: Mapping[str, FoundPicture],
-    params: Mapping[str, str],
-) -> ImageRequest:
-    """The request with its source, which is stored for as long as the job may need it. found:
-    `image`, and where there are any `mask` and `markup`. Raises InvalidRequest."""
-    model = state.models.named(request.model)
-    can, image, files = model.can, found["image"], {name: one.data for name, one in found.items()}
-    strength = strength_of(body, "mask" in files, can)
-    redraw = _region(can, strength, request.seed)
-    passes_of(request.passes, strength, redraw, can)  # refused before anything is decoded
-    size, known = (request.width, request.height), image.size
-    if body.size == "auto":
-        if known is None:
-            plain = await state.inputs.normalise(image.data, params["image"])
-            files["image"], known = plain.png, (plain.width, plain.height)
-        size = Possible(model, state.config.limits).bounds.nearest(*known)
-    canvas = await state.inputs.canvas(
-        files, params, size=size, small_size=can.drawn_size(*size), grid=can.grid
-    )
-    redraw = redraw if canvas.redraw is None else canvas.redraw
-    pictures = {"canvas": canvas.canvas, "small": canvas.small}
-    if await _has_history(state, image, params["image"]):
-        pictures["original"] = image.data
-    stored = await state.inputs.store(
-        request.tenant,
-        pictures,
-        size,
-        request.deadline_seconds + DAY_SECONDS,
-    )
-    source = SourceImage(
-        canvas=stored.blobs[0],
-        small=stored.blobs[1],
-        redraw=to_hex(redraw),
-        parent=image.parent,
-        strength=strength,
-        steps=request.passes if can.size_multiple else 0,
-        original=stored.blobs[2] if "original" in pictures else None,
-    )
-    uncut = known is not None and same_shape(known, size) and not can.size_multiple
-    if image.tokens is not None and uncut and "markup" not in files:
-        source = replace(source, tokens=base64.b64encode(image.tokens).decode("ascii"))
-    passes = passes_of(request.passes, strength, redraw, can)
-    return with_source(request, source, passes, size, model.terms.pass_seconds)
-
-
-def _region(can: Capabilities, strength: float, seed: int) -> Region:
-    """What is drawn anew without a mask: some cells, or in families that draw pixels a little of
-    everything."""
-    if can.size_multiple:
-        return np.ones(can.cells, np.bool_)
-    return scattered(can.cells, strength, seed)
-
-
-async def _has_history(state: AppState, image: FoundPicture, param: str) -> bool:
-    """Whether the file's manifest goes along: a dispatcher reads it, so the picture was drawn here,
-    or the file is as it was signed under a trusted anchor. Raises InvalidRequest."""
-    if not state.config.provenance.manifest or not may_hold_manifest(image.data):
-        return False
-    if image.parent is not None:
-        return True
-    try:
-        known = await asyncio.to_thread(known_identity, state.config.identity_files())
-    except (ConfigError, OSError):
-        return False
-    checked = await state.inputs.check(image.data, param, Identity(anchors=known.anchors))
-    return checked.manifest.state == "trusted"
 
 
 async def editing_model(state: AppState, tenant: str, body: EditBody, image: Given) -> ServedModel:

@@ -13,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.request import ImageRequest
+from serve_app.config.sections import LimitsSection
 from serve_app.orders.answering import respond
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.bodies import Form, content, is_form, is_large, on_disk, read_form
 from serve_app.orders.callers import context_of, orderer_of
-from serve_app.orders.sources import Given, editing_model, find_all, in_turn, with_canvas
+from serve_app.orders.placing import with_pictures
+from serve_app.orders.sources import COMPANIONS, Given, Pictures, editing_model, in_turn
 from serve_app.orders.submission import check_order, check_read
 from serve_app.wire import edits, requests
 from serve_app.wire.errors import InvalidRequest
@@ -25,7 +27,8 @@ from serve_app.wire.operations import ordering
 
 router = APIRouter()
 
-COMPANIONS = ("mask", "markup")
+LARGE_TOGETHER = 4
+"""As many bytes as so many pictures of the largest size all images of a form have, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,6 @@ class _Edit:
     """By role."""
     params: Mapping[str, str]
     """By role, the parameter that names the picture."""
-    images: int
-    """How many came in to be changed."""
     known: Callable[[ImageRequest], ImageRequest]
     """Gives a request the hash that is the same for a retry."""
 
@@ -69,41 +70,53 @@ async def _order(
     """The edit, with its pictures stored. Raises ToFetch, and what is wrong with it."""
     tenant, edit = context.tenant, await read()
     model = await editing_model(state, tenant.id, edit.body, edit.pictures["image"])
+    pictures = Pictures(edit.pictures, edit.params, fetched)
     masked = "mask" in edit.pictures
-    edits.check_pictures(edit.images, edit.params["image"], masked, model.can)
+    edits.check_pictures(len(pictures.images), edit.params["image"], masked, model.can)
     body = edit.body.model_copy(update={"model": model.name})
     words = requests.words_of(body.prompt, body.negative_prompt)
     accepted = edits.edit_request(body, words, context)
     accepted = await asyncio.to_thread(edit.known, accepted)
     await check_read(state, context, accepted)
-    found = await find_all(state, tenant.id, edit.pictures, edit.params, fetched)
-    accepted = await with_canvas(state, accepted, edit.body, found, edit.params)
+    accepted = await with_pictures(state, accepted, edit.body, pictures)
     return requests.order_of(edit.body, accepted)
 
 
 @asynccontextmanager
 async def _form(request: Request, state: AppState) -> AsyncGenerator[_Read]:
     limits = state.config.limits
-    most_files = max(state.models.input_images, 1) + len(COMPANIONS)
-    async with read_form(request, limits, most_files) as form:
+    large = min(max(state.models.input_images, 1), LARGE_TOGETHER) + len(COMPANIONS)
+    most_files = edits.MOST_IMAGES + len(COMPANIONS)
+    async with read_form(request, limits, most_files, large) as form:
 
         async def read() -> _Edit:
             body = edits.parse_form(form.fields)
             _check_files(form)
-            pictures: dict[str, Given] = {role: files[0] for role, files in form.files.items()}
-            files = [
-                (role, await content(file, role, limits))
-                for role, given in sorted(form.files.items())
-                for file in given
-            ]
-            for given in form.files.values():
-                await given[0].seek(0)
-            params = {role: role for role in pictures}
-            body_hash = await asyncio.to_thread(edits.form_hash, form.fields, files)
+            images = form.files["image"]
+            given: dict[str, Given] = {_role(number): one for number, one in enumerate(images)}
+            given |= {role: form.files[role][0] for role in COMPANIONS if role in form.files}
+            params = {role: role if role in COMPANIONS else "image" for role in given}
+            body_hash = edits.form_hash(form.fields, await _digests(form, limits))
             known = partial(replace, body_hash=body_hash)
-            return _Edit(body, pictures, params, len(form.files["image"]), known)
+            return _Edit(body, given, params, known)
 
         yield read
+
+
+def _role(number: int) -> str:
+    """Of an image of several, from 0."""
+    return f"image{number}" if number else "image"
+
+
+async def _digests(form: Form, limits: LimitsSection) -> list[tuple[str, str]]:
+    """Of each file in turn, by its name. Raises InvalidRequest for one that is too large."""
+    found = []
+    for name, given in sorted(form.files.items()):
+        for file in given:
+            data = await content(file, name, limits)
+            found.append((name, await asyncio.to_thread(edits.file_digest, data)))
+            await file.seek(0)
+    return found
 
 
 def _check_files(form: Form) -> None:
@@ -125,7 +138,7 @@ def _check_files(form: Form) -> None:
 @asynccontextmanager
 async def _json(request: Request, state: AppState) -> AsyncGenerator[_Read]:
     limits = state.config.limits
-    pictures = max(state.models.input_images, 1) + len(COMPANIONS)
+    pictures = 1 + len(COMPANIONS)  # all of it is in memory when it is read
     most_bytes = limits.body_bytes + pictures * (limits.image_bytes * 4 // 3 + 4)
     async with on_disk(request, limits, most_bytes) as file:
 
@@ -133,12 +146,13 @@ async def _json(request: Request, state: AppState) -> AsyncGenerator[_Read]:
             await file.seek(0)
             raw = await file.read()
             body = await asyncio.to_thread(edits.parse_edit, raw, limits.body_bytes)
-            given = {"image": body.images[0], "mask": body.mask, "markup": body.markup}
-            named = {role: ref for role, ref in given.items() if ref is not None}
-            _check_companions(named)
-            params = {"image": "images", "mask": "mask", "markup": "markup"}
+            given = {_role(number): ref for number, ref in enumerate(body.images)}
+            companions = {"mask": body.mask, "markup": body.markup}
+            given |= {role: ref for role, ref in companions.items() if ref is not None}
+            _check_companions(given)
+            params = {role: role if role in COMPANIONS else "images" for role in given}
             known = partial(requests.with_hash, body=body, path="edits")
-            return _Edit(body, named, params, len(body.images), known)
+            return _Edit(body, given, params, known)
 
         yield read
 

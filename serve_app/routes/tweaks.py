@@ -17,15 +17,15 @@ from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.bodies import is_large, on_disk
 from serve_app.orders.callers import charge_rows, context_of, orderer_of, poller_of
 from serve_app.orders.pictures import finished, url
+from serve_app.orders.placing import with_pictures
 from serve_app.orders.responses import json_response
 from serve_app.orders.sources import (
+    Pictures,
     drawn,
-    find_all,
     finished_image,
     in_turn,
     own_image,
     same_model,
-    with_canvas,
 )
 from serve_app.orders.submission import check_order, check_read
 from serve_app.wire import edits, requests
@@ -88,9 +88,9 @@ async def _order(
     await check_read(state, context, accepted)
     params = {"image": "id", "mask": "mask"}
     masks = {} if body.mask is None else {"mask": body.mask}
-    found = await find_all(state, tenant.id, masks, params, fetched)
-    found["image"] = await drawn(state, job, render, image_id)
-    accepted = await with_canvas(state, accepted, body, found, params)
+    image = await drawn(state, job, render, image_id)
+    pictures = Pictures({"image": image, **masks}, params, fetched)
+    accepted = await with_pictures(state, accepted, body, pictures)
     return requests.order_of(body, accepted)
 
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from dispatch.identity import Identity
-from engine.intake import Canvas, Intake, Kept, Normalised, Refused
+from engine.intake import Canvas, Intake, Kept, Normalised, Reference, Refused
 from engine.provenance.checks import Checked, Checks
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncFileTable
@@ -119,6 +119,19 @@ class Inputs:
             size=size,
             small_size=small_size,
             grid=grid,
+        )
+        return await _unless_refused(lambda: ask(self._running()), params)
+
+    async def reference(
+        self, files: Mapping[str, bytes], params: Mapping[str, str], most_pixels: int
+    ) -> Reference:
+        """One picture that a model looks at. files: `image`, and where there is one `markup`.
+        Raises InvalidRequest that names the parameter of the wrong one."""
+        ask = partial(
+            Intake.reference,
+            image=files["image"],
+            markup=files.get("markup"),
+            most_pixels=most_pixels,
         )
         return await _unless_refused(lambda: ask(self._running()), params)
 

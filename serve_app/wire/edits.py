@@ -224,8 +224,6 @@ def passes_of(passes: int, strength: float, redraw: Region, can: Capabilities) -
     """Of an edit, where a whole picture has `passes`. Raises InvalidRequest when there is none."""
     if not can.size_multiple:
         return edit_passes(passes, int(redraw.sum()), redraw.size)
-    if not (can.mask or can.strength):  # a picture that is looked at is no beginning
-        return passes
     done = changed_passes(passes, strength, can.strength_rounds_up)
     if not done:
         message = f"Invalid value for 'strength': {strength} of {passes} passes is less than one."
@@ -253,9 +251,14 @@ def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] * other[1] == other[0] * one[1]
 
 
-def form_hash(fields: Mapping[str, str], files: Sequence[tuple[str, bytes]]) -> str:
-    """Of what a form says, whatever its boundary: a retry says the same."""
-    digests = [(name, hashlib.sha256(data).hexdigest()) for name, data in files]
+def file_digest(data: bytes) -> str:
+    """Of a file of a form."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def form_hash(fields: Mapping[str, str], digests: Sequence[tuple[str, str]]) -> str:
+    """Of what a form says, whatever its boundary: a retry says the same. digests: of its files, by
+    their names."""
     said = json.dumps(["edits", sorted(fields.items()), digests])
     return hashlib.sha256(said.encode()).hexdigest()
 

@@ -142,7 +142,7 @@ FORM_ROWS = [
         "image",
         ("2..16",),
         REFUSED,
-        "400: today's families take one picture; `GET /v1/models/{id}` says how many",
+        "400: these models take one picture, FLUX.2 up to 16; `GET /v1/models/{id}` says how many",
         refuses(EDIT, "at most 1", {"image": [flat(), flat()]}),
     ),
     _row(
@@ -208,11 +208,15 @@ FORM_ROWS = [
         "input_fidelity",
         ("low", "high"),
         HONOURED,
-        "without a mask: high draws 40 % of the cells again, low 75 %",
+        "without a mask: high draws 50 % of the cells again, low 80 %",
         _fidelity,
     ),
     _row(
-        "strength", ("0..1",), HONOURED, "ours: the share of cells that is drawn again", _strength
+        "strength",
+        ("0..1",),
+        HONOURED,
+        "ours: the share of cells that is drawn again; of diffusion models theirs",
+        _strength,
     ),
     _row(
         "moderation",

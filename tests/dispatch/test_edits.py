@@ -155,6 +155,36 @@ async def test_a_bad_picture_meets_no_slot_and_costs_nothing(tmp_path: Path) -> 
         assert it.sql.standing(Tenant("ada", "free"), "chat").usage.used == 0
 
 
+def looking(it: World, *pictures: Pixels) -> tuple[Job, tuple[str, ...]]:
+    """A job that looks at these pictures, and their keys."""
+    file = it.sql.add_file(upload(purpose=INPUT))
+    keys = tuple(input_key(file.id, f"reference{i}") for i in range(len(pictures)))
+    for key, pixels in zip(keys, pictures, strict=True):
+        it.blobs.put(key, encode(pixels, "png"))
+    source = SourceImage(redraw="ff" * 32, images=len(keys), references=keys)
+    return it.submit(source=source), keys
+
+
+async def test_every_picture_that_is_looked_at_is_screened(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        pictures = [np.full((80, 64 + i, 3), i, np.uint8) for i in range(3)]
+        it.verdicts.bad.append(pictures[1])
+        job, _ = looking(it, *pictures)
+        it.start()
+        ended = await it.ended(job, JobState.BLOCKED)
+        assert (ended.renders[0].stage, it.lane.taken, it.verdicts.asked) == ("input", 0, 2)
+
+
+async def test_one_that_is_gone_fails_the_job_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        job, keys = looking(it, *(np.full((64, 64, 3), i, np.uint8) for i in range(2)))
+        it.blobs.delete(keys[1])
+        it.start()
+        ended = await it.ended(job, JobState.FAILED)
+        assert "not kept any more" in (ended.renders[0].error or "")
+        assert it.lane.taken == 0
+
+
 @pytest.mark.parametrize("gone", [0, 1], ids=["canvas", "small"])
 async def test_a_picture_that_is_gone_fails_the_job_at_once(tmp_path: Path, gone: int) -> None:
     async with world(tmp_path) as it:

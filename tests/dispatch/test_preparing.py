@@ -47,9 +47,10 @@ async def test_the_same_words_are_asked_about_once(files: Files) -> None:
     encoder = CountedPrompts()
     it = preparing(encoder, files)
     first, again = await it.prepare(wish(prompt="a bomb")), await it.prepare(wish(prompt="a bomb"))
-    assert again.conditioning is first.conditioning
+    assert again.inputs.conditioning is first.inputs.conditioning
     assert first.verdict == Verdict(True, ("weapons",))
-    assert (await it.prepare(wish(prompt="a bomb "))).conditioning is not first.conditioning
+    other = await it.prepare(wish(prompt="a bomb "))
+    assert other.inputs.conditioning is not first.inputs.conditioning
     assert encoder.asked == {PromptText("a bomb"): 1, PromptText("a bomb "): 1}
 
 

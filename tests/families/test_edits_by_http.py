@@ -18,19 +18,21 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from dispatch.ports import Encoder
+from engine.decoders.diffusers.table import Task
 from engine.picture import encode
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.registry import create_prompt_encoder
 from engine.render import Pixels
 from tests.families.checkpoints import EDGE
-from tests.families.kit import folder, picture, stock
+from tests.families.kit import Case, conditioning, folder, picture, spec, stock, stock_picture
 from tests.page.pipeline import CONFIG, Pipeline
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-SDXL = "StableDiffusionXLPipeline"
+SDXL, FLUX2 = "StableDiffusionXLPipeline", "Flux2Pipeline"
 STEPS, GUIDANCE, PROMPT = 7, 3.0, "a blue door"
 HOLE = np.zeros((EDGE, EDGE), np.bool_)
 HOLE[10:40, 5:33] = True
@@ -48,7 +50,16 @@ class FamilyEncoder:
         return EncodedPrompt(found, np.zeros((1, 384), np.float16))
 
 
-def serving(directory: Path, checkpoint: str) -> Pipeline:
+class RandomEncoder:
+    """For a tiny checkpoint without text parts: the prompt's length is the seed of its tensors."""
+
+    async def encode(self, words: PromptText) -> EncodedPrompt:
+        """See Encoder."""
+        found = conditioning(FLUX2, len(words.prompt))
+        return EncodedPrompt(found, np.zeros((1, 384), np.float16))
+
+
+def serving(directory: Path, checkpoint: str, encoder: Encoder) -> Pipeline:
     model = {
         "name": "own",
         "family": "diffusers",
@@ -57,19 +68,24 @@ def serving(directory: Path, checkpoint: str) -> Pipeline:
         "size": f"{EDGE}x{EDGE}",
     }
     settings = {**CONFIG, "model": model, "qualities": {"medium": STEPS}}
-    return Pipeline(directory, settings, encoder=FamilyEncoder(folder(checkpoint)))
+    return Pipeline(directory, settings, encoder=encoder)
 
 
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    running = serving(tmp_path_factory.mktemp("sdxl"), SDXL)
+    encoder = FamilyEncoder(folder(SDXL))
+    running = serving(tmp_path_factory.mktemp("sdxl"), SDXL, encoder)
     yield running
     running.close()
 
 
+def asking(running: Pipeline) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{running.url}v1", api_key="sk-local", max_retries=0)
+
+
 @pytest.fixture
 def client(sdxl: Pipeline) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{sdxl.url}v1", api_key="sk-local", max_retries=0) as made:
+    with asking(sdxl) as made:
         yield made
 
 
@@ -169,3 +185,40 @@ def test_a_strength_that_leaves_no_pass_is_refused(client: openai.OpenAI) -> Non
             image=sent(picture(3)), prompt=PROMPT, quality="medium", extra_body={"strength": 0.1}
         )
     assert refused.value.param == "strength"
+
+
+def test_several_pictures_are_looked_at_in_their_order(tmp_path: Path) -> None:
+    """Of other sizes than what is drawn, none of them cut; and then the answer itself."""
+    running = serving(tmp_path, FLUX2, RandomEncoder())
+    looked_at = picture(1), picture(2, 96, 64), picture(3, 64, 80)
+    case = Case(FLUX2, FLUX2, Task.REFER)
+    try:
+        with asking(running) as client:
+            can = client.models.retrieve("own").capabilities  # type: ignore[attr-defined]
+            assert (can["input_images"], can["mask"], can["strength"]) == (16, False, False)
+            images = [sent(one) for one in looked_at]
+            more: Any = {"prompt": PROMPT, "quality": "medium", "size": "256x256"}
+            answer = client.images.edit(image=images, **more, extra_body={"seed": 9})
+            again = client.images.edit(image=images[::-1], **more, extra_body={"seed": 9})
+            with pytest.raises(openai.BadRequestError, match="does not redraw parts") as refused:
+                client.images.edit(image=images, mask=hole(), **more)
+            assert refused.value.param == "mask"
+            assert answer.data is not None
+            assert again.data is not None
+            first = answer.data[0]
+            url = f"{running.url}v1/images/{first.id}/tweaks"  # type: ignore[attr-defined]
+            said = {"delta": "in the rain", "seed": 10, "quality": "medium"}
+            headers = {"authorization": "Bearer sk-local"}
+            tweaked = httpx.post(url, json=said, headers=headers, timeout=60).json()["data"][0]
+    finally:
+        running.close()
+    asked: Any = {"width": 256, "height": 256, "guidance": GUIDANCE}
+    asked |= {"conditioning": conditioning(FLUX2, len(PROMPT)), "seed": 9}
+    wanted = stock_picture(case, spec(case, 0, STEPS, references=looked_at, **asked))
+    after = shown(first.b64_json)
+    assert (after == (wanted * 255).round()).all()
+    assert (after != shown(again.data[0].b64_json)).any()
+    prompt = conditioning(FLUX2, len(f"{PROMPT}, in the rain"))
+    asked |= {"conditioning": prompt, "seed": 10, "references": (after,)}
+    wanted = stock_picture(case, spec(case, 0, STEPS, **asked))
+    assert (shown(tweaked["b64_json"]) == (wanted * 255).round()).all()

@@ -17,7 +17,6 @@ from diffusers import AutoencoderTiny, FirstBlockCacheConfig
 
 from engine.decoder import OutOfMemory, RenderRejected, RendersBroken
 from engine.decoders.diffusers.decoder import DiffusersDecoder
-from engine.decoders.diffusers.table import Task
 from engine.render import Conditioning, Pixels, Source
 from tests.families.kit import (
     FP32,
@@ -235,17 +234,6 @@ def test_a_source_that_leaves_no_pass_is_refused() -> None:
     with pytest.raises(RenderRejected, match=r"source\.strength of 0\.2"):
         decoder(sdxl.checkpoint).plan(spec(sdxl, passes=4, source=source))
     assert decoder(sdxl.checkpoint).plan(spec(sdxl, passes=5, source=source)).passes == 1
-
-
-def test_a_model_that_looks_at_pictures_looks_at_the_source() -> None:
-    kontext = Case("FluxKontextPipeline", "FluxKontextPipeline", Task.REFER)
-    here = decoder(kontext.checkpoint)
-    by_source = replace(spec(kontext), references=(), source=Source(picture(0), np.ones(16, bool)))
-    np.testing.assert_array_equal(
-        draw_alone(here, by_source), draw_alone(here, spec(kontext, references=(picture(0),)))
-    )
-    with pytest.raises(RenderRejected, match="at most 1"):
-        here.plan(replace(by_source, references=(picture(1),)))
 
 
 def test_a_tiny_autoencoder_shows_previews(tmp_path: Path) -> None:

@@ -13,5 +13,8 @@ def test_a_source_comes_back_whole() -> None:
     source = SourceImage(
         canvas="inputs/a", small="inputs/b", redraw="00ff", tokens="AAAA", parent="img_x_0"
     )
-    request = replace(wish(), source=source, revised=True)
-    assert request_from_json(request_to_json(request)) == request
+    looked_at = SourceImage(redraw="00ff", images=2, references=("inputs/a", "inputs/b"))
+    for one in (source, looked_at):
+        request = replace(wish(), source=one, revised=True)
+        assert request_from_json(request_to_json(request)) == request
+        assert one.blobs == ("inputs/a", "inputs/b")

@@ -205,7 +205,6 @@ def test_under_a_mask_strength_is_for_families_that_draw_pixels() -> None:
         (PIXELS, 64, 1.0, 12),
         (PIXELS, 256, 0.6, 7),
         (replace(PIXELS, strength_rounds_up=True), 256, 0.6, 8),
-        (replace(PIXELS, mask=False, strength=False), 256, 0.6, 12),  # it only looks
     ],
 )
 def test_an_edit_has_the_passes_that_it_needs(

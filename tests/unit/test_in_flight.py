@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dispatch.decoder_inputs import DecoderInputs
 from dispatch.in_flight import InFlightRender, Lease, State
 from engine.capabilities import Capabilities
 from engine.render import Conditioning, LoraUse, RenderUpdate, UpdateKind
@@ -69,7 +70,7 @@ EVENTS: Mapping[str, tuple[Callable[[InFlightRender], object], set[State], State
 def in_state(state: State, **wishes: Any) -> InFlightRender:
     lease = Lease.of(Job.queued("1", wish(**wishes), 0.0, None))
     zeros = np.zeros(4, np.float16)
-    lease.prepared(Conditioning.from_numpy("", pooled=zeros), None)
+    lease.prepared(DecoderInputs(Conditioning.from_numpy("", pooled=zeros)))
     (render,) = lease.renders
     render.state = state
     return render

@@ -97,7 +97,8 @@ def test_families_say_the_same_of_a_folder(tmp_path: Path) -> None:
         assert can.negative_prompt is model.known.abilities.negative_prompt
         able = model.known.abilities
         assert (can.draws, can.mask, can.strength) == (able.generate, able.inpaint, able.edit)
-        assert (can.input_images > 0) is (able.edit or able.inpaint)
+        changes = able.edit or able.inpaint or able.control
+        assert can.input_images == (able.references or int(changes))
         row = KNOWN.get(model.class_name)
         assert row is not None
         assert (model.known.denoiser, model.known.step, model.known.rows) == (

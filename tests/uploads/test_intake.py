@@ -203,6 +203,22 @@ def test_without_a_mask_everything_is_drawn_and_transparency_is_white(intake: In
     assert (_pixels(canvas.canvas) == (255, 255, 255, 0)).all()
 
 
+def test_a_picture_that_is_looked_at_is_scaled_and_not_cut(intake: Intake) -> None:
+    small = _noise(80, 64)
+    whole = intake.reference(_file(small), None, 80 * 64)
+    assert np.array_equal(_pixels(whole.png), np.asarray(small))
+    large = intake.reference(_file(Image.new("RGBA", (400, 200), (*RED, 255))), None, 20_000)
+    assert (large.width, large.height) == (400, 200)
+    assert (_pixels(large.png) == RED).all()
+    assert _pixels(large.png).shape == (100, 200, 3)
+    markup = Image.new("RGBA", (80, 64), (*RED, 255))
+    assert (_pixels(intake.reference(_file(small), _file(markup), 9999).png) == RED).all()
+    for odd in ((63, 90), (640, 70), (9000, 900)):
+        with pytest.raises(Refused, match=f"{odd[0]}x{odd[1]}") as refused:
+            intake.reference(_file(Image.new("RGB", odd)), None, 20_000)
+        assert refused.value.code == "image_too_small"
+
+
 def test_markup_lies_on_the_picture(intake: Intake) -> None:
     markup = Image.new("RGBA", (64, 64), CLEAR)
     markup.paste((*RED, 255), (0, 0, 8, 8))

@@ -83,20 +83,13 @@ _CANNOT = {
 def _task(
     spec: RenderSpec, masked: bool, can: Mapping[Task, str]
 ) -> tuple[Task, tuple[Pixels, ...]]:
-    """What is asked for, and the pictures to look at: where a model edits by looking, also the
-    source that is to be changed."""
+    """What is asked for, and the pictures to look at."""
     if spec.source is None:
         looks = Task.CONTROL if Task.CONTROL in can else Task.REFER
         return (looks if spec.references else Task.DRAW), spec.references
-    if masked:
-        task = Task.REDRAW
-    elif Task.CHANGE not in can and Task.REFER in can:
-        return Task.REFER, (spec.source.pixels, *spec.references)
-    else:
-        task = Task.CHANGE
     if spec.references:
         raise RenderRejected("references must be empty beside a source")
-    return task, ()
+    return (Task.REDRAW if masked else Task.CHANGE), ()
 
 
 def _check_size(width: int, height: int, multiple: int, pixels_max: int) -> None:
