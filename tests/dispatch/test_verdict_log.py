@@ -45,7 +45,8 @@ async def test_prompt_previews_and_final_are_logged_by_what_was_looked_at(tmp_pa
         it.verdicts.flagged.append(final)
         it.start()
         await it.ended(job)
-        prompt, preview, last = [row.note for row in await logged(it, job.id, 3)]
+        notes = {row.note.stage: row.note for row in await logged(it, job.id, 3)}
+        prompt, preview, last = (notes[stage] for stage in ("prompt", "preview", "final"))
         assert (prompt.stage, prompt.index, prompt.action) == ("prompt", None, "allow")
         assert prompt.sha256 == hashlib.sha256(b"a red fox").hexdigest()
         assert prompt.words is None
@@ -54,10 +55,10 @@ async def test_prompt_previews_and_final_are_logged_by_what_was_looked_at(tmp_pa
         assert (last.stage, last.index, last.sha256) == ("final", 0, digest(final))
         assert (last.action, last.categories) == ("flag", ("sexual",))
         assert (last.user, last.tier, last.lane) == ("reader 7", "plus", "chat")
-        assert it.verdicts.looks == [
+        assert set(it.verdicts.looks) == {
             Look(ScreenStage.PREVIEW, "plus", "low", 0.5),
             Look(ScreenStage.FINAL, "plus", "low"),
-        ]
+        }
 
 
 async def test_a_blocked_order_is_logged_with_its_words_where_that_is_configured(
@@ -81,8 +82,11 @@ async def test_a_bad_preview_whose_verdict_is_late_is_logged_and_changes_nothing
         it.verdicts.bad.append(bad)
         it.verdicts.late.append(bad)
         it.verdicts.answers.clear()
-        it.start()
-        await until(lambda: it.files.stored == 1, "the final picture is judged and stored")
+        leases = it.start().dispatcher._leases
+        await until(
+            lambda: any(render.judged for lease in leases for render in lease.renders),
+            "the final picture is judged and stored",
+        )
         it.verdicts.answers.set()
         (render,) = (await it.ended(job)).renders
         assert render.previews == ()
