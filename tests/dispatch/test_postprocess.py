@@ -68,6 +68,8 @@ async def test_sources_and_edits_come_back_whole_from_the_process(processes: InP
     source = await processes.call("source", masked, redraw, None, 1.0)
     assert np.array_equal(source.pixels, small)
     assert np.array_equal(source.mask, np.where(alpha[..., 0] == 255, 0, 255))
+    assert np.array_equal(await processes.call("reference", encode(small, "png")), small)
+    assert isinstance(await processes.call("reference", b"no png"), Unusable)
     canvas[..., 3] = 255
     blended = await processes.call("blend", picture(1), 48, 32, encode(canvas, "png"))
     assert np.array_equal(blended, canvas[..., :3])
