@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dispatch.identity import LOCAL_DAYS, NO_IDENTITY, Identity, IdentityFiles, read_identity
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.ports import StageUnavailable
 from dispatch.postprocess import InThreads, LocalPostprocessor
@@ -303,8 +306,10 @@ class Files(LocalPostprocessor):
     """The postprocessor. `away`: nothing can be stored, nor any source be read. `stored`: files.
     `asked`: for a source."""
 
-    def __init__(self, blobs: DirectoryBlobs, cells: int = CELLS) -> None:
-        super().__init__(blobs, InThreads(2, cells))
+    def __init__(
+        self, blobs: DirectoryBlobs, cells: int = CELLS, identity: Identity = NO_IDENTITY
+    ) -> None:
+        super().__init__(blobs, InThreads(2, cells, identity))
         self.away = False
         self.stored = 0
         self.asked = 0
@@ -328,3 +333,9 @@ class Files(LocalPostprocessor):
         if self.away:
             raise StageUnavailable("no store")
         return await super().get(key)
+
+
+def expired_identity(directory: Path) -> Identity:
+    """What signed until a year ago."""
+    then = datetime.now(UTC) - timedelta(days=LOCAL_DAYS + 365)
+    return read_identity(IdentityFiles(True, True, str(directory)), then)

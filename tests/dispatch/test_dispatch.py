@@ -12,7 +12,7 @@ from dispatch.ports import StageUnavailable
 from engine.render import Checkpoint
 from jobs.job import JobState, RenderState
 from tests.dispatch.dispatch_kit import once, undisturbed, world
-from tests.dispatch.dispatch_stages import Replica, drawn, until
+from tests.dispatch.dispatch_stages import Files, Replica, drawn, expired_identity, until
 
 
 async def test_a_bad_preview_ends_its_image_within_one_pass_and_no_other(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_a_picture_keeps_its_tokens_even_if_no_heartbeat_ever_told_of_them
             assert (final.pass_no, final.seed) == (8, job.request.image_seed(render.index))
 
 
-@pytest.mark.parametrize("stage", ["classifier", "store"])
+@pytest.mark.parametrize("stage", ["classifier", "store", "signer"])
 async def test_a_picture_whose_stage_is_away_waits_in_finishing_without_pixels(
     tmp_path: Path, stage: str
 ) -> None:
@@ -100,6 +100,8 @@ async def test_a_picture_whose_stage_is_away_waits_in_finishing_without_pixels(
         if stage == "classifier":
             it.verdicts.away = StageUnavailable("no classifier")
         it.files.away = stage == "store"
+        if stage == "signer":
+            it.files = Files(it.blobs, identity=expired_identity(tmp_path / "own"))
         job = it.submit()
         waiting = it.start(retry_seconds=3600.0)
         await it.when(job, lambda job: job.state is JobState.FINISHING, "it waits in finishing")
@@ -108,7 +110,7 @@ async def test_a_picture_whose_stage_is_away_waits_in_finishing_without_pixels(
         queued = it.sql.get(job.id)
         assert queued is not None
         assert (queued.state, queued.renders[0].state) == (JobState.QUEUED, RenderState.FINISHING)
-        it.verdicts.away, it.files.away = None, False
+        it.verdicts.away, it.files = None, Files(it.blobs)
         it.start()
         ended = await it.ended(job)
         assert (ended.attempts, ended.renders[0].attempts, ended.errors) == (0, 0, ())

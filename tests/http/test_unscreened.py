@@ -106,6 +106,7 @@ class Walk:
             "/v1/images/{image_id}/tweaks": [wish | {"delta": "at night"}, wish | streamed],
             "/v1/images/variations": [{}],
             "/v1/files": [{}],
+            "/v1/content_provenance_checks": [{}],
         }[path]
 
 
