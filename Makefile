@@ -19,7 +19,7 @@ FAST := $(addprefix tests/,contract dispatch golden unit)
 
 export PROMPT
 
-.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour bench-families bench-models bench-provenance conformance fuzz chaos shape
+.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour bench-families bench-models bench-provenance bench-safety conformance fuzz chaos shape
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -88,6 +88,9 @@ bench-accept: setup ## Measure what accepting an order costs beside a bare FastA
 
 fuzz: setup ## Ask the HTTP surface everything that it does not expect, and send it hostile files
 	$(BIN)/python -m tests.fuzz
+
+bench-safety: setup ## Measure what the screens find, and what they block wrongly
+	$(BIN)/python -m scripts.bench_safety
 
 bench-families: setup ## Measure pipelines of diffusers in the running batch beside stock ones behind a lock
 	$(BIN)/python -m scripts.families

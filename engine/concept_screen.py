@@ -12,20 +12,25 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
-from engine.models.screen import ScreenNet
+from engine.models.screen import TwoLooks
 from engine.picture import resize
 from engine.render import Pixels
 from engine.text import WeightsError
 from engine.verdict import ScreenUnusable, require_sha256
 from engine.weights import MANIFEST, WeightsFolder
 
-_SIDE = 96
+SIDE = 96
+_APART = 36
+"""By how much a pixel differs from the background in one channel, to stand before it."""
+_LEAST, _MARGIN = 24, 6
+"""Pixels of the smallest part that is enlarged, and of the background around it."""
 _CHUNK = 16
 
 
 class ConceptScreen:
-    """ScreenNet's probability that a picture shows the trained concept, as category `weapons`.
+    """The probability of two networks that a picture shows the trained concept (`weapons`).
 
     Runs on the CPU with torch's process-wide number of threads, which the process's owner sets.
     """
@@ -45,11 +50,36 @@ class ConceptScreen:
         return np.concatenate(found) if found else np.zeros(0, dtype=np.float32)
 
     def _chunk(self, pixels: Sequence[Pixels]) -> NDArray[np.float32]:
-        small = np.stack([resize(picture, _SIDE, _SIDE) for picture in pixels])
+        small = [resize(picture, SIDE, SIDE) for picture in pixels]
         with torch.inference_mode():
-            batch = torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255  # [B, 3, 96, 96]
-            found: NDArray[np.float32] = torch.sigmoid(self._net(batch)).numpy()
+            looks = _input(small), _input([near(picture) for picture in small])
+            found: NDArray[np.float32] = torch.sigmoid(self._net(*looks)).numpy()
         return found
+
+
+def near(picture: Pixels) -> Pixels:
+    """What stands before the background of a 96 x 96 picture, in a square, enlarged to that size;
+    the background is the colour that most of the edge has."""
+    edge = np.concatenate(
+        [
+            part.reshape(-1, 3)
+            for part in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:])
+        ]
+    )
+    apart = np.abs(picture.astype(np.int16) - np.median(edge, axis=0)).max(axis=2) > _APART
+    rows, columns = (np.flatnonzero(apart.sum(axis=axis) > 1) for axis in (1, 0))
+    if not rows.size or not columns.size:
+        return picture
+    spans = [(int(line[0]), int(line[-1]) + 1) for line in (rows, columns)]
+    side = min(SIDE, max(_LEAST, *(end - begin for begin, end in spans)) + _MARGIN)
+    top, left = (min(max(0, (b + e - side) // 2), SIDE - side) for b, e in spans)
+    part = np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return resize(part, SIDE, SIDE)
+
+
+def _input(pictures: Sequence[Pixels]) -> Tensor:
+    """[B, 3, 96, 96] in [0, 1]."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +105,9 @@ def _settings(weights: WeightsFolder) -> _Settings:
     return _Settings(threshold, stored["file"], stored["sha256"])
 
 
-def _load(path: Path, sha256: str) -> ScreenNet:
+def _load(path: Path, sha256: str) -> TwoLooks:
     require_sha256(path, sha256)
-    net = ScreenNet().eval()
+    net = TwoLooks().eval()
     try:
         tensors = load(path.read_bytes())
         net.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

@@ -19,8 +19,10 @@ from engine.models.transformer import MaskedTransformer
 from scripts.training.dataset import Pictures, encode_captions, encoded, prepare
 from scripts.training.editions import EDITIONS, Edition
 from scripts.training.export import export
-from scripts.training.screen import train_screen
 from scripts.training.stages import polish_decoder, train_codec, train_transformer
+from scripts.weapons.drawings import draw_sets
+from scripts.weapons.prompts import SETS
+from scripts.weapons.train import train_screen
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,7 +106,8 @@ def main() -> None:
         export(folder, edition, pictures.concepts, modules, references)
         print(f"wrote {folder}", flush=True)
     if not options.snapshot and options.until == "all":
-        train_screen(pictures, codec, folder, edition.screen_minutes, edition.seed)
+        draw_sets(list(SETS), folder)
+        train_screen(folder, edition.screen_minutes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The concept screen's network: does this picture show a weapon? Trained on our own pictures."""
+"""The concept screen's networks: does this picture show a weapon? Trained on our own pictures."""
 
 from __future__ import annotations
 
@@ -26,3 +26,16 @@ class ScreenNet(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         return cast(Tensor, self.out(self.head(self.features(pictures * 2 - 1)))).squeeze(1)
+
+
+class TwoLooks(nn.Module):
+    """A network for the whole picture and one for what stands before its background, enlarged; the
+    mean of both logits, so that neither blocks what the other one sees to be harmless."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = ScreenNet()
+        self.near = ScreenNet()
+
+    def forward(self, whole: Tensor, near: Tensor) -> Tensor:
+        return (cast(Tensor, self.whole(whole)) + cast(Tensor, self.near(near))) / 2

@@ -22,7 +22,7 @@ class Edition:
     transformer_batch: int
     transformer_minutes: float
     polish_minutes: float = 14
-    screen_minutes: float = 3
+    screen_minutes: float = 2.5
     seed: int = 20
 
 

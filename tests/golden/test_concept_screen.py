@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.concept_screen import ConceptScreen
+from engine.concept_screen import ConceptScreen, near
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
-from engine.models.screen import ScreenNet
+from engine.models.screen import TwoLooks
 from engine.picture import resize
 from engine.policy import DEFAULT_POLICY, Look, ScreenStage
 from engine.prompt_encoder import PromptText
@@ -24,6 +24,7 @@ from engine.safety import SafetyScreens
 from engine.text import TextEncoder, WeightsError
 from engine.verdict import ScreenUnusable
 from engine.weights import LAYOUT
+from scripts.weapons.prompts import SETS, drawings
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def one_thread() -> Iterator[None]:
 def folder(tmp_path: Path) -> Path:
     """A weights folder with an untrained network."""
     torch.manual_seed(0)
-    store(tmp_path, {n: t.half() for n, t in ScreenNet().state_dict().items()})
+    store(tmp_path, {n: t.half() for n, t in TwoLooks().state_dict().items()})
     return tmp_path
 
 
@@ -94,7 +95,7 @@ def test_a_manifest_without_a_screen_refuses_to_load(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threshold", [None, 2.0, 0.0, "0.5", True])
 def test_a_threshold_that_is_none_refuses_to_load(folder: Path, threshold: object) -> None:
-    store(folder, ScreenNet().state_dict(), threshold)
+    store(folder, TwoLooks().state_dict(), threshold)
     with pytest.raises(WeightsError, match=r"model\.json: field screen\.threshold"):
         ConceptScreen(folder)
 
@@ -122,10 +123,10 @@ def test_changed_weights_refuse_to_load(folder: Path) -> None:
 
 
 def test_weights_of_another_network_refuse_to_load(folder: Path) -> None:
-    tensors = ScreenNet().state_dict()
-    del tensors["out.bias"]
+    tensors = TwoLooks().state_dict()
+    del tensors["whole.out.bias"]
     store(folder, tensors)
-    with pytest.raises(ScreenUnusable, match=r"tensors: .*(\n.*)*out\.bias"):
+    with pytest.raises(ScreenUnusable, match=r"tensors: .*(\n.*)*whole\.out\.bias"):
         ConceptScreen(folder)
 
 
@@ -177,3 +178,47 @@ def draw(prompts: tuple[str, ...], seed: int) -> list[Pixels]:
             decoder.step([render])
         pictures.append(decoder.finish(render))
     return pictures
+
+
+def test_the_near_look_enlarges_what_stands_before_the_background() -> None:
+    picture = np.full((96, 96, 3), 200, np.uint8)
+    picture[10:30, 60:80] = (10, 20, 30)
+    found = near(picture)
+    dark = np.asarray((found < 100).all(axis=2))
+    assert found.shape == (96, 96, 3)
+    assert dark.mean() > 0.3
+    assert dark[48, 48]
+    assert not dark[:5].any()
+    assert not dark[-5:].any()
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_picture_of_one_colour_is_looked_at_whole(value: int) -> None:
+    flat = np.full((96, 96, 3), value, np.uint8)
+    assert near(flat) is flat
+
+
+def test_what_fills_the_picture_stays_as_it_is() -> None:
+    (picture,) = noise(1)
+    assert np.array_equal(near(picture), picture)
+
+
+def test_the_sets_of_drawings_share_no_picture() -> None:
+    sets = {name: drawings(name) for name in SETS}
+    assert [len(found) for found in sets.values()] == [2400, 1360, 1124]
+    seeds = [one.seed for found in sets.values() for one in found]
+    assert len(seeds) == len(set(seeds))
+    calm = sum(not one.weapon for one in sets["measured"])
+    assert calm == 1020
+    assert any(one.prompt == "smiling yellow face" and not one.weapon for one in sets["measured"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (DEFAULT_WEIGHTS / "transformer.safetensors").exists(),
+    reason="weights/emoji-cpu is not there",
+)
+def test_a_smiling_yellow_face_is_no_weapon() -> None:
+    screens = SafetyScreens(["weapons"], False, DEFAULT_WEIGHTS)
+    pictures = [one for seed in (1, 2, 3) for one in draw(("smiling yellow face",), seed)]
+    assert blocked(screens, pictures) == [False] * 3

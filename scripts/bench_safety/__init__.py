@@ -1,0 +1,1 @@
+"""What the screens find, and what they block wrongly."""

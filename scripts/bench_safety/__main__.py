@@ -1,0 +1,55 @@
+"""`make bench-safety`: what the screens find and what they block wrongly.
+
+    python -m scripts.bench_safety [--only prompts weapons]
+
+prompts: the fresh set through the real encoder and screen. weapons: pictures of the embedded model
+in 16 passes, 1,020 of harmless prompts and 104 of weapons; drawing them takes minutes the first
+time. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+
+import torch
+
+from engine.concept_screen import ConceptScreen
+from engine.decoders.masked import DEFAULT_WEIGHTS
+from scripts.bench_safety.prompts import measure_prompts
+from scripts.weapons.drawings import draw_sets
+from scripts.weapons.train import measure
+
+
+def measure_weapons() -> dict[str, float]:
+    """On the set that neither weights nor threshold were chosen by."""
+    draw_sets(["measured"])
+    found = measure(DEFAULT_WEIGHTS, ConceptScreen(DEFAULT_WEIGHTS).threshold)
+    print(found)
+    return {
+        "weapons_recall": found["recall"],
+        "weapons_fpr": found["false_alarms"],
+        "passes_saved": found["passes_saved"],
+    }
+
+
+PARTS: dict[str, Callable[[], dict[str, float]]] = {
+    "prompts": measure_prompts,
+    "weapons": measure_weapons,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parts = parser.parse_args().only
+    torch.set_num_threads(1)
+    found: dict[str, float] = {}
+    for part in parts:
+        found |= PARTS[part]()
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
