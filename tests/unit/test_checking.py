@@ -140,6 +140,26 @@ def test_what_does_not_fit_is_an_error(capsys: pytest.CaptureFixture[str]) -> No
     assert "= 1.4, but 2 nodes offer 1" in capsys.readouterr().out
 
 
+def test_an_operators_classifier_is_looked_at_on_its_own_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = tmp_path / "config.yaml", tmp_path / "moderator"
+    entry = f"{{kind: text, path: {folder}, labels: {{toxic: hate}}}}"
+    text = LAPTOP.replace("      safety:\n", f"      safety:\n        classifiers: [{entry}]\n", 1)
+    assert text != LAPTOP
+    file.write_text(text)
+    assert main(["check", str(file)]) == 1
+    assert f"safety.classifiers: {folder}: does not exist" in capsys.readouterr().out
+    folder.mkdir()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    assert main(["check", str(file)]) == 1
+    told = capsys.readouterr().out
+    assert f"safety.classifiers: {folder}/pytorch_model.bin: is a pickle" in told
+    assert f"safety.classifiers: {folder}/config.json: cannot be read" in told
+    file.write_text(text.replace("127.0.0.1", "10.0.0.1"))
+    assert main(["check", str(file), "--cpus", "64"]) == 0
+
+
 def test_what_is_allowed_and_hardly_meant_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
