@@ -20,7 +20,7 @@ HARMLESS = "harmless"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
-class Kind(StrEnum):
+class CheckpointKind(StrEnum):
     """What a checkpoint classifies, and how."""
 
     TEXT = "text"
@@ -29,15 +29,15 @@ class Kind(StrEnum):
 
 
 _ARCHITECTURE = {
-    Kind.TEXT: "ForSequenceClassification",
-    Kind.IMAGE: "ForImageClassification",
-    Kind.ZERO_SHOT: "CLIPModel",
+    CheckpointKind.TEXT: "ForSequenceClassification",
+    CheckpointKind.IMAGE: "ForImageClassification",
+    CheckpointKind.ZERO_SHOT: "CLIPModel",
 }
 """How the class that wrote config.json must end."""
 _FILES = {
-    Kind.TEXT: (VOCABULARIES,),
-    Kind.IMAGE: (_PROCESSORS,),
-    Kind.ZERO_SHOT: (VOCABULARIES, _PROCESSORS),
+    CheckpointKind.TEXT: (VOCABULARIES,),
+    CheckpointKind.IMAGE: (_PROCESSORS,),
+    CheckpointKind.ZERO_SHOT: (VOCABULARIES, _PROCESSORS),
 }
 """Of each row, one file must be there."""
 
@@ -52,7 +52,7 @@ class ClassifierSpec:
     threshold: 0..1, the probability from which on a category is blocked by the presets.
     """
 
-    kind: Kind
+    kind: CheckpointKind
     path: str
     labels: tuple[tuple[str, Category | None], ...]
     threshold: float = OWN_LINE
@@ -65,13 +65,13 @@ class ClassifierSpec:
 
 def spec_of(document: Mapping[str, Any]) -> ClassifierSpec:
     """From a config's entry. ValueError, beginning with the field."""
-    kind = Kind(document["kind"])
+    kind = CheckpointKind(document["kind"])
     labels = tuple(
         (label, _category(kind, label, name)) for label, name in document["labels"].items()
     )
     if not any(category for _, category in labels):
         raise ValueError("labels: must map at least one label to a category")
-    if kind is Kind.ZERO_SHOT and all(category for _, category in labels):
+    if kind is CheckpointKind.ZERO_SHOT and all(category for _, category in labels):
         raise ValueError(
             f"labels: must map at least one label to {HARMLESS}, such as 'a harmless picture': "
             "the probabilities of all labels add up to 1"
@@ -108,8 +108,8 @@ def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(found[key]) for key in sorted(found, key=int))
 
 
-def _category(kind: Kind, label: str, name: str) -> Category | None:
-    if name == HARMLESS and kind is Kind.ZERO_SHOT:
+def _category(kind: CheckpointKind, label: str, name: str) -> Category | None:
+    if name == HARMLESS and kind is CheckpointKind.ZERO_SHOT:
         return None
     known = [str(category) for category in Category]
     if name not in known:
@@ -137,7 +137,7 @@ def _odd_config(spec: ClassifierSpec, path: Path, config: Mapping[str, Any]) -> 
             f"{path}: architectures is {found}, and a classifier of kind {spec.kind} is a "
             f"{ending}; name another folder or another kind"
         ]
-    if spec.kind is Kind.ZERO_SHOT:
+    if spec.kind is CheckpointKind.ZERO_SHOT:
         return []
     known = labels_of(config)
     return [

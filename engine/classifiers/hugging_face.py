@@ -19,7 +19,7 @@ from transformers import (
     CLIPModel,
 )
 
-from engine.classifiers.checkpoint import ClassifierSpec, Kind, check_folder, labels_of
+from engine.classifiers.checkpoint import CheckpointKind, ClassifierSpec, check_folder, labels_of
 from engine.disguise import undisguised
 from engine.model_directory.json_file import ModelRefused
 from engine.policy import Category, Scores, calibrated, joined
@@ -159,10 +159,10 @@ class ZeroShotClassifier(PictureClassifier):
         return found
 
 
-_CLASSES: Mapping[Kind, type[TextClassifier | PictureClassifier]] = {
-    Kind.TEXT: TextClassifier,
-    Kind.IMAGE: PictureClassifier,
-    Kind.ZERO_SHOT: ZeroShotClassifier,
+_CLASSES: Mapping[CheckpointKind, type[TextClassifier | PictureClassifier]] = {
+    CheckpointKind.TEXT: TextClassifier,
+    CheckpointKind.IMAGE: PictureClassifier,
+    CheckpointKind.ZERO_SHOT: ZeroShotClassifier,
 }
 
 

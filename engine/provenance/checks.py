@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from engine.intake import Intake, unless_refused
 from engine.provenance.manifest import ManifestFound, State
 from engine.provenance.pattern import MarkKey
-from engine.provenance.watermark import Found
+from engine.provenance.watermark import FoundMark
 from engine.untrusted.frames import Head, Message
 
 STATES: tuple[State, ...] = ("trusted", "valid", "invalid", "not_present")
@@ -21,7 +21,7 @@ class Checked:
     """mark: None where none of the keys' is found."""
 
     manifest: ManifestFound
-    mark: Found | None
+    mark: FoundMark | None
 
 
 class Checks(Intake):
@@ -59,12 +59,12 @@ def _read(answer: Message) -> Checked:
             raise ValueError("an answer without both layers")
 
 
-def _mark(told: object) -> Found | None:
+def _mark(told: object) -> FoundMark | None:
     match told:
         case None:
             return None
         case {"key_id": str(key_id), "scale": float(scale), "score": float(score)}:
-            return Found(key_id, scale, score)
+            return FoundMark(key_id, scale, score)
         case _:
             raise ValueError("a mark without its key")
 

@@ -52,7 +52,7 @@ _RADIUS = np.hypot(BAND_Y, BAND_X).astype(np.intp)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMark:
     """A mark. scale: the picture's, over that of the marked one. score: standard deviations of what
     chance gives; the threshold is `threshold`."""
 
@@ -76,7 +76,7 @@ def mark(picture: Picture, key: MarkKey) -> Picture:
     return marked
 
 
-def detect(picture: Picture, keys: Sequence[MarkKey]) -> Found | None:
+def detect(picture: Picture, keys: Sequence[MarkKey]) -> FoundMark | None:
     """The first mark of one of these keys; None where there is none."""
     if not keys:
         return None
@@ -89,14 +89,14 @@ def detect(picture: Picture, keys: Sequence[MarkKey]) -> Found | None:
     return None
 
 
-def strongest(picture: Picture, key: MarkKey) -> Found:
+def strongest(picture: Picture, key: MarkKey) -> FoundMark:
     """The best of all scales, whether it is a mark or not: for measurements."""
     return _best(_spectrum(picture), key, SCALES)
 
 
-def _best(spectrum: NDArray[np.complex64], key: MarkKey, scales: Sequence[float]) -> Found:
+def _best(spectrum: NDArray[np.complex64], key: MarkKey, scales: Sequence[float]) -> FoundMark:
     score, scale = max((_score(*_lines(spectrum, scale), key), scale) for scale in scales)
-    return Found(key.id, scale, score)
+    return FoundMark(key.id, scale, score)
 
 
 def threshold(keys: int) -> float:

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from engine.provenance.checks import Checked
 from engine.provenance.manifest import ManifestFound, State
-from engine.provenance.watermark import Found
+from engine.provenance.watermark import FoundMark
 from serve_app.wire.fields import Seconds
 
 Outcome = Literal["detected", "not_detected"]
@@ -70,7 +70,7 @@ def _manifest(found: ManifestFound) -> ManifestBody:
     }
 
 
-def _watermark(found: Found | None) -> WatermarkBody:
+def _watermark(found: FoundMark | None) -> WatermarkBody:
     return {
         "type": "watermark",
         "outcome": _outcome(found is not None),

@@ -49,6 +49,10 @@ def test_every_exception_is_about_a_file_that_is_there() -> None:
     assert [name for name in EXCEPTIONS if not (ROOT / name.partition(":")[0]).exists()] == []
 
 
+def test_no_class_name_stands_for_two_things() -> None:
+    assert duplicate_class_names(sources(*CORE)) == []
+
+
 def test_imports_are_not_deep() -> None:
     chain = longest_import_chain(sources(*CORE))
     assert len(chain) <= IMPORT_CHAIN, " > ".join(chain)

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             console.print(f"{path}: ok", style="green")
             for line in [*lines, *advice(file)]:
                 console.print(f"  {line}")
-        except (ConfigError, ClusterFailed, DoesNotFit) as error:
+        except (ConfigError, ClusterFailed, ClusterTooSmall) as error:
             wrong += 1
             for line in error.problems if isinstance(error, ConfigError) else [f"{path}: {error}"]:
                 console.print(line, style="red")
@@ -66,15 +66,15 @@ def require_classifiers(file: ServeFile) -> None:
         raise ConfigError(*(f"safety.classifiers: {problem}" for problem in problems))
 
 
-class DoesNotFit(Exception):
+class ClusterTooSmall(Exception):
     """The replicas find no room; the message is the sum."""
 
 
 def verdict(file: ServeFile, nodes: Sequence[NodeCapacity] | None) -> list[str]:
-    """What the replicas need at least and at most. Raises DoesNotFit."""
+    """What the replicas need at least and at most. Raises ClusterTooSmall."""
     held = reservations(file)
     if nodes and (short := shortage(held, nodes)) is not None:
-        raise DoesNotFit(short)
+        raise ClusterTooSmall(short)
     least, most = _sums(held, most=False), _sums(held, most=True)
     lines = [f"needs {_amounts(least)}"]
     if most != least:
