@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from engine.provenance.pattern import MarkKey, tile
 from engine.provenance.watermark import (
     MOST_CHANGE,
-    Found,
+    FoundMark,
     Picture,
     detect,
     mark,
@@ -90,7 +90,7 @@ def test_alpha_is_kept_and_what_is_transparent_is_seen_on_white() -> None:
     seen = np.where(alpha == 255, marked[..., :3], 255).astype(np.uint8)
     for shown in (marked, seen):
         found = detect(shown, [KEY])
-        assert isinstance(found, Found)
+        assert isinstance(found, FoundMark)
         assert found.key_id == KEY.id
 
 
