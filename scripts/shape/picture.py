@@ -33,7 +33,7 @@ from serve_app.config.cluster import parse_cluster_config
 from serve_app.gateway import create_app
 from tests.page.pipeline import CONFIG, Pipeline
 
-PICTURES = 4
+PICTURES = 8
 ROUTES = str(ROOT / "serve_app" / "routes")
 KEY = {"authorization": "Bearer sk-local"}
 ORDER = {"prompt": "a red fox", "size": "256x256"}

@@ -7,15 +7,18 @@ from pathlib import Path
 
 from jobs.job import JobState
 from tests.dispatch.dispatch_kit import once, undisturbed, world
-from tests.dispatch.dispatch_stages import Replica
+from tests.dispatch.dispatch_stages import Replica, until
 
 
 async def test_what_does_not_fit_goes_on_elsewhere_or_later(tmp_path: Path) -> None:
     async with world(tmp_path, Replica(4), Replica(1)) as it:
         large, _ = it.lane.replicas
         large.decoder.fits = 2
+        large.gate.close()
         job = it.submit(n=6)
         it.start(ready=6)
+        await until(lambda: large.kinds["accepted"] == 4, "all of its slots are taken")
+        large.gate.open()
         ended = await it.ended(job)
         assert (ended.attempts, ended.errors) == (0, ())
         assert [render.attempts for render in ended.renders] == [0] * 6
