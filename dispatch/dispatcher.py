@@ -48,7 +48,7 @@ class Dispatcher:
         self._worker = worker
         limit_seconds = settings.call_timeout_seconds
         self._notes = VerdictNotes(settings.log_prompts)
-        self._preparing = Preparing(stages, limit_seconds, self._notes)
+        self._preparing = Preparing(stages, limit_seconds, self._notes, settings.can)
         self._finishing = Finishing(stages, limit_seconds, self._notes)
         self._trials = Trials(self._preparing.probe)
         self._room = asyncio.Event()

@@ -21,9 +21,10 @@ from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
 from dispatch.trials import Trials, call
 from dispatch.verdict_notes import Screened, VerdictNotes, screened_picture, screened_words
+from engine.capabilities import Capabilities
 from engine.policy import Look, ScreenStage
 from engine.prompt_encoder import EncodedPrompt, PromptText
-from engine.render import Conditioning, LoraUse
+from engine.render import Conditioning, LoraUse, Pixels, TensorBytes
 from engine.verdict import Verdict
 from jobs.request import ImageRequest
 
@@ -73,15 +74,22 @@ class RecentPrompts:
 
 
 class Preparing:
-    """Asks the stages, each for so long at most."""
+    """Asks the stages, each for so long at most. can: as of DispatchSettings."""
 
-    def __init__(self, stages: Stages, limit_seconds: float, notes: VerdictNotes) -> None:
+    def __init__(
+        self,
+        stages: Stages,
+        limit_seconds: float,
+        notes: VerdictNotes,
+        can: Capabilities | None = None,
+    ) -> None:
         self._notes = notes
         self._encoder = stages.encoder
         self._classifier = stages.classifier
         self._postprocessor = stages.postprocessor
         self._limit_seconds = limit_seconds
         self._known = RecentPrompts()
+        self._encoder_looks = can is not None and can.encoder_looks
 
     async def prepare(self, request: ImageRequest) -> Prepared:
         """One try. Raises SourceGone, StageUnavailable, CallLost, CallFailed."""
@@ -100,7 +108,10 @@ class Preparing:
             verdict = await call("source screen", screening, self._limit_seconds)
             screened.append(await screened_picture(look.stage, verdict, pixels))
             if verdict.blocked:
-                break
+                return Prepared(inputs, verdict, tuple(screened))
+        if self._encoder_looks:
+            encoded = await self._encoded(await asyncio.to_thread(_with, words, inputs.pictures))
+            inputs = replace(inputs, conditioning=encoded.conditioning)
         return Prepared(inputs, verdict, tuple(screened))
 
     async def _with_pictures(
@@ -145,7 +156,7 @@ class Preparing:
         await self._screened(words, await self._asked(words), Look(ScreenStage.PROMPT))
 
     async def _encoded(self, words: PromptText) -> EncodedPrompt:
-        digest = words.digest("")
+        digest = await asyncio.to_thread(words.digest, "") if words.pictures else words.digest("")
         known = self._known.get(digest)
         if known is None:
             known = await self._asked(words)
@@ -158,3 +169,7 @@ class Preparing:
     async def _screened(self, words: PromptText, encoded: EncodedPrompt, look: Look) -> Verdict:
         screening = self._classifier.screen_prompt(words, encoded.embeddings, look)
         return await call("prompt screen", screening, self._limit_seconds)
+
+
+def _with(words: PromptText, pictures: tuple[Pixels, ...]) -> PromptText:
+    return replace(words, pictures=tuple(map(TensorBytes.from_numpy, pictures)))

@@ -35,6 +35,8 @@ class Capabilities:
     comes in is looked at, and another one is drawn."""
     strength_rounds_up: bool = False
     """See region.changed_passes."""
+    encoder_looks: bool = False
+    """Whether its text encoders look at them, too: PromptText.pictures."""
     draws: bool = True
     """Whether it draws from words alone."""
     transparent: bool = False
@@ -115,6 +117,7 @@ def _diffusers(options: Mapping[str, object]) -> Capabilities:
         mask=mask,
         strength=strength,
         strength_rounds_up=folder.architecture.strength_rounds_up,
+        encoder_looks=CLASSES[folder.class_name].encoder_pixels > 0,
         draws=Task.DRAW in tasks,
         negative_prompt=folder.guided and bool(folder.architecture.negative),
         guidance=folder.guided,

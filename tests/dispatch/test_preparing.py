@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ from dispatch.ports import CallFailed, StageUnavailable
 from dispatch.prepare import REMEMBERED, REMEMBERED_BYTES, Preparing, RecentPrompts
 from dispatch.settings import Stages
 from dispatch.verdict_notes import VerdictNotes
+from engine.capabilities import Capabilities
+from engine.picture import encode
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Conditioning, LoraUse, TensorBytes
 from engine.verdict import Verdict
 from jobs.blobs.store import DirectoryBlobs
-from jobs.request import WeightedLora
+from jobs.request import ImageRequest, SourceImage, WeightedLora
 from tests.dispatch.dispatch_stages import Files, Lane, Prompts, Verdicts
 from tests.stages.ledger_kit import wish
 
@@ -120,3 +123,42 @@ async def test_what_went_wrong_is_not_remembered(files: Files) -> None:
     encoder.away = False
     assert not (await it.prepare(wish(prompt="a fox"))).verdict.blocked
     assert encoder.asked[PromptText("a fox")] == 3
+
+
+LOOKING = Capabilities((64, 64), (4, 4), input_images=4, encoder_looks=True, draws=False)
+
+
+async def test_an_encoder_that_looks_gets_pictures_once_they_are_screened(
+    files: Files, tmp_path: Path
+) -> None:
+    encoder, verdicts = CountedPrompts(), Verdicts()
+    stages = Stages(encoder, verdicts, Lane(), files)
+    it = Preparing(stages, 60.0, VerdictNotes(), LOOKING)
+    red, blue = (np.full((64, 80, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
+    for name, pixels in (("red", red), ("blue", blue)):
+        DirectoryBlobs(tmp_path).put(f"in/{name}", encode(pixels, "png"))
+
+    def looking(*names: str) -> ImageRequest:
+        keys = tuple(f"in/{name}" for name in names)
+        return wish(source=SourceImage(redraw="ff", images=len(keys), references=keys))
+
+    words = PromptText("a red fox")
+    both = replace(words, pictures=(TensorBytes.from_numpy(red), TensorBytes.from_numpy(blue)))
+    turned = replace(words, pictures=both.pictures[::-1])
+    for names in (("red", "blue"), ("red", "blue"), ("blue", "red")):
+        assert not (await it.prepare(looking(*names))).verdict.blocked
+    assert encoder.asked == {words: 1, both: 1, turned: 1}
+    verdicts.bad.append(blue)
+    encoder.asked.clear()
+    assert (await it.prepare(looking("red", "blue"))).verdict.blocked
+    assert not encoder.asked
+
+
+async def test_an_encoder_that_reads_words_alone_gets_no_pictures(
+    files: Files, tmp_path: Path
+) -> None:
+    encoder = CountedPrompts()
+    DirectoryBlobs(tmp_path).put("in/red", encode(np.full((64, 80, 3), 9, np.uint8), "png"))
+    source = SourceImage(redraw="ff", references=("in/red",))
+    await preparing(encoder, files).prepare(wish(source=source))
+    assert encoder.asked == {PromptText("a red fox"): 1}

@@ -6,6 +6,7 @@ Some have their text parts too, see text_parts.py; prompts of the others are ran
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -533,6 +534,8 @@ WITH_TEXT: dict[str, Callable[[], dict[str, Any]]] = {
     "ChromaPipeline": lambda: text_parts.t5(""),
     "ZImagePipeline": text_parts.qwen3,
     "AmusedPipeline": lambda: text_parts.clip("", hidden=16, projection=16),
+    "QwenImageEditPipeline": text_parts.qwen_vl,
+    "QwenImageEditPlusPipeline": text_parts.qwen_vl,
 }
 """Text parts of the classes whose prompts are read in the tests."""
 
@@ -567,6 +570,8 @@ TINY: dict[str, Tiny] = {
     "Flux2Pipeline": _tiny(flux2, EMBEDS),
     "Flux2KleinPipeline": _tiny(lambda: flux2(guidance_embeds=False), EMBEDS),
     "QwenImagePipeline": _tiny(qwen_image, EMBEDS, "prompt_embeds_mask"),
+    "QwenImageEditPipeline": _tiny(qwen_image, EMBEDS, "prompt_embeds_mask"),
+    "QwenImageEditPlusPipeline": _tiny(qwen_image, EMBEDS, "prompt_embeds_mask"),
     "ZImagePipeline": _tiny(z_image, EMBEDS),
     "SanaPipeline": _tiny(sana, EMBEDS, MASK),
     "PixArtSigmaPipeline": _tiny(pixart, EMBEDS, MASK),
@@ -589,7 +594,19 @@ def save(name: str, folder: Path) -> Path:
             torch.manual_seed(sum(map(ord, name)))
             parts = {**TINY[name].make(), **WITH_TEXT.get(name, dict)()}
         wanted = getattr(diffusers, name)
+        processor = parts.pop("processor", None)
         absent = dict.fromkeys(wanted._get_signature_keys(wanted)[0] - parts.keys())
         more = {"requires_safety_checker": False} if "safety_checker" in absent else {}
         wanted(**parts, **absent, **more).save_pretrained(folder)
+        if processor is not None:
+            _save_processor(folder, processor, parts["tokenizer"])
     return folder
+
+
+def _save_processor(folder: Path, processor: Any, tokenizer: Any) -> None:
+    """By hand: to be made, the whole of it wants torchvision, for videos."""
+    for part in (processor, tokenizer):
+        part.save_pretrained(folder / "processor")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["processor"] = ["transformers", "Qwen2VLProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.decoders.diffusers.decoder import DiffusersDecoder, DiffusersState
+from engine.decoders.diffusers.picture_processor import PictureProcessor
 from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Guidance, Task, classes_by_task
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 from engine.tensors import to_torch
@@ -77,12 +78,16 @@ def stock(name: str, checkpoint: str) -> Any:
 
 
 def loaded_by_user(folder: Path, checkpoint: str, dtype: torch.dtype = torch.float32) -> Any:
+    more: dict[str, Any] = {}
+    if (folder / "processor").is_dir():  # the whole of it wants torchvision, for videos
+        more["processor"] = PictureProcessor.from_pretrained(folder / "processor")
     pipe = diffusers.DiffusionPipeline.from_pretrained(
         str(folder),
         local_files_only=True,
         use_safetensors=True,
         dtype=dtype,
         **dict.fromkeys(_text_parts(checkpoint)),
+        **more,
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -176,7 +181,7 @@ def _pictures(case: Case, spec: RenderSpec, control: str) -> dict[str, Any]:
     if case.task is Task.CONTROL:
         return {control: images[0]}
     if case.task is Task.REFER:
-        return {"image": images}
+        return {"image": images[0] if CLASSES[case.name].references_max == 1 else images}
     if spec.source is None:
         return {}
     found = {"image": Image.fromarray(spec.source.pixels), "strength": spec.source.strength}

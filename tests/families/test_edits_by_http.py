@@ -33,6 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 SDXL, FLUX2 = "StableDiffusionXLPipeline", "Flux2Pipeline"
+QWEN = "QwenImageEditPlusPipeline"
 STEPS, GUIDANCE, PROMPT = 7, 3.0, "a blue door"
 HOLE = np.zeros((EDGE, EDGE), np.bool_)
 HOLE[10:40, 5:33] = True
@@ -222,3 +223,35 @@ def test_several_pictures_are_looked_at_in_their_order(tmp_path: Path) -> None:
     asked |= {"conditioning": prompt, "seed": 10, "references": (after,)}
     wanted = stock_picture(case, spec(case, 0, STEPS, **asked))
     assert (shown(tweaked["b64_json"]) == (wanted * 255).round()).all()
+
+
+def test_the_text_encoder_looks_at_the_pictures_too(tmp_path: Path) -> None:
+    """Of Qwen-Image's edits, which draw nothing from words alone."""
+    running = serving(tmp_path, QWEN, FamilyEncoder(folder(QWEN)))
+    looked_at = picture(1), picture(2, 96, 64)
+    try:
+        with asking(running) as client:
+            can = client.models.retrieve("own").capabilities  # type: ignore[attr-defined]
+            assert (can["input_images"], can["mask"], can["strength"]) == (4, False, False)
+            more: Any = {"prompt": PROMPT, "quality": "medium", "size": "256x256"}
+            images = [sent(one) for one in looked_at]
+            answer = client.images.edit(image=images, **more, extra_body={"seed": 9})
+            with pytest.raises(openai.BadRequestError, match="at most 4"):
+                client.images.edit(image=images[:1] * 5, **more)
+            with pytest.raises(openai.BadRequestError, match="draws along a picture"):
+                client.images.generate(**more)
+    finally:
+        running.close()
+    out = stock(QWEN, QWEN)(
+        image=[Image.fromarray(one) for one in looked_at],
+        prompt=PROMPT,
+        negative_prompt="",
+        true_cfg_scale=GUIDANCE,
+        num_inference_steps=STEPS,
+        width=256,
+        height=256,
+        generator=torch.Generator().manual_seed(9),
+        output_type="np",
+    )
+    assert answer.data is not None
+    assert (shown(answer.data[0].b64_json) == (out.images[0] * 255).round()).all()

@@ -11,7 +11,10 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen2VLImageProcessorPil,
     Qwen3Config,
     Qwen3Model,
     T5Config,
@@ -65,11 +68,7 @@ def t5(suffix: str, width: int = 16) -> dict[str, Any]:
 
 def qwen3(width: int = 16) -> dict[str, Any]:
     """Qwen3 with a chat template."""
-    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(bytes_to_unicode().values()))}
-    for token in ("<|endoftext|>", "<|im_start|>", "<|im_end|>"):
-        vocab[token] = len(vocab)
-    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[], chat_template=CHAT)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer, vocab = _letters("<|im_start|>", "<|im_end|>")
     config = Qwen3Config(
         hidden_size=width,
         intermediate_size=16,
@@ -81,6 +80,57 @@ def qwen3(width: int = 16) -> dict[str, Any]:
         max_position_embeddings=1024,
     )
     return {"text_encoder": _loud(Qwen3Model(config)), "tokenizer": tokenizer}
+
+
+def qwen_vl(width: int = 16) -> dict[str, Any]:
+    """Qwen2.5-VL, which looks at pictures."""
+    seen = [f"<|{name}|>" for name in ("vision_start", "vision_end", "image_pad", "video_pad")]
+    tokenizer, vocab = _letters("<|im_start|>", "<|im_end|>", *seen)
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": width,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "vocab_size": len(vocab),
+            "max_position_embeddings": 4096,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [2, 1, 1],
+            },
+            "bos_token_id": vocab["<|endoftext|>"],
+            "eos_token_id": vocab["<|im_end|>"],
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": width,
+            "fullatt_block_indexes": [1],
+        },
+        vision_start_token_id=vocab["<|vision_start|>"],
+        vision_end_token_id=vocab["<|vision_end|>"],
+        image_token_id=vocab["<|image_pad|>"],
+        video_token_id=vocab["<|video_pad|>"],
+    )
+    return {
+        "text_encoder": _loud(Qwen2_5_VLForConditionalGeneration(config)),
+        "tokenizer": tokenizer,
+        "processor": Qwen2VLImageProcessorPil(),
+    }
+
+
+def _letters(*special: str) -> tuple[Qwen2Tokenizer, dict[str, int]]:
+    """A tokenizer of bytes and these tokens, and its vocabulary."""
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(bytes_to_unicode().values()))}
+    for token in ("<|endoftext|>", *special):
+        vocab[token] = len(vocab)
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[], chat_template=CHAT)
+    tokenizer.add_special_tokens({"additional_special_tokens": [*special]})
+    return tokenizer, vocab
 
 
 def _loud(model: Any) -> Any:

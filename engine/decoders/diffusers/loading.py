@@ -14,6 +14,7 @@ import huggingface_hub.constants
 import torch
 
 from engine.decoders.diffusers.folder import PipelineFolder
+from engine.decoders.diffusers.picture_processor import PICTURES_AND_WORDS, PictureProcessor
 from engine.measuring import WeightsLoad
 from engine.model_directory.component import LoadedBy, read_component
 from engine.model_directory.files import refused_files
@@ -78,6 +79,7 @@ def _load(folder: PipelineFolder, kept: list[str], dtype: torch.dtype) -> Any:
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     named = [name for name, entry in folder.index.items() if isinstance(entry, list)]
+    processors = [name for name in kept if folder.index[name][1] == PICTURES_AND_WORDS]
     pipe = diffusers.DiffusionPipeline.from_pretrained(
         str(folder.path),
         local_files_only=True,
@@ -85,6 +87,7 @@ def _load(folder: PipelineFolder, kept: list[str], dtype: torch.dtype) -> Any:
         variant=variant,
         dtype=dtype,
         **dict.fromkeys(name for name in named if name not in kept),
+        **{name: PictureProcessor.from_pretrained(folder.path / name) for name in processors},
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -199,7 +199,8 @@ def _pictures(spec: RenderSpec, request: Request) -> dict[str, Any]:
     if request.task is Task.CONTROL:
         return {CLASSES[request.class_name].control_argument: references[0]}
     if references:
-        return {"image": references}
+        one = CLASSES[request.class_name].references_max == 1
+        return {"image": references[0] if one else references}
     source = spec.source
     if source is None:
         return {}

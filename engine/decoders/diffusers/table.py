@@ -102,6 +102,8 @@ class PipelineClass:
     """How many pictures it looks at, or is controlled by."""
     control_argument: str = "image"
     """Where it takes the picture that controls it."""
+    encoder_pixels: int = 0
+    """Of each reference as its text encoder sees it; 0 for one that reads words alone."""
 
 
 _CLIP = ("prompt_embeds", "negative_prompt_embeds")
@@ -221,6 +223,15 @@ def _of(
     return PipelineClass(architecture, frozenset(tasks), arguments, references_max)
 
 
+def _seen_by_encoder(references_max: int, encoder_pixels: int) -> PipelineClass:
+    return PipelineClass(
+        "qwen-image",
+        frozenset({Task.REFER}),
+        references_max=references_max,
+        encoder_pixels=encoder_pixels,
+    )
+
+
 def _controlled(architecture: str, argument: str = "control_image") -> PipelineClass:
     return PipelineClass(architecture, frozenset({Task.CONTROL}), {}, 1, argument)
 
@@ -253,6 +264,8 @@ CLASSES: Mapping[str, PipelineClass] = {
     "QwenImagePipeline": _of("qwen-image", Task.DRAW),
     "QwenImageImg2ImgPipeline": _of("qwen-image", Task.CHANGE),
     "QwenImageInpaintPipeline": _of("qwen-image", Task.REDRAW),
+    "QwenImageEditPipeline": _seen_by_encoder(1, 1024 * 1024),
+    "QwenImageEditPlusPipeline": _seen_by_encoder(4, 384 * 384),
     "QwenImageControlNetPipeline": _controlled("qwen-image"),
     "ZImagePipeline": _of("z-image", Task.DRAW),
     "ZImageImg2ImgPipeline": _of("z-image", Task.CHANGE),

@@ -60,7 +60,7 @@ def trial_spec(pipe: Any, class_name: str, edge: int, number: int, passes: int) 
     row = CLASSES[class_name]
     picture = np.full((edge, edge, 3), 127, np.uint8)
     asked: dict[str, Any] = {"width": edge, "height": edge}
-    if Task.DRAW not in row.tasks and Task.CONTROL in row.tasks:
+    if Task.DRAW not in row.tasks and row.references_max:
         asked["references"] = (picture,)
     elif Task.DRAW not in row.tasks:
         redraws = Task.REDRAW in row.tasks
