@@ -89,7 +89,7 @@ bench-accept: setup ## Measure what accepting an order costs beside a bare FastA
 fuzz: setup ## Ask the HTTP surface everything that it does not expect, and send it hostile files
 	$(BIN)/python -m tests.fuzz
 
-bench-safety: setup ## Measure what the screens find, and what they block wrongly
+bench-safety: setup ## Measure what the screens find, block wrongly, save and cost, and that nothing unscreened leaves
 	$(BIN)/python -m scripts.bench_safety
 
 bench-families: setup ## Measure pipelines of diffusers in the running batch beside stock ones behind a lock

@@ -1,10 +1,11 @@
 """`make bench-safety`: what the screens find and what they block wrongly.
 
-    python -m scripts.bench_safety [--only prompts weapons]
+    OMP_NUM_THREADS=1 python -m scripts.bench_safety [--only prompts weapons aborts ...]
 
 prompts: the fresh set through the real encoder and screen. weapons: pictures of the embedded model
 in 16 passes, 1,020 of harmless prompts and 104 of weapons; drawing them takes minutes the first
-time. The last line is one JSON object.
+time. aborts, throughput, killing: the service in this process with two previews of each render
+screened, see abort.py, throughput.py, killing.py. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import torch
 
 from engine.concept_screen import ConceptScreen
 from engine.decoders.masked import DEFAULT_WEIGHTS
+from scripts.bench_safety.abort import measure_aborts
+from scripts.bench_safety.killing import measure_killing
 from scripts.bench_safety.prompts import measure_prompts
+from scripts.bench_safety.throughput import measure_throughput
 from scripts.weapons.drawings import draw_sets
 from scripts.weapons.train import measure
 
@@ -27,16 +31,15 @@ def measure_weapons() -> dict[str, float]:
     draw_sets(["measured"])
     found = measure(DEFAULT_WEIGHTS, ConceptScreen(DEFAULT_WEIGHTS).threshold)
     print(found)
-    return {
-        "weapons_recall": found["recall"],
-        "weapons_fpr": found["false_alarms"],
-        "passes_saved": found["passes_saved"],
-    }
+    return {"weapons_recall": found["recall"], "weapons_fpr": found["false_alarms"]}
 
 
 PARTS: dict[str, Callable[[], dict[str, float]]] = {
     "prompts": measure_prompts,
     "weapons": measure_weapons,
+    "aborts": measure_aborts,
+    "throughput": measure_throughput,
+    "killing": measure_killing,
 }
 
 

@@ -24,6 +24,7 @@ from dispatch.ports import Classifier, Encoder
 from dispatch.postprocess import InThreads, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
 from engine.capabilities import capabilities
+from engine.decoder import Decoder
 from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.registry import create_decoder
@@ -128,7 +129,7 @@ class AnnouncedServer(uvicorn.Server):
 
 class Pipeline:
     """A service on a loopback port, on a thread of its own. A paced decoder keeps its pace.
-    screen: the classifier.
+    screen: the classifier. decoder: one that is loaded already, of the config's family.
     `streams_from`: the last event id of every event stream that was asked for, in order."""
 
     def __init__(
@@ -137,7 +138,9 @@ class Pipeline:
         settings: dict[str, Any] | None = None,
         screen: Classifier | None = None,
         encoder: Encoder | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
+        self._decoder = decoder
         self._screen = screen or WordScreen()
         self._encoder = encoder or WordEncoder()
         self.pace = Pace()
@@ -198,14 +201,17 @@ class Pipeline:
         self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db?timeout=60"))
         family, options = self._config.model.family, self._config.model.options
         own = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
-        decoder = await asyncio.to_thread(create_decoder, family, **options, **own)
+        decoder = self._decoder
+        if decoder is None:
+            decoder = await asyncio.to_thread(create_decoder, family, **options, **own)
         self._decoders = InProcessDecoders(InProcessReplica(decoder, SLOTS))
         can = capabilities(family, options)
         identity = read_identity(self._config.identity_files(), datetime.now(UTC))
         work = InThreads(2, can.cells, identity)
         postprocessor = LocalPostprocessor(self._blobs, work)
         stages = Stages(self._encoder, self._screen, self._decoders, postprocessor)
-        settings = DispatchSettings(lane="default", heartbeat_seconds=0.05, can=can)
+        screen_at = self._config.safety.screen_at
+        settings = DispatchSettings("default", heartbeat_seconds=0.05, screen_at=screen_at, can=can)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
         self._running = asyncio.create_task(self._dispatcher.run())
         model = replace(announcement(self._config), capabilities=asdict(can))
