@@ -4,8 +4,9 @@
 
 prompts: the fresh set through the real encoder and screen. weapons: pictures of the embedded model
 in 16 passes, 1,020 of harmless prompts and 104 of weapons; drawing them takes minutes the first
-time. aborts, throughput, killing: the service in this process with two previews of each render
-screened, see abort.py, throughput.py, killing.py. The last line is one JSON object.
+time. looks: how many of them any of their looks blocks, by both screens and the presets. aborts,
+throughput, killing: the service in this process with two previews of each render screened, see
+abort.py, throughput.py, killing.py. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from engine.concept_screen import ConceptScreen
 from engine.decoders.masked import DEFAULT_WEIGHTS
 from scripts.bench_safety.abort import measure_aborts
 from scripts.bench_safety.killing import measure_killing
+from scripts.bench_safety.looks import measure_looks
 from scripts.bench_safety.prompts import measure_prompts
 from scripts.bench_safety.throughput import measure_throughput
 from scripts.weapons.drawings import draw_sets
@@ -37,6 +39,7 @@ def measure_weapons() -> dict[str, float]:
 PARTS: dict[str, Callable[[], dict[str, float]]] = {
     "prompts": measure_prompts,
     "weapons": measure_weapons,
+    "looks": measure_looks,
     "aborts": measure_aborts,
     "throughput": measure_throughput,
     "killing": measure_killing,

@@ -65,6 +65,28 @@ def test_the_preset_low_is_milder_with_pictures_but_not_of_minors_or_real_people
     assert DEFAULT_POLICY.decide(one, look).blocked is blocked
 
 
+@pytest.mark.parametrize(
+    ("share", "category", "line"),
+    [
+        (0.33, "weapons", 0.75),
+        (0.75, "sexual", 0.75),
+        (0.76, "sexual", 0.5),
+        (0.33, "minors", 0.5),
+        (0.33, "real-persons", 0.5),
+    ],
+)
+@pytest.mark.parametrize("moderation", ["auto", "low"])
+def test_the_presets_stop_a_blurry_preview_only_when_they_are_sure(
+    share: float, category: str, line: float, moderation: str
+) -> None:
+    look = Look(ScreenStage.PREVIEW, moderation=moderation, share=share)
+    if moderation == "low" and share > 0.75:
+        line = 0.75
+    over, under = (Scores(((Category(category), at),), "one") for at in (line, line - 0.01))
+    assert DEFAULT_POLICY.decide(over, look).blocked
+    assert not DEFAULT_POLICY.decide(under, look).blocked
+
+
 def test_what_a_picture_shall_not_show_is_refused_only_if_a_rule_says_so() -> None:
     look = Look(ScreenStage.NEGATIVE_PROMPT)
     assert not DEFAULT_POLICY.decide(scores(sexual=1.0, minors=1.0), look).blocked

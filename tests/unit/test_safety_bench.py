@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.picture import encode
+from engine.policy import DEFAULT_POLICY, Category, Scores
 from scripts.bench_safety.counting import (
     Abort,
     abort_passes,
@@ -17,6 +18,7 @@ from scripts.bench_safety.counting import (
     pictures_in,
     unscreened_bytes,
 )
+from scripts.bench_safety.looks import SAME_LINE, blocked, shown
 
 ENDS = [10.0, 11.0, 12.0, 14.0, 16.0]
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
@@ -65,3 +67,16 @@ def test_every_whole_picture_of_an_answer_is_found(
     content_type: str, body: bytes, found: int
 ) -> None:
     assert pictures_in(content_type, body) == [FILE] * found
+
+
+def test_each_look_is_judged_as_the_service_judges_it() -> None:
+    unsure, calm = (Scores(((Category.WEAPONS, at),), "one") for at in (0.6, 0.1))
+    found = blocked([(unsure, calm, calm), (calm, calm, unsure)], DEFAULT_POLICY)
+    assert found.tolist() == [[False, False, False], [False, False, True]]
+    assert blocked([(unsure, calm, calm)], SAME_LINE).tolist() == [[True, False, False]]
+
+
+def test_a_preview_between_the_lines_is_shown_unless_an_earlier_one_stopped_the_render() -> None:
+    presets = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]], np.bool_)
+    same_line = np.array([[1, 0, 1], [1, 1, 0], [1, 1, 0], [0, 0, 1]], np.bool_)
+    assert shown(presets, same_line).tolist() == [True, False, True, False]
