@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import hashlib
 import itertools
 import json
 import math
@@ -21,9 +23,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
+
+from PIL import Image
 
 from scripts.wire import GENERATIONS, JSON, Client
 
@@ -236,6 +241,12 @@ def mixed_bodies(prompts: Sequence[str], qualities: Sequence[str], size: str) ->
         "size": size,
         "seed": i,
     }
+
+
+def pixels_digest(picture: str) -> str:
+    """sha256 of what a picture in base64 shows: its file is another each time, as it is signed."""
+    with Image.open(BytesIO(base64.b64decode(picture))) as whole:
+        return hashlib.sha256(whole.tobytes()).hexdigest()
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import random
 import tempfile
@@ -26,6 +25,7 @@ from scripts.bench.workload import body
 from scripts.chaos import auditor
 from scripts.chaos.serving import Killer, under_load
 from scripts.cluster import KEY, args_of, own_config, running
+from scripts.load import pixels_digest
 from scripts.wire import GENERATIONS, JSON, Client
 from serve_app.config.serve_file import load_serve_config
 
@@ -36,7 +36,7 @@ SAMPLE = 16
 
 @dataclass(slots=True)
 class Load:
-    """Synchronous clients in a closed loop. digests: seed -> the picture's sha256. wrong: seed ->
+    """Synchronous clients in a closed loop. digests: seed -> sha256 of the pixels. wrong: seed ->
     the answer that brought no picture."""
 
     client: Client
@@ -68,7 +68,7 @@ class Load:
             self.wrong[seed] = f"{answer.status}: {answer.body[:300].decode(errors='replace')}"
             return ""
         picture: str = answer.json()["data"][0]["b64_json"]
-        return hashlib.sha256(picture.encode()).hexdigest()
+        return pixels_digest(picture)
 
 
 def judge(url: str, load: Load, again: dict[int, str]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from openai import AsyncOpenAI, OpenAIError
+
+from scripts.load import pixels_digest
 
 WAIT_SECONDS = 300.0
 USERS = 4
@@ -27,7 +28,8 @@ async def until(met: Callable[[], bool]) -> None:
 
 @dataclass
 class Crowd:
-    """pictures: sha256 of those that came. failed: what the client raised for the others."""
+    """pictures: sha256 of the pixels of those that came. failed: what the client raised for the
+    others."""
 
     client: AsyncOpenAI
     pictures: dict[Asked, str] = field(default_factory=dict)
@@ -52,13 +54,13 @@ class Crowd:
         await until(lambda: self._ended(model) >= wanted)
 
     async def draw(self, asked: Asked) -> str:
-        """One picture's digest. OpenAIError."""
+        """The digest of one picture's pixels. OpenAIError."""
         model, seed = asked
         answer = await self.client.images.generate(
             model=model, prompt=f"a red fox {seed}", size="128x128", extra_body={"seed": seed}
         )
         picture = answer.data[0].b64_json if answer.data else None
-        return hashlib.sha256((picture or "").encode()).hexdigest()
+        return pixels_digest(picture or "")
 
     async def _user(self, model: str, stop: asyncio.Event) -> None:
         while not stop.is_set():
