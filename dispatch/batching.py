@@ -11,7 +11,7 @@ from dispatch.stage_worker import StageWorker
 
 class Batching:
     """method: of one list, which answers a list of the same length. most: items of one call. The
-    first caller waits for nobody; those that come meanwhile are the next batch."""
+    first call goes through at once; those that come meanwhile are the next batch."""
 
     def __init__(self, worker: StageWorker, method: str, most: int) -> None:
         self._worker, self._method, self._most = worker, method, most
@@ -32,7 +32,7 @@ class Batching:
             answers: list[Any]
             try:
                 answers = await self._worker.call_each(self._method, [item for item, _ in some])
-            except Exception as error:  # noqa: BLE001  # everyone who waits gets it
+            except Exception as error:  # noqa: BLE001  # all calls of the batch raise it
                 answers = [error] * len(some)
             for (_, waits), answer in zip(some, answers, strict=True):
                 if waits.done():  # its caller went away

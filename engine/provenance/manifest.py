@@ -105,7 +105,7 @@ class Signer:
 
 
 def check(file: bytes, anchors: bytes = b"") -> ManifestFound:
-    """What is in a picture's file, trusted or not. anchors: PEM certificates of those who are."""
+    """What is in a picture's file, trusted or not. anchors: PEM certificates that are trusted."""
     kind = media_type(file)
     if kind is None:
         return ABSENT

@@ -48,7 +48,7 @@ QUICK = 0.5
 @dataclass(frozen=True, slots=True)
 class Shape:
     """rate: jobs a second at a second of it. step_at: when the load jumps, if it does. paid: asked
-    by those who were promised a short wait."""
+    by requests that were promised a short wait."""
 
     seconds: float
     rate: Callable[[float], float]

@@ -79,7 +79,7 @@ class Storm:
         return True
 
     def _stop(self, role: str) -> bool:
-        """Longer than a lease; never so many that nobody is left to be watched going on. A stopped
+        """Longer than a lease; never so many that no process is left to be watched. A stopped
         process may hold SQLite's write lock, so meanwhile the ledger may be away."""
         asleep = sum(member.wakes_at is not None for member in self.crew.members)
         well = self.crew.well(role)
@@ -211,18 +211,18 @@ def _until_drawing(ledger: Any, images: int) -> None:
 
 
 def redone(passes: Iterable[tuple[float, str, int]]) -> list[int]:
-    """Of every trip that went on where an earlier one of the same image had been cut off: how many
-    passes it repeated. passes: (time, job/index/fence.trip, pass) of every pass that was made."""
-    trips: dict[str, dict[str, list[tuple[float, int]]]] = defaultdict(lambda: defaultdict(list))
+    """Of every render stream that went on where an earlier one of the same image had been cut off:
+    how many passes it repeated. passes: (time, job/index/fence.stream, pass) of every pass made."""
+    streams: dict[str, dict[str, list[tuple[float, int]]]] = defaultdict(lambda: defaultdict(list))
     for at, render_id, pass_no in passes:
-        image, _, trip = render_id.rpartition("/")
-        trips[image][trip].append((at, pass_no))
+        image, _, stream = render_id.rpartition("/")
+        streams[image][stream].append((at, pass_no))
     found: list[int] = []
-    for of_image in trips.values():
+    for of_image in streams.values():
         in_order = sorted(of_image.values(), key=min)
         reached = 0
-        for number, trip in enumerate(in_order):
-            first, last = min(p for _, p in trip), max(p for _, p in trip)
+        for number, stream in enumerate(in_order):
+            first, last = min(p for _, p in stream), max(p for _, p in stream)
             if number:
                 found.append(max(0, reached - first + 1))
             reached = max(reached, last)

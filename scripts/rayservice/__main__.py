@@ -2,7 +2,7 @@
 
 KubeRay's RayService schema is made strict: what its CRD does not name is refused, where a cluster
 would drop unknown fields without a word. What only a cluster can check is not checked: CEL rules
-(three, on fields that nobody sets here) and the operator's own validation.
+(three, on fields that are not set here) and the operator's own validation.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def data_url(data: bytes) -> str:
 
 
 def kept(running: Stage) -> int:
-    """Prepared pictures that nobody has let go."""
+    """Prepared pictures that are still held."""
     return len(running.ledger.stale_files(1000, "local")) - len(running.ledger.stale_files(1000))
 
 

@@ -15,7 +15,7 @@ from serve_app.operate.commands.operating import speaker
 
 EPILOG = """\
 Reads the keys and anchors of a config file, and a picture in a process that can do nothing else. A
-picture without either layer may still be from here: both can be removed by those who try.
+picture without either layer may still be from here: both can be removed on purpose.
 
 exit codes: 0 a mark or a manifest that holds; 1 neither; 2 wrong arguments or config, no picture"""
 
