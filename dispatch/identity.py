@@ -86,23 +86,29 @@ def check_identity(files: IdentityFiles, now: datetime) -> None:
         _anchors(files.anchors)
 
 
-def read_identity(files: IdentityFiles, now: datetime, *, make: bool = True) -> Identity:
+def read_identity(files: IdentityFiles, now: datetime) -> Identity:
     """What is configured, and for the rest what the first process made for all that share the
-    directory; with `make` it is made where it is missing. IdentityUnusable, OSError."""
-    keys, signing = _keys(files.keys), None
+    directory. IdentityUnusable, OSError."""
+    if (files.watermark and not files.keys) or (files.manifest and not files.certificate):
+        _make(Path(files.directory), now)
+    known, own = known_identity(files), files
+    if files.certificate is None:
+        local = Path(files.directory)
+        own = replace(files, certificate=str(local / CHAIN), private_key=str(local / KEY))
+    signing = _signing(own, now) if files.manifest else None
+    return replace(known, mark=known.keys[0] if files.watermark else None, signing=signing)
+
+
+def known_identity(files: IdentityFiles) -> Identity:
+    """What pictures are checked with: nothing is made, and no certificate of ours has to be valid.
+    IdentityUnusable, OSError."""
+    keys = _keys(files.keys)
     anchors = b"" if files.anchors is None else _anchors(files.anchors)
-    own = files
     local = Path(files.directory)
-    if make and ((files.watermark and not keys) or (files.manifest and not files.certificate)):
-        _make(local, now)
     if local.is_dir():
         keys += (MarkKey(LOCAL_KEY, (local / SECRET).read_bytes()),)
         anchors += (local / ANCHOR).read_bytes()
-        if files.certificate is None:
-            own = replace(files, certificate=str(local / CHAIN), private_key=str(local / KEY))
-    if files.manifest and own.certificate is not None:
-        signing = _signing(own, now)
-    return Identity(keys[0] if files.watermark and keys else None, signing, keys, anchors)
+    return Identity(keys=keys, anchors=anchors)
 
 
 def _keys(files: tuple[KeyFile, ...]) -> tuple[MarkKey, ...]:

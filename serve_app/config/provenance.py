@@ -9,12 +9,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from dispatch.identity import (
-    Identity,
     IdentityFiles,
     IdentityUnusable,
     KeyFile,
     check_identity,
-    read_identity,
 )
 from serve_app.config.errors import ConfigError
 from serve_app.config.secret_fields import Secret
@@ -95,13 +93,5 @@ def check_provenance(files: IdentityFiles) -> None:
     """Whether what is configured can mark and sign now. ConfigError, with the field's path."""
     try:
         check_identity(files, datetime.now(UTC))
-    except IdentityUnusable as error:
-        raise ConfigError(f"provenance.{error}") from None
-
-
-def known_identity(files: IdentityFiles) -> Identity:
-    """What pictures are checked with: nothing is made. ConfigError, with the field's path."""
-    try:
-        return read_identity(files, datetime.now(UTC), make=False)
     except IdentityUnusable as error:
         raise ConfigError(f"provenance.{error}") from None

@@ -10,13 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from dispatch.identity import Identity
+from dispatch.identity import Identity, IdentityUnusable, known_identity
 from engine.capabilities import Capabilities
 from engine.provenance.manifest import may_hold_manifest
 from engine.region import Region, scattered, to_hex
 from jobs.request import REFERENCE_PICTURES, ImageRequest, SourceImage
-from serve_app.config.errors import ConfigError
-from serve_app.config.provenance import known_identity
 from serve_app.orders.app_state import AppState
 from serve_app.orders.sources import FoundPicture, Pictures
 from serve_app.wire.edits import (
@@ -102,7 +100,7 @@ async def _has_history(state: AppState, image: FoundPicture, param: str) -> bool
         return True
     try:
         known = await asyncio.to_thread(known_identity, state.config.identity_files())
-    except (ConfigError, OSError):
+    except (IdentityUnusable, OSError):
         return False
     checked = await state.inputs.check(image.data, param, Identity(anchors=known.anchors))
     return checked.manifest.state == "trusted"

@@ -11,18 +11,25 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_app.config.errors import ConfigError
-from serve_app.config.provenance import known_identity
+from dispatch.identity import IdentityUnusable, known_identity
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.bodies import Form, content, is_form, is_large, read_form
 from serve_app.orders.callers import poller_of
 from serve_app.orders.responses import json_response
-from serve_app.wire.errors import InvalidRequest, Unavailable
+from serve_app.wire.errors import ApiError, InvalidRequest
 from serve_app.wire.operations import answer, operation
 from serve_app.wire.provenance import ProvenanceCheckBody, check_body
 
 log = logging.getLogger(__name__)
 router = APIRouter()
+
+
+class KeysUnreadable(ApiError):
+    """The keys that pictures are checked with cannot be read just now; please try again."""
+
+    status = 503
+    code = "keys_unreadable"
+    headers = {"retry-after": "1"}
 
 
 @router.post("/v1/content_provenance_checks")
@@ -43,9 +50,9 @@ async def check(request: Request) -> Response:
             data = await content(upload, "file", config.limits)
             try:
                 identity = await asyncio.to_thread(known_identity, config.identity_files())
-            except (ConfigError, OSError) as error:
+            except (IdentityUnusable, OSError) as error:
                 log.warning("pictures cannot be checked: %s", error)
-                raise Unavailable from None
+                raise KeysUnreadable from None
             checked = await state.inputs.check(data, "file", identity)
     return json_response(check_body(checked, time.time()))
 

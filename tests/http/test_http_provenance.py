@@ -17,9 +17,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from dispatch.identity import IdentityFiles, read_identity
+from dispatch.identity import SECRET, IdentityFiles, read_identity
 from engine.picture import encode
 from engine.provenance.manifest import Made, Signer
+from serve_app.config.provenance import LOCAL
 from serve_app.operate.commands import verify
 from tests.page.pipeline import CONFIG, Pipeline
 from tests.stages.attacks import jpeg
@@ -198,6 +199,20 @@ def test_what_is_no_picture_is_refused(service: Marking, file: bytes) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         service.results(file)
     assert refused.value.param == "file"
+
+
+def test_keys_that_cannot_be_read_are_no_fault_of_the_ledger(
+    service: Marking, drawn: bytes
+) -> None:
+    key = service.config.parent / "blobs" / LOCAL / SECRET
+    away = key.rename(key.with_suffix(".away"))
+    try:
+        with pytest.raises(openai.InternalServerError) as refused:
+            service.results(drawn)
+    finally:
+        away.rename(key)
+    assert (refused.value.status_code, refused.value.code) == (503, "keys_unreadable")
+    assert service.results(drawn)[1]["outcome"] == "detected"
 
 
 def test_a_request_without_its_file_is_refused(service: Marking) -> None:

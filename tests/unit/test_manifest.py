@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dispatch.identity import LOCAL_DAYS, Identity, IdentityFiles, read_identity
+from dispatch.identity import LOCAL_DAYS, Identity, IdentityFiles, known_identity, read_identity
 from engine.picture import OutputFormat, encode
 from engine.postprocessing import Postprocessing, Unsigned
 from engine.provenance.manifest import (
@@ -135,14 +136,25 @@ def test_what_may_hold_a_manifest_is_seen_without_reading_it(signer: Signer) -> 
 
 def test_the_local_identity_is_private_and_the_same_for_all(tmp_path: Path) -> None:
     files = IdentityFiles(True, True, str(tmp_path / "blobs" / ".own"))
-    assert read_identity(files, NOW, make=False) == Identity()
+    assert known_identity(files) == Identity()
     first, second = read_identity(files, NOW), read_identity(files, NOW)
-    assert first == second == read_identity(files, NOW, make=False)
+    assert first == second
+    assert known_identity(files) == replace(first, mark=None, signing=None)
     assert first.mark is not None
     made = sorted((tmp_path / "blobs" / ".own").iterdir())
     assert [path.stat().st_mode & 0o777 for path in made] == [0o600] * 4
     assert [path.name for path in (tmp_path / "blobs").iterdir()] == [".own"]
     assert b"PRIVATE" not in repr(first).encode()
+
+
+def test_pictures_are_checked_without_what_signs_them(tmp_path: Path) -> None:
+    """A gateway needs no private key, and an expired certificate hides no old picture."""
+    own = str(tmp_path / "own")
+    made = read_identity(IdentityFiles(True, True, own), NOW)
+    gone = str(tmp_path / "gone.pem")
+    assert known_identity(IdentityFiles(True, True, own, certificate=gone, private_key=gone)) == (
+        replace(made, mark=None, signing=None)
+    )
 
 
 def test_an_expired_certificate_signs_nothing(tmp_path: Path) -> None:

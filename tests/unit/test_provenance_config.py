@@ -50,7 +50,7 @@ def test_what_fits_is_taken(tmp_path: Path) -> None:
     keys = [{"id": "new", "file": str(secret)}, {"id": "old", "secret": "o" * 40}]
     config = parsed(**made(tmp_path / "own"), keys=keys)
     check_provenance(config.identity_files())
-    identity = read_identity(config.identity_files(), NOW, make=False)
+    identity = read_identity(config.identity_files(), NOW)
     assert identity.mark is identity.keys[0]
     assert [(key.id, key.secret) for key in identity.keys] == [
         ("new", SECRET.encode()),

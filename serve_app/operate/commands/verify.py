@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from dispatch.identity import IdentityUnusable, known_identity
 from engine.intake import Refused
 from engine.provenance.checks import Checked, Checks
 from serve_app.config.errors import ConfigError
-from serve_app.config.provenance import known_identity
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
 from serve_app.operate.commands.operating import speaker
 
@@ -40,6 +40,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     except ConfigError as error:
         speaker(stderr=True).print(str(error))
+        return 2
+    except IdentityUnusable as error:
+        speaker(stderr=True).print(f"provenance.{error}")
         return 2
     for line in report(checked):
         speaker().print(line)
