@@ -12,14 +12,15 @@ STAMP := $(VENV)/.meltproof-ready
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
-CODE := serve_app deployments dispatch autoscaling engine jobs scripts examples tests
+CODE := serve_app deployments dispatch autoscaling engine jobs meltproof_temporal scripts examples tests
 # Two tests at a time, of groups that tests/conftest.py makes and puts in order.
 WORKERS := -n 2 --no-loadscope-reorder
 FAST := $(addprefix tests/,contract dispatch golden unit)
 
 export PROMPT
 
-.PHONY: help setup demo run test test-fast check fix train eval bench bench-kill bench-ledger bench-fairness bench-overload bench-autoscaling bench-policies bench-edits bench-accept bench-neighbour bench-families bench-models bench-provenance bench-safety conformance fuzz chaos shape
+# Every target that `make help` lists.
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 .NOTPARALLEL:
 
 help: ## Say what there is
@@ -56,6 +57,7 @@ check: setup ## Style, types and import arrows only
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/mypy -p meltproof_temporal -p examples.temporal
 	$(BIN)/lint-imports
 
 fix: setup ## Format and repair what ruff can
@@ -66,10 +68,16 @@ train: setup ## Rebuild the embedded model from openly licensed pictures (resume
 	$(BIN)/python -m scripts.train
 
 eval: setup ## Score the embedded model: contact sheet, preview strip, retrieval
-	$(BIN)/python -m scripts.eval
+	$(BIN)/python -m scripts.evaluation
 
 bench: setup ## Measure the stack against its own engine and against rivals
 	$(BIN)/python -m scripts.bench
+
+bench-company: setup ## Measure the CPU time of a picture beside its passes, by kind of process
+	$(BIN)/python -m scripts.bench.company
+
+bench-rivals: setup ## Measure the stack beside rivals as on GPUs: passes are slept by published tables
+	$(BIN)/python -m scripts.bench_rivals
 
 bench-kill: setup ## Kill decoders under load and count what was lost
 	$(BIN)/python -m scripts.chaos.decoder_kills
@@ -77,11 +85,20 @@ bench-kill: setup ## Kill decoders under load and count what was lost
 bench-ledger: setup ## Fill the ledger with a million jobs and measure it; beside Celery on Redis
 	$(BIN)/python -m scripts.bench_ledger
 
+bench-growth: setup ## Measure how cost grows with jobs, tenants, replicas, watchers and pictures
+	$(BIN)/python -m scripts.growth
+
+bench-batch: setup ## Measure how a batch fills idle slots beside live orders, and how fast one is accepted
+	$(BIN)/python -m scripts.batch
+
 bench-fairness: setup ## Measure who waits for whom: equal tenants, paid under a flood, two lanes
 	$(BIN)/python -m scripts.fairness
 
 bench-overload: setup ## Ask ten times what the lane can do for ten minutes; count what it still does
 	$(BIN)/python -m scripts.overload
+
+bench-gateway: setup ## Measure accepting beside a bare echo of Ray Serve, what metrics cost, and how many series there are
+	$(BIN)/python -m scripts.gateway
 
 bench-accept: setup ## Measure what accepting an order costs beside a bare FastAPI insert
 	$(BIN)/python -m scripts.accept
@@ -91,6 +108,9 @@ fuzz: setup ## Ask the HTTP surface everything that it does not expect, and send
 
 bench-safety: setup ## Measure what the screens find, block wrongly, save and cost, and that nothing unscreened leaves
 	$(BIN)/python -m scripts.bench_safety
+
+bench-restore: setup ## Kill and delete a ledger under load, put the newest backup back, count what is lost
+	$(BIN)/python -m scripts.restore
 
 bench-families: setup ## Measure pipelines of diffusers in the running batch beside stock ones behind a lock
 	$(BIN)/python -m scripts.families
@@ -119,5 +139,11 @@ conformance: setup ## Ask a running service for all of OpenAI's reference, throu
 bench-edits: setup ## Measure what changing a quarter of a picture costs beside drawing one
 	$(BIN)/python -m scripts.edits
 
+image: setup ## Build the container image, list what is in it, run it as a pod and draw a picture
+	@$(BIN)/python -m scripts.image
+
 chaos: setup ## Break everything under load for half an hour, then prove that nothing was lost
 	$(BIN)/python -m scripts.chaos
+
+chaos-cluster: setup ## Break a cluster of nodes (as root, in namespaces): nodes, head, networks, database, updates
+	$(BIN)/python -m scripts.chaos_cluster

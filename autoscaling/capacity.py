@@ -5,7 +5,7 @@ Serve itself would start what fits and let the rest wait for ever without a word
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -31,6 +31,23 @@ class NodeCapacity:
 
     num_cpus: float
     num_gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNode:
+    """A machine of the cluster, and what Serve runs on it."""
+
+    id: str
+    address: str
+    alive: bool
+    head: bool
+    offers: NodeCapacity
+    replicas: Mapping[str, int]
+    """By application/deployment, those that run and those that start or stop."""
+    draining: bool = False
+    """It was told to leave."""
+    gone_at: float | None = None
+    """When it will be gone, where that was said; seconds since the epoch."""
 
 
 def shortage(reservations: Sequence[Reservation], nodes: Sequence[NodeCapacity]) -> str | None:

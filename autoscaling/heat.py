@@ -106,4 +106,5 @@ def load_snapshot(
         render_rate=render_rate,
         cold_start_seconds=cold_start_seconds,
         unbegun_seconds=depth.unbegun_seconds,
+        batch_rate=depth.batch_rate,
     )

@@ -6,7 +6,9 @@ Work is counted in GPU-seconds: what one replica does in a second when its batch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
 
 from jobs import depth
 
@@ -45,6 +47,9 @@ class LoadSnapshot:
     """From asking for a replica until it draws, as lately measured."""
     unbegun_seconds: float = 0.0
     """Those of running_seconds that wait for a slot."""
+    batch_rate: float = 0.0
+    """GPU-seconds a second that batches need beside all of that, to be done within their
+    windows."""
 
     @property
     def waiting_seconds(self) -> float:
@@ -61,12 +66,40 @@ class LoadSnapshot:
         return work / speed if speed > 0 else float("inf")
 
 
+class Cause(StrEnum):
+    """The kinds of reasons: what had the last word in a decision."""
+
+    DEMAND = "demand"  # what waits, runs and is expected
+    ENOUGH = "enough"  # fewer do
+    KEPT = "kept"  # needed a moment ago
+    STEP = "step"  # a step limit
+    BATCH = "batch"  # what batches need within their windows
+    BURST = "burst"  # nothing is given back in one
+    MIN = "min_replicas"
+    MAX = "max_replicas"
+    STATIC = "static"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """How many replicas a lane should have, and why in a few words."""
 
     replicas: int
     reason: str
+    cause: Cause = field(default=Cause.DEMAND, compare=False)
+
+
+class ScalingReport(Protocol):
+    """Hears what is decided for the deployments of a cluster. Returns at once."""
+
+    def wanted(self, application: str, deployment: str, replicas: int) -> None:
+        """A policy wants so many."""
+
+    def decided(self, application: str, deployment: str, cause: Cause, *, up: bool) -> None:
+        """It wants another number than there is, for a reason that is new."""
+
+    def held(self, application: str, deployment: str) -> None:
+        """It did not decide."""
 
 
 Policy = Callable[[LoadSnapshot], Decision]

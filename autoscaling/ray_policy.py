@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import pickle
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,14 +20,14 @@ from functools import partial
 from typing import Any
 
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
-from ray.util.metrics import Counter, Gauge
 
 from autoscaling.cold_start import ColdStarts
 from autoscaling.heat import load_snapshot
 from autoscaling.latest import Latest
 from autoscaling.policies import PolicyNumbers, build_policy
-from autoscaling.policy import Decision, LoadSnapshot, Policy
+from autoscaling.policy import Cause, Decision, LoadSnapshot, Policy, ScalingReport
 from jobs.depth import Depth
+from jobs.history import ScalingChange
 from jobs.policy.fair_queue import FairQueue
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.tiers import Tier
@@ -36,6 +39,10 @@ FRESH_SECONDS = 5.0
 """A reading of the load that is older says nothing about a burst."""
 LATE_SECONDS = 120.0
 LOG_SECONDS = 60.0
+REPORT_SECONDS = 5.0
+"""Between two looks for another report."""
+MOST_KEPT = 50
+"""Decisions that wait for the ledger; the newest."""
 GUESS_SECONDS = 10.0
 """Of a cold start, until one was measured."""
 
@@ -79,13 +86,54 @@ def published(application: str, deployment: str) -> Scaling:
 
 
 _NAMESPACE = "meltproof-scaling"
+_REPORT = "report"
+
+
+def publish_report(report: ScalingReport) -> None:
+    """Give it to the policies of the cluster, in place of an earlier one. It is pickled, and made
+    again in the controller's process. Called by gateways."""
+    _internal_kv_put(_REPORT, pickle.dumps(report), namespace=_NAMESPACE)
+
+
+@contextmanager
+def _report_reader() -> Iterator[Callable[[], ScalingReport]]:
+    """Reads which one was published last; raises while there is none."""
+    found: tuple[bytes, ScalingReport] | None = None
+
+    def read() -> ScalingReport:
+        nonlocal found
+        stored = _internal_kv_get(_REPORT, namespace=_NAMESPACE)
+        if stored is None:
+            raise LookupError("no gateway has published one yet")
+        if found is None or found[0] != stored:
+            found = stored, pickle.loads(stored)
+        return found[1]
+
+    yield read
+
+
+class Unreported:
+    """See ScalingReport. Until one is published."""
+
+    def wanted(self, application: str, deployment: str, replicas: int) -> None:
+        """See ScalingReport."""
+
+    def decided(self, application: str, deployment: str, cause: Cause, *, up: bool) -> None:
+        """See ScalingReport."""
+
+    def held(self, application: str, deployment: str) -> None:
+        """See ScalingReport."""
+
 
 Reading = tuple[Depth, Scaling]
 
 
 @contextmanager
-def _reader(application: str, deployment: str) -> Iterator[Callable[[], Reading]]:
-    """Reads the load of the lane; raises when its ledger is another one now."""
+def _reader(
+    application: str, deployment: str, decided: deque[ScalingChange]
+) -> Iterator[Callable[[], Reading]]:
+    """Reads the load of the lane, and keeps what was decided; raises when its ledger is another
+    one now."""
     dsn = published(application, deployment).dsn
     with closing(SqlLedger(dsn)) as ledger:
 
@@ -93,9 +141,23 @@ def _reader(application: str, deployment: str) -> Iterator[Callable[[], Reading]
             scaling = published(application, deployment)
             if scaling.dsn != dsn:
                 raise LookupError("the ledger has moved")
-            return ledger.depth(scaling.lane), scaling
+            reading = ledger.depth(scaling.lane), scaling
+            _keep(ledger, scaling.lane, decided)
+            return reading
 
         yield read
+
+
+def _keep(ledger: SqlLedger, queue: str, decided: deque[ScalingChange]) -> None:
+    """Write what was decided since. What cannot be written is in the log of the controller."""
+    now, changes = time.monotonic(), []
+    while decided:
+        changes.append(decided.popleft())
+    if changes:
+        try:
+            ledger.log_scaling(queue, [(now - one.at, one) for one in changes])
+        except Exception as error:  # noqa: BLE001 - the load is read all the same
+            log.info("scaling decisions of %s are not kept: %s", queue, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +179,9 @@ class RequestsPolicy:
         self._policy: Policy | None = None
         self._cold_starts = ColdStarts(GUESS_SECONDS, LATE_SECONDS)
         self._decision: Decision | None = None
-        self._logged = ("", "")
+        self._logged: Decision | None = None
         self._logged_at = 0.0
-        tags = ("application", "deployment")
-        self._wanted = Gauge("meltproof_scaling_wanted", "Replicas that the policy wants", tags)
-        self._held = Counter("meltproof_scaling_held", "Decisions not to decide", tags)
+        self._reports: Latest[ScalingReport] | None = None
 
     def __call__(self, ctx: Any) -> tuple[int, dict[str, Any]]:
         """Replicas wanted, and no state. Never raises, never waits."""
@@ -154,9 +214,9 @@ class RequestsPolicy:
         if decision.replicas >= ctx.target_num_replicas and self._cold_starts.late(now):
             missing = ctx.target_num_replicas - running
             return self._hold(ctx, f"{missing} of them were asked for long ago and do not come")
-        self._wanted.set(decision.replicas, tags=_tags(ctx))
+        self._report.wanted(ctx.app_name, ctx.deployment_name, decision.replicas)
         if decision.replicas != ctx.target_num_replicas:
-            self._log(ctx, str(decision.replicas), decision.reason)
+            self._log(ctx, decision)
         return decision.replicas
 
     def _ask(self, ctx: Any, found: PolicyInput) -> Decision:
@@ -174,24 +234,37 @@ class RequestsPolicy:
         return self._decision
 
     def _hold(self, ctx: Any, why: str) -> int:
-        self._held.inc(tags=_tags(ctx))
-        self._log(ctx, f"holds {ctx.target_num_replicas}", why)
+        self._report.held(ctx.app_name, ctx.deployment_name)
+        self._log(ctx, Decision(ctx.target_num_replicas, why))
         return int(ctx.target_num_replicas)
 
-    def _log(self, ctx: Any, what: str, why: str) -> None:
-        """Once when it is news, and now and then while it lasts."""
-        now = time.monotonic()
-        if (what, why) != self._logged or now - self._logged_at > LOG_SECONDS:
-            self._logged, self._logged_at = (what, why), now
-            log.info("scaling %s/%s: %s: %s", ctx.app_name, ctx.deployment_name, what, why)
+    def _log(self, ctx: Any, decision: Decision) -> None:
+        """Once when it is news, and now and then while it lasts. The same count as before: held."""
+        now, target = time.monotonic(), ctx.target_num_replicas
+        if decision != self._logged or now - self._logged_at > LOG_SECONDS:
+            self._logged, self._logged_at = decision, now
+            what = f"{'holds ' if decision.replicas == target else ''}{decision.replicas}"
+            where = f"{ctx.app_name}/{ctx.deployment_name}"
+            log.info("scaling %s: %s: %s", where, what, decision.reason)
+            if decision.replicas != target:
+                up = decision.replicas > target
+                self._report.decided(ctx.app_name, ctx.deployment_name, decision.cause, up=up)
+            self._note(ScalingChange(now, target, decision.replicas, decision.reason))
+
+    @property
+    def _report(self) -> ScalingReport:
+        """What was published last; it is read on a thread, and never waited for."""
+        if self._reports is None:
+            self._reports = Latest(_report_reader, REPORT_SECONDS, math.inf)
+        answer = self._reports.answer
+        return Unreported() if answer is None else answer[1]
+
+    def _note(self, change: ScalingChange) -> None:
+        """Keep it for operators, where there is a ledger."""
 
 
 def _terms(found: PolicyInput) -> tuple[object, ...]:
     return found.numbers, found.fair_queue, found.late_seconds
-
-
-def _tags(ctx: Any) -> dict[str, str]:
-    return {"application": ctx.app_name, "deployment": ctx.deployment_name}
 
 
 class DecoderPolicy(RequestsPolicy):
@@ -200,12 +273,15 @@ class DecoderPolicy(RequestsPolicy):
     def __init__(self) -> None:
         super().__init__()
         self._latest: Latest[Reading] | None = None
+        self._decided: deque[ScalingChange] = deque(maxlen=MOST_KEPT)
+
+    def _note(self, change: ScalingChange) -> None:
+        self._decided.append(change)
 
     def _read(self, ctx: Any) -> PolicyInput | str:
         if self._latest is None:
-            self._latest = Latest(
-                partial(_reader, ctx.app_name, ctx.deployment_name), POLL_SECONDS, FRESH_SECONDS
-            )
+            reader = partial(_reader, ctx.app_name, ctx.deployment_name, self._decided)
+            self._latest = Latest(reader, POLL_SECONDS, FRESH_SECONDS)
         if (answer := self._latest.answer) is None:
             return self._latest.problem
         read_at, (depth, scaling) = answer

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
-from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import DeploymentStatusOverview
 
 from autoscaling.cold_start import ColdStarts
 from autoscaling.ray_policy import GUESS_SECONDS, LATE_SECONDS
+from deployments.nodes import applications
 from dispatch.announcing import AWAY, DecodersNow
 from engine.measuring import StartReport
 
@@ -46,6 +48,13 @@ def presence(now: DeploymentStatusOverview, before: Presence) -> Presence:
     return Presence.ON_DEMAND if scales and before is not Presence.AWAY else Presence.AWAY
 
 
+def overview(details: Mapping[str, Any]) -> DeploymentStatusOverview:
+    """Of one deployment, as `serve.status` has it."""
+    states = Counter(str(replica["state"].value) for replica in details["replicas"])
+    said = details["status"], details["status_trigger"], states, details["message"]
+    return DeploymentStatusOverview(*said)
+
+
 class DecoderPresence:
     """Of one model, for its dispatcher."""
 
@@ -58,17 +67,18 @@ class DecoderPresence:
 
     async def look(self) -> DecodersNow:
         """As Serve sees it now. Raises what Ray does while the controller is away."""
-        status = await asyncio.to_thread(serve.status)
-        application = status.applications.get(self._application)
-        found = application and application.deployments.get(self._deployment)
-        if not found:
+        application = (await asyncio.to_thread(applications)).get(self._application)
+        details = application and application["deployments"].get(self._deployment)
+        if not details:
             return AWAY
+        found = overview(details)
         up = _count(found.replica_states, UP)
-        self._starts.look(time.monotonic(), up + _count(found.replica_states, COMING), up)
+        coming = _count(found.replica_states, COMING)
+        self._starts.look(time.monotonic(), up + coming, up)
         self._before = presence(found, self._before)
         on_demand = self._before is Presence.ON_DEMAND
         start_seconds = round(self._starts.seconds, 1) if on_demand else None
-        return DecodersNow(self._before is not Presence.AWAY, start_seconds)
+        return DecodersNow(self._before is not Presence.AWAY, start_seconds, up, coming)
 
     async def start_report(self) -> StartReport | None:
         """Of any of them. Raises what Ray does, and TimeoutError where all are busy."""

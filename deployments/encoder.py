@@ -1,54 +1,41 @@
-"""The prompt encoder: batches prompts that arrive together, in a process that can be killed."""
+"""The prompt encoder as a deployment: batches prompts that arrive together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ray import serve
+import asyncio
+import time
 
 from deployments import loopback
-from dispatch.ports import CallFailed
-from dispatch.stage_worker import StageWorker
+from deployments.logs import install_logs
+from deployments.metrics.catalogue import Part
+from deployments.metrics.reports import started
+from deployments.node_metrics import metrics_of_node
+from deployments.telemetry import TELL_NOTHING, Telemetry
+from deployments.transport import take_large_messages
+from dispatch.local_stages import EncoderOptions, LocalEncoder
 from engine.prompt_encoder import EncodedPrompt, PromptText
+
+take_large_messages()
 
 loopback.install()
 
 
 class EncoderReplica:
-    """Prompts as the family's decoders and the prompt screen read them.
-
-    family, options: as create_decoder takes them. threads: of the encoders' process. max_batch and
-    batch_wait_seconds: how many prompts go through the networks together, and how long the first
-    of them waits for company.
-    """
+    """Prompts as the family's decoders and the prompt screen read them."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self,
-        family: str,
-        options: Mapping[str, object],
-        threads: int,
-        max_batch: int,
-        batch_wait_seconds: float,
+        self, options: EncoderOptions, telemetry: Telemetry = TELL_NOTHING
     ) -> None:
-        self._worker = await StageWorker.start(
-            "engine.prompt_encoders:PromptEncoders",
-            {"family": family, "options": options, "threads": threads},
-        )
-        self._batched.set_max_batch_size(max_batch)
-        self._batched.set_batch_wait_timeout_s(batch_wait_seconds)
+        began = time.monotonic()
+        install_logs(telemetry.logs, "encoder")
+        node = await asyncio.to_thread(metrics_of_node, telemetry.metrics)
+        self._encoder = await LocalEncoder.start(options)
+        started(node, Part.ENCODER, telemetry.model, time.monotonic() - began)
 
     async def encode(self, words: PromptText) -> EncodedPrompt:
-        """What decoders and the prompt screen read. CallFailed for a prompt that ends or hangs the
-        encoders, not for those that were batched with it; StageUnavailable."""
-        encoded: EncodedPrompt | CallFailed = await self._batched(words)
-        if isinstance(encoded, CallFailed):
-            raise encoded
-        return encoded
-
-    @serve.batch  # type: ignore[untyped-decorator]
-    async def _batched(self, words: list[PromptText]) -> list[EncodedPrompt | CallFailed]:
-        return await self._worker.call_each("encode", words)
+        """See LocalEncoder."""
+        return await self._encoder.encode(words)
 
     def check_health(self) -> None:
         """Serve asks; it replaces a replica that raises."""
-        self._worker.check()
+        self._encoder.check()

@@ -11,19 +11,23 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import ray
-from ray._private.worker import global_worker
+from grpc import RpcError
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, ReplicaSelection
 
+from deployments.own_replica import reserved_tokens
+from deployments.replica_health import HEALTH, Sent
 from dispatch.ports import CallFailed, Slot, StageUnavailable
+from dispatch.silence import ReplicaSilent, unless_silent
 from engine.render import LAST, RenderSpec, RenderUpdate
 
 log = logging.getLogger("ray.serve")
 
-AWAY = (RayActorError, RayServeException, RayError, TimeoutError)
+AWAY = (RayActorError, RayServeException, RayError, RpcError, TimeoutError)
 """What a handle raises when a replica is lost, silent, or not there at all."""
 
 END_SECONDS = 5.0
@@ -48,9 +52,9 @@ class DecoderSlots:
         pass_timeout_seconds: float,
         reserve_timeout_seconds: float = 30.0,
     ) -> None:
-        """pass_timeout_seconds: a replica that is silent that long is given up; without it a
-        network partition would hang a call for a minute. reserve_timeout_seconds: how long to wait
-        for room before asking again."""
+        """pass_timeout_seconds: a pass that takes so long is given up; see dispatch.silence for a
+        replica that is gone. reserve_timeout_seconds: how long to wait for room before asking
+        again."""
         self._handle = handle.options(stream=True, method_name="render")
         self._pass_timeout_seconds = pass_timeout_seconds
         self._reserve_timeout_seconds = reserve_timeout_seconds
@@ -58,14 +62,21 @@ class DecoderSlots:
     @asynccontextmanager
     async def reserve(self) -> AsyncIterator[Slot]:
         """Wait for a replica with room and hold it; StageUnavailable when none answers."""
-        context = self._handle.choose_replica()
+        key = object()
+        context = self._handle.choose_replica(key)
+        with HEALTH.sent(key) as sent:
+            try:
+                async with asyncio.timeout(self._reserve_timeout_seconds):
+                    selection = await unless_silent(
+                        context.__aenter__(), partial(HEALTH.lives, sent)
+                    )
+            except ReplicaSilent:
+                HEALTH.is_silent(sent)
+                raise StageUnavailable("no decoder slot: the replica is silent") from None
+            except AWAY as error:
+                raise StageUnavailable(f"no decoder slot: {error!r}") from error
         try:
-            async with asyncio.timeout(self._reserve_timeout_seconds):
-                selection = await context.__aenter__()
-        except AWAY as error:
-            raise StageUnavailable(f"no decoder slot: {error!r}") from error
-        try:
-            yield ReplicaSlot(self._handle, selection, self._pass_timeout_seconds)
+            yield ReplicaSlot(self._handle, selection, sent, self._pass_timeout_seconds)
         finally:
             try:
                 await context.__aexit__(None, None, None)
@@ -86,29 +97,38 @@ class ReplicaSlot:
     """One reserved slot; good for one render."""
 
     def __init__(
-        self, handle: DeploymentHandle, selection: ReplicaSelection, pass_timeout_seconds: float
+        self,
+        handle: DeploymentHandle,
+        selection: ReplicaSelection,
+        sent: Sent,
+        pass_timeout_seconds: float,
     ) -> None:
         self._handle = handle
         self._selection = selection
-        self.replica_id = selection.replica_id
+        self._sent = sent
+        self.replica_id, self.node = selection.replica_id, selection.node_ip
         self._pass_timeout_seconds = pass_timeout_seconds
 
     async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """Updates of the render; closing the generator cancels it on the replica."""
         stream = self._handle.dispatch(self._selection, spec)
         updates = aiter(stream)
+        lives = partial(HEALTH.lives, self._sent)
         ended = False
         try:
             while True:
                 try:
                     async with asyncio.timeout(self._pass_timeout_seconds):
-                        update = await anext(updates)
+                        update = await unless_silent(anext(updates), lives)
                 except StopAsyncIteration:
                     ended = True
                     return
                 if update.kind in LAST:
                     ended = await self._ends(updates)
                 yield update
+        except ReplicaSilent:
+            HEALTH.is_silent(self._sent)
+            raise StageUnavailable("the decoder replica is silent") from None
         except AWAY as error:
             ended = not isinstance(error, TimeoutError)
             raise stage_unavailable(error, "the decoder replica is lost") from error
@@ -138,7 +158,7 @@ class LeakedSlots:
     def reclaim(self) -> int:
         """Free those overdue and return how many. Call it every few seconds."""
         now = self._clock()
-        held = _reserved_tokens()
+        held = reserved_tokens()
         self._first_seen = {token: self._first_seen.get(token, now) for token in held}
         overdue = [
             t for t, seen in self._first_seen.items() if now - seen > self._older_than_seconds
@@ -149,13 +169,3 @@ class LeakedSlots:
         if overdue:
             log.warning("freed %s decoder slots whose dispatcher is gone", len(overdue))
         return len(overdue)
-
-
-def _reserved_tokens() -> frozenset[str]:
-    """Reservations that Serve holds on this replica. No public name leads to them in Ray 2.60; a
-    cluster test fails when this private one has moved."""
-    tokens: set[str] = set()
-    for actor in list(global_worker.actors.values()):
-        implementation = getattr(actor, "_replica_impl", None)
-        tokens |= set(getattr(implementation, "_reserved_slots", ()))
-    return frozenset(tokens)

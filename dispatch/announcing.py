@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from engine.measuring import StartReport
 from jobs.announcements import Announcement
 from jobs.client.async_ledger import AsyncModelTable
+from jobs.history import DecoderCounts
 from jobs.ledger_errors import LedgerUnavailable
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,12 @@ LOOK_SECONDS = 2.0
 class DecodersNow:
     """Of one model. available: its orders are drawn as soon as it is their turn. start_seconds:
     until the first decoder draws that comes with the work; None where one is there, or none
-    comes."""
+    comes. running, starting: replicas that draw, and that do not yet; None: unknown."""
 
     available: bool
     start_seconds: float | None = None
+    running: int | None = None
+    starting: int | None = None
 
     @property
     def there(self) -> bool:
@@ -61,6 +64,15 @@ class Announcing:
         """Announce this from now on."""
         self._model = model
         self._news.set()
+
+    @property
+    def available(self) -> bool:
+        """Whether orders are drawn, as far as was seen last."""
+        return self._decoders.available
+
+    def decoders(self) -> DecoderCounts:
+        """The decoders as they were seen last."""
+        return DecoderCounts(self._decoders.running, self._decoders.starting)
 
     async def run(self) -> None:
         """Until cancelled."""

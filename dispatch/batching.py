@@ -10,11 +10,15 @@ from dispatch.stage_worker import StageWorker
 
 
 class Batching:
-    """method: of one list, which answers a list of the same length. most: items of one call. The
-    first call goes through at once; those that come meanwhile are the next batch."""
+    """method: of one list, which answers a list of the same length. most: items of one call.
+    wait_seconds: how long a first call waits for others; then it goes through, and those that come
+    meanwhile are the next batch."""
 
-    def __init__(self, worker: StageWorker, method: str, most: int) -> None:
+    def __init__(
+        self, worker: StageWorker, method: str, most: int, wait_seconds: float = 0.0
+    ) -> None:
         self._worker, self._method, self._most = worker, method, most
+        self._wait_seconds = wait_seconds
         self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -27,6 +31,8 @@ class Batching:
         return await answer
 
     async def _drain(self) -> None:
+        if self._wait_seconds and len(self._waiting) < self._most:
+            await asyncio.sleep(self._wait_seconds)
         while self._waiting:
             some = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             answers: list[Any]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 
 from dispatch.in_flight import InFlightRender, Lease
+from dispatch.metering import Metering
 from dispatch.ports import Postprocessor, StageUnavailable
 from dispatch.saved import key_of
 from jobs.blobs.store import checkpoint_key
@@ -24,7 +25,8 @@ class Checkpoints:
     """Of one dispatcher: puts them into the store beside everything else, one of a render at a
     time, and deletes those that no row needs any more."""
 
-    def __init__(self, store: Postprocessor, spawn: Spawn) -> None:
+    def __init__(self, store: Postprocessor, spawn: Spawn, metering: Metering) -> None:
+        self._metering = metering
         self._store = store
         self._spawn = spawn
         self._puts: dict[InFlightRender, Task] = {}
@@ -55,6 +57,8 @@ class Checkpoints:
         rows = {of_render.index: of_render.checkpoint for of_render in beat.renders}
         for render in lease.renders:
             row = rows.get(render.index)
+            if row is not None and key_of(row) is None:
+                self._metering.checkpoint(len(row), stored=False)
             if row is not None and (keys := render.saved.forget(row)):
                 self._spawn(self._delete(keys))
 
@@ -76,6 +80,7 @@ class Checkpoints:
             log.warning("a checkpoint of %s is not stored: %s", job.id, error)
         else:
             saved.stored(key, data, passes)
+            self._metering.checkpoint(len(data), stored=True)
         finally:
             saved.wrote()
 

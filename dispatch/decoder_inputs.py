@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.capabilities import Capabilities
-from engine.render import Conditioning, Pixels, Source
-from jobs.request import ImageRequest
+from engine.render import Conditioning, LoraUse, Pixels, RenderSpec, Source
+from jobs.request import ImageRequest, preview_passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,25 @@ class DecoderInputs:
         """All that came in."""
         return self.references if self.source is None else (self.source.pixels,)
 
+    def spec(
+        self, render_id: str, request: ImageRequest, index: int, can: Capabilities | None
+    ) -> RenderSpec:
+        """Image `index` of the request, from its first pass. can: as of DispatchSettings."""
+        width, height = self.size(request, can)
+        return RenderSpec(
+            render_id=render_id,
+            conditioning=self.conditioning,
+            seed=request.image_seed(index),
+            passes=request.decoder_passes,
+            guidance=request.guidance,
+            source=self.source,
+            references=self.references,
+            loras=tuple(LoraUse(lora.name, lora.weight) for lora in request.loras),
+            width=width,
+            height=height,
+            trace=request.trace,
+        )
+
     def size(
         self, request: ImageRequest, can: Capabilities | None
     ) -> tuple[int, int] | tuple[None, None]:
@@ -34,3 +54,11 @@ class DecoderInputs:
         if self.source is not None:  # made in that size, maybe by a gateway that knew another
             return self.source.pixels.shape[1], self.source.pixels.shape[0]
         return can.drawn_size(request.width, request.height)
+
+
+def looks_at(request: ImageRequest, screen_at: Iterable[float]) -> list[int]:
+    """Passes after which there is a preview: those that were asked for, and those after these
+    shares of the passes, which are screened."""
+    screened = (round(request.passes * share) for share in screen_at)
+    looks = {look for look in screened if 0 < look < request.passes}
+    return sorted(looks | set(preview_passes(request.passes, request.partial_images)))

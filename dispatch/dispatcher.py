@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
 from dispatch.finish import Finishing, blocked
 from dispatch.in_flight import IN_SLOT, InFlightRender, Lease, State
 from dispatch.leases import Leases, OverdueJobs
+from dispatch.metering import Interruption, LedgerTrouble, PreviewEnd
 from dispatch.ports import CallFailed, CallLost, Slot, SourceGone, StageUnavailable, leaving_is_away
 from dispatch.preempt import Preemption
 from dispatch.prepare import Preparing
@@ -25,7 +26,8 @@ from dispatch.trials import Trials
 from dispatch.verdict_notes import VerdictNotes
 from engine.decoder import RenderRejected
 from engine.policy import ScreenStage
-from engine.render import Pixels
+from engine.render import Pixels, RenderUpdate
+from engine.verdict import Verdict
 from jobs.client.async_ledger import AsyncLedger
 from jobs.costs import CostNotes
 from jobs.job import RenderState
@@ -34,6 +36,12 @@ from jobs.ledger_errors import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 _DOUBLINGS = 6  # of the pause before another replica is tried
+ENDS: Mapping[type[BaseException], Interruption] = {
+    RenderLeft: Interruption.PREEMPTED,
+    StageUnavailable: Interruption.LOST,
+    asyncio.CancelledError: Interruption.ABORTED,
+}
+"""Of the stream of a render that had a slot; by what else it raises, it failed."""
 
 
 class Dispatcher:
@@ -53,9 +61,8 @@ class Dispatcher:
         self._trials = Trials(self._preparing.probe)
         self._room = asyncio.Event()
         self._ready = ReadyQueue()
-        self._leases = Leases(
-            ledger, stages.postprocessor, settings.lease_seconds, self._room, self._notes
-        )
+        self._metering = stages.metering
+        self._leases = Leases(ledger, stages, settings.lease_seconds, self._room, self._notes)
         self._overdue = OverdueJobs(self._leases, settings, self._room)
         self._preemption = Preemption(ledger, self._leases, self._ready, stages.decoders, settings)
         self._costs = CostNotes()
@@ -80,9 +87,13 @@ class Dispatcher:
             await self._leases.end()
 
     async def stop(self) -> None:
-        """Take nothing new, write the last checkpoints, release every job at its place."""
-        self._stopping = True
-        async with self._claiming:  # a claim under way brings its jobs in first
+        """Take nothing new, let renders leave their slots with the pass under way, write the last
+        checkpoints, release every job at its place."""
+        async with self._claiming:  # a claim under way brings its jobs in first; none comes after
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.last_pass_seconds):
+                    await self._preemption.clear_all()
+            self._stopping = True
             await self._leases.release_all()
             with suppress(LedgerUnavailable):
                 await self._notes.flush(self._ledger)
@@ -95,6 +106,7 @@ class Dispatcher:
                 await turn()
             except LedgerUnavailable as error:
                 log.warning("the ledger is away, trying again: %s", error)
+                self._metering.trouble(LedgerTrouble.UNAVAILABLE)
                 await asyncio.sleep(self._settings.retry_seconds)
             except Exception:
                 log.exception("a dispatcher turn failed, trying again")
@@ -179,10 +191,7 @@ class Dispatcher:
         again, without keeping the slot waiting."""
         job = render.lease.job
         try:
-            try:
-                done = await stream_render(render, slot, self._settings, self._show)
-            finally:
-                self._accepted += render.state in IN_SLOT | {State.FINISHING}
+            done = await self._stream(render, slot)
         except RenderLeft:
             log.info("%s has left at pass %s", job.id, render.progress.pass_no)
         except StageUnavailable as error:
@@ -198,6 +207,23 @@ class Dispatcher:
             elif render.mine:
                 self._costs.note(job.request, done.cost_seconds)
                 self._leases.run(render, self._finish(render, done.pixels))
+
+    async def _stream(self, render: InFlightRender, slot: Slot) -> RenderUpdate | None:
+        """See stream_render; tells how it ended."""
+        why: Interruption | None = Interruption.LEFT
+        try:
+            done = await stream_render(render, slot, self._settings, self._show)
+            why = Interruption.LEFT if done is None else None
+            return done
+        except (Exception, asyncio.CancelledError) as error:
+            why = ENDS.get(type(error), Interruption.FAILED)
+            raise
+        finally:
+            # one that was aborted is in no slot any more, but has had one
+            had_slot = render.state in IN_SLOT or render.unslotted_since is None
+            if why is not None and had_slot:
+                self._metering.interrupted(why)
+            self._accepted += render.state in IN_SLOT | {State.FINISHING}
 
     def _lost(self, render: InFlightRender, error: StageUnavailable) -> None:
         if render.lost(self._accepted, self._leases.killer_beside(render)):
@@ -245,17 +271,26 @@ class Dispatcher:
         try:
             screen = partial(self._finishing.preview, render, pass_no, pixels)
             verdict = await self._trials.run(render.lease.job.request.tenant, False, screen)
-            if verdict.blocked and not render.judged:
-                self._leases.settle(render, blocked(verdict, ScreenStage.PREVIEW))
-            elif not verdict.blocked and render.wants_preview(pass_no):
+            self._metering.preview(self._judged(render, pass_no, verdict))
+            if not verdict.blocked and render.wants_preview(pass_no):
                 if earlier:
                     await asyncio.wait(earlier)
                 render.store_preview(pass_no)
                 self._beat_now.set()
         except (StageUnavailable, SourceGone, CallFailed) as error:
             log.info("preview of pass %s skipped: %s", pass_no, error)  # the final one is screened
+            self._metering.preview(PreviewEnd.SKIPPED)
         except Exception:
             log.exception("preview of pass %s skipped", pass_no)
+            self._metering.preview(PreviewEnd.SKIPPED)
+
+    def _judged(self, render: InFlightRender, pass_no: int, verdict: Verdict) -> PreviewEnd:
+        if render.judged:
+            return PreviewEnd.LATE
+        if verdict.blocked:
+            self._leases.settle(render, blocked(verdict, ScreenStage.PREVIEW))
+            return PreviewEnd.BLOCKED
+        return PreviewEnd.SHOWN if render.wants_preview(pass_no) else PreviewEnd.SCREENED
 
     async def _finish(self, render: InFlightRender, pixels: Pixels) -> None:
         lease = render.lease

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dispatch.in_flight import InFlightRender
 from dispatch.ports import CallLost, StageUnavailable
 from dispatch.settings import Stages
+from dispatch.stage_times import Passed
 from dispatch.trials import call
 from dispatch.verdict_notes import VerdictNotes, screened_picture
 from engine.policy import Look, ScreenStage
@@ -45,7 +46,9 @@ class Finishing:
         if data is None:
             return blocked(verdict, ScreenStage.FINAL)
         key = image_key(job.id, render.index, job.fence, job.request.output_format)
+        render.passed(Passed.FINISHED)
         await self._put(key, data, durable=True)
+        render.passed(Passed.STORED)
         return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=render.saved.final_tokens)
 
     async def preview(self, render: InFlightRender, pass_no: int, pixels: Pixels) -> Verdict:
@@ -81,6 +84,8 @@ class Finishing:
         verdict = await call("image screen", screening, self._limit_seconds)
         screened = await screened_picture(look.stage, verdict, pixels, pass_no)
         self._notes.add(job, render.index, screened)
+        if pass_no is None:
+            render.passed(Passed.SCREENED)
         return verdict
 
     async def _put(self, key: str, data: bytes, *, durable: bool) -> None:

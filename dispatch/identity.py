@@ -72,6 +72,14 @@ class Identity:
     keys: tuple[MarkKey, ...] = ()
     anchors: bytes = field(default=b"", repr=False)
 
+    @property
+    def expires_at(self) -> float | None:
+        """When what signs pictures does, in seconds since the epoch."""
+        if self.signing is None:
+            return None
+        leaf = x509.load_pem_x509_certificates(self.signing.chain)[0]
+        return leaf.not_valid_after_utc.timestamp()
+
 
 NO_IDENTITY = Identity()
 """Both layers are off."""

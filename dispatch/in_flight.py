@@ -24,15 +24,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from dispatch.decoder_inputs import DecoderInputs
+from dispatch.decoder_inputs import DecoderInputs, looks_at
+from dispatch.render_life import RenderLife
 from dispatch.saved import Saved
+from dispatch.stage_times import Passed, StageTimes
 from dispatch.trials import Losses
 from engine.capabilities import Capabilities
-from engine.render import LoraUse, RenderSpec, RenderUpdate, UpdateKind
+from engine.render import RenderSpec, RenderUpdate, UpdateKind
 from jobs.job import IllegalTransition, Job, Render, RenderState
 from jobs.lease import Beat, RenderBeat
 from jobs.policy.settling import is_suspect
@@ -56,6 +58,8 @@ class State(StrEnum):
     DROPPED = "dropped"  # the lease is lost or released: nothing more is written
 
 
+Moved = Callable[["InFlightRender", State], None]
+_tell: Moved = lambda *_: None  # noqa: E731
 IN_SLOT = frozenset({State.ACCEPTED, State.RENDERING})
 _IN_STREAM = IN_SLOT | {State.DISPATCHED, State.RECALLED}
 ENDED = frozenset({State.SETTLED, State.DROPPED})
@@ -97,6 +101,8 @@ class InFlightRender:
     """Failures in a row without progress."""
     furthest: int
     """Most passes ever done: more than `progress` after a restart from an unusable checkpoint."""
+    times: StageTimes
+    life: RenderLife
     state: State = State.PREPARING
     losses: Losses = field(default_factory=Losses)
     dispatches: int = 0
@@ -118,7 +124,9 @@ class InFlightRender:
         """From the checkpoint in the ledger."""
         progress = RenderBeat(render.index, render.state, render.pass_no, None, render.previews)
         saved, recorded = Saved.of(render), frozenset(render.previews)
-        return cls(lease, progress, saved, recorded, render.attempts, furthest=render.pass_no)
+        times = StageTimes.of(lease.job, lease.clock(), render.attempts)
+        life = RenderLife.of(lease.job, render)
+        return cls(lease, progress, saved, recorded, render.attempts, render.pass_no, times, life)
 
     @property
     def index(self) -> int:
@@ -128,8 +136,8 @@ class InFlightRender:
     @property
     def beat(self) -> RenderBeat:
         """What the next heartbeat writes."""
-        row, passes = self.saved.row, self.saved.row_passes
-        return replace(self.progress, checkpoint=row, checkpoint_pass=passes)
+        row, passes, said = self.saved.row, self.saved.row_passes, self.life.said(self.times)
+        return replace(self.progress, checkpoint=row, checkpoint_pass=passes, **said)
 
     @property
     def render_id(self) -> str:
@@ -175,23 +183,11 @@ class InFlightRender:
         request, inputs = self.lease.job.request, self.lease.inputs
         if inputs is None:
             raise RuntimeError(f"job {self.lease.job.id} is not prepared")
-        screened = (round(request.passes * share) for share in screen_at)
-        looks = {look for look in screened if 0 < look < request.passes}
-        looks |= set(preview_passes(request.passes, request.partial_images))
-        width, height = inputs.size(request, can)
-        return RenderSpec(
-            render_id=self.render_id,
-            conditioning=inputs.conditioning,
-            seed=request.image_seed(self.index),
-            passes=request.decoder_passes,
-            guidance=request.guidance,
-            preview_after=tuple(sorted(look for look in looks if look > self.saved.passes)),
+        looks = looks_at(request, screen_at)
+        return replace(
+            inputs.spec(self.render_id, request, self.index, can),
+            preview_after=tuple(look for look in looks if look > self.saved.passes),
             checkpoint=self.saved.newest,
-            source=inputs.source,
-            references=inputs.references,
-            loras=tuple(LoraUse(lora.name, lora.weight) for lora in request.loras),
-            width=width,
-            height=height,
             alone=self.losses.suspect,
         )
 
@@ -205,7 +201,13 @@ class InFlightRender:
         self.progress = replace(self.progress, state=state, pass_no=update.pass_no)
         if update.kind is UpdateKind.ACCEPTED:
             self.losses.accepted()
-        elif update.kind is not UpdateKind.DONE:
+            self.life.accepted(self.lease.clock(), update.pass_no)
+            return
+        self.life.drew(update)
+        self.passed(Passed.FIRST_PASS)
+        if update.decoded or update.kind is UpdateKind.DONE:
+            self.passed(Passed.LAST_PASS)
+        if update.kind is not UpdateKind.DONE:
             if update.checkpoint is not None:
                 self.gained = True
                 self.saved.save(update.checkpoint, update.pass_no)
@@ -248,6 +250,7 @@ class InFlightRender:
     def drop(self) -> None:
         """Its lease is lost or released."""
         self._enter(State.DROPPED)
+        self.life.left(self.lease.clock(), preempted=self.lease.preempting)
         self.stop()
 
     # Facts that change no state
@@ -255,12 +258,17 @@ class InFlightRender:
     def fail_attempt(self) -> int:
         """A stage failed because of it; returns how many times so far."""
         self.attempts += 1
+        self.times = self.times.failed()
         return self.attempts
 
     def store_preview(self, pass_no: int) -> None:
         """The preview after this pass is in the blob store."""
         previews = tuple(sorted({*self.progress.previews, pass_no}))
         self.progress = replace(self.progress, previews=previews)
+
+    def passed(self, what: Passed) -> None:
+        """It has that behind it now."""
+        self.times = self.times.passed(what, self.lease.clock())
 
     def judge(self) -> None:
         """The final picture has its verdict."""
@@ -286,7 +294,8 @@ class InFlightRender:
     def _enter(self, state: State) -> None:
         if self.state not in TRANSITIONS[state]:
             raise IllegalTransition(f"render {self.render_id}: {state} after {self.state}")
-        self.state = state
+        was, self.state = self.state, state
+        self.lease.moved(self, was)
 
 
 @dataclass(slots=True, eq=False)
@@ -298,18 +307,21 @@ class Lease:
     """Of the stages that prepare it."""
     retries: int
     """Of stages, since one has answered."""
+    clock: Callable[[], float] = time.time
+    """The ledger's."""
     renders: tuple[InFlightRender, ...] = ()
     inputs: DecoderInputs | None = None
     overdue_since: float | None = None
     """Since when it waits for a late stage, and takes no room from others."""
     preempting: bool = False
     """It is released as soon as its images have left their slots."""
+    moved: Moved = _tell  # told of every event of an image, with the state that it was in
 
     @classmethod
-    def of(cls, job: Job) -> Lease:
+    def of(cls, job: Job, clock: Callable[[], float] = time.time, moved: Moved = _tell) -> Lease:
         """Of a job just claimed."""
         suspect = is_suspect(job)
-        lease = cls(job, Losses(suspect), retries=job.attempts if suspect else 0)
+        lease = cls(job, Losses(suspect), job.attempts if suspect else 0, clock, moved=moved)
         unsettled = (render for render in job.renders if not render.settled)
         lease.renders = tuple(InFlightRender.of(lease, render) for render in unsettled)
         return lease
@@ -342,6 +354,8 @@ class Lease:
     def prepared(self, inputs: DecoderInputs) -> None:
         """What decoders need is here."""
         self.inputs = inputs
+        for render in self.live:
+            render.passed(Passed.ENCODED)
 
     def busy_beside(self, render: InFlightRender) -> bool:
         """Whether another image is in a slot, or on its way from there."""
@@ -364,7 +378,9 @@ class Lease:
         """The ledger has this heartbeat."""
         previews = {of_render.index: of_render.previews for of_render in beat.renders}
         for render in self.renders:
-            render.recorded |= set(previews.get(render.index, ()))
+            if render.index in previews:
+                render.recorded |= set(previews[render.index])
+                render.life.told()
 
     def preempt(self) -> None:
         """It clears its slots for another job, and takes none that is being cleared."""

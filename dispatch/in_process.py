@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from engine.decoder import Decoder
+from engine.passes import Passed
 from engine.streams import RenderStreams
 
 
@@ -21,18 +22,25 @@ class InProcessReplica(RenderStreams):
         reservations: int | None = None,
         *,
         full_wait_seconds: float = 1.0,
+        passed: Passed | None = None,
     ) -> None:
         """reservations: how many calls are let in at once, as many as slots by default. Updates
         are not throttled: no message is sent."""
-        super().__init__(decoder, slots, full_wait_seconds=full_wait_seconds, update_seconds=0.0)
-        self.replica_id = f"replica {id(self):x}"
+        super().__init__(
+            decoder,
+            slots,
+            full_wait_seconds=full_wait_seconds,
+            update_seconds=0.0,
+            passed=passed,
+        )
+        self.replica_id, self.node = f"replica {id(self):x}", ""
         self.reservations = reservations or slots
         self.reserved = 0
 
     @property
     def available(self) -> bool:
         """Whether one more call is let in."""
-        return self.reserved < self.reservations
+        return self.reserved < self.reservations and self.engine.admitting
 
 
 R = TypeVar("R", bound=InProcessReplica)

@@ -20,14 +20,17 @@ from dataclasses import replace
 from functools import partial
 
 from dispatch.checkpoints import Checkpoints
-from dispatch.in_flight import IN_SLOT, InFlightRender, Lease, State
-from dispatch.ports import CallLost, Postprocessor, StageUnavailable
-from dispatch.settings import DispatchSettings
+from dispatch.in_flight import IN_SLOT, LIVE, InFlightRender, Lease, State
+from dispatch.metering import LedgerTrouble, SettledImage
+from dispatch.ports import CallLost, StageUnavailable
+from dispatch.settings import DispatchSettings, Stages
+from dispatch.stage_times import LedgerClock
 from dispatch.verdict_notes import VerdictNotes
 from jobs.client.async_ledger import AsyncLedger
 from jobs.job import Job, RenderState
 from jobs.lease import Outcome
 from jobs.ledger_errors import LeaseLost, LedgerError, LedgerUnavailable
+from jobs.log_context import of_job
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +50,22 @@ class Leases:
     def __init__(
         self,
         ledger: AsyncLedger,
-        store: Postprocessor,
+        stages: Stages,
         lease_seconds: float,
         room: asyncio.Event,
         notes: VerdictNotes,
     ) -> None:
         self._ledger = ledger
         self._notes = notes
-        self._checkpoints = Checkpoints(store, self.spawn)
+        self._metering = stages.metering
+        self._checkpoints = Checkpoints(stages.postprocessor, self.spawn, stages.metering)
         self._lease_seconds = lease_seconds
         self._room = room
+        self._clock = LedgerClock()
         self._leases: dict[str, Lease] = {}
+        self._in: dict[State, dict[InFlightRender, None]] = {state: {} for state in LIVE}
+        self._shares: dict[str, float] = {}
+        self._stirred: dict[Lease, None] = {}  # since the last look at _shares
         self._tasks: set[asyncio.Task[None]] = set()
         self._writes: set[asyncio.Task[None]] = set()
         self._ending = False
@@ -68,10 +76,36 @@ class Leases:
     def __iter__(self) -> Iterator[Lease]:
         return iter(list(self._leases.values()))
 
+    def holds(self, lease: Lease) -> bool:
+        """Whether it is one of them, and not an earlier lease of the same job."""
+        return self._leases.get(lease.job.id) is lease
+
+    def images(self, *states: State) -> Iterator[InFlightRender]:
+        """Those in one of these states; however many others there are."""
+        for state in states:
+            yield from list(self._in[state])
+
     def count(self, state: State) -> int:
         """Images in that state, without those of overdue jobs."""
-        leases = (lease for lease in self if lease.overdue_since is None)
-        return sum(render.state is state for lease in leases for render in lease.renders)
+        return sum(render.lease.overdue_since is None for render in self.images(state))
+
+    def drawn_shares(self) -> dict[str, float]:
+        """Of each job with images in slots, the share of passes that its furthest image has done.
+        Only those that have moved since the last look are looked at."""
+        for lease in self._stirred:
+            if lease.any_in(*IN_SLOT):
+                self._shares[lease.job.id] = lease.furthest_share
+            else:
+                self._shares.pop(lease.job.id, None)
+        self._stirred.clear()
+        return dict(self._shares)
+
+    def _moved(self, render: InFlightRender, was: State) -> None:
+        self._in.get(was, {}).pop(render, None)
+        if render.state in self._in:
+            self._in[render.state][render] = None
+        if self.holds(render.lease):
+            self._stirred[render.lease] = None
 
     def killer_beside(self, render: InFlightRender) -> bool:
         """Whether another image that decoders were lost with was sent to the same replica last, and
@@ -87,11 +121,14 @@ class Leases:
 
     def hold(self, job: Job, prepare: Callable[[Lease], Work]) -> None:
         """A job that was just claimed."""
+        self._clock.claimed(job)
         if (lapsed := self._leases.get(job.id)) is not None:
             self.drop(lapsed)  # our own lease ran out before a heartbeat told us
-        lease = self._leases[job.id] = Lease.of(job)
-        preparation = self.spawn(prepare(lease), lease)
+        lease = self._leases[job.id] = Lease.of(job, self._clock.now, self._moved)
+        with of_job(job.id):
+            preparation = self.spawn(prepare(lease), lease)
         for render in lease.renders:
+            self._in[render.state][render] = None
             render.run_by(preparation)
 
     async def renew(self) -> list[Lease]:
@@ -108,6 +145,8 @@ class Leases:
             lease.beaten(beat)
             if renewal.held:
                 self._checkpoints.recorded(lease, beat)
+            else:
+                self._metering.trouble(LedgerTrouble.LEASE_LOST)
             if lease.ended or self._ending:
                 continue
             if not renewal.held or renewal.cancelled:
@@ -122,26 +161,36 @@ class Leases:
             return
         render.settle()
         self._room.set()
-        write = self.spawn(self._write(render, outcome), render.lease)
+        with of_job(render.lease.job.id):
+            write = self.spawn(self._write(render, outcome), render.lease)
         self._writes.add(write)
         write.add_done_callback(self._writes.discard)
 
     async def _write(self, render: InFlightRender, outcome: Outcome) -> None:
         await self._checkpoints.idle(render)  # nothing is written of a job that has ended
         notes = self._notes.of(render.lease.job.id, render.index)
-        outcome = replace(outcome, verdicts=notes)
+        said = render.life.said(render.times, whole=True)
+        outcome = replace(outcome, verdicts=notes, **said)
         try:
             await settle(self._ledger, render, outcome, self._lease_seconds)
         except LeaseLost as error:
             log.info("lease lost: %s", error)
+            self._metering.trouble(LedgerTrouble.LEASE_LOST)
             self._notes.give_back(notes)
             self.drop(render.lease)
         if render.state is State.SETTLING:
             render.record()
+            self._settled(render, outcome)
         if render.lease.ended:
             self._forget(render.lease)
         if render.state is State.SETTLED:
             await self._checkpoints.settled(render)
+
+    def _settled(self, render: InFlightRender, outcome: Outcome) -> None:
+        now, job = self._clock.now(), render.lease.job
+        waited = now - job.created_at
+        log.info("image %s of %s %s after %.1f s", render.index, job.id, outcome.state, waited)
+        self._metering.settled(SettledImage(job, render.index, outcome, render.times, now))
 
     def drop(self, lease: Lease) -> None:
         """Stop its images and never write for it again."""
@@ -149,8 +198,10 @@ class Leases:
         self._forget(lease)
 
     def _forget(self, lease: Lease) -> None:
-        if self._leases.get(lease.job.id) is lease:  # and not a later lease of the same job
+        if self.holds(lease):
             del self._leases[lease.job.id]
+            self._stirred.pop(lease, None)  # nothing may ever look at the shares
+            self._shares.pop(lease.job.id, None)
         self._room.set()
 
     async def release(self, lease: Lease, error: str | None = None) -> None:
@@ -171,6 +222,8 @@ class Leases:
             render.stop()
         renders = [render for lease in leases for render in lease.live]
         await self._checkpoints.flush(renders, self._lease_seconds / 2)
+        for render in renders:
+            render.life.left(self._clock.now(), preempted=False)
         with suppress(LedgerError):
             await self._ledger.renew([lease.beat() for lease in leases], self._lease_seconds)
         if self._writes:  # what is stored should not be rendered again
@@ -193,7 +246,8 @@ class Leases:
 
     def run(self, render: InFlightRender, work: Work) -> asyncio.Task[None]:
         """Let `work` move this image on: it queues or settles it, or runs the next such work."""
-        task = self.spawn(work)
+        with of_job(render.lease.job.id):
+            task = self.spawn(work)
         render.run_by(task)
         task.add_done_callback(partial(self._ran, render))
         return task
@@ -265,13 +319,14 @@ class OverdueJobs:
         self._leases = leases
         self._settings = settings
         self._room = room
+        self._late: dict[Lease, None] = {}
         self._answered_at = time.monotonic()
 
     @property
     def full(self) -> bool:
         """Whether there is no room for another one. Those that have been overtaken say little about
         the stages, and so about others."""
-        overdue, overtaken, most = self._number, len(self._overtaken), self._settings.waiting
+        overdue, overtaken, most = len(self._overdue), len(self._overtaken), self._settings.waiting
         return overdue - overtaken >= most or overdue >= ALL * most
 
     @property
@@ -282,13 +337,14 @@ class OverdueJobs:
         return frozenset(tenant for tenant, jobs in jobs_of.items() if jobs >= OF_ONE_TENANT)
 
     @property
-    def _number(self) -> int:
-        return sum(lease.overdue_since is not None for lease in self._leases)
+    def _overdue(self) -> list[Lease]:
+        self._late = {lease: None for lease in self._late if self._leases.holds(lease)}
+        return list(self._late)
 
     @property
     def _overtaken(self) -> list[Lease]:
         """Overdue, although the stages have answered for another job since."""
-        since = ((lease, lease.overdue_since) for lease in self._leases)
+        since = ((lease, lease.overdue_since) for lease in self._overdue)
         return [lease for lease, at in since if at is not None and at < self._answered_at]
 
     @contextmanager
@@ -304,12 +360,14 @@ class OverdueJobs:
     def add(self, lease: Lease) -> None:
         """It takes no room from now on."""
         lease.late()
+        self._late[lease] = None
         self._room.set()
 
     def remove(self, lease: Lease) -> None:
         """The stages have answered."""
         self._answered_at = time.monotonic()
         lease.answered()
+        self._late.pop(lease, None)
         self._room.set()
 
     def backoff_seconds(self, lease: Lease) -> float:

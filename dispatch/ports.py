@@ -52,6 +52,10 @@ class Slot(Protocol):
     def replica_id(self) -> str:
         """The same for every slot of that replica."""
 
+    @property
+    def node(self) -> str:
+        """The address of the machine that it is on; empty where there is one."""
+
     def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """Updates of one render; closing the generator aborts it. Raises StageUnavailable when the
         replica is lost or silent for too long."""

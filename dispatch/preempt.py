@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from dispatch.in_flight import IN_SLOT, Lease, State
+from dispatch.in_flight import IN_SLOT, LIVE, Lease, State
 from dispatch.leases import Leases
 from dispatch.ports import Decoders, StageUnavailable
 from dispatch.ready_queue import ReadyQueue
@@ -19,6 +19,11 @@ from jobs.policy.preemption import SPARED_FROM, to_recall
 log = logging.getLogger(__name__)
 _NO_SLOT_SECONDS = 0.03  # an image that has waited for so long has found no free slot
 _ASK_SECONDS = 0.01  # between two questions to the ledger
+
+
+def _spared(lease: Lease) -> bool:
+    """Nearly done; batches are spared nothing."""
+    return lease.furthest_share >= SPARED_FROM and not lease.job.request.in_batch
 
 
 class Preemption:
@@ -48,35 +53,46 @@ class Preemption:
             return
         seen = await self._ledger.version()
         unslotted = self._unslotted(0.0)
-        waiting = [
-            lease.job
-            for lease in self._leases
-            if lease in unslotted or (lease.any_in(State.PREPARING) and not lease.overdue_since)
-        ]
-        tiers = {job.id: job.request.tier for job in waiting}
-        in_slot = {
-            lease.job.id: lease.furthest_share for lease in self._leases if lease.any_in(*IN_SLOT)
-        }
+        preparing = (render.lease for render in self._leases.images(State.PREPARING))
+        waiting = unslotted | {lease for lease in preparing if not lease.overdue_since}
+        tiers = {lease.job.id: lease.job.request.share_tier for lease in waiting}
+        in_slot = self._leases.drawn_shares()
         request = PreemptionRequest(self._settings.lane, worker, tiers, in_slot)
         preempted = await self._ledger.preempt(request)
-        self.preempt(lease for lease in self._leases if lease.job.id in preempted)
+        if preempted:
+            self.preempt(lease for lease in self._leases if lease.job.id in preempted)
         await asyncio.sleep(_ASK_SECONDS)
         await self._ledger.changed(seen, self._settings.heartbeat_seconds)
 
     def _unslotted(self, for_seconds: float) -> set[Lease]:
         """Jobs of which an image has waited for a slot for so long."""
         before = time.monotonic() - for_seconds
-        since = ((lease, r.unslotted_since) for lease in self._leases for r in lease.live)
+        since = ((r.lease, r.unslotted_since) for r in self._leases.images(*LIVE - IN_SLOT))
         return {lease for lease, at in since if at is not None and at <= before}
 
     def preempt(self, leases: Iterable[Lease]) -> None:
         """Release these jobs once their slots are clear, except for those that are nearly done."""
-        leases = [x for x in leases if not x.preempting and x.furthest_share < SPARED_FROM]
+        leases = [x for x in leases if not x.preempting and not _spared(x)]
         for lease in leases:
             log.info("%s is preempted", lease.job.id)
             lease.preempt()
         if leases:
             self._leases.spawn(self._clear(leases))
+
+    async def clear_all(self) -> None:
+        """Every job leaves its slots for good, with the pass under way; releasing them is the
+        caller's. An image that has just had its last pass goes on to its pixels."""
+        for lease in self._leases:
+            if not lease.preempting:
+                lease.preempt()
+        in_slot = [r for lease in self._leases for r in lease.live if r.state in IN_SLOT]
+        if streams := {render.task for render in in_slot if render.task is not None}:
+            try:
+                await self._decoders.leave([render.render_id for render in in_slot])
+            except StageUnavailable as error:
+                log.warning("stopped in the middle of a pass: %s", error)
+            else:
+                await asyncio.wait(streams)
 
     async def _clear(self, leases: list[Lease]) -> None:
         patience_seconds = self._settings.lease_seconds

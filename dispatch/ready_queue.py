@@ -1,4 +1,5 @@
-"""The ready queue: prepared images that wait for a slot, in the order of their claims."""
+"""The ready queue: prepared images that wait for a slot, in the order of their claims; those of
+batches behind all others."""
 
 from __future__ import annotations
 
@@ -39,7 +40,11 @@ class ReadyQueue:
     def take(self) -> InFlightRender | None:
         """The next one, or None."""
         ready = self._ready()
-        return ready.popleft() if ready else None
+        found = next((one for one in ready if not one.lease.job.request.in_batch), None)
+        if found is None:
+            return ready.popleft() if ready else None
+        ready.remove(found)
+        return found
 
     async def filled(self) -> None:
         """Return once something is here."""

@@ -32,6 +32,7 @@ async def stream_render(
     or it was recalled or stopped. `show` gets every preview and must return at once. Raises
     StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
     spec = render.dispatch(slot.replica_id, settings.screen_at, settings.can)
+    render.life.sent_to(slot.replica_id, slot.node)
     try:
         with leaving_is_away():
             async with aclosing(slot.render(spec)) as updates:

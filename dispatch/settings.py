@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dispatch.metering import Metering, Unmetered
 from dispatch.ports import Classifier, Decoders, Encoder, Postprocessor
 from engine.capabilities import Capabilities
 
@@ -38,6 +39,8 @@ class DispatchSettings:
     """What the decoders' family can do; None where all its pictures are of one size."""
     patience_seconds: float = 60.0
     """After so long of waiting for a stage that is away a job goes back to the queue."""
+    last_pass_seconds: float = 8.0
+    """For the passes under way when it stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +51,4 @@ class Stages:
     classifier: Classifier
     decoders: Decoders
     postprocessor: Postprocessor
+    metering: Metering = field(default_factory=Unmetered)

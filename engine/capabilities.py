@@ -14,6 +14,7 @@ from typing import Any, Self
 from engine.decoders.diffusers.folder import PipelineFolder
 from engine.decoders.diffusers.table import CLASSES, LORAS_LOADED, Task, classes_by_task
 from engine.decoders.janus.folder import JanusFolder
+from engine.precision import AUTO, precision_of
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "emoji-cpu"
 
@@ -52,6 +53,9 @@ class Capabilities:
     size_multiple: int = 0
     """Pixels by which width and height are divisible in a family that draws any shape; 0 where all
     its pictures are of picture_size."""
+    precision: str = ""
+    """In which its large products are done on a processor like this machine's, "" where the family
+    does not choose. Each replica chooses for its own."""
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
@@ -149,7 +153,10 @@ def _masked(options: Mapping[str, object]) -> Capabilities:
         size, side = int(codec["size"]), int(codec["size"]) // (int(codec["patch"]) * 4)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{manifest}: field config.codec is missing or wrong ({error})") from None
-    return Capabilities((size, size), (side, side), input_images=1, mask=True, strength=True)
+    precision = precision_of(options.get("dtype", AUTO), str(options.get("device", AUTO)))
+    return Capabilities(
+        (size, size), (side, side), input_images=1, mask=True, strength=True, precision=precision
+    )
 
 
 def _paced(options: Mapping[str, object]) -> Capabilities:

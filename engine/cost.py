@@ -33,14 +33,17 @@ class CostMeter:
     seconds: float = 0.0
     passes: int = 0
     widths: int = 0
+    joules: float = 0.0
+    """Its share likewise; 0.0 where nothing counts them."""
 
     def add_setup(self, seconds: float) -> None:
         """What it took to begin."""
         self.seconds += seconds
 
-    def add_pass(self, pass_seconds: float, width: int) -> None:
+    def add_pass(self, pass_seconds: float, width: int, joules: float = 0.0) -> None:
         """One more pass, in a batch of `width` renders."""
         self.seconds += pass_seconds / width
+        self.joules += joules / width
         self.passes += 1
         self.widths += width
 

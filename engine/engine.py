@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from engine.decoder import Decoder, OutOfMemory, Plan, RenderRejected
-from engine.passes import Passes
+from engine.passes import Passed, Passes
 from engine.render import RenderSpec, RenderUpdate
 from engine.reports import Reports
 from engine.room import Room, too_large
@@ -38,12 +38,15 @@ class DecoderEngine:
         slots: int,
         emit: Callable[[RenderUpdate], None],
         clock: Callable[[], float] = time.monotonic,
+        passed: Passed | None = None,
+        joules: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """passed, joules: see Passes; on the engine's thread."""
         self._decoder = decoder
         self._clock = clock
         self._scheduler: Scheduler[ScheduledRender] = Scheduler(slots)
         self._reports = Reports(emit, slots, clock)
-        self._passes = Passes(decoder, self._reports, clock)
+        self._passes = Passes(decoder, self._reports, clock, passed, joules)
         self._room = Room(self._passes, self._reports, self._scheduler, self._pixels_made)
         self._changed = self._reports.changed
         self._restored: list[ScheduledRender] = []
@@ -108,6 +111,18 @@ class DecoderEngine:
             render = self._reports.get(render_id)
             if render is not None:
                 render.asked_to_leave = True
+
+    def hand_on(self, within_seconds: float) -> tuple[int, int]:
+        """Take no more renders in; those that are not surely done within that time leave at the
+        next pass boundary, as if each were asked to. How many leave, and how many stay."""
+        with self._changed:
+            self._admitting = False
+            here = list(self._reports)
+            turns = len({render.batch_key for render in here})
+            leaving = [r for r in here if not r.done_within(within_seconds, turns)]
+            for render in leaving:
+                render.asked_to_leave = True
+            return len(leaving), len(here) - len(leaving)
 
     def step(self) -> bool:
         """One pass for the batch; False when idle."""
@@ -174,6 +189,11 @@ class DecoderEngine:
             self._thread.join()
         else:
             self._close()
+
+    @property
+    def admitting(self) -> bool:
+        """False once it takes no more renders in."""
+        return self._admitting
 
     @property
     def free_slots(self) -> int:

@@ -14,11 +14,24 @@ from engine.scheduled_render import ScheduledRender
 
 logger = logging.getLogger(__name__)
 
+Passed = Callable[[Sequence[ScheduledRender], float], None]
+"""Hears of every pass: its renders, each with the pass's number as `next_pass`, and its seconds."""
+
 
 class Passes:
     """Of one decoder. A render that does not survive a verb is reported as failed."""
 
-    def __init__(self, decoder: Decoder, reports: Reports, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        reports: Reports,
+        clock: Callable[[], float],
+        passed: Passed | None = None,
+        joules: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """passed: see Passed. joules: a counter of what the device has used."""
+        self._passed = passed
+        self._joules = joules
         self._decoder = decoder
         self._reports = reports
         self._clock = clock
@@ -137,17 +150,19 @@ class Passes:
         return False
 
     def _timed_step(self, renders: Sequence[ScheduledRender]) -> RendersBroken | None:
-        began, broken = self._clock(), None
+        began, used, broken = self._clock(), self._joules(), None
         with self._working("pass"):
             try:
                 self._decoder.step([render.state for render in renders])
             except RendersBroken as error:
                 broken = error
-        took = self._clock() - began
+        took, used = self._clock() - began, self._joules() - used
+        if self._passed is not None:
+            self._passed(renders, took)
         for render in renders:
             render.pass_seconds, render.batch_width = took, len(renders)
             render.unsaved_seconds += took
-            render.cost.add_pass(took, len(renders))
+            render.cost.add_pass(took, len(renders), used)
         return broken
 
     @contextmanager

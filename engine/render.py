@@ -169,6 +169,8 @@ class RenderSpec:
     """Of the picture, in pixels; None is the family's own picture_size."""
     references: tuple[Pixels, ...] = ()
     """Pictures to look at, in order, each of its own size."""
+    trace: str | None = None
+    """W3C traceparent of its order; nothing to the engine."""
     alone: bool = False
     """Its first pass here, or its pixels if all passes are done, is the engine's only work from
     ACCEPTED on: what goes wrong before its next update is its own fault."""
@@ -214,5 +216,9 @@ class RenderUpdate:
     batch_width: int = 0
     cost_seconds: float = 0.0
     """With DONE, the GPU-seconds of all its passes; 0.0 for unknown, see cost.CostMeter."""
+    gpu_seconds: float = 0.0
+    """With PASS, LEFT and DONE, its share of all passes since it was accepted here."""
+    joules: float = 0.0
+    """As gpu_seconds; 0.0 where no counter measures them."""
     rejected: bool = False
     """With FAILED: the request itself cannot be drawn, so that trying again is of no use."""

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from engine.classifiers.checkpoint import CheckpointKind, ClassifierSpec, check_folder
+from engine.classifiers.checkpoint import OF_PROMPTS, ClassifierSpec, check_folder
 from engine.classifiers.protocols import ImageClassifier, PromptClassifier
 from engine.image_screen import ImageScreen, NsfwScreen
 from engine.policy import Category, Scores, calibrated, joined
@@ -45,7 +45,7 @@ class SafetyScreens:
             if name not in IMAGE_SCREENS:
                 raise ValueError(f"image screen {name!r} is unknown; there are {IMAGE_SCREENS}")
         own = [_own(spec, threads) for spec in classifiers]
-        texts = [spec.kind is CheckpointKind.TEXT for spec in classifiers]
+        texts = [spec.kind in OF_PROMPTS for spec in classifiers]
         self._prompts: list[PromptClassifier] = [PromptScreen()] if prompt else []
         self._prompts += [one for one, is_text in zip(own, texts, strict=True) if is_text]
         self._images: list[ImageClassifier] = [
@@ -89,7 +89,7 @@ def _load(name: str, weights: Path, threads: int) -> ImageClassifier:
 def _own(spec: ClassifierSpec, threads: int) -> Any:
     check_folder(spec)
     _torch(threads)
-    return import_module("engine.classifiers.hugging_face").load_classifier(spec)
+    return import_module("engine.classifiers.load").load_classifier(spec)
 
 
 def _torch(threads: int) -> None:

@@ -11,6 +11,9 @@ from engine.render import Checkpoint, Pixels, RenderSpec, RenderUpdate, UpdateKi
 
 logger = logging.getLogger(__name__)
 
+SURELY = 2.0
+"""Passes may become so many times slower, and pixels have to be made, too."""
+
 
 @dataclass(eq=False, slots=True)
 class ScheduledRender:
@@ -64,6 +67,12 @@ class ScheduledRender:
             return True
         return self.unsaved_seconds >= self.plan.checkpoint_seconds
 
+    def done_within(self, seconds: float, turns: int) -> bool:
+        """Whether all its passes are surely done by then, if they go on as its last one went; not
+        known before its first one here. turns: how many batches share the passes."""
+        left = (self.plan.passes - self.pass_no) * self.pass_seconds * turns
+        return self.complete or 0.0 < left * SURELY <= seconds
+
     def save(self, checkpoint: Checkpoint) -> None:
         """It goes on from here."""
         self.checkpoint, self.unsaved_seconds = checkpoint, 0.0
@@ -114,6 +123,8 @@ class ScheduledRender:
             pass_seconds=self.pass_seconds if passed else 0.0,
             batch_width=self.batch_width if passed else 0,
             cost_seconds=self.cost.total(self.plan.passes, slots) if done else 0.0,
+            gpu_seconds=self.cost.seconds if passed or done else 0.0,
+            joules=self.cost.joules if passed or done else 0.0,
             rejected=rejected,
         )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 from engine.decoder import Decoder
 from engine.engine import DecoderEngine
+from engine.passes import Passed
 from engine.render import LAST, RenderSpec, RenderUpdate, UpdateKind
 
-UPDATE_SECONDS = 0.15
-"""Default interval of routine updates: each of a fast decoder would cost more than its pass. What
-is held back, and drawn again if this process dies at once, is less than that much work."""
+UPDATE_SECONDS = 0.5
+"""Default interval of routine updates, half a heartbeat: each of a fast decoder would cost more
+than its pass. What is held back, and drawn again if this process dies at once, is less than that
+much work."""
 BOUNDARY_POLL_SECONDS = 0.1
 """An abort frees a slot without an update, so waiting calls also look now and then."""
 
@@ -26,16 +28,18 @@ class RenderStreams:
         *,
         full_wait_seconds: float = 1.0,
         update_seconds: float = UPDATE_SECONDS,
+        passed: Passed | None = None,
+        joules: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """full_wait_seconds: how long a call waits for a slot before it is told `full`: one about
         to be free is worth more than a call elsewhere. update_seconds: between routine updates of
-        a render; 0.0 for all of them."""
+        a render; 0.0 for all of them. passed, joules: see DecoderEngine."""
         self._full_wait_seconds = full_wait_seconds
         self._update_seconds = update_seconds
         self._loop = asyncio.get_running_loop()
         self._inboxes: dict[str, asyncio.Queue[RenderUpdate | None]] = {}
         self._boundary = asyncio.Event()
-        self.engine = DecoderEngine(decoder, slots, self._emit)
+        self.engine = DecoderEngine(decoder, slots, self._emit, passed=passed, joules=joules)
         self.engine.start()
 
     async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
@@ -45,7 +49,7 @@ class RenderStreams:
             yield RenderUpdate(spec.render_id, UpdateKind.FULL)
             return
         inbox = self._inboxes[spec.render_id]
-        sent_at = saved_at = self._loop.time()
+        sent_at = saved_at = self._loop.time() - self._update_seconds  # the first pass is news
         try:
             while (update := await inbox.get()) is not None:
                 now, saved = self._loop.time(), update.checkpoint is not None
@@ -65,6 +69,13 @@ class RenderStreams:
         for render_id in render_ids:
             self.engine.leave(render_id)
         self._wake()
+
+    def hand_on(self, within_seconds: float) -> tuple[int, int]:
+        """See DecoderEngine: what is not done by then goes on elsewhere. Calls are told `full`, and
+        at once."""
+        counts = self.engine.hand_on(within_seconds)
+        self._wake()
+        return counts
 
     def end(self) -> None:
         """End every open stream without a last update."""
@@ -87,7 +98,7 @@ class RenderStreams:
                 return True
             del self._inboxes[spec.render_id]
             left = deadline - self._loop.time()
-            if left <= 0:
+            if left <= 0 or not self.engine.admitting:
                 return False
             try:
                 async with asyncio.timeout(min(left, BOUNDARY_POLL_SECONDS)):

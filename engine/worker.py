@@ -16,6 +16,7 @@ from typing import Any
 from engine.child_process import ChildProcess
 
 MODULE = "engine.worker_process"
+_ENDS = "its process ends or takes too long"
 
 
 class ItemFailed(Exception):
@@ -118,12 +119,13 @@ class Worker:
 
     def _start(self) -> ChildProcess:
         child = ChildProcess(MODULE)
-        try:
+        failure: str | None = _ENDS
+        with suppress(OSError, EOFError, pickle.UnpicklingError):
             with child.within(self._limits.start_seconds):
                 _send(child, (self._build, self._arguments))
-                failure, _ = pickle.load(child.answers)
-        except (OSError, EOFError, pickle.UnpicklingError):
-            failure = "its process ends or takes too long"
+                said, _ = pickle.load(child.answers)
+                failure = said or _ENDS  # one that says why it does not start may be gone by now
+            failure = said
         if failure is not None:
             child.kill()
             raise WorkerBroken(f"{self._build} does not start: {failure}")

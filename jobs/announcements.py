@@ -40,6 +40,8 @@ class Announcement:
     """LoRAs that not every tenant may use, and those that may."""
     start_seconds: float | None = None
     """Until the first decoder draws, where there is none because none was needed."""
+    slots: int | None = None
+    """Of one decoder replica."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """What a decoder measured at its start, for people; this layer does not read it."""
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 ARRIVAL_WINDOW_SECONDS = 6.0
 """Over which arrivals are measured: short enough to see a burst begin."""
+ETA_SECONDS = 2.0
+ETA_SHARE = 0.1
+"""An ETA is news when it is off by more than both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,16 @@ class Depth:
     finished to say."""
     unbegun_seconds: float = 0.0
     """Of `running_seconds`: what waits for a slot."""
+    batch_jobs: int = 0
+    """Of batches, which wait beside all others: in nothing above but `active_jobs`."""
+    batch_rate: float = 0.0
+    """GPU-seconds a second that batches need to be done within their windows: their work that is
+    left over the time that is left."""
 
     @property
     def queued_jobs(self) -> int:
-        """All that wait, also parked ones."""
-        return sum(tier.jobs + tier.parked_jobs for tier in self.waiting.values())
+        """All that wait, also parked ones and those of batches."""
+        return self.batch_jobs + sum(t.jobs + t.parked_jobs for t in self.waiting.values())
 
     @property
     def waiting_seconds(self) -> float:
@@ -63,3 +71,14 @@ class QueueEstimate:
     """Jobs that would be claimed before it, while it is queued."""
     eta_seconds: float | None = None
     """Until it is done; None when it cannot be known, as on a lane that has just begun."""
+
+
+def has_moved(sent: QueueEstimate, now: QueueEstimate, passed_seconds: float) -> bool:
+    """Whether a client that was sent the one estimate, that long ago, should get the other: an ETA
+    that falls as time passes is no news."""
+    if now.position != sent.position:
+        return True
+    if now.eta_seconds is None or sent.eta_seconds is None:
+        return now.eta_seconds is not sent.eta_seconds
+    expected = max(0.0, sent.eta_seconds - passed_seconds)
+    return abs(now.eta_seconds - expected) > max(ETA_SECONDS, ETA_SHARE * expected)

@@ -10,6 +10,12 @@ import secrets
 from dataclasses import dataclass
 
 VISION = "vision"
+BATCH, BATCH_OUTPUT = "batch", "batch_output"
+"""Of files with a line for each request, and for each result. Their blobs are their bytes in order,
+each but the last of `PART_BYTES`."""
+SHOWN = frozenset({VISION, BATCH, BATCH_OUTPUT})
+"""Of files that their tenants see."""
+PART_BYTES = 8 * 2**20
 INPUT = "input"
 """Of files that no verb shows: the prepared pictures of an edit."""
 LEFTOVER = "leftover"
@@ -24,7 +30,7 @@ class StoredFile:
     id: str
     tenant: str
     purpose: str
-    """VISION, INPUT or LEFTOVER."""
+    """One of `SHOWN`, INPUT or LEFTOVER."""
     filename: str
     bytes: int
     """As uploaded, or as kept where that is more."""
@@ -38,7 +44,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class FileRoom:
-    """How many VISION files a tenant may have."""
+    """How many files of one purpose a tenant may have."""
 
     files: int = 2**31
     bytes: int = 2**62
@@ -72,6 +78,17 @@ def input_prefix(file_id: str) -> str:
 def input_key(file_id: str, name: str) -> str:
     """Key of one of a file's blobs, whatever kind of picture it is."""
     return f"{input_prefix(file_id)}/{name}.png"
+
+
+def part_key(file_id: str, number: int) -> str:
+    """Key of one part of a file of lines."""
+    return f"{input_prefix(file_id)}/{number:05}.jsonl"
+
+
+def part_sizes(size_bytes: int) -> list[int]:
+    """Of a file of lines, part by part."""
+    whole, rest = divmod(size_bytes, PART_BYTES)
+    return [PART_BYTES] * whole + ([rest] if rest else [])
 
 
 def file_of(key: str) -> str:

@@ -191,6 +191,11 @@ class Render:
     stage: str | None = None
     error: str | None = None
     attempts: int = 0
+    life: str | None = None
+    """What happened to it, as life.py packs it."""
+    gpu_seconds: float | None = None
+    """Its share of the passes that it was in, in all its tries; None is unknown."""
+    joules: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -233,6 +238,8 @@ class Job:
     """In a row, that ended in an error or a lapsed lease without any progress."""
     errors: tuple[str, ...] = ()
     """Their reasons, oldest first."""
+    preemptions: int = 0
+    """How often it has left its slots to others."""
 
     @classmethod
     def queued(
@@ -345,7 +352,8 @@ def mermaid() -> str:
             "",
             "A job's state follows from its images and from whether it has a holder. Shown for",
             "one image; with several, a job ends with its last image, and any picture makes it",
-            "`succeeded`.",
+            "`succeeded`. An operator may let one that failed or expired wait again, under a new",
+            "fence (`jobs/operating.py`).",
             "",
             *_diagram("queued", job_edges),
             "",
@@ -361,6 +369,11 @@ def new_job_id() -> str:
 def image_id(job_id: str, index: int) -> str:
     """The public id of image `index` of a job."""
     return f"img_{job_id}_{index}"
+
+
+def response_id(job_id: str) -> str:
+    """The public id of a job that came as a response."""
+    return f"resp_{job_id}"
 
 
 def parse_image_id(text: str) -> tuple[str, int] | None:

@@ -23,6 +23,10 @@ class RenderBeat:
     """Passes whose preview is stored and screened."""
     checkpoint_pass: int | None = None
     """See Render."""
+    life: str | None = None
+    """See Render; with what came before this lease. None keeps the last one, and so below."""
+    gpu_seconds: float | None = None
+    joules: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +81,9 @@ class Outcome:
     """Of FAILED: how far it came, if no heartbeat has told."""
     attempts: int = 0
     """Of FAILED: in how many tries, if no heartbeat has told."""
+    life: str | None = None
+    """As in RenderBeat, also below."""
+    gpu_seconds: float | None = None
+    joules: float | None = None
     verdicts: tuple[VerdictNote, ...] = ()
     """Of the image that are not in the audit log yet; they come into it with the outcome."""

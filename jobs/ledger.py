@@ -11,17 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from jobs.admin_calls import AdminLog
 from jobs.announcements import AnnouncedModel, Announcement
+from jobs.batches import BatchTable
 from jobs.costs import ImageCost
 from jobs.depth import Depth, QueueEstimate
 from jobs.files import UNLIMITED, FileRoom, StoredFile
+from jobs.history import LoadSample, QueueHistory, ScalingChange
 from jobs.job import Job
 from jobs.lease import Beat, Outcome, PreemptionRequest, Renewal
 from jobs.limit_levels import LimitLevel
+from jobs.operating import FoundJob, JobFilter, JobPage, JobPlace
 from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.retention import Batch, Retention, Step
 from jobs.tiers import Standing, Tier, Usage
+from jobs.usage import UsageQuery, UsedBy
 from jobs.verdicts import LoggedVerdict, ReviewDecision, Reviewed, Strikes, VerdictNote
+from jobs.webhooks import WebhookTable
 
 T = TypeVar("T")
 
@@ -124,6 +130,11 @@ class JobReads(Protocol):
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Those that exist, in one query, in no particular order."""
 
+    def moved(self, lanes: Sequence[str], since: float | None) -> tuple[frozenset[str], float]:
+        """Ids of all that are held now and, of these lanes, of those that ended after `since`, if
+        it is given; perhaps some of others; and the time. A transaction may be seen some seconds
+        after the time that it writes."""
+
     def recent(self, tenant: str, limit: int) -> list[Job]:
         """The tenant's newest jobs, newest first."""
 
@@ -138,7 +149,14 @@ class JobReads(Protocol):
         first. The line ends where a job is forgotten."""
 
     def version(self) -> int:
-        """Changes whenever any process has written; cheap enough to poll at 100 Hz."""
+        """Changes whenever any process has written; it only grows."""
+
+    def changed(self, seen: int, seconds: float) -> int:
+        """The version, once it is not `seen`, or later on: after so long at most, or for no reason.
+        Blocks; one thread at a time."""
+
+    def interrupt(self) -> None:
+        """`changed` returns at once."""
 
 
 class QueueReads(Protocol):
@@ -166,16 +184,21 @@ class FileTable(Protocol):
 
     def add_file(self, file: StoredFile, room: FileRoom = UNLIMITED) -> StoredFile:
         """Durable on return; write its blobs after that. As stored: created now, on this clock, to
-        live as long as it said. Raises FilesFull when that is more than `room` for VISION files."""
+        live as long as it said. Raises FilesFull when that is more than `room` for files of that
+        purpose; INPUT has any."""
 
     def file(self, tenant: str, file_id: str) -> StoredFile | None:
-        """A VISION file of that tenant; None when it is another's, has expired or was dropped."""
+        """A file of that tenant, of a purpose in files.SHOWN; None when it is another's, has
+        expired or was dropped."""
 
-    def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
-        """The tenant's VISION files, newest first, from behind the id `after`."""
+    def files(
+        self, tenant: str, limit: int, after: str | None = None, purpose: str = ""
+    ) -> list[StoredFile]:
+        """Those of the tenant, newest first, from behind the id `after`; purpose: only those."""
 
     def drop_file(self, tenant: str, file_id: str) -> bool:
-        """It expires now: no client sees it, and a collector deletes it. False: there is none."""
+        """It expires now: no client sees it, and a collector deletes it; one that an unended batch
+        reads only once that needs it no more. False: there is none."""
 
     def store_id(self, found: str | None = None) -> str | None:
         """What marks the directory of this ledger's pictures; None as long as none is known. With
@@ -207,12 +230,20 @@ class DeletionQueue(Protocol):
     def forget_verdicts(self, lane: str, kept_seconds: float) -> bool:
         """Delete a batch of the lane's verdicts that are older; whether there were any."""
 
+    def forget_deliveries(self, kept_seconds: float) -> bool:
+        """Delete a batch of the webhook deliveries that ended longer ago, or wait longer for an
+        endpoint that is disabled; whether there were any."""
+
     def forget(self, job_ids: Sequence[str]) -> None:
         """Delete the rows of these jobs, which have ended and whose blobs are gone. What a
         dispatcher that was stopped may still store of them is deleted a day later."""
 
     def forget_tenant(self, tenant: str) -> None:
         """Delete all that names a tenant beside its jobs: keys, quota, its place in the queue."""
+
+    def compact_usage(self) -> bool:
+        """Make one day of the hours of a day that is long over; whether there was one. With nothing
+        to do it takes no write lock."""
 
     def scrub(self) -> None:
         """Overwrite the bytes of what was deleted, as far as the database can. Writers wait."""
@@ -252,6 +283,22 @@ class ModelTable(Protocol):
         then in the order in which they came."""
 
 
+class LoadHistory(Protocol):
+    """What queues looked like over time. Bounded in rows; not fsynced."""
+
+    def keep_sample(self, queue: str, sample: LoadSample) -> None:
+        """A reading of the queue's load. Any process may take one; while the finest step has one,
+        nothing is written."""
+
+    def log_scaling(self, queue: str, decided: Sequence[tuple[float, ScalingChange]]) -> None:
+        """What the queue's scaling policy decided, each with how many seconds ago; their own `at`
+        does not count."""
+
+    def history(self, queue: str, window_seconds: float, most: int) -> QueueHistory:
+        """Of that long until now, at most so many readings and newest changes, the limits' with
+        the one that held at the beginning."""
+
+
 class AuditLog(Protocol):
     """What the safety screens decided, and what people made of it."""
 
@@ -270,6 +317,26 @@ class AuditLog(Protocol):
 
     def strikes(self, tenant: str, within_seconds: float) -> Strikes:
         """Of the tenant, in all lanes."""
+
+
+class Operating(Protocol):
+    """What operators ask of all tenants' jobs, and do to them beside `cancel`."""
+
+    def find_jobs(self, wanted: JobFilter, limit: int, after: JobPlace | None = None) -> JobPage:
+        """A page of a list. It looks at operating.SCANNED jobs at most, so it may hold fewer than
+        there are, or none, and still not be the last."""
+
+    def find_job(self, job_id: str) -> FoundJob | None:
+        """One job, or None. Raises JobUnreadable."""
+
+    def requeue(self, job_id: str) -> Job | None:
+        """A job that has failed or expired waits again, at its place by its order of arrival; its
+        images are charged to today, whatever the tenant has left. None: unknown. Raises
+        IllegalTransition where operating.requeued does, for an edit, and for a job that retention
+        has passed; JobUnreadable."""
+
+    def usage(self, query: UsageQuery) -> list[UsedBy]:
+        """Sums, those with the most GPU-seconds first, in each bucket where there are any."""
 
 
 class Keys(Protocol):
@@ -297,7 +364,12 @@ class Ledger(
     DeletionQueue,
     CostsAndLimits,
     ModelTable,
+    LoadHistory,
     AuditLog,
+    AdminLog,
+    Operating,
+    WebhookTable,
+    BatchTable,
     Protocol,
 ):
     """The durable truth, whole."""

@@ -75,5 +75,13 @@ class FilesFull(LedgerError):
         self.room = room
 
 
+class BatchesFull(LedgerError):
+    """The tenant has as many unended batches as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} batches have not ended yet, and no more may be open")
+        self.most = most
+
+
 class IdempotencyMismatch(LedgerError):
     """The same Idempotency-Key was used with another request body."""

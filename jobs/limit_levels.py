@@ -25,6 +25,11 @@ _CHANGED = text("""insert into limit_changes
     values (:lane, :since, :from_level, :level, :reason, :drain_seconds)""")
 _CHANGES = text("""select at, from_level, to_level, reason, drain_seconds from limit_changes
     where lane = :lane order by at desc limit :limit""")
+# With the one before, which says what held at the beginning.
+_CHANGES_SINCE = text("""select at, from_level, to_level, reason, drain_seconds from limit_changes
+    where lane = :lane and at >= coalesce(
+        (select max(at) from limit_changes where lane = :lane and at < :since), 0.0)
+    order by at desc limit :limit""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +80,11 @@ def load_changes(connection: Connection, lane: str, limit: int) -> list[LimitCha
     """The newest first."""
     rows = connection.execute(_CHANGES, {"lane": lane, "limit": limit})
     return [LimitChange(*row) for row in rows]
+
+
+def load_changes_since(
+    connection: Connection, lane: str, since: float, limit: int
+) -> list[LimitChange]:
+    """The newest of that time and the last one before it, oldest first."""
+    rows = connection.execute(_CHANGES_SINCE, {"lane": lane, "since": since, "limit": limit})
+    return [LimitChange(*row) for row in rows][::-1]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["tenant", "operator"]
+"""What a key or token may do: order and see its own, or operate the lane as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +15,11 @@ class Tenant:
 
     id: str
     tier: str
+    role: Role = "tenant"
 
 
+BATCH_TIER = "batch"
+"""Whose share of a lane batches are drawn with: what no other tier wants. No tenant is in it."""
 REFERENCE_PICTURES = 4
 """As many pixels as so many whole pictures all references of a request have together, at most."""
 
@@ -69,6 +76,20 @@ class WeightedLora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseOrder:
+    """That an order came through POST /v1/responses, and what its answer says of it again."""
+
+    background: bool = False
+    """Its client waits on no connection, and asks for the response by its id."""
+    stored: bool = True
+    """It can be asked for by its id."""
+    previous: str | None = None
+    """Id of the response that it goes on from."""
+    said: str = "{}"
+    """JSON of what was sent and is repeated; opaque here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """One request for n images.
 
@@ -120,6 +141,17 @@ class ImageRequest:
     """Passes of a whole picture that were asked for in place of a quality."""
     own_guidance: float | None = None
     """Guidance that was asked for in place of the model's."""
+    trace: str | None = None
+    """W3C `traceparent` of the request that ordered it; None where it is not traced."""
+    response: ResponseOrder | None = None
+    """None for what did not come through POST /v1/responses."""
+    in_batch: bool = False
+    """A line of a batch: counts in no day's images, and gives way to all other work."""
+
+    @property
+    def share_tier(self) -> str:
+        """Whose share of the lane it is drawn with. `tier` says how it is screened."""
+        return BATCH_TIER if self.in_batch else self.tier
 
     @property
     def decoder_passes(self) -> int:
@@ -133,8 +165,9 @@ class ImageRequest:
 
 
 def preview_passes(passes: int, wanted: int) -> tuple[int, ...]:
-    """Evenly spread pass numbers for `wanted` previews, never the last pass."""
-    spread = (round(passes * (i + 1) / (wanted + 1)) for i in range(wanted))
+    """Pass numbers for `wanted` previews, never the last pass: in the middle of as many equal
+    parts, so that something is seen early."""
+    spread = (passes * (2 * i + 1) // (2 * wanted) for i in range(wanted))
     return tuple(sorted({min(max(number, 1), passes - 1) for number in spread if passes > 1}))
 
 

@@ -18,6 +18,8 @@ class Retention:
     idempotency_seconds: float = 86_400.0
     verdicts_seconds: float = 15_552_000.0
     """Of the audit log, after the verdict."""
+    webhooks_seconds: float = 604_800.0
+    """Of deliveries of webhooks, after their end."""
 
 
 class Step(StrEnum):

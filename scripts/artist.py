@@ -9,25 +9,30 @@ from pathlib import Path
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
 from engine.prompt_encoder import PromptText
 from engine.render import Pixels, RenderSpec
+from engine.scene_encoder import encoder_of
 from engine.text import TextEncoder
 
 
 @dataclass(slots=True)
 class Artist:
-    """passes, guidance: of every picture."""
+    """passes, guidance: of every picture. dtype: see MaskedDecoder."""
 
     passes: int
     guidance: float
     weights: Path = DEFAULT_WEIGHTS
-    encoder: TextEncoder = field(default_factory=TextEncoder)
+    dtype: str = "float32"
+    encoder: TextEncoder | None = None
+    """None: of these weights."""
+    _encoder: TextEncoder = field(init=False)
     _decoder: MaskedDecoder = field(init=False)
 
     def __post_init__(self) -> None:
-        self._decoder = MaskedDecoder(self.weights)
+        self._encoder = self.encoder or encoder_of(self.weights)
+        self._decoder = MaskedDecoder(self.weights, dtype=self.dtype)
 
     def draw(self, prompt: str, seed: int, previewed: Collection[int] = ()) -> list[Pixels]:
         """The picture, behind previews of it after these passes; the first pass is 1."""
-        (conditioning,) = self.encoder.encode([PromptText(prompt)])
+        (conditioning,) = self._encoder.encode([PromptText(prompt)])
         spec = RenderSpec(prompt, conditioning, seed, self.passes, self.guidance)
         render, previews = self._decoder.begin(spec, None), []
         for number in range(1, self.passes + 1):

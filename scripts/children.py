@@ -3,12 +3,14 @@ them."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -17,6 +19,30 @@ from serve_app.operate.local_cluster import descendants, end_leftovers
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 Child = subprocess.Popen[str]
+
+
+class ClosedAtEnd(ABC):
+    """A context manager that closes itself."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End everything, and delete its data."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def end(process: subprocess.Popen[Any], how: signal.Signals, seconds: float) -> None:
+    """With that signal, and killed when it is still there after so long."""
+    process.send_signal(how)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -58,22 +84,19 @@ def tell(child: Child, line: str) -> None:
 
 
 @contextmanager
-def server(port: int, command: Sequence[str], health: str, **options: Any) -> Iterator[str]:
-    """The URL of this Python with these arguments, which listens on that port of loopback, once it
-    answers at the path `health` with less than 500. options: of Popen."""
+def server(
+    port: int, command: Sequence[str], health: str, *, python: str = sys.executable, **options: Any
+) -> Iterator[str]:
+    """The URL of this Python, or another, with these arguments, which listens on that port of
+    loopback, once it answers at the path `health` with less than 500. options: of Popen."""
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, *command], start_new_session=True, **options)
+    process = subprocess.Popen([python, *command], start_new_session=True, **options)
     try:
         _await_health(process, url + health)
         yield url
     finally:
         below = descendants(process.pid)
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, signal.SIGTERM, STOP_SECONDS)
         end_leftovers(below, 2.0)
 
 

@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine
+
+from jobs.db.dsn import parse_dsn
+from scripts.children import ClosedAtEnd, end
 
 NOBODY = 65534
 START_SECONDS = 60.0
@@ -35,7 +37,7 @@ class PostgresMissing(RuntimeError):
     """The server's binaries are not installed; the message says what to install."""
 
 
-class LocalPostgres:
+class LocalPostgres(ClosedAtEnd):
     """One server with an empty data directory. Raises PostgresMissing, TimeoutError.
 
     settings: of postgresql.conf, beside the defaults. folder: where its directory is made.
@@ -87,7 +89,7 @@ class LocalPostgres:
                 stdout=log,
                 stderr=log,
                 cwd=self._root,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
                 **self._user,
             )
 
@@ -95,12 +97,7 @@ class LocalPostgres:
         """SIGINT: orderly, ending every connection. SIGQUIT: like a crash. SIGKILL: a crash."""
         if self._server is None:
             return
-        self._server.send_signal(how)
-        try:
-            self._server.wait(30)
-        except subprocess.TimeoutExpired:
-            self._server.kill()
-            self._server.wait()
+        end(self._server, how, 30.0)
         self._server = None
 
     def create_database(self, name: str, template: str = "template1") -> str:
@@ -121,17 +118,6 @@ class LocalPostgres:
         """Stop it and delete its data."""
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self._root, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def _user(self) -> dict[str, Any]:
@@ -187,7 +173,7 @@ DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[str]]] = {
 
 def side_door(url: str) -> Engine:
     """An engine of SQLAlchemy's on a ledger's database, for whoever looks beside the ledger."""
-    parsed = make_url(url)
+    parsed = parse_dsn(url)
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return create_engine(parsed)
@@ -214,6 +200,7 @@ def _copied(folder: Path, root: Path) -> Path:
     return root / package.name / folder.parent.name / folder.name
 
 
-def _die_with_parent() -> None:
-    """PR_SET_PDEATHSIG: an immediate shutdown when the thread that started it is gone."""
-    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
+def die_with_parent(how: signal.Signals = signal.SIGQUIT) -> None:
+    """In the child: PR_SET_PDEATHSIG. It gets that signal when the thread that started it is gone;
+    SIGQUIT is PostgreSQL's immediate shutdown."""
+    ctypes.CDLL(None).prctl(1, how)

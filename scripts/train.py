@@ -11,14 +11,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from engine.models.codec import Codec
-from engine.models.transformer import MaskedTransformer
-from scripts.training.dataset import Pictures, encode_captions, encoded, prepare
-from scripts.training.editions import EDITIONS, Edition
+from engine.models.scene_transformer import SceneTransformer
+from scripts.training import sources
+from scripts.training.dataset import Pictures, encode_memory, encoded, prepare
+from scripts.training.editions import EMOJI, Edition
 from scripts.training.export import export
+from scripts.training.meanings import make_meanings
 from scripts.training.stages import polish_decoder, train_codec, train_transformer
 from scripts.weapons.drawings import draw_sets
 from scripts.weapons.prompts import SETS
@@ -29,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--edition", choices=EDITIONS, default="cpu")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "train")
     parser.add_argument("--weights", type=Path, default=ROOT / "weights")
     parser.add_argument("--threads", type=int, default=1)
@@ -51,11 +51,11 @@ def _edition(options: argparse.Namespace) -> Edition:
     chosen = ("codec_minutes", "transformer_minutes", "polish_minutes", "screen_minutes")
     chosen = (*chosen, "pictures")
     given = {name: value for name in chosen if (value := getattr(options, name)) is not None}
-    return replace(EDITIONS[options.edition], **given)
+    return replace(EMOJI, **given)
 
 
-def _snapshot(edition: Edition, cache: Path) -> tuple[Codec, MaskedTransformer]:
-    codec, transformer = Codec(edition.codec), MaskedTransformer(edition.transformer)
+def _snapshot(edition: Edition, cache: Path) -> tuple[Codec, SceneTransformer]:
+    codec, transformer = Codec(edition.codec), SceneTransformer(edition.transformer)
     for name, module in (("codec", codec), ("transformer", transformer)):
         state = torch.load(cache / edition.name / f"{name}.pt", weights_only=True)
         print(f"{name}: step {state['step']}, {state['elapsed'] / 60:.1f} min", flush=True)
@@ -68,7 +68,7 @@ def _snapshot(edition: Edition, cache: Path) -> tuple[Codec, MaskedTransformer]:
 
 def _train(
     edition: Edition, pictures: Pictures, cache: Path, until: str
-) -> tuple[Codec, MaskedTransformer] | None:
+) -> tuple[Codec, SceneTransformer] | None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     started = time.monotonic()
     codec = train_codec(edition, pictures, cache, device)
@@ -76,11 +76,12 @@ def _train(
         return None
     codes = encoded(codec, pictures.pixels, device, cache / edition.name)
     print(f"codes ready after {time.monotonic() - started:.0f} s", flush=True)
-    length = edition.transformer.text_length
-    captions = encode_captions(pictures.scenes, cache / edition.name, length)
+    memory = encode_memory(codec, pictures)
     if until == "codes":
         return None
-    transformer = train_transformer(edition, codes, captions, cache, device)
+    transformer = train_transformer(edition, codes, pictures.layouts, memory, cache, device)
+    if until == "transformer":
+        return None
     codec = polish_decoder(edition, pictures, codes, codec, cache)
     return codec.cpu(), transformer.cpu()
 
@@ -88,10 +89,10 @@ def _train(
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    edition, folder = _edition(options), options.weights / EDITIONS[options.edition].name
+    edition, folder = _edition(options), options.weights / EMOJI.name
     (options.cache / edition.name).mkdir(parents=True, exist_ok=True)
     pictures = prepare(edition, options.cache)
-    print(f"{len(pictures.concepts)} concepts, {len(pictures.scenes)} pictures", flush=True)
+    print(f"{len(pictures.concepts)} concepts, {len(pictures.layouts)} pictures", flush=True)
     if options.snapshot or options.screen:
         trained = _snapshot(edition, options.cache)
     else:
@@ -101,9 +102,9 @@ def main() -> None:
         trained = found
     codec, transformer = trained
     if not options.screen:
-        references = [np.asarray(pictures.reference(i)) for i in range(len(pictures.concepts))]
+        meanings = make_meanings(pictures.concepts, sources.fetch(options.cache))
         modules = {"codec": codec, "transformer": transformer}
-        export(folder, edition, pictures.concepts, modules, references)
+        export(folder, edition, pictures, modules, encode_memory(codec, pictures), meanings)
         print(f"wrote {folder}", flush=True)
     if not options.snapshot and options.until == "all":
         draw_sets(list(SETS), folder)

@@ -12,7 +12,22 @@ from starlette.routing import Route
 
 from serve_app.orders.app_state import app_state_of
 from serve_app.orders.responses import json_response, root_path
-from serve_app.routes import edits, files, images, jobs, models, ops, provenance, tweaks
+from serve_app.routes import (
+    batches,
+    edits,
+    files,
+    images,
+    jobs,
+    models,
+    operator_jobs,
+    ops,
+    overview,
+    provenance,
+    responses,
+    tweaks,
+    usage,
+    webhook_endpoints,
+)
 from serve_app.wire.openapi import document, of_routes
 from serve_app.wire.operations import JSON, KEYLESS, Schema, media, operation
 
@@ -21,11 +36,17 @@ ROUTERS = (
     images.router,
     edits.router,
     tweaks.router,
+    responses.router,
     jobs.router,
     files.router,
+    batches.router,
     provenance.router,
     models.router,
     ops.router,
+    overview.router,
+    operator_jobs.router,
+    usage.router,
+    webhook_endpoints.router,
     router,
 )
 

@@ -4,7 +4,7 @@ The only entry for a laptop, `serve deploy` and KubeRay. Without `from __future_
 annotations`, because Ray reads the parameter's class to validate `args`.
 """
 
-from pathlib import Path
+import asyncio
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,35 +12,46 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from autoscaling.ray_policy import Scaling, publish
+from autoscaling.ray_policy import Scaling, publish, publish_report
+from deployments.careful_router import CAREFUL
 from deployments.decoder import DecoderReplica
 from deployments.dispatcher import DispatcherOptions, DispatcherReplica
 from deployments.encoder import EncoderReplica
-from deployments.nodes import alive_nodes
+from deployments.leaving import almost_gone
+from deployments.local_stages import LocalOptions
+from deployments.logs import install_logs
+from deployments.node_metrics import ScalingMetrics, metrics_of_node
+from deployments.nodes import alive_nodes, cluster_nodes
 from deployments.safety import SafetyReplica
+from deployments.traces.reports import exporter_of
+from dispatch.local_stages import ClassifierOptions, EncoderOptions
 from dispatch.settings import DispatchSettings
-from jobs.blobs.marker import check_store
-from jobs.blobs.store import DirectoryBlobs
+from jobs.blobs.opening import check_store, open_store
 from jobs.client.async_ledger import AsyncLedger
 from jobs.db.database import check_place
 from jobs.retention import Retention
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.admission.tenants import PER_GATEWAY
 from serve_app.config.cluster import ClusterConfig, ending, separate_model, with_live
-from serve_app.config.ledger_check import check_ledger
+from serve_app.config.ledger_check import check_blobs, check_ledger
 from serve_app.config.provenance import check_provenance
 from serve_app.config.sections import HEADROOM
-from serve_app.gateway import adopt, create_app
+from serve_app.delivery.tracing import RequestTraces
+from serve_app.gateway import adopt, create_app, let_go
 from serve_app.wire.models import announcement
 
 HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30}
+GATEWAY_GRACE_SECONDS = 20.0
+"""For open requests of a gateway that Serve stops; then they are asked to come back."""
+STAGE: dict[str, Any] = {**HEALTH, "request_router_config": CAREFUL}
+"""Of deployments that dispatchers call."""
 
 
 def build(args: ClusterConfig) -> Application:
     """One lane: a gateway, and of each model dispatcher, encoder, classifier and decoders, by the
     args of the config file. Relative paths count from the directory in which the cluster was
-    started. ConfigError for a ledger that does not answer, or that several nodes cannot share, and
-    for certificates and keys that cannot sign."""
+    started. ConfigError for a ledger that does not answer, or that several nodes cannot share, a
+    bucket that cannot be used, and certificates and keys that cannot sign."""
     _check(args)
     return _gateway(args, [_dispatcher(one, ending(args, one)) for one in args.each()])
 
@@ -61,6 +72,7 @@ def model(args: ClusterConfig) -> Application:
 
 def _check(args: ClusterConfig) -> None:
     check_ledger(args.ledger.dsn, alive_nodes())
+    check_blobs(args.blobs.place())
     check_provenance(args.identity_files())
 
 
@@ -70,6 +82,7 @@ def _gateway(args: ClusterConfig, dispatchers: list[Application] | None) -> Appl
         .options(
             num_replicas=args.gateway.replicas,
             max_ongoing_requests=PER_GATEWAY,
+            graceful_shutdown_timeout_s=GATEWAY_GRACE_SECONDS,
             ray_actor_options={"num_cpus": args.gateway.num_cpus},
             user_config={},  # what a config file's `deployments` section overrides
             **HEALTH,
@@ -93,24 +106,43 @@ class GatewayReplica:
             watch_grace_seconds=args.gateway.watch_grace_seconds,
             days=args.quota.days(),
         )
-        check_store(ledger, Path(args.blobs.directory))
+        place = args.blobs.place()
+        check_store(ledger, place)
         self._dispatchers = dispatchers
         self._gateway = create_app(
             AsyncLedger(ledger),
-            DirectoryBlobs(args.blobs.directory),
+            open_store(place),
             args,
             alone=dispatchers is None,
+            nodes=cluster_nodes,
+            metrics=metrics_of_node(args.metrics.settings()),
         )
+        self._leaving: asyncio.Task[None] | None = None
+        install_logs(args.logs.settings(), "gateway")
+        traces = exporter_of(args.traces.settings(), "gateway")
+        if traces is not None:
+            self._gateway.add_middleware(RequestTraces, exporter=traces)
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name
         """What answers HTTP here."""
         return self._gateway
+
+    async def check_health(self) -> None:
+        """Serve asks every two seconds from its start on, on the loop that answers requests; so it
+        is here that this replica begins to listen for its stop."""
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        await almost_gone(GATEWAY_GRACE_SECONDS)
+        let_go(self._gateway)
 
     def reconfigure(self, live: dict[str, Any]) -> None:
         """Tiers, keys, limits, qualities and what decoders scale by, of an edited config file,
         without a restart. Serve calls this at the start, too."""
         config = with_live(self._args, live)
         adopt(self._gateway, config)
+        publish_report(ScalingMetrics(config.metrics.settings()))
         for one in config.each() if self._dispatchers is not None else ():
             decoder = f"Decoder{ending(config, one)}"
             publish(serve.get_replica_context().app_name, decoder, _scaling(one))
@@ -135,6 +167,7 @@ class ModelReplica(DispatcherReplica):
         super().reconfigure(live)
         config = separate_model(with_live(self._args, live))
         self.announce(announcement(config))
+        publish_report(ScalingMetrics(config.metrics.settings()))
         publish(serve.get_replica_context().app_name, "Decoder", _scaling(config))
 
 
@@ -154,11 +187,12 @@ def _dispatcher(
 ) -> Application:
     """With the stages of its model. alone: the args of the model's own application."""
     section = args.dispatcher
-    stages = {
-        "encoder": _encoder(args, name_ending),
-        "classifier": _classifier(args, name_ending),
-        "decoder": _decoder(args, name_ending),
-    }
+    stages = {"decoder": _decoder(args, name_ending)}
+    encoder, classifier = _encoder_options(args), _classifier_options(args)
+    if not args.encoder.local:
+        stages["encoder"] = _encoder(args, name_ending, encoder)
+    if not args.safety.local:
+        stages["classifier"] = _classifier(args, name_ending, classifier)
     settings = DispatchSettings(
         lane=args.queue,
         lease_seconds=section.lease_seconds,
@@ -171,7 +205,7 @@ def _dispatcher(
     )
     options = DispatcherOptions(
         dsn=args.ledger.dsn,
-        blobs_directory=args.blobs.directory,
+        blobs=args.blobs.place(),
         tiers=args.tier_promises(),
         thresholds=args.thresholds(),
         least_share=args.least_share,
@@ -181,11 +215,16 @@ def _dispatcher(
         model=announcement(args),
         identity=args.identity_files(),
         family_options=dict(args.model.options),
+        telemetry=args.telemetry(),
+        local=LocalOptions(
+            encoder=encoder if args.encoder.local else None,
+            classifier=classifier if args.safety.local else None,
+        ),
     )
     replica = DispatcherReplica if alone is None else ModelReplica
     deployment = serve.deployment(replica, name=f"Dispatcher{name_ending}").options(
         num_replicas=section.replicas,
-        graceful_shutdown_timeout_s=10,
+        graceful_shutdown_timeout_s=20,
         ray_actor_options={"num_cpus": section.num_cpus},
         user_config={},
         **HEALTH,
@@ -194,7 +233,30 @@ def _dispatcher(
     return deployment.bind(*given, settings, options, stages)
 
 
-def _encoder(args: ClusterConfig, name_ending: str) -> Application:
+def _encoder_options(args: ClusterConfig) -> EncoderOptions:
+    section = args.encoder
+    return EncoderOptions(
+        args.model.family,
+        dict(args.model.options),
+        threads=section.threads,
+        max_batch=section.max_batch,
+        batch_wait_seconds=section.batch_wait_ms / 1000,
+    )
+
+
+def _classifier_options(args: ClusterConfig) -> ClassifierOptions:
+    section = args.safety
+    return ClassifierOptions(
+        section.screens,
+        prompt=section.prompt,
+        weights=str(args.model.options.get("weights", "")),
+        threads=section.threads,
+        policy=args.moderation.policy(),
+        classifiers=section.specs(),
+    )
+
+
+def _encoder(args: ClusterConfig, name_ending: str, options: EncoderOptions) -> Application:
     section = args.encoder
     return (
         serve.deployment(EncoderReplica, name=f"PromptEncoder{name_ending}")
@@ -202,19 +264,13 @@ def _encoder(args: ClusterConfig, name_ending: str) -> Application:
             num_replicas=section.replicas,
             max_ongoing_requests=4 * section.max_batch,
             ray_actor_options={"num_cpus": section.num_cpus, "num_gpus": section.num_gpus},
-            **HEALTH,
+            **STAGE,
         )
-        .bind(
-            args.model.family,
-            dict(args.model.options),
-            section.threads,
-            section.max_batch,
-            section.batch_wait_ms / 1000,
-        )
+        .bind(options, args.telemetry())
     )
 
 
-def _classifier(args: ClusterConfig, name_ending: str) -> Application:
+def _classifier(args: ClusterConfig, name_ending: str, options: ClassifierOptions) -> Application:
     section = args.safety
     return (
         serve.deployment(SafetyReplica, name=f"SafetyClassifier{name_ending}")
@@ -223,16 +279,9 @@ def _classifier(args: ClusterConfig, name_ending: str) -> Application:
             max_ongoing_requests=64,
             ray_actor_options={"num_cpus": section.num_cpus},
             user_config={},
-            **HEALTH,
+            **STAGE,
         )
-        .bind(
-            section.screens,
-            section.prompt,
-            str(args.model.options.get("weights", "")),
-            section.threads,
-            args.moderation.policy(),
-            section.specs(),
-        )
+        .bind(options, args.telemetry())
     )
 
 
@@ -245,12 +294,13 @@ def _decoder(args: ClusterConfig, name_ending: str) -> Application:
             max_ongoing_requests=section.slots + HEADROOM,
             graceful_shutdown_timeout_s=section.grace_seconds + 5,
             ray_actor_options={"num_cpus": section.num_cpus, "num_gpus": section.num_gpus},
-            **HEALTH,
+            **STAGE,
         )
         .bind(
             args.model.family,
             dict(args.model.options),
             section.slots,
             grace_seconds=section.grace_seconds,
+            telemetry=args.telemetry(),
         )
     )

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -24,17 +25,21 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from autoscaling.capacity import ClusterNode
 from autoscaling.lane_heat import QueueHeats
 from autoscaling.temporary_limits import QueueLimits
+from deployments.metrics.recorder import Metrics
 from engine.capabilities import Capabilities, capabilities
-from jobs.blobs.store import BlobStore
+from jobs.blobs.store import BlobStore, StoreUnavailable
 from jobs.client.async_ledger import AsyncLedger
 from jobs.ledger_errors import LedgerError
+from jobs.log_context import REQUEST
 from serve_app.access.auth import Keyring, UrlSigner
 from serve_app.admission.prices import Prices
 from serve_app.admission.readiness import Readiness
 from serve_app.admission.tenants import ending
 from serve_app.api import ROUTERS
+from serve_app.batches.feeder import BatchFeeder
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.config.sections import GatewaySection
@@ -42,11 +47,15 @@ from serve_app.delivery.slow_clients import SendBudget, SlowClientProtection
 from serve_app.delivery.watch import JobWatch
 from serve_app.orders.app_state import AppState
 from serve_app.orders.callers import charge_refusal
+from serve_app.orders.cluster import ClusterLook
+from serve_app.orders.counting import BEGAN, count_refused, keep_showing
 from serve_app.orders.lane_models import LaneModels
 from serve_app.orders.responses import error_response, root_path
 from serve_app.routes.ops import mount_studio
 from serve_app.uploads.inputs import Inputs
-from serve_app.wire.errors import ApiError, InvalidRequest, WrongHost, from_domain, from_status
+from serve_app.webhooks.deliveries import Deliveries
+from serve_app.wire.domain_errors import from_domain
+from serve_app.wire.errors import ApiError, InvalidRequest, WrongHost, from_status
 from serve_app.wire.models import ServedModel, announcement
 
 log = logging.getLogger(__name__)
@@ -54,22 +63,28 @@ HEALTH_PATHS = ("/healthz", "/readyz")
 """Probes ask by address; these tell nothing and take no key."""
 PREFLIGHT_SECONDS = 600
 EXPOSED_HEADERS = (
-    "location", "preference-applied", "retry-after", "x-job-id", "x-meltproof-limits",
-    "x-ratelimit-limit-images", "x-ratelimit-remaining-images", "x-ratelimit-reset-images",
-    "x-request-id", "x-should-retry",
+    "location", "preference-applied", "retry-after", "traceresponse", "x-job-id",
+    "x-meltproof-limits", "x-ratelimit-limit-images", "x-ratelimit-remaining-images",
+    "x-ratelimit-reset-images", "x-request-id", "x-should-retry",
 )  # fmt: skip
 """Headers of answers that scripts of other origins may read."""
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,255})(:[0-9]{1,5})?")
 
 
 def create_app(
-    ledger: AsyncLedger, blobs: BlobStore, config: ClusterConfig, *, alone: bool = False
+    ledger: AsyncLedger,
+    blobs: BlobStore,
+    config: ClusterConfig,
+    *,
+    alone: bool = False,
+    nodes: Callable[[], Sequence[ClusterNode]] | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """The gateway over an open ledger and store, which stay the caller's to close. alone: it serves
-    the models that are announced, and none of its config. Raises ConfigError."""
+    the models that are announced, and none of its config. nodes: asks the cluster, on a thread;
+    None: there is none. Raises ConfigError."""
     if config.gateway.public_url is not None and not config.gateway.trusted_proxies:
         log.warning("gateway.trusted_proxies is empty: clients behind public_url share one address")
-    watch = JobWatch(ledger, config.gateway.watch_grace_seconds)
     app = FastAPI(
         title="Meltproof",
         docs_url=None,
@@ -78,28 +93,15 @@ def create_app(
         redirect_slashes=False,
         lifespan=_lifespan,
     )
-    keyring, signer = Keyring(config, ledger), UrlSigner(ledger.url_secret())
-    models = LaneModels(ledger, config.lane, () if alone else _configured(config, ledger))
-    limits = QueueLimits(ledger, models.queues, config.tier_promises(), config.thresholds())
-    app.state.app_state = AppState(
-        config,
-        ledger,
-        blobs,
-        keyring,
-        signer,
-        watch,
-        Prices(ledger),
-        QueueHeats(ledger),
-        limits,
-        models,
-        Inputs(ledger, blobs),
-        Readiness(ledger),
-    )
+    models = () if alone else _configured(config, ledger)
+    state = _app_state(ledger, blobs, config, models, ClusterLook(nodes))
+    app.state.app_state = replace(state, metrics=metrics or Metrics())
     for router in ROUTERS:
         app.include_router(router)
     mount_studio(app)
     app.add_exception_handler(ApiError, _on_error)
     app.add_exception_handler(LedgerError, _on_error)
+    app.add_exception_handler(StoreUnavailable, _on_error)
     app.add_exception_handler(HTTPException, _on_refusal)
     app.add_middleware(OwnHosts, hosts=config.gateway.hosts)  # what is added later is around it
     app.add_middleware(Envelope)
@@ -107,6 +109,36 @@ def create_app(
     app.state.send_budget = SendBudget()
     app.add_middleware(SlowClientProtection, budget=app.state.send_budget)
     return app
+
+
+def _app_state(
+    ledger: AsyncLedger,
+    blobs: BlobStore,
+    config: ClusterConfig,
+    configured: Sequence[ServedModel],
+    cluster: ClusterLook,
+) -> AppState:
+    models = LaneModels(ledger, config.lane, configured)
+    return AppState(
+        config,
+        ledger,
+        blobs,
+        Keyring(config, ledger),
+        UrlSigner(ledger.url_secret()),
+        JobWatch(ledger, config.gateway.watch_grace_seconds),
+        Prices(ledger),
+        QueueHeats(ledger),
+        QueueLimits(ledger, models.queues, config.tier_promises(), config.thresholds()),
+        models,
+        Inputs(ledger, blobs),
+        Readiness(ledger),
+        cluster,
+    )
+
+
+def let_go(app: FastAPI) -> None:
+    """This process is about to end: what still waits here is told to come back."""
+    app.state.app_state.watch.let_go()
 
 
 def adopt(app: FastAPI, config: ClusterConfig) -> None:
@@ -118,7 +150,8 @@ def adopt(app: FastAPI, config: ClusterConfig) -> None:
         can = {model.name: model.can for model in configured}  # their files may be gone by now
         terms = [announcement(one) for one in config.each()]
         state.lane_models.adopt([ServedModel(model, can[model.name]) for model in terms])
-    app.state.app_state = replace(state, config=config, keyring=Keyring(config, state.ledger))
+    keyring = Keyring(config, state.ledger, state.keyring)
+    app.state.app_state = replace(state, config=config, keyring=keyring)
 
 
 def _configured(config: ClusterConfig, ledger: AsyncLedger) -> list[ServedModel]:
@@ -142,7 +175,11 @@ def _capabilities(config: ClusterConfig, ledger: AsyncLedger) -> Capabilities:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     state = app.state.app_state
-    following = [asyncio.create_task(one.follow()) for one in (state.limits, state.lane_models)]
+    webhooks = Deliveries(state.ledger, lambda: app.state.app_state.config.webhooks, state.metrics)
+    batches = BatchFeeder(lambda: app.state.app_state)
+    follow = state.limits.follow(), state.lane_models.follow(), keep_showing(app)
+    loops = *follow, webhooks.run(), batches.run()
+    following = [asyncio.create_task(loop) for loop in loops]
     yield
     for task in following:
         task.cancel()
@@ -156,6 +193,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
     if problem is not error:
         log.warning("%s %s: %r", request.method, request.url.path, error)
     charge_refusal(request, problem)
+    count_refused(request, problem, error)
     return error_response(problem)
 
 
@@ -166,7 +204,9 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
     headers = error.headers
     if error.status_code == 405:
         headers = {"allow": ", ".join(sorted(_allowed(request) or {"GET", "HEAD"}))}
-    return error_response(from_status(error.status_code, headers))
+    problem = from_status(error.status_code, headers)
+    count_refused(request, problem, error)
+    return error_response(problem)
 
 
 def _allowed(request: Request) -> set[str]:
@@ -196,7 +236,9 @@ class Envelope:
             return
         known_id = Headers(scope=scope).get("x-request-id")
         request_id = known_id or f"req_{random.getrandbits(96):024x}"  # no secret
+        REQUEST.set(request_id)  # of this task, and of those that it begins
         started = False
+        scope[BEGAN] = time.monotonic()
 
         async def stamped(message: Message) -> None:
             nonlocal started
@@ -213,8 +255,9 @@ class Envelope:
                 await self._app(scope, receive, stamped)
         except ClientDisconnect:
             log.info("request %s: its client left before it had said all", request_id)
-        except Exception:
+        except Exception as error:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            count_refused(Request(scope), ApiError(), error)
             if not started:
                 await error_response(ApiError())(scope, receive, stamped)
 

@@ -2,6 +2,7 @@
 // before anything is drawn; easel.js and wall.js show what comes of it.
 
 import { api, hasKey, order, orderWords, session, useKey } from "./api.js";
+import { clearBatches, lookAtBatches } from "./batches.js";
 import { accept, clearEasel, place, watchNext } from "./easel.js";
 import { forgetPictures } from "./frame.js";
 import { chosenModel, forgetModels, lookAtModels, modelWishes } from "./models.js";
@@ -37,6 +38,7 @@ async function refresh() {
     data.reverse().forEach(place);
     say($("limits"), limitWords(await (await api("v1/limits")).json()));
     $("empty").hidden = data.length > 0;
+    await lookAtBatches(signal);
     showService();
     watchNext();
   } catch (error) {
@@ -49,6 +51,7 @@ function startSession() {
   useKey($("key").value.trim());
   forgetModels();
   forgetPictures();
+  clearBatches();
   clearEasel();
   clearWall();
   refresh();

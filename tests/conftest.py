@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 from jobs.sql.sql_ledger import SqlLedger
+from scripts.servers.seaweedfs import SeaweedFS
 from tests.stages.databases import PostgresServer, postgres_server
 from tests.stages.ledger_kit import Clock, Database, sqlite
+from tests.stages.tools import programs
 
 # Tests talk to this machine alone; clients of other makers would ask a developer's proxy for it.
 for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
@@ -29,14 +31,24 @@ _patience = httpx._config.DEFAULT_TIMEOUT_CONFIG  # one object, which every call
 _patience.connect = _patience.read = _patience.write = _patience.pool = 60.0
 
 
-ONE_STAGE = ("cluster", "page", "proxies")
-"""Folders whose tests share what is expensive to start: Ray, a browser, gateways behind nginx."""
+ONE_STAGE = ("cluster", "page", "proxies", "temporal")
+"""Folders whose tests share what is expensive to start: Ray, a browser, gateways behind nginx, a
+server of Temporal."""
+LONGEST = ("cluster", "tests/fuzz/test_fuzz.py", "tests/commands/test_image.py")
+"""Groups of minutes, which begin. Ray gives itself half a minute to start, so that no two clusters
+start at the same time: the fuzzed service has none, and an image is built first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Groups that take long begin: none of them may be left when the rest is done."""
     long = {*ONE_STAGE, *(_group(it.nodeid) for it in items if it.get_closest_marker("slow"))}
-    items.sort(key=lambda it: (_group(it.nodeid) != "cluster", _group(it.nodeid) not in long))
+    ranks = {group: rank for rank, group in enumerate(LONGEST)}
+
+    def rank(item: pytest.Function) -> tuple[int, bool]:
+        group = _group(item.nodeid)
+        return ranks.get(group, len(ranks)), group not in long
+
+    items.sort(key=rank)
 
 
 class ByGroup(LoadFileScheduling):
@@ -70,6 +82,14 @@ def pytest_itemcollected(item: pytest.Function) -> None:
 def postgres() -> Iterator[PostgresServer]:
     """Started once, when the first test asks for it."""
     yield from postgres_server()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[SeaweedFS]:
+    """A real S3 server, started once, when the first test asks for it."""
+    programs("weed")
+    with SeaweedFS() as server:
+        yield server
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from autoscaling.policies.drain import DrainTarget
 from autoscaling.policies.numbers import PolicyNumbers
 from autoscaling.policies.ongoing import OngoingRequests
-from autoscaling.policies.wrappers import Bounded, Panicking, Stabilised, Stepped
-from autoscaling.policy import Decision, LoadSnapshot, Policy
+from autoscaling.policies.wrappers import Bounded, Panicking, Stabilised, Stepped, WithBatches
+from autoscaling.policy import Cause, Decision, LoadSnapshot, Policy
 from jobs.policy.fair_queue import FairQueue
 
 
@@ -14,6 +14,7 @@ def build_policy(numbers: PolicyNumbers, fair_queue: FairQueue | None = None) ->
     """A fresh policy that has seen nothing. fair_queue: the lane's tiers, for `drain`; without it
     all tiers have equal shares."""
     core, need = _core(numbers, fair_queue or FairQueue({}))
+    core = WithBatches(core)
     patient = Stabilised(core, lambda snapshot: _kept_seconds(numbers, snapshot))
     stepped = Stepped(patient, numbers.step_up, numbers.step_down, numbers.step_seconds)
     alert = Panicking(stepped, need, numbers.panic_factor, numbers.panic_seconds)
@@ -26,7 +27,7 @@ def _core(numbers: PolicyNumbers, fair_queue: FairQueue) -> tuple[Policy, Policy
         ongoing = OngoingRequests(numbers.ongoing_per_replica)
         return ongoing, ongoing
     if numbers.policy == "static":
-        peak = Decision(numbers.max_replicas, "static")
+        peak = Decision(numbers.max_replicas, "static", Cause.STATIC)
         return (lambda _: peak), (lambda _: peak)
     drain = DrainTarget(
         numbers.wait_of, fair_queue, numbers.smoothing_seconds, numbers.horizon_seconds

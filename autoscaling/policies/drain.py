@@ -10,11 +10,12 @@ what dispatchers hold ahead of slots.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 
 from autoscaling.policies.forecast import Forecast
-from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Decision, LoadSnapshot, TierLoad
+from autoscaling.policies.promise import Promise
+from autoscaling.policy import ARRIVAL_WINDOW_SECONDS, Cause, Decision, LoadSnapshot, TierLoad
 from jobs.policy.fair_queue import FairQueue
 
 LEAST_LEFT = 0.65
@@ -30,6 +31,39 @@ the rest shows in the queue in time. Before a replica is given back all of it co
 GRACE_SECONDS = 30.0
 """How long a replica that is given back may go on with what it holds; none is while more is held
 than all replicas draw in that."""
+
+
+class Starting:
+    """The replicas that were asked for and do not draw yet, by when they were asked for."""
+
+    def __init__(self) -> None:
+        self._asked: deque[tuple[float, int]] = deque()
+        self._target: int | None = None
+
+    def observe(self, at: float, target: int, drawing: int) -> None:
+        """Those that were asked for before the first call are taken to start now and then."""
+        before, self._target = self._target, target
+        if before is not None and target > before:
+            self._asked.append((at, target - before))
+        stopped = max(0, (before or 0) - target)
+        while stopped and self._asked:  # the newest first
+            asked_at, count = self._asked.pop()
+            if count > stopped:
+                self._asked.append((asked_at, count - stopped))
+            stopped = max(0, stopped - count)
+        came = sum(count for _, count in self._asked) - max(0, target - drawing)
+        while came > 0:  # the oldest first
+            asked_at, count = self._asked.popleft()
+            if count > came:
+                self._asked.appendleft((asked_at, count - came))
+            came -= count
+
+    def left(self, at: float, cold_start_seconds: float) -> list[tuple[int, float]]:
+        """How many, and the seconds until they draw."""
+        return [
+            (count, min(max(0.0, asked_at + cold_start_seconds - at), cold_start_seconds))
+            for asked_at, count in self._asked
+        ]
 
 
 class DrainTarget:
@@ -50,12 +84,16 @@ class DrainTarget:
         self._forecast = Forecast(smoothing_seconds)
         self._own = defaultdict[str, Forecast](lambda: Forecast(smoothing_seconds))
         self._horizon_seconds = horizon_seconds
+        self._starting = Starting()
+        self._promises = defaultdict[str, Promise](Promise)
 
     def __call__(self, snapshot: LoadSnapshot) -> Decision:
+        self._starting.observe(snapshot.at, snapshot.target, snapshot.replicas)
         self._forecast.observe(snapshot.at, snapshot.arrival_rate)
         for name, tier in snapshot.waiting.items():
             came_in = max(tier.oldest_seconds, ARRIVAL_WINDOW_SECONDS)
             self._own[name].observe(snapshot.at, tier.seconds / came_in)
+        self._see_waits(snapshot)
         wanted = self.need(snapshot)
         if wanted.replicas > snapshot.target:
             return wanted
@@ -63,8 +101,19 @@ class DrainTarget:
         busy = math.ceil(snapshot.running_seconds / snapshot.render_rate / GRACE_SECONDS)
         replicas = max(enough.replicas, busy)
         if replicas < snapshot.target:
-            return Decision(replicas, f"{replicas} are enough {enough.reason}")
-        return Decision(snapshot.target, f"enough {wanted.reason}")
+            return Decision(replicas, f"{replicas} are enough {enough.reason}", Cause.ENOUGH)
+        return Decision(snapshot.target, f"enough {wanted.reason}", Cause.ENOUGH)
+
+    def _see_waits(self, snapshot: LoadSnapshot) -> None:
+        """Only while something waits or is held for a slot: an idle lane teaches nothing."""
+        busy = snapshot.waiting_seconds > 0 or snapshot.unbegun_seconds > 0
+        for name in {*self._promises, *snapshot.waiting, ""} if busy else self._promises:
+            load = snapshot.waiting.get(name)
+            self._promises[name].observe(snapshot.at, load, self._wait_of(name), busy)
+
+    def _planned(self, tier: str) -> float:
+        """Seconds of wait to plan with."""
+        return self._wait_of(tier) * self._promises[tier].scale
 
     def need(self, snapshot: LoadSnapshot, easy: bool = False) -> Decision:
         """Replicas that it takes now, and for which tier. easy: with EASE. Remembers nothing."""
@@ -72,7 +121,7 @@ class DrainTarget:
         horizon = max(self._horizon_seconds, snapshot.cold_start_seconds)
         rate = self._forecast.ahead(horizon)
         if snapshot.waiting_seconds <= 0:
-            wait = ease * self._wait_of("")
+            wait = ease * self._planned("")
             work = snapshot.unbegun_seconds + rate * horizon
             need = work / snapshot.render_rate / (wait + horizon)
             idle = snapshot.running_seconds <= 0 and snapshot.arrival_rate <= 0
@@ -84,13 +133,27 @@ class DrainTarget:
             others_rate = max(0.0, rate - self._own[tier].ahead(0)) if shares[tier] < 1 else 0.0
             own = load.seconds + (rate - others_rate) * horizon
             work = own + _passing(snapshot, tier, own, shares, expected * others_rate * within)
-            needs[tier] = _replicas(snapshot, work, within)
+            needs[tier] = self._replicas(snapshot, work, within)
         tier = max(needs, key=lambda name: (needs[name], name))
         return Decision(math.ceil(needs[tier]), f"for tier {tier} within {self._wait_of(tier):g} s")
 
+    def _replicas(self, snapshot: LoadSnapshot, work: float, within: float) -> float:
+        """Replicas that draw `work` GPU-seconds within so many seconds, of which those that start
+        miss what is left of their cold start, and those that are yet to be asked for all of it.
+        `within` is longer than that."""
+        work /= snapshot.render_rate
+        starting = self._starting.left(snapshot.at, snapshot.cold_start_seconds)
+        drawing = max(0, snapshot.target - sum(count for count, _ in starting))
+        needed = 0.0
+        for count, left in [(drawing, 0.0), *starting]:
+            if work <= count * (within - left):
+                return needed + work / (within - left)
+            needed, work = needed + count, work - count * (within - left)
+        return needed + work / (within - snapshot.cold_start_seconds)
+
     def _left(self, load: TierLoad, tier: str, ease: float) -> float:
         """Seconds until the patience of the tier's first job ends."""
-        wait = ease * self._wait_of(tier)
+        wait = ease * self._planned(tier)
         return max(wait - load.oldest_seconds, LEAST_LEFT * wait)
 
 
@@ -104,13 +167,3 @@ def _passing(
         min(load.seconds, ahead[name]) for name, load in snapshot.waiting.items() if name != tier
     )
     return min(queued + coming, sum(ahead.values()))
-
-
-def _replicas(snapshot: LoadSnapshot, work: float, within: float) -> float:
-    """Replicas that draw `work` GPU-seconds within so many seconds, of which those that are yet to
-    be asked for miss one cold start. `within` is longer than that."""
-    work /= snapshot.render_rate
-    asked = snapshot.target
-    if work <= asked * within:
-        return work / within
-    return asked + (work - asked * within) / (within - snapshot.cold_start_seconds)

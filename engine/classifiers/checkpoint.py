@@ -24,18 +24,25 @@ class CheckpointKind(StrEnum):
     """What a checkpoint classifies, and how."""
 
     TEXT = "text"
+    CODED_GUARD = "coded-guard"  # prompts, by a language model that writes `unsafe` and codes
+    QUESTION_GUARD = "question-guard"  # prompts, by one that says Yes or No to a guideline
     IMAGE = "image"
     ZERO_SHOT = "zero-shot"  # pictures, by labels that the operator writes
 
 
+OF_PROMPTS = (CheckpointKind.TEXT, CheckpointKind.CODED_GUARD, CheckpointKind.QUESTION_GUARD)
 _ARCHITECTURE = {
     CheckpointKind.TEXT: "ForSequenceClassification",
+    CheckpointKind.CODED_GUARD: "ForCausalLM",
+    CheckpointKind.QUESTION_GUARD: "ForCausalLM",
     CheckpointKind.IMAGE: "ForImageClassification",
     CheckpointKind.ZERO_SHOT: "CLIPModel",
 }
 """How the class that wrote config.json must end."""
 _FILES = {
     CheckpointKind.TEXT: (VOCABULARIES,),
+    CheckpointKind.CODED_GUARD: (VOCABULARIES,),
+    CheckpointKind.QUESTION_GUARD: (VOCABULARIES,),
     CheckpointKind.IMAGE: (_PROCESSORS,),
     CheckpointKind.ZERO_SHOT: (VOCABULARIES, _PROCESSORS),
 }
@@ -46,9 +53,10 @@ _FILES = {
 class ClassifierSpec:
     """One checkpoint of an operator.
 
-    labels: the checkpoint's own labels, or for zero-shot the operator's, each with the category
-    that it means. Labels of the checkpoint that are not named count for nothing; zero-shot needs
-    some that are HARMLESS, since the probabilities of its labels add up to 1.
+    labels: the checkpoint's own labels, of a coded guard the codes that it writes, or for zero-shot
+    and question guards the operator's, each with the category that it means. Labels of the
+    checkpoint that are not named count for nothing; zero-shot needs some that are HARMLESS, since
+    the probabilities of its labels add up to 1.
     threshold: 0..1, the probability from which on a category is blocked by the presets.
     """
 
@@ -137,7 +145,7 @@ def _odd_config(spec: ClassifierSpec, path: Path, config: Mapping[str, Any]) -> 
             f"{path}: architectures is {found}, and a classifier of kind {spec.kind} is a "
             f"{ending}; name another folder or another kind"
         ]
-    if spec.kind is CheckpointKind.ZERO_SHOT:
+    if spec.kind not in (CheckpointKind.TEXT, CheckpointKind.IMAGE):
         return []
     known = labels_of(config)
     return [

@@ -19,7 +19,7 @@ from transformers import (
     CLIPModel,
 )
 
-from engine.classifiers.checkpoint import CheckpointKind, ClassifierSpec, check_folder, labels_of
+from engine.classifiers.checkpoint import ClassifierSpec, check_folder, labels_of
 from engine.disguise import undisguised
 from engine.model_directory.json_file import ModelRefused
 from engine.policy import Category, Scores, calibrated, joined
@@ -28,7 +28,7 @@ from engine.render import Pixels
 
 TOGETHER = 8
 """Texts or pictures that go through the network at once."""
-_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 _LONGEST = 512
 """Tokens of one window of a prompt, where the tokenizer names no limit."""
 _MULTI_LABEL = "multi_label_classification"
@@ -42,7 +42,7 @@ class _Checkpoint(ABC):
     def __init__(self, spec: ClassifierSpec) -> None:
         config = check_folder(spec)
         self.spec = spec
-        self.model = _load(self.model_class, spec)
+        self.model = load_network(self.model_class, spec)
         self.labels = self._labels(config)
         self._apart = config.get("problem_type") == _MULTI_LABEL or len(self.labels) == 1
 
@@ -77,7 +77,7 @@ class TextClassifier(_Checkpoint):
 
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__(spec)
-        self._tokenizer = AutoTokenizer.from_pretrained(spec.path, **_LOCAL)
+        self._tokenizer = AutoTokenizer.from_pretrained(spec.path, **LOCAL)
         positions = getattr(self.model.config, "max_position_embeddings", _LONGEST)
         self._longest = min(self._tokenizer.model_max_length, positions, _LONGEST)
 
@@ -116,7 +116,7 @@ class PictureClassifier(_Checkpoint):
 
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__(spec)
-        self._processor = AutoImageProcessor.from_pretrained(spec.path, **_LOCAL)
+        self._processor = AutoImageProcessor.from_pretrained(spec.path, **LOCAL)
 
     @torch.inference_mode()
     def score(self, pixels: Sequence[Pixels]) -> list[Scores]:
@@ -145,7 +145,7 @@ class ZeroShotClassifier(PictureClassifier):
     @torch.inference_mode()
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__(spec)
-        tokenizer = AutoTokenizer.from_pretrained(spec.path, **_LOCAL)
+        tokenizer = AutoTokenizer.from_pretrained(spec.path, **LOCAL)
         texts = [label for label, _ in spec.labels]
         read = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
         self._texts = _unit(self.model.get_text_features(**read))  # [labels, width]
@@ -159,23 +159,12 @@ class ZeroShotClassifier(PictureClassifier):
         return found
 
 
-_CLASSES: Mapping[CheckpointKind, type[TextClassifier | PictureClassifier]] = {
-    CheckpointKind.TEXT: TextClassifier,
-    CheckpointKind.IMAGE: PictureClassifier,
-    CheckpointKind.ZERO_SHOT: ZeroShotClassifier,
-}
-
-
-def load_classifier(spec: ClassifierSpec) -> TextClassifier | PictureClassifier:
-    """The classifier of a checkpoint. ModelRefused."""
-    return _CLASSES[spec.kind](spec)
-
-
-def _load(model_class: Any, spec: ClassifierSpec) -> Any:
-    """Every weight that the network has must be in the files: what is missing would be noise."""
+def load_network(model_class: Any, spec: ClassifierSpec, dtype: Any = torch.float32) -> Any:
+    """Every weight that the network has must be in the files: what is missing would be noise.
+    ModelRefused."""
     try:
         model, info = model_class.from_pretrained(
-            spec.path, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **_LOCAL
+            spec.path, use_safetensors=True, output_loading_info=True, dtype=dtype, **LOCAL
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelRefused(f"{spec.path}: cannot be loaded ({error})") from error

@@ -17,21 +17,23 @@ from torch import Tensor
 from engine import sampling
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
-from engine.decoders.device import device_of
+from engine.decoders.device import DTYPES, device_of
+from engine.decoders.masked_model import MaskedModel, Told
 from engine.decoders.memory import translated
-from engine.models.codec import Codec, CodecConfig, to_latents
-from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
-from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
-from engine.tensors import to_torch
-from engine.weights import WeightsFolder
+from engine.models.codec import to_latents
+from engine.precision import AUTO, precision_of
+from engine.render import Checkpoint, Pixels, RenderSpec, Source
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "emoji-cpu"
 MASKED = 255
 GUIDANCE_MAX = 20.0
-CPU_COST = PassCost(fixed_seconds=0.002, row_seconds=0.018)
-"""Believed until measured: one row is a pass of two, with and without the prompt."""
+CPU_COST = {
+    "float32": PassCost(fixed_seconds=0.004, row_seconds=0.018),
+    "bfloat16": PassCost(fixed_seconds=0.003, row_seconds=0.010),
+}
+"""By precision, as measured on one core; a row is a pass of two, with and without the prompt."""
 
 Codes = NDArray[np.uint8]
 """uint8 [cells, channels]: levels, or MASKED in every channel of a cell."""
@@ -46,39 +48,18 @@ class MaskedState:
     drawn: int
     """How many cells are filled in; the others were there from the beginning."""
     codes: Codes
-    prompts: Prompts
-    """Two rows on the decoder's device: row 0 the prompt, row 1 nothing."""
+    told: Told
+    """See MaskedModel.told; on the decoder's device."""
     expected: Tensor | None = None
     """float32 [cells, channels]: the mean codes that the last pass here predicted."""
-
-
-@dataclass(frozen=True)
-class MaskedModel:
-    """Both networks and the identity of their weights, ready to draw."""
-
-    transformer: MaskedTransformer
-    codec: Codec
-    identity: str
-
-    @classmethod
-    def load(cls, folder: Path) -> MaskedModel:
-        """WeightsError names the file and field that is missing or wrong."""
-        weights = WeightsFolder.open(folder)
-        codec_config = weights.config(CodecConfig, "codec")
-        transformer_config = weights.config(TransformerConfig, "transformer")
-        transformer = MaskedTransformer(transformer_config)
-        codec = Codec(codec_config)
-        weights.fill(transformer, "transformer")
-        weights.fill(codec, "codec")
-        digest = weights.sha256("transformer")[:12] + weights.sha256("codec")[:4]
-        return cls(transformer.eval(), codec.eval(), digest)
 
 
 class MaskedDecoder:
     """weights: a folder as `make train` writes it. row_chunk: most renders that go through the
     network together. threads: torch's number of threads in this process, 0 leaves it alone.
     device: "cpu", "cuda", or "auto", which is the GPU that this process was given, if any; codes
-    are drawn on the CPU either way.
+    are drawn on the CPU either way. dtype: "float32", "bfloat16", or "auto", see precision_of; a
+    checkpoint of another one is not read, for its passes would have drawn something else.
 
     A picture is independent of its neighbours to the last bit. On a GPU, every batch is filled up
     to `row_chunk`, because kernels are chosen by width. On a CPU a width is trusted once it has
@@ -92,19 +73,26 @@ class MaskedDecoder:
         row_chunk: int = 8,
         threads: int = 0,
         device: str = "auto",
+        dtype: str = AUTO,
         model: MaskedModel | None = None,
     ) -> None:
-        """Load `weights`, or draw with a `model` that is loaded already. Raises WeightsError."""
+        """Load `weights`, or draw with a `model` that is loaded already, which is changed. Raises
+        WeightsError; ValueError naming a wrong option."""
         if threads:
             torch.set_num_threads(threads)
         loaded = MaskedModel.load(Path(weights or DEFAULT_WEIGHTS)) if model is None else model
         self._device = device_of(device)
+        self.precision = precision_of(dtype, self._device.type)
+        loaded.compute_in(DTYPES[self.precision])
         loaded.transformer.to(self._device)
         loaded.codec.to(self._device)
         self.networks = loaded
         self._row_chunk = row_chunk
         self._trusted = {1: True}
-        self.model = f"masked:{loaded.identity}:{sampling.SAMPLER}"
+        self._weights = f"masked:{loaded.identity}:"
+        self.model = f"{self._weights}{sampling.SAMPLER}"
+        if self.precision != "float32":
+            self.model += f":{self.precision}"
         self.picture_size = (loaded.codec.config.size, loaded.codec.config.size)
         config = loaded.transformer.config
         self._shape = (config.cells, config.channels)
@@ -121,17 +109,18 @@ class MaskedDecoder:
             raise RenderRejected(
                 f"guidance must be above 0 and at most {GUIDANCE_MAX}, got {spec.guidance}"
             )
-        return Plan(spec.passes, batch_key="masked", pass_seconds=CPU_COST.seconds(1))
+        seconds = CPU_COST[self.precision].seconds(1)
+        return Plan(spec.passes, batch_key="masked", pass_seconds=seconds)
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedState:
         self.plan(spec)
-        prompts = self._projected(spec.conditioning)
+        told = self._told(spec)
         codes = self._at_first(spec.source)
         drawn = int((codes[:, 0] == MASKED).sum())
         if checkpoint is None:
-            return MaskedState(spec, 0, drawn, codes, prompts)
+            return MaskedState(spec, 0, drawn, codes, told)
         codes = self._unpack(checkpoint, spec.passes, codes)
-        return MaskedState(spec, checkpoint.pass_no, drawn, codes, prompts)
+        return MaskedState(spec, checkpoint.pass_no, drawn, codes, told)
 
     def _at_first(self, source: Source | None) -> Codes:
         """The codes before the first pass: all masked, but for what a source keeps."""
@@ -142,7 +131,8 @@ class MaskedDecoder:
         return codes
 
     def _known(self, source: Source) -> Codes:
-        """The source as codes: those it was drawn from here, else what the encoder sees."""
+        """The source as codes: those it was drawn from with these weights, in any precision, else
+        what the encoder sees."""
         if source.tokens is not None:
             try:
                 final = Checkpoint.from_bytes(source.tokens)
@@ -150,7 +140,7 @@ class MaskedDecoder:
             except ValueError as error:
                 logger.warning("a source is read from its pixels: %s", error)
             else:
-                if final.model == self.model and not (codes == MASKED).any():
+                if final.model.startswith(self._weights) and not (codes == MASKED).any():
                     return codes
         return self._encoded(source.pixels)
 
@@ -161,14 +151,8 @@ class MaskedDecoder:
         return cast(Codes, codes[0].cpu().numpy())
 
     @torch.inference_mode()
-    def _projected(self, conditioning: Conditioning) -> Prompts:
-        config = self.networks.transformer.config
-        text = torch.zeros(2, config.text_length, config.text_width)
-        tokens = to_torch(conditioning.tensors["tokens"])[: config.text_length]
-        text[0, : len(tokens)] = tokens
-        pooled = torch.zeros(2, config.text_width)
-        pooled[0] = to_torch(conditioning.tensors["pooled"])
-        return self.networks.transformer.project(text.to(self._device), pooled.to(self._device))
+    def _told(self, spec: RenderSpec) -> Told:
+        return self.networks.told(spec, self._device)
 
     def _codes(self, checkpoint: Checkpoint) -> Codes:
         """ValueError when these are no codes of this family."""
@@ -216,10 +200,10 @@ class MaskedDecoder:
     def _network(self, rows: Sequence[MaskedState]) -> Tensor:
         codes = torch.from_numpy(np.stack([r.codes for r in rows])).repeat_interleave(2, dim=0)
         masked = codes[:, :, 0] == MASKED
-        both = self.networks.transformer.fill(
+        both = self.networks.fill(
             to_latents(codes, self._levels).to(self._device),
             masked.to(self._device),
-            Prompts.together([r.prompts for r in rows]),
+            [r.told for r in rows],
         )
         logits: Tensor = both.float().cpu().view(len(rows), 2, *both.shape[1:])
         return logits
@@ -268,7 +252,7 @@ class MaskedDecoder:
         picture = cast(Tensor, self.networks.codec.decoder(latents.unsqueeze(0).to(self._device)))[
             0
         ]
-        scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        scaled = ((picture[:3] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return cast(Pixels, scaled.permute(1, 2, 0).contiguous().cpu().numpy())
 
 

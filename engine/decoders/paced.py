@@ -1,19 +1,22 @@
 """The paced family: a real decoder without a model. Its tokens, checkpoints and previews are
-deterministic, and a pass lasts what its cost line says. Queues, fairness, scaling and chaos are
-measured with it, on two cores, without measuring the cores."""
+deterministic, and a pass lasts what its cost line, or the table of a real model, says. Queues,
+fairness, scaling and chaos are measured with it, on two cores, without measuring the cores."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
+from engine.decoders.paced_tables import TABLES
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 
 GRID = 16
@@ -45,7 +48,9 @@ class PacedState:
 class PacedDecoder:
     """Coloured blocks in known time.
 
-    pass_ms + per_row_ms * rows is how long a pass lasts; `sleep` is how it passes.
+    pass_ms + per_row_ms * rows is how long a pass lasts, or with `table`, one of TABLES, what that
+    says of the rows, times time_scale; `sleep` is how it passes. passes_folder: where each process
+    writes down every pass that it has made, for audits (see PassRecord).
     """
 
     model = MODEL
@@ -56,15 +61,22 @@ class PacedDecoder:
         pass_ms: float = 20.0,
         per_row_ms: float = 5.0,
         sleep: Callable[[float], None] = time.sleep,
+        passes_folder: str | None = None,
+        table: str | None = None,
+        time_scale: float = 1.0,
     ) -> None:
         self.cost = PassCost(pass_ms / 1000, per_row_ms / 1000)
+        self._seconds: Callable[[int], float] = self.cost.seconds
+        if table is not None:
+            self._seconds, self.cost = _by_table(table, time_scale)
         self._sleep = sleep
+        self._record = None if passes_folder is None else PassRecord(Path(passes_folder))
 
     def plan(self, spec: RenderSpec) -> Plan:
         cells_to_draw(spec, self.picture_size, CELLS)
         if not spec.guidance > 0:
             raise RenderRejected(f"guidance must be above 0, got {spec.guidance}")
-        return Plan(spec.passes, batch_key="paced", pass_seconds=self.cost.seconds(1))
+        return Plan(spec.passes, batch_key="paced", pass_seconds=self._seconds(1))
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> PacedState:
         self.plan(spec)
@@ -80,7 +92,9 @@ class PacedDecoder:
     def step(self, batch: Sequence[DecodeState]) -> None:
         for render in batch:
             _fill_in(_mine(render))
-        self._sleep(self.cost.seconds(len(batch)))
+        self._sleep(self._seconds(len(batch)))
+        if self._record is not None:
+            self._record.write(_mine(render) for render in batch)
 
     def preview(self, render: DecodeState) -> Pixels:
         mine = _mine(render)
@@ -96,6 +110,34 @@ class PacedDecoder:
 
     def drop(self, render: DecodeState) -> None:
         """Nothing but the engine holds it."""
+
+
+class PassRecord:
+    """A line for each pass of each render, in a file of this process's own: when it ended (seconds
+    since the epoch), the render's id, which pass. A batch in one write: a kill leaves no half."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{os.getpid()}-{time.monotonic_ns()}"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def write(self, batch: Iterable[PacedState]) -> None:
+        """The passes that have just ended."""
+        now = time.time()
+        lines = (f"{now} {render.spec.render_id} {render.pass_no}\n" for render in batch)
+        os.write(self._file, "".join(lines).encode())
+
+
+def _by_table(name: str, time_scale: float) -> tuple[Callable[[int], float], PassCost]:
+    """Seconds by width, and the straight line through its ends. ValueError naming the option."""
+    if name not in TABLES:
+        raise ValueError(f"table must be one of {', '.join(TABLES)}, got {name!r}")
+    if not time_scale > 0:
+        raise ValueError(f"time_scale must be above 0, got {time_scale}")
+    table = TABLES[name]
+    first, last = (time_scale * table.seconds(width) for width in (1, table.widest))
+    row = (last - first) / (table.widest - 1)
+    return lambda width: time_scale * table.seconds(width), PassCost(max(0.0, first - row), row)
 
 
 def _mine(render: DecodeState) -> PacedState:

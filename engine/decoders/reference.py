@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.decoders.masked import MaskedModel
+from engine.decoders.masked_model import MaskedModel
 from engine.render import Checkpoint, Pixels, RenderSpec, Source
 from engine.sampling import NOISE, TEMPERATURE
 
@@ -21,11 +21,7 @@ def draw(model: MaskedModel, spec: RenderSpec) -> Pixels:
     """The picture of `spec`, uint8 [size, size, 3]."""
     config = model.transformer.config
     half = (config.levels - 1) / 2
-    tokens = torch.tensor(spec.conditioning.numpy("tokens")[: config.text_length])
-    text = torch.zeros(2, config.text_length, config.text_width)
-    text[0, : len(tokens)] = tokens
-    pooled = torch.zeros(2, config.text_width)
-    pooled[0] = torch.tensor(spec.conditioning.numpy("pooled"))
+    told = model.told(spec, torch.device("cpu"))
     codes, masked = torch.zeros(config.cells, config.channels), [True] * config.cells
     if spec.source is not None:
         codes, masked = _known(model, spec.source), spec.source.redraw.tolist()
@@ -33,9 +29,8 @@ def draw(model: MaskedModel, spec: RenderSpec) -> Pixels:
 
     for pass_no in range(1, spec.passes + 1):
         known = (codes - half) / half
-        both = model.transformer(
-            torch.stack((known, known)), torch.tensor([masked, masked]), text, pooled
-        ).float()
+        pair = torch.stack((known, known)), torch.tensor([masked, masked])
+        both = model.fill(*pair, [told]).float()
         guided = spec.guidance * both[0] + (1 - spec.guidance) * both[1]
         log_probs = (guided / TEMPERATURE).log_softmax(dim=-1)
 
@@ -64,7 +59,7 @@ def draw(model: MaskedModel, spec: RenderSpec) -> Pixels:
         for cell in surest[: len(score) - stay]:
             codes[cell], masked[cell] = drawn[cell], False
 
-    picture = model.codec.decoder(((codes - half) / half).unsqueeze(0))[0]
+    picture = model.codec.decoder(((codes - half) / half).unsqueeze(0))[0, :3]
     scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     pixels: Pixels = scaled.permute(1, 2, 0).contiguous().numpy()
     return pixels

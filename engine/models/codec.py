@@ -18,7 +18,8 @@ from torch import Tensor, nn
 @dataclass(frozen=True)
 class CodecConfig:
     """size: picture side in pixels. widths: channels of the three stages, finest first.
-    channels, levels: codes of a cell. *_blocks: residual blocks per stage."""
+    channels, levels: codes of a cell. *_blocks: residual blocks per stage. alpha: whether a fourth
+    channel says how much each pixel belongs to a thing and not to the background."""
 
     size: int = 96
     patch: int = 3
@@ -27,11 +28,17 @@ class CodecConfig:
     levels: int = 5
     encoder_blocks: int = 1
     decoder_blocks: int = 2
+    alpha: bool = False
 
     @property
     def grid(self) -> int:
         """Cells along one side."""
         return self.size // (self.patch * 4)
+
+    @property
+    def planes(self) -> int:
+        """Of a decoded picture."""
+        return 4 if self.alpha else 3
 
     @property
     def cells(self) -> int:
@@ -99,7 +106,8 @@ class CodecEncoder(nn.Module):
 
 
 class CodecDecoder(nn.Module):
-    """Latents [B, cells, channels] in [-1, 1] -> pictures [B, 3, size, size], about [-1, 1]."""
+    """Latents [B, cells, channels] in [-1, 1] -> pictures [B, planes, size, size], about [-1, 1];
+    the alpha plane too: -1 is background."""
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -115,13 +123,17 @@ class CodecDecoder(nn.Module):
             nn.PixelShuffle(2),
             _stage(fine, config.decoder_blocks),
             nn.ReLU(),
-            nn.Conv2d(fine, 3 * config.patch**2, 3, padding=1),
+            nn.Conv2d(fine, config.planes * config.patch**2, 3, padding=1),
             nn.PixelShuffle(config.patch),
         )
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Computed in the dtype of the weights, float32 in the end."""
         grid = latents.transpose(1, 2).reshape(len(latents), -1, self.grid, self.grid)
-        return cast(Tensor, self.net(grid))
+        weight = cast(nn.Conv2d, self.net[0]).weight
+        return cast(
+            Tensor, self.net(grid.to(weight.dtype, memory_format=torch.channels_last))
+        ).float()
 
 
 class Codec(nn.Module):

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from jobs.blobs.store import BlobStore, job_prefixes
+from jobs.blobs.store import BlobStore, StoreUnavailable, job_prefixes
+from jobs.blobs.threads import in_store
 from jobs.client.async_ledger import AsyncDeletionQueue
 from jobs.files import LEFTOVER, StoredFile, input_prefix, leftover
 from jobs.ledger_errors import LedgerUnavailable
@@ -43,9 +44,10 @@ class Collector:
             await asyncio.sleep(_BUSY_SECONDS if more else _IDLE_SECONDS)
 
     async def turn(self) -> bool:
-        """One batch of every step, one of old verdicts and one of expired files; whether there was
-        anything to do. What cannot be deleted now is tried again later, and keeps nothing else from
-        being forgotten. Raises LedgerUnavailable: then the same batch comes again."""
+        """One batch of every step, of old verdicts and deliveries and of expired files, and one old
+        day of usage; whether there was anything to do. What cannot be deleted now is tried again
+        later, and keeps nothing else from being forgotten. Raises LedgerUnavailable: then the same
+        batch comes again."""
         more = False
         for step in Step:
             batch = await self._ledger.retire(self._lane, step, self._retention)
@@ -54,6 +56,9 @@ class Collector:
                 await self._ledger.retired(self._lane, batch)
                 more = True
         more |= await self._ledger.forget_verdicts(self._lane, self._retention.verdicts_seconds)
+        more |= await self._ledger.forget_deliveries(self._retention.webhooks_seconds)
+        more |= await self._ledger.compact_usage()
+        more |= await self._ledger.forget_batches(self._retention.rows_seconds)
         if files := await self._ledger.stale_files(_FILES):
             await self._ledger.forget_files(await self._clear(files))
             more = True
@@ -61,7 +66,7 @@ class Collector:
 
     async def _clear(self, files: Sequence[StoredFile]) -> list[StoredFile]:
         """Those whose blobs are gone; the others are postponed."""
-        errors = await asyncio.to_thread(self._delete, files)
+        errors = await in_store(self._delete, files)
         left = [file for file in files if file.id in errors]
         if left:
             name, error = next(iter(errors.items()))
@@ -72,10 +77,12 @@ class Collector:
     def _delete(self, files: Sequence[StoredFile]) -> dict[str, OSError]:
         """What could not be deleted, by id."""
         errors: dict[str, OSError] = {}
-        for file in files:
+        for number, file in enumerate(files):
             for prefix, keep in _blobs_of(file):
                 try:
                     self._blobs.clear(prefix, keep)
+                except StoreUnavailable as error:  # for the others, too
+                    return errors | {left.id: error for left in files[number:]}
                 except OSError as error:
                     errors[file.id] = error
         return errors

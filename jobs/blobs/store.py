@@ -1,4 +1,5 @@
-"""Where pictures live: keys are paths we make ourselves, never what a user sent."""
+"""Where pictures live: keys are paths we make ourselves, never what a user sent. Each is written
+once, or again with what was made for the same purpose."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import stat
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 # Every segment starts with a letter or digit, so "..", "." and absolute paths cannot be written.
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,7}")
@@ -19,8 +20,16 @@ class BlobMissing(KeyError):
     """No blob under that key."""
 
 
+class StoreUnavailable(OSError):
+    """The store does not answer, or not as it should."""
+
+
 class BlobStore(Protocol):
-    """Bytes under a key. Whole or absent; writing the same key again replaces it whole."""
+    """Bytes under a key, whole or absent. Of a key that is written again one writer's bytes are
+    there, whole: which, the store says. Every verb blocks, and raises StoreUnavailable."""
+
+    round_trip_bytes: int
+    """What is worth asking for at once."""
 
     def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
         """Store; on return it survives a power cut when `durable`. OSError when it cannot."""
@@ -41,16 +50,22 @@ class BlobStore(Protocol):
         """Forget every key directly below `prefix` but those in `keep`; `prefix` must have ended,
         since a `put` below it at the same time may fail. OSError when it cannot."""
 
+    def link(self, key: str, method: Literal["GET", "HEAD"], seconds: float) -> str | None:
+        """A URL at which the blob is read for so long without a key; None: only through us."""
+
 
 class DirectoryBlobs:
     """A BlobStore in a local directory. ValueError for a key that we would never make."""
+
+    round_trip_bytes = 1
 
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root)
         self._root.mkdir(parents=True, exist_ok=True)
 
     def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
-        """See BlobStore: a hidden file beside it, then a rename, so no reader sees half a blob."""
+        """See BlobStore: a hidden file beside it, then a rename, so no reader sees half a blob. It
+        takes the place of what is there, which a power cut may have left empty."""
         path = self._path(key)
         self._make_directory(path.parent, durable)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
@@ -65,7 +80,7 @@ class DirectoryBlobs:
             temporary.unlink(missing_ok=True)
             raise
         if durable:
-            _fsync_directory(path.parent)
+            fsync_directory(path.parent)
 
     def get(self, key: str) -> bytes:
         """See BlobStore."""
@@ -115,9 +130,13 @@ class DirectoryBlobs:
             with suppress(OSError):  # a late writer has put something there
                 directory.rmdir()
 
+    def link(self, key: str, method: Literal["GET", "HEAD"], seconds: float) -> str | None:
+        """See BlobStore."""
+        check_key(key)
+        return None
+
     def _path(self, key: str) -> Path:
-        if _KEY.fullmatch(key) is None:
-            raise ValueError(f"not a blob key: {key!r}")
+        check_key(key)
         return self._root / key
 
     def _make_directory(self, directory: Path, durable: bool) -> None:
@@ -127,10 +146,17 @@ class DirectoryBlobs:
         self._make_directory(directory.parent, durable)
         directory.mkdir(exist_ok=True)
         if durable:
-            _fsync_directory(directory.parent)
+            fsync_directory(directory.parent)
 
 
-def _fsync_directory(directory: Path) -> None:
+def check_key(key: str) -> None:
+    """ValueError for one that we would never make."""
+    if _KEY.fullmatch(key) is None:
+        raise ValueError(f"not a blob key: {key!r}")
+
+
+def fsync_directory(directory: Path) -> None:
+    """New names in it survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

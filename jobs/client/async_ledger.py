@@ -13,7 +13,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from jobs.admin_calls import AdminLog
 from jobs.announcements import AnnouncedModel
+from jobs.batches import BatchTable
 from jobs.client.ledger_thread import SUBMITS, Changes, LedgerThread, read_batch, write_batch
 from jobs.depth import QueueEstimate
 from jobs.files import StoredFile
@@ -28,12 +30,15 @@ from jobs.ledger import (
     JobWatches,
     Keys,
     Ledger,
+    LoadHistory,
     ModelTable,
+    Operating,
     QueueReads,
 )
 from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest
 from jobs.tiers import Tier
+from jobs.webhooks import WebhookTable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +58,7 @@ class LedgerThreads:
         self._writes = LedgerThread("ledger-writes", write_batch(ledger), gather=True)
         self._reads = LedgerThread("ledger-reads", read_batch(ledger), gather=False)
         self._lists = LedgerThread("ledger-lists", read_batch(ledger), gather=False)
-        self._changes = Changes(ledger.version)
+        self._changes = Changes(ledger)
 
     def close(self) -> None:
         """Finish the writes that have arrived, then close threads and ledger. Blocks shortly."""
@@ -128,6 +133,10 @@ def _upload_of_tenant(file: StoredFile, *_: object, **__: object) -> str:
     return f"{SUBMITS}{file.tenant} files"
 
 
+def _lines_of_tenant(_batch: str, _fence: int, requests: Mapping[int, ImageRequest]) -> str:
+    return "".join(_order_of_tenant(one) for one in list(requests.values())[:1])
+
+
 def _job(job_id: str, *_: object, **__: object) -> str:
     return f"job {job_id}"
 
@@ -166,6 +175,7 @@ class AsyncJobReads(LedgerThreads):
     """See JobReads."""
 
     get_many = read(JobReads.get_many)
+    moved = read(JobReads.moved)
     recent = listing(JobReads.recent)
     children = listing(JobReads.children)
     ancestors = listing(JobReads.ancestors)
@@ -217,6 +227,10 @@ class AsyncDeletionQueue(LedgerThreads):
     postpone = write(DeletionQueue.postpone)
     forget_files = write(DeletionQueue.forget_files, durable=False)
     forget_verdicts = write(DeletionQueue.forget_verdicts, durable=False)
+    forget_deliveries = write(DeletionQueue.forget_deliveries, durable=False)
+    forget = write(DeletionQueue.forget)
+    compact_usage = write(DeletionQueue.compact_usage)
+    forget_batches = write(BatchTable.forget_batches, durable=False)
 
 
 class AsyncCostsAndLimits(LedgerThreads):
@@ -241,11 +255,75 @@ class AsyncModelTable(LedgerThreads):
         return self._ledger.models(lane)
 
 
+class AsyncLoadHistory(LedgerThreads):
+    """See LoadHistory. `keep_sample` stands apart: with a reading of this step there it only
+    reads."""
+
+    keep_sample = apart(LoadHistory.keep_sample)
+    history = listing(LoadHistory.history)
+
+
 class AsyncAuditLog(LedgerThreads):
     """See AuditLog."""
 
     log_verdicts = write(AuditLog.log_verdicts, durable=False)
     strikes = read(AuditLog.strikes)
+
+
+class AsyncAdminLog(LedgerThreads):
+    """See AdminLog."""
+
+    log_admin_call = write(AdminLog.log_admin_call)
+    admin_calls = listing(AdminLog.admin_calls)
+
+
+class AsyncOperating(LedgerThreads):
+    """See Operating."""
+
+    find_jobs = listing(Operating.find_jobs)
+    find_job = read(Operating.find_job)
+    requeue = write(Operating.requeue, rows=_job)
+    usage = listing(Operating.usage)
+
+
+class AsyncWebhooks(LedgerThreads):
+    """See WebhookTable. A claim and its settling may be lost in a power cut: then what it delivered
+    is delivered again."""
+
+    add_endpoint = write(WebhookTable.add_endpoint)
+    endpoint = read(WebhookTable.endpoint)
+    endpoints = listing(WebhookTable.endpoints)
+    change_endpoint = write(WebhookTable.change_endpoint)
+    drop_endpoint = write(WebhookTable.drop_endpoint)
+    deliveries = listing(WebhookTable.deliveries)
+    redeliver = write(WebhookTable.redeliver)
+    overdue_deliveries = read(WebhookTable.overdue_deliveries)
+    claim_deliveries = write(WebhookTable.claim_deliveries, durable=False)
+    settle_deliveries = write(WebhookTable.settle_deliveries, durable=False)
+
+
+class AsyncBatchTable(LedgerThreads):
+    """See BatchTable."""
+
+    add_batch = write(BatchTable.add_batch)
+    batch = read(BatchTable.batch)
+    batches = listing(BatchTable.batches)
+    cancel_batch = write(BatchTable.cancel_batch)
+    lease_batches = write(BatchTable.lease_batches)
+    hold_batch = write(BatchTable.hold_batch, durable=False)
+    let_batch_go = write(BatchTable.let_batch_go, durable=False)
+    batch_input = read(BatchTable.batch_input)
+    keep_lines = write(BatchTable.keep_lines, durable=False)
+    begin_batch = write(BatchTable.begin_batch)
+    refuse_batch = write(BatchTable.refuse_batch)
+    waiting_lines = listing(BatchTable.waiting_lines)
+    queued_lines = read(BatchTable.queued_lines)
+    feed_lines = write(BatchTable.feed_lines, rows=_lines_of_tenant)
+    refuse_lines = write(BatchTable.refuse_lines)
+    collect_lines = write(BatchTable.collect_lines)
+    stop_lines = write(BatchTable.stop_lines)
+    ended_lines = listing(BatchTable.ended_lines)
+    end_batch = write(BatchTable.end_batch)
 
 
 class AsyncKeys(LedgerThreads):
@@ -269,7 +347,12 @@ class AsyncLedger(
     AsyncDeletionQueue,
     AsyncCostsAndLimits,
     AsyncModelTable,
+    AsyncLoadHistory,
     AsyncAuditLog,
+    AsyncAdminLog,
+    AsyncOperating,
+    AsyncWebhooks,
+    AsyncBatchTable,
     AsyncKeys,
 ):
     """See Ledger."""

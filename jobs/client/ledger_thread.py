@@ -1,8 +1,8 @@
 """Threads that own the ledger's calls, so that an event loop never waits for a disk.
 
 LedgerThread gathers what has arrived and runs it as one batch: many writers share one fsync.
-Changes wakes calls that wait for a write: one thread per process polls the ledger's version, only
-while a call waits for it.
+Changes wakes calls that wait for a write: one thread per process waits for one, only while a call
+does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import groupby
 from typing import Any
 
 from jobs.depth import QueueEstimate
-from jobs.ledger import Ledger
+from jobs.ledger import JobReads, Ledger
 from jobs.ledger_errors import LedgerError, LedgerUnavailable
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,10 @@ _READS_MAX = 2000
 # longer than the window.
 _PAUSE_SECONDS = 0.001
 _WINDOW_SECONDS = 0.004
-_POLL_SECONDS = 0.01
+_GATHER_SECONDS = 0.01
+"""Between two looks: several writes wake a call once."""
+_SAFETY_SECONDS = 0.1
+"""Between two looks while no write is heard of."""
 _ERROR_PAUSE_SECONDS = 0.25
 
 
@@ -219,10 +222,10 @@ class _Waiter:
 
 
 class Changes:
-    """Shares one poll of `version` among all waiting calls, on any number of event loops."""
+    """Shares one wait for a write among all waiting calls, on any number of event loops."""
 
-    def __init__(self, version: Callable[[], int]) -> None:
-        self._version = version
+    def __init__(self, ledger: JobReads) -> None:
+        self._ledger = ledger
         self._latest = -1
         self._waiters: list[_Waiter] = []
         self._news = threading.Condition()
@@ -235,8 +238,9 @@ class Changes:
         loop = asyncio.get_running_loop()
         woken = loop.create_future()
         with self._news:
-            waiter = _Waiter(seen, loop, woken)
-            self._waiters.append(waiter)
+            if seen < self._latest:
+                return self._latest
+            self._waiters.append(_Waiter(seen, loop, woken))
             self._news.notify()
         timer = loop.call_later(timeout_seconds, _wake, woken)
         try:
@@ -251,6 +255,7 @@ class Changes:
         with self._news:
             self._closed = True
             self._news.notify()
+        self._ledger.interrupt()
         self._thread.join()
         self._wake_all(self._waiters)
 
@@ -264,16 +269,17 @@ class Changes:
 
     def _look(self) -> None:
         try:
-            version = self._version()
+            version = self._ledger.changed(self._latest, _SAFETY_SECONDS)
         except LedgerError:
             time.sleep(_ERROR_PAUSE_SECONDS)  # waiting calls have timeouts
             return
         with self._news:
-            self._latest = version
+            news, self._latest = version != self._latest, version
             live = [w for w in self._waiters if not w.woken.done()]
             self._waiters = [w for w in live if w.seen == version]
         self._wake_all([w for w in live if w.seen != version])
-        time.sleep(_POLL_SECONDS)
+        if news:
+            time.sleep(_GATHER_SECONDS)
 
     def _wake_all(self, waiters: list[_Waiter]) -> None:
         for waiter in waiters:

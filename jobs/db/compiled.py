@@ -176,6 +176,9 @@ def send(connection: Connection, *asked: tuple[ClauseElement, Values]) -> list[A
         return [Answer(c.fetchall() if c.description else [], c.rowcount) for c in cursors]
     except connection.dialect.loaded_dbapi.Error as error:
         raise _as_of_sqlalchemy(connection, _first(error)) from error
+    finally:
+        for cursor in cursors:  # of SQLite one that was not read to its end holds its transaction
+            cursor.close()
 
 
 def _first(error: BaseException) -> BaseException:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import Connection, Engine
 
+from jobs.db.dsn import parse_dsn
 from jobs.db.postgres import PostgresDatabase
 from jobs.db.sqlite import SqliteDatabase
 
@@ -31,7 +31,14 @@ class SqlDatabase(Protocol):
         """A transaction of ours was committed: every process's `version` moves."""
 
     def version(self) -> int:
-        """Changes with every committed write of any process; cheap at 100 Hz."""
+        """Changes with every committed write of any process; it only grows."""
+
+    def changed(self, seen: int, seconds: float) -> int:
+        """The version, once it is not `seen`, or later on: after so long at most, or for no reason.
+        Blocks; one thread at a time."""
+
+    def interrupt(self) -> None:
+        """`changed` returns at once."""
 
     def scrub(self) -> None:
         """Make room of what was deleted, so that it is overwritten. Raises LedgerUnavailable."""
@@ -43,9 +50,9 @@ class SqlDatabase(Protocol):
 def open_database(url: str) -> SqlDatabase:
     """ValueError for a URL that no ledger can be at; OSError for a file that cannot be made."""
     try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise ValueError("ledger URL: cannot be read") from None  # it may hold a password
+        parsed = parse_dsn(url)
+    except ValueError as error:
+        raise ValueError(f"ledger URL: {error}") from None
     match parsed.get_backend_name():
         case "sqlite":
             return SqliteDatabase(parsed)

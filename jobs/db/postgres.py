@@ -11,9 +11,12 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from jobs.db.dsn import servers_of
 from jobs.db.wakeups import Wakeups
 from jobs.ledger_errors import LedgerUnavailable
 
@@ -26,21 +29,57 @@ _OPTIONS = {
     "statement_timeout": "15s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
+    # Nor may one whose network is cut, nor one after the other all that wait behind it: the server
+    # asks every second whether the other end is there, while a statement waits, too.
+    "tcp_keepalives_idle": "1",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "3s",
+    "client_connection_check_interval": "1s",
     "jit": "off",  # it takes longer to compile these queries than to run them
     # A plan that was made while a table was small is kept when it is not; every query has an index,
     # and a bitmap of all that is queued, to find eight of them, is no better than the whole table.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
 }
-_CONNECT = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 10_000}
+# A server whose machine is gone says nothing: what waits for it is told within ten seconds.
+_CONNECT = {
+    "connect_timeout": 5,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+_OF_SEVERAL = {
+    "target_session_attrs": "read-write",
+    "connect_timeout": 2,
+    "tcp_user_timeout": 4_000,
+}
+"""Of a URL with several servers: whichever of them takes writes, and soon."""
 _POOL = {"pool_size": 2, "max_overflow": 2, "pool_timeout": 5.0}
+_READ_ONLY = "25006"
+
+
+class FailoverDialect(PGDialect_psycopg):
+    """What SQLAlchemy has to know of a server that may lose its place to another one."""
+
+    supports_statement_cache = True
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        """A server that takes no writes has lost its place: the pool looks for the other one."""
+        if getattr(e, "sqlstate", None) == _READ_ONLY:
+            return True
+        return bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]
+
+
+registry.register("postgresql.failover", __name__, FailoverDialect.__name__)
 
 
 class PostgresDatabase:
     """See SqlDatabase. At most four connections an engine, and two for LISTEN and NOTIFY."""
 
     def __init__(self, url: URL) -> None:
-        self._url = url.set(drivername="postgresql+psycopg")
+        self._url = url.set(drivername="postgresql+failover")
         _check_options(self._url)
         self.durable = self._engine(_WRITE)
         self.relaxed = self._engine(_WRITE, synchronous_commit="off")
@@ -65,6 +104,14 @@ class PostgresDatabase:
         """See SqlDatabase; others' writes move it some milliseconds after their commit."""
         return self._wakeups.version()
 
+    def changed(self, seen: int, seconds: float) -> int:
+        """See SqlDatabase."""
+        return self._wakeups.changed(seen, seconds)
+
+    def interrupt(self) -> None:
+        """See SqlDatabase."""
+        self._wakeups.interrupt()
+
     def scrub(self) -> None:
         """See SqlDatabase: VACUUM, after which the rows are gone and their place is written anew.
         The write-ahead log and backups keep them for as long as the server is told to."""
@@ -74,6 +121,14 @@ class PostgresDatabase:
                 connection.execute("vacuum")
         except psycopg.Error as error:
             raise LedgerUnavailable(str(error)) from error
+
+    def apart(self) -> psycopg.Connection[Any]:
+        """A connection that the caller closes, outside of the pools, whose statements and
+        transactions may take their time."""
+        connection = self._connect()
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(f"set {name} = 0".encode())
+        return connection
 
     def close(self) -> None:
         """See SqlDatabase."""
@@ -108,7 +163,8 @@ class PostgresDatabase:
         return engine
 
     def _connect_arguments(self, options: dict[str, str]) -> dict[str, Any]:
-        ours = {"application_name": "meltproof", **_CONNECT}
+        several = _OF_SEVERAL if servers_of(self._url) > 1 else {}
+        ours = {"application_name": "meltproof", **_CONNECT, **several}
         theirs = self._url.query
         settings = " ".join(f"-c {name}={value}" for name, value in (_OPTIONS | options).items())
         given = theirs.get("options", "")

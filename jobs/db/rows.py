@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 from jobs.job import HELD, Job, JobState, Render, RenderState, job_state
-from jobs.request import ImageRequest, SourceImage, WeightedLora
+from jobs.request import ImageRequest, ResponseOrder, SourceImage, WeightedLora
 
 _FIELDS = tuple(field.name for field in fields(ImageRequest))
 _SOURCE_FIELDS = frozenset(field.name for field in fields(SourceImage))
 _LORA_FIELDS = frozenset(field.name for field in fields(WeightedLora))
+_RESPONSE_FIELDS = frozenset(field.name for field in fields(ResponseOrder))
 _KNOWN_FIELDS = frozenset(_FIELDS)
 _KEYS_WITHOUT_NUL = ("lane", "tenant", "tier", "idempotency_key", "body_hash")
 
@@ -40,10 +41,12 @@ def request_to_json(request: ImageRequest) -> str:
         values["source"] = _used(request.source)
     if request.loras:
         values["loras"] = [_used(lora) for lora in request.loras]
+    if request.response is not None:
+        values["response"] = _used(request.response)
     return json.dumps(values, ensure_ascii=False)
 
 
-def _used(record: ImageRequest | SourceImage | WeightedLora) -> dict[str, Any]:
+def _used(record: ImageRequest | SourceImage | WeightedLora | ResponseOrder) -> dict[str, Any]:
     values = ((field, getattr(record, field.name)) for field in fields(record))
     return {field.name: value for field, value in values if value != field.default}
 
@@ -60,6 +63,8 @@ def request_from_json(stored: str) -> ImageRequest:
             values["source"] = SourceImage(**source)
         if loras := values.get("loras"):
             values["loras"] = tuple(WeightedLora(**_known(lora, _LORA_FIELDS)) for lora in loras)
+        if values.get("response") is not None:
+            values["response"] = ResponseOrder(**_known(values["response"], _RESPONSE_FIELDS))
         return ImageRequest(**values)
     except (AttributeError, TypeError, ValueError) as error:
         raise Unreadable(f"its request: {error}") from error
@@ -93,7 +98,7 @@ def render_from_row(row: Sequence[Any]) -> Render:
     """A row of statements.RENDER_COLUMNS (without the leading job_id)."""
     (
         index, state, pass_no, attempts, previews, blob, stage, categories, error, checkpoint,
-        checkpoint_pass,
+        checkpoint_pass, life, gpu_seconds, joules,
     ) = row  # fmt: skip
     return Render(
         index=index,
@@ -107,6 +112,9 @@ def render_from_row(row: Sequence[Any]) -> Render:
         stage=stage,
         error=error,
         attempts=attempts,
+        life=life,
+        gpu_seconds=gpu_seconds,
+        joules=joules,
     )
 
 
@@ -122,7 +130,8 @@ def job_from_rows(row: Sequence[Any], renders: Iterable[Sequence[Any]]) -> Job:
 def _job(row: Sequence[Any], images: tuple[Render, ...]) -> Job:
     (
         job_id, state, fence, attempts, cancel_requested, created_at, started_at, finished_at,
-        deadline_at, watched_until, errors, request, worker,
+        deadline_at, watched_until, errors, request,
+        preemptions, worker,
     ) = row  # fmt: skip
     return Job(
         id=job_id,
@@ -139,6 +148,7 @@ def _job(row: Sequence[Any], images: tuple[Render, ...]) -> Job:
         cancel_requested=bool(cancel_requested),
         attempts=attempts,
         errors=load(errors),
+        preemptions=preemptions,
     )
 
 

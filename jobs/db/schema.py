@@ -1,17 +1,14 @@
-"""Every table of the ledger, for every database alike, and the version that a database says it has.
+"""Every table of the ledger, for every database alike, and the version of these tables.
 
 Names: vft is a virtual finish time (the fair queue's stamp), a fence grows with every lease.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Double,
     Index,
     Integer,
@@ -19,15 +16,10 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    func,
-    inspect,
-    select,
     text,
 )
 
-from jobs.ledger_errors import LedgerError
-
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 17
 """Of the tables below. See docs/decisions/0051 before you change one."""
 ADDED_SINCE = 12
 """From this version on only tables and nullable columns were added: they are made where they are
@@ -81,23 +73,26 @@ _sampled = text(f"state = 'queued' and {IN_SAMPLE}")
 PARKED_FROM = 2.0**40
 _parked = text(f"state = 'queued' and vft >= {PARKED_FROM}")
 _succeeded = text("state = 'succeeded'")
+_failed = text("state in ('failed', 'expired')")
+_stopped = text("state in ('blocked', 'cancelled')")
 _unended = text("watched_until is not null and finished_at is null")
 _keyed = text("idempotency_key is not null")
 _hashed = text("body_hash <> ''")
 _with_parent = text("parent is not null")
 # state is in it only so that SQLite sees that counting needs no row
 Index("jobs_ready", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
-      jobs.c.state,
-      sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
+      jobs.c.state, sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
 Index("jobs_sampled", jobs.c.lane, jobs.c.tier, jobs.c.vft, jobs.c.seq, jobs.c.cost_seconds,
-      jobs.c.state, jobs.c.id,
-      sqlite_where=_sampled, postgresql_where=_sampled)  # fmt: skip
+      jobs.c.state, jobs.c.id, sqlite_where=_sampled, postgresql_where=_sampled)  # fmt: skip
 Index("jobs_waiting", jobs.c.tenant, jobs.c.lane, jobs.c.seq,
       sqlite_where=_queued, postgresql_where=_queued)  # fmt: skip
 Index("jobs_parked", jobs.c.tenant, jobs.c.vft, sqlite_where=_parked, postgresql_where=_parked)
 Index("jobs_overdue", jobs.c.deadline_at, sqlite_where=_queued, postgresql_where=_queued)
 Index("jobs_finished", jobs.c.lane, jobs.c.finished_at,
       sqlite_where=_succeeded, postgresql_where=_succeeded)  # fmt: skip
+# One that a job which succeeds is never in.
+Index("jobs_failed", jobs.c.finished_at, jobs.c.seq, sqlite_where=_failed, postgresql_where=_failed)
+Index("jobs_stopped", jobs.c.finished_at, sqlite_where=_stopped, postgresql_where=_stopped)
 Index("jobs_watched", jobs.c.watched_until, sqlite_where=_unended, postgresql_where=_unended)
 Index("jobs_of_tenant", jobs.c.tenant, jobs.c.seq)
 Index("jobs_of_body", jobs.c.tenant, jobs.c.body_hash, jobs.c.seq,
@@ -122,6 +117,9 @@ renders = Table(
     Column("error", Text),
     Column("checkpoint", LargeBinary),
     Column("checkpoint_pass", Integer),  # passes done in it; null for pass_no
+    Column("life", Text),  # what happened to it; see life.py
+    Column("gpu_seconds", Double),
+    Column("joules", Double),
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 50},  # heartbeats update in place
 )
@@ -148,6 +146,7 @@ leases = Table(
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 50},
 )
+Index("leases_of_tenant", leases.c.tenant, leases.c.tier, leases.c.images)  # no heartbeat's
 
 # Virtual times belong to a (lane, tier), so that one tier never delays the newcomers of another:
 # vtime orders its tenants' jobs (it ages, and was true at vtime_at), began and ended are its place
@@ -186,6 +185,25 @@ quota = Table(
     sqlite_with_rowid=False,
 )
 
+# What was used, by hour; kept when the jobs are forgotten. part: processes that settle images of
+# one tenant at the same time seldom wait for each other.
+usage = Table(
+    "usage",
+    metadata,
+    Column("hour", BigInteger, primary_key=True),  # its beginning, in seconds since the epoch
+    Column("tenant", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("size", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("images", BigInteger, nullable=False),  # delivered
+    Column("requests", BigInteger, nullable=False),  # jobs with a picture
+    Column("gpu_seconds", Double, nullable=False),  # of all images, however they ended
+    Column("joules", Double, nullable=False),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 50},
+)
+
 # How far heat tightens the limits of each lane; see limit_levels.py.
 limit_levels = Table(
     "limit_levels",
@@ -210,6 +228,30 @@ limit_changes = Table(
     Column("to_level", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("drain_seconds", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Readings of each queue's load, of every step of so many seconds one; see history.py.
+load_samples = Table(
+    "load_samples",
+    metadata,
+    Column("step", Integer, primary_key=True),
+    Column("bucket", BigInteger, primary_key=True),
+    Column("queue", Text, primary_key=True),
+    Column("work_seconds", Double, nullable=False),
+    Column("said", Text, nullable=False),  # JSON of LoadSample
+    sqlite_with_rowid=False,
+)
+
+# What the scaling policies of decoders decided; see history.py.
+scaling_changes = Table(
+    "scaling_changes",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("at", Double, primary_key=True),
+    Column("from_replicas", Integer, nullable=False),
+    Column("to_replicas", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -282,6 +324,20 @@ reviews = Table(
     sqlite_with_rowid=False,
 )
 
+# What operators changed; see admin_calls.py. Rows are added, never changed and never deleted.
+admin_calls = Table(
+    "admin_calls",
+    metadata,
+    Column("seq", _serial, primary_key=True),
+    Column("call", Text, nullable=False),  # two rows each: begun, and its outcome
+    Column("at", Double, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+)
+Index("admin_calls_of_call", admin_calls.c.call, admin_calls.c.seq)
+
 # What the marker of the blobs' directory says; see blobs/marker.py.
 stores = Table(
     "stores",
@@ -329,6 +385,7 @@ api_keys = Table(
     Column("created_at", Double, nullable=False),
     Column("rotated_at", Double),
     Column("revoked_at", Double),
+    Column("role", Text),  # null: tenant
 )
 Index("api_keys_of_tenant", api_keys.c.tenant)
 
@@ -341,60 +398,3 @@ accounts = Table(
     Column("revision", BigInteger, nullable=False),
     Column("url_secret", Text, nullable=False),  # hex; signs the URLs of pictures
 )
-
-
-class SchemaMismatch(LedgerError):
-    """The database's tables are of a version that this Meltproof would misread."""
-
-
-def has_tables(connection: Connection) -> bool:
-    """Whether all of the ledger's tables are there. Raises SchemaMismatch.
-
-    A newer version that only added tables, nullable columns or indexes may be worked with, so that
-    two releases can run side by side."""
-    look = inspect(connection)
-    if not look.has_table(readable_from.name):
-        return False
-    least = found = _newest(connection, readable_from)
-    if look.has_table(version.name):
-        found = _newest(connection, version)
-    if least <= SCHEMA_VERSION and found >= ADDED_SINCE:
-        return found >= SCHEMA_VERSION
-    advice = (
-        f"start Meltproof with schema {least} or newer"
-        if least > SCHEMA_VERSION
-        else "no release wrote it: name another database, or drop its tables"
-    )
-    raise SchemaMismatch(
-        f"{connection.engine.url.database}: its schema is version {found}, "
-        f"this Meltproof works with {SCHEMA_VERSION}; {advice}"
-    )
-
-
-def create_tables(connection: Connection, lock: Callable[[Connection], None]) -> None:
-    """Those that are missing, and columns, inside the caller's transaction; `lock` keeps out other
-    processes that do the same. Raises SchemaMismatch."""
-    lock(connection)
-    if has_tables(connection):
-        return
-    new = not inspect(connection).has_table(readable_from.name)
-    metadata.create_all(connection)
-    if new:
-        connection.execute(readable_from.insert().values(version=ADDED_SINCE))
-    else:
-        _add_columns(connection)
-    connection.execute(version.insert().values(version=SCHEMA_VERSION))
-
-
-def _add_columns(connection: Connection) -> None:
-    look = inspect(connection)
-    for table in metadata.sorted_tables:
-        there = {column["name"] for column in look.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                what = f"{column.name} {column.type.compile(connection.dialect)}"
-                connection.exec_driver_sql(f"alter table {table.name} add column {what}")
-
-
-def _newest(connection: Connection, table: Table) -> int:
-    return int(connection.execute(select(func.max(table.c.version))).scalar_one())

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
+from jobs.db.file_signal import FileSignal
 from jobs.ledger_errors import LedgerUnavailable
 
 _BUSY_SECONDS = 5.0
@@ -34,6 +35,7 @@ class SqliteDatabase:
         self.reader = _engine(url, synchronous="NORMAL", begin="BEGIN")
         self._version_connection: sqlite3.Connection | None = None
         self._watching = threading.Lock()
+        self._signal = FileSignal(self._path)
 
     def now(self, connection: Connection) -> float:
         """See SqlDatabase: the machine's clock, since the file is on this machine."""
@@ -43,7 +45,8 @@ class SqliteDatabase:
         """See SqlDatabase: BEGIN IMMEDIATE has done it."""
 
     def wrote(self) -> None:
-        """See SqlDatabase: SQLite counts by itself."""
+        """See SqlDatabase: SQLite counts by itself, and tells no other process."""
+        self._signal.send()
 
     def version(self) -> int:
         """PRAGMA data_version on a connection that never writes: it moves with every commit of any
@@ -58,6 +61,17 @@ class SqliteDatabase:
                 return int(self._version_connection.execute("PRAGMA data_version").fetchone()[0])
         except sqlite3.Error as error:
             raise LedgerUnavailable(str(error)) from error
+
+    def changed(self, seen: int, seconds: float) -> int:
+        """See SqlDatabase. Raises LedgerUnavailable."""
+        self._signal.listen()
+        if self.version() == seen:
+            self._signal.wait(seconds)
+        return self.version()
+
+    def interrupt(self) -> None:
+        """See SqlDatabase."""
+        self._signal.send()
 
     def scrub(self) -> None:
         """Overwrite what was deleted: a file without free pages, and an empty log beside it. Copies
@@ -78,6 +92,7 @@ class SqliteDatabase:
         """Close every connection."""
         for engine in (self.durable, self.relaxed, self.reader):
             engine.dispose()
+        self._signal.close()
         with self._watching:
             if self._version_connection is not None:
                 self._version_connection.close()

@@ -17,9 +17,9 @@ from jobs.job import STARTED_KEPT_SECONDS
 
 JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.created_at,
     j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request,
-    (select worker from leases where job_id = j.id) as worker"""
+    j.preemptions, (select worker from leases where job_id = j.id) as worker"""
 RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage, categories,
-    error, checkpoint, checkpoint_pass"""
+    error, checkpoint, checkpoint_pass, life, gpu_seconds, joules"""
 
 JOBS = _many(f"select {JOB_COLUMNS} from jobs j where j.id in :ids")
 RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
@@ -72,12 +72,14 @@ GIVE_QUOTA = text("""update quota set used = used - :images, refunded_blocks = :
     where tenant = :tenant and day = :day""")
 USED_QUOTA = text("select used from quota where tenant = :tenant and day = :day")
 LAST_ALLOWED = text("""select seq from jobs
-    where tenant = :tenant and lane = :lane and state = 'queued'
+    where tenant = :tenant and lane = :lane and state = 'queued' and tier <> 'batch'
     order by seq limit 1 offset :limit - 1""")
 FIRST_WAITING = text("""select id from jobs
-    where tenant = :tenant and lane = :lane and state = 'queued' order by seq limit 1""")
+    where tenant = :tenant and lane = :lane and state = 'queued' and tier <> 'batch'
+    order by seq limit 1""")
 WAITING = text("""select count(*) from (select 1 from jobs
-    where tenant = :tenant and lane = :lane and state = 'queued' limit :limit) waiting""")
+    where tenant = :tenant and lane = :lane and state = 'queued' and tier <> 'batch'
+    limit :limit) waiting""")
 NEW_LANE = text("""insert into lanes (lane, tier, vtime, vtime_at, began, ended)
     values (:lane, :tier, 0.0, :now, 0.0, 0.0) on conflict (lane, tier) do nothing""")
 # fair_queue.stamp and fair_queue.aged. A busy tenant's next stamp follows its last one; an idle one
@@ -129,12 +131,11 @@ HEADS = _passing(f"""select id, vft, cost_seconds, tenant,
       and id not in :passed
     order by vft, seq limit :limit for update skip locked""")
 RENDERS_OF = text("""select cast(coalesce(sum(images), 0) as integer) from leases
-    where tenant = :tenant""")
-UNDER_WAY = text("select tenant, sum(images) as images from leases group by tenant")
+    where tenant = :tenant and tier <> 'batch'""")
+UNDER_WAY = _many("""select tenant, sum(images) as images from leases
+    where tenant in :ids and tier <> 'batch' group by tenant""")
 _PARKED = f"state = 'queued' and vft >= {PARKED_FROM}"
 PARK = _many(f"update jobs set vft = vft + {PARKED_FROM} where id in :ids")
-TENANTS_WITH_PARKED = _many(f"""select distinct tenant from jobs j where id in :ids
-    and exists (select 1 from jobs where tenant = j.tenant and {_PARKED})""")
 UNPARK = text(f"""update jobs set vft = vft - {PARKED_FROM} where seq in
     (select seq from jobs where tenant = :tenant and {_PARKED} order by vft limit 2)""")
 # Steps from tenant to tenant, because one may have very many jobs parked.
@@ -192,7 +193,9 @@ RENEW_AT_ONCE = _held(f"""with locked as ({_LOCK}),
         renewed as ({_RENEW} and job_id in (select id from locked) returning *)
     {_RENEWED.format("renewed")}""")
 BEAT = text("""update renders set state = :state, pass_no = :pass_no, previews = :previews,
-        checkpoint = coalesce(:checkpoint, checkpoint), checkpoint_pass = :checkpoint_pass
+        checkpoint = coalesce(:checkpoint, checkpoint), checkpoint_pass = :checkpoint_pass,
+        life = coalesce(:life, life), gpu_seconds = coalesce(:gpu_seconds, gpu_seconds),
+        joules = coalesce(:joules, joules)
     where job_id = :job_id and idx = :idx and state = :was""")
 
 # -- every other move of a job
@@ -203,13 +206,31 @@ STORE_JOB = text("""update jobs set state = :state, fence = :fence, attempts = :
 STORE_RENDER = text("""update renders set state = :state, pass_no = :pass_no,
         attempts = :attempts, previews = :previews, blob = :blob, stage = :stage,
         categories = :categories, error = :error, checkpoint = :checkpoint,
-        checkpoint_pass = :checkpoint_pass
+        checkpoint_pass = :checkpoint_pass, life = :life, gpu_seconds = :gpu_seconds,
+        joules = :joules
     where job_id = :job_id and idx = :idx and state = :was""")
-DROP_LEASES = _held("delete from leases where job_id in :ids and (job_id, fence) in :held")
+# And of which tenant, where it has jobs parked, or wants to be told of ends.
+DROP_LEASES = _held(f"""delete from leases where job_id in :ids and (job_id, fence) in :held
+    returning case when exists (select 1 from jobs j where j.tenant = leases.tenant and {_PARKED})
+        then tenant end,
+        case when exists (select 1 from webhook_endpoints e where e.tenant = leases.tenant
+            and e.disabled_at is null) then tenant end""")
+USED = text("""insert into usage (hour, tenant, model, size, source, part, images, requests,
+        gpu_seconds, joules)
+    values (:hour, :tenant, :model, :size, :source, :part, :images, :requests, :gpu_seconds,
+        :joules)
+    on conflict (hour, tenant, model, size, source, part) do update set
+        images = usage.images + excluded.images, requests = usage.requests + excluded.requests,
+        gpu_seconds = usage.gpu_seconds + excluded.gpu_seconds,
+        joules = usage.joules + excluded.joules""")
 LEASE_PROGRESS = text("select progress from leases where job_id = :job_id")
 CANCEL_LEASE = text("update leases set cancel_requested = :yes where job_id = :job_id")
 
 # -- watching
+MOVED = _many("""select job_id from leases union all
+    select id from jobs where state in ('failed', 'expired') and finished_at > :since union all
+    select id from jobs where state in ('blocked', 'cancelled') and finished_at > :since union all
+    select id from jobs where lane in :ids and state = 'succeeded' and finished_at > :since""")
 # An order that rejoins a job counts, also when it has ended: the next one that looks takes another.
 # A job that was promised to an asynchronous order is watched no more, whatever else waits for it.
 REJOIN = text("""update jobs set
@@ -243,8 +264,7 @@ UNWATCHED = _passing("""select id, watched_until from jobs
     order by watched_until limit :limit""")
 
 # -- how long is the queue
-STANDING = _many("""select id, lane, tier, state, vft, seq, cost_seconds from jobs
-    where id in :ids""")
+STANDING = _many("select id, lane, tier, state, vft, seq, cost_seconds from jobs where id in :ids")
 FIRST_QUEUED = text("""select vft, seq, cost_seconds from jobs
     where lane = :lane and tier = :tier and state = 'queued' order by vft, seq limit :limit""")
 SAMPLED = text(f"""select vft, seq, cost_seconds from jobs
@@ -255,13 +275,15 @@ FIRST_ARRIVAL = text(f"""select min(created_at) from (
     where lane = :lane and tier = :tier and state = 'queued' and vft < {PARKED_FROM}
     order by vft, seq limit 100) ahead""")
 ARRIVED = text("""select count(*) as jobs, min(created_at) as first,
-        coalesce(sum(case when lane = :lane then cost_seconds end), 0.0) as seconds
-    from (select lane, cost_seconds, created_at from jobs order by seq desc limit :limit) newest
+        coalesce(sum(case when lane = :lane and tier <> 'batch' then cost_seconds end), 0.0)
+        as seconds
+    from (select lane, tier, cost_seconds, created_at from jobs
+        order by seq desc limit :limit) newest
     where created_at > :since and created_at <= :now""")
 # Cross joins, because SQLite then starts from the few leases instead of from a million jobs.
 ACTIVE = text("""select j.id, j.cost_seconds,
         (select count(*) from renders where job_id = j.id) as images, l.passes,
-        r.state, r.pass_no, j.started_at
+        r.state, r.pass_no, j.started_at, l.tier
     from leases l cross join jobs j cross join renders r
     where j.id = l.job_id and r.job_id = l.job_id and l.lane = :lane""")
 FINISHED = text("""select started_at, finished_at, cost_seconds from jobs
@@ -284,17 +306,19 @@ COSTS = text("""select model, pixels, passes, seconds, renders from costs
 # -- files
 FILE_COLUMNS = """id, tenant, purpose, filename, bytes, width, height, blobs, created_at,
     expires_at"""
-_SHOWN = "tenant = :tenant and purpose = 'vision' and expires_at > :now"
+_KEPT_FILE = "tenant = :tenant and expires_at > :now"
+_SHOWN = f"{_KEPT_FILE} and purpose in ('vision', 'batch', 'batch_output')"
 NEW_FILE = text(f"""insert into files ({FILE_COLUMNS}) values (:id, :tenant, :purpose, :filename,
     :bytes, :width, :height, :blobs, :created_at, :expires_at)""")
 # On PostgreSQL; a tenant that only uploads has no row to lock.
 LOCK_FILES = text("select pg_advisory_xact_lock(hashtextextended(:tenant, 7))")
 FILES_KEPT = text(f"""select count(*) as files, cast(coalesce(sum(bytes), 0) as bigint) as bytes
-    from files where {_SHOWN}""")
+    from files where {_KEPT_FILE} and purpose = :purpose""")
 FILE = text(f"select {FILE_COLUMNS} from files where id = :id and {_SHOWN}")
-FILES = text(f"""select {FILE_COLUMNS} from files where {_SHOWN}
+_OF_PURPOSE = f"{_SHOWN} and (:purpose = '' or purpose = :purpose)"
+FILES = text(f"""select {FILE_COLUMNS} from files where {_OF_PURPOSE}
     order by created_at desc, id desc limit :limit""")
-FILES_AFTER = text(f"""select {FILE_COLUMNS} from files where {_SHOWN}
+FILES_AFTER = text(f"""select {FILE_COLUMNS} from files where {_OF_PURPOSE}
     and (created_at, id) < (select created_at, id from files where id = :after
         and tenant = :tenant)
     order by created_at desc, id desc limit :limit""")
@@ -306,7 +330,7 @@ STALE_FILES = text(f"""select {FILE_COLUMNS} from files where expires_at <= :now
     order by expires_at limit :limit""")
 POSTPONE_FILE = text(f"""insert into files ({FILE_COLUMNS}) values (:id, :tenant, :purpose,
         :filename, :bytes, :width, :height, :blobs, :created_at, :expires_at)
-    on conflict (id) do update set expires_at = excluded.expires_at""")
+    on conflict (id) do update set expires_at = excluded.expires_at, blobs = excluded.blobs""")
 FILES_OF_TENANT = text(f"select {FILE_COLUMNS} from files where tenant = :tenant limit :limit")
 FORGET_FILES = _many("delete from files where id in :ids")
 
@@ -370,4 +394,7 @@ DROP_TENANT = (
     text("delete from verdicts where tenant = :tenant"),
     text("delete from flows where tenant = :tenant"),
     text("delete from quota where tenant = :tenant"),
+    text("delete from usage where tenant = :tenant"),
+    text("delete from webhook_endpoints where tenant = :tenant"),
+    text("delete from webhook_deliveries where tenant = :tenant"),
 )

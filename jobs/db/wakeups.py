@@ -38,7 +38,7 @@ class Wakeups:
         self._connect = connect
         self._sender = secrets.token_hex(8)
         self._count = 0
-        self._counting = threading.Lock()
+        self._counting = threading.Condition()
         self._unsent = False
         self._to_send = threading.Event()
         self._listening = threading.Event()
@@ -59,6 +59,17 @@ class Wakeups:
         self._listening.wait(_READY_SECONDS)
         return self._count
 
+    def changed(self, seen: int, seconds: float) -> int:
+        """The version once it is not `seen`, after so long, or when interrupted."""
+        if self.version() == seen:
+            with self._counting:
+                self._counting.wait_for(lambda: self._count != seen, seconds)
+        return self._count
+
+    def interrupt(self) -> None:
+        """End `changed`: as if there had been a commit, which costs one look."""
+        self._bump()
+
     def close(self) -> None:
         """Tell what is untold, then end both threads."""
         with self._counting:
@@ -75,6 +86,7 @@ class Wakeups:
     def _bump(self) -> None:
         with self._counting:
             self._count += 1
+            self._counting.notify_all()
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         if name in self._threads:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from jobs.request import BATCH_TIER
 from jobs.tiers import DEFAULT_TIER, Tier
 
 LEAST_SHARE = 0.1
@@ -62,7 +63,13 @@ class FairQueue:
     least_share: float = LEAST_SHARE
 
     def shares(self, waiting: Iterable[str]) -> dict[str, float]:
-        """Share of the lane of each tier that has work; they sum to 1."""
+        """Share of the lane of each tier that has work; they sum to 1. Batches have what no tier
+        wants: nothing, or all."""
+        names = set(waiting)
+        live = self._live_shares(names - {BATCH_TIER})
+        return live if BATCH_TIER not in names else {**live, BATCH_TIER: 0.0 if live else 1.0}
+
+    def _live_shares(self, waiting: Iterable[str]) -> dict[str, float]:
         weights = {tier: self.tiers.get(tier, DEFAULT_TIER).weight for tier in waiting}
         total = sum(weights.values())
         least = min(self.least_share, 1 / max(1, len(weights)))
@@ -80,12 +87,15 @@ class FairQueue:
         A tier that had no work begins now: what it left is not kept for it, and what others took
         of it is not held against them. Ties go to the larger share, then by name. While a tier
         waits, the others get no more than its last job's cost times their shares over its own,
-        and a job each. ValueError when no tier has work.
+        and a job each. Batches go when no tier waits. ValueError when nothing has work.
         """
         if not heads_per_tier:
             raise ValueError("no tier has work")
+        live = heads_per_tier.keys() - {BATCH_TIER}
+        if not live:
+            return BATCH_TIER
         shares = self._all_shares(heads_per_tier)
-        return min(heads_per_tier, key=lambda tier: (_begins(tier, served), -shares[tier], tier))
+        return min(live, key=lambda tier: (_begins(tier, served), -shares[tier], tier))
 
     def after(
         self, tier: str, heads_per_tier: Mapping[str, Head], served: Mapping[str, Served]
@@ -94,6 +104,8 @@ class FairQueue:
         back costs a turn like any other: what it took is forgotten with the tier's next idling,
         and a tier cannot get beyond its share by being preempted."""
         began = _begins(tier, served)
+        if tier == BATCH_TIER:  # it takes nothing of what tiers share
+            return Served(began, began)
         share = self._all_shares(heads_per_tier)[tier]
         return Served(began, began + heads_per_tier[tier].cost_seconds / share)
 

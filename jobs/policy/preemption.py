@@ -1,5 +1,6 @@
 """Which jobs are preempted when every slot is taken. Pure; the ledger marks them, and their holders
-learn it with the next heartbeat.
+learn it with the next heartbeat. A job of a batch, whose share is 0, leaves for any other, whenever
+that came, how often it was before, and however far it is.
 
 A job is preempted for one of a tier with a larger share that came after it was claimed: those that
 waited before were weighed against it by the claim. No tier is pushed below its share.
@@ -80,7 +81,7 @@ def preempt(
         return (
             not job.preempted
             and shares[job.tier] < shares[to.tier]
-            and job.claimed_at <= to.came_at
+            and (job.claimed_at <= to.came_at or not shares[job.tier])
             and left[job.tier] - job.images >= shares[job.tier] * total
         )
 
@@ -95,7 +96,7 @@ def preempt(
     served: set[str] = set()
     for to in by_share:
         missing = to.images
-        for job in _least_progress_first(held):
+        for job in _least_progress_first(held, shares):
             if missing > 0 and job.job_id not in rendering and may_preempt(to, job):
                 rendering[job.job_id] = to.tier
                 left[job.tier] -= job.images
@@ -104,17 +105,20 @@ def preempt(
     return PreemptionPlan(ready, rendering, frozenset(served))
 
 
-def _least_progress_first(held: Iterable[HeldJob]) -> list[HeldJob]:
-    """Those whose slots may be cleared; the asking dispatcher's own first, which hears at once."""
+def _least_progress_first(held: Iterable[HeldJob], shares: Mapping[str, float]) -> list[HeldJob]:
+    """Those whose slots may be cleared, of batches first; then the asking dispatcher's own, which
+    hears at once."""
     slots = [
-        (not job.mine, job.preemptions, job.progress, index, job)
+        (shares[job.tier] > 0, not job.mine, job.preemptions, job.progress, index, job)
         for index, job in enumerate(held)
-        if job.progress is not None
-        and job.progress < SPARED_FROM
-        and job.preemptions < PREEMPTIONS_MAX
-        and not job.ready
+        if job.progress is not None and not job.ready and _may_leave(job, shares[job.tier])
     ]
-    return [job for *_, job in sorted(slots, key=lambda slot: slot[:4])]
+    return [job for *_, job in sorted(slots, key=lambda slot: slot[:5])]
+
+
+def _may_leave(job: HeldJob, share: float) -> bool:
+    spared = (job.progress or 0.0) >= SPARED_FROM or job.preemptions >= PREEMPTIONS_MAX
+    return not spared or not share
 
 
 def to_recall(waiting: Mapping[K, tuple[str, float]], cleared: Iterable[str]) -> list[K]:

@@ -33,20 +33,28 @@ class Finish:
             raise ValueError(f"not an outcome: {self.outcome}")
         if job is None or job.state not in HELD or job.fence != self.fence or not self._open(job):
             raise LeaseLost(f"job {self.job_id}, image {self.index}, fence {self.fence}")
+        before = job.renders[self.index]
         render = replace(
-            job.renders[self.index].on(event),
+            before.on(event),
             blob=self.outcome.blob,
             categories=self.outcome.categories,
             stage=self.outcome.stage,
             error=self.outcome.error,
             checkpoint=self.outcome.checkpoint,
-            pass_no=max(job.renders[self.index].pass_no, self.outcome.pass_no),
-            attempts=max(job.renders[self.index].attempts, self.outcome.attempts),
+            pass_no=max(before.pass_no, self.outcome.pass_no),
+            attempts=max(before.attempts, self.outcome.attempts),
+            life=self.outcome.life or before.life,
+            gpu_seconds=_known(self.outcome.gpu_seconds, before.gpu_seconds),
+            joules=_known(self.outcome.joules, before.joules),
         )
         return job.with_render(render)
 
     def _open(self, job: Job) -> bool:
         return 0 <= self.index < len(job.renders) and not job.renders[self.index].settled
+
+
+def _known(now: float | None, before: float | None) -> float | None:
+    return before if now is None else now
 
 
 _REASONS_KEPT = 20

@@ -11,32 +11,32 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, String, TextClause, bindparam, select, text
+from sqlalchemy import Connection, String, TextClause, bindparam, func, select, text
 
 from jobs.db.schema import accounts, api_keys
 from jobs.db.statements import TENANT
 from jobs.ledger_errors import LedgerError
-from jobs.request import Tenant
+from jobs.request import Role, Tenant
 
 KEY_START = "sk-mp-"
 """What every key of the ledger begins with: anything else needs no look-up."""
-_PREFIX_LENGTH = len(KEY_START) + 8
+PREFIX_LENGTH = len(KEY_START) + 8
 _SECRET_BYTES = 32
 
 _ENTER = text("""insert into accounts (id, revision, url_secret) values (1, 0, :secret)
     on conflict (id) do nothing""")
 _NEWS = text("update accounts set revision = revision + 1")
-_NEW_KEY = text("""insert into api_keys (hash, prefix, tenant, tier, created_at)
-    values (:hash, :prefix, :tenant, :tier, :now)""")
+_NEW_KEY = text("""insert into api_keys (hash, prefix, tenant, tier, role, created_at)
+    values (:hash, :prefix, :tenant, :tier, :role, :now)""")
 _ROTATE = text("""update api_keys set hash = :hash, prefix = :prefix, rotated_at = :now
     where prefix = :was and revoked_at is null""")
 _REVOKE = text("""update api_keys set revoked_at = :now
     where prefix = :prefix and revoked_at is null""")
-_OWNERS = text("""select hash, tenant, tier from api_keys
+_OWNERS = text("""select hash, tenant, tier, coalesce(role, 'tenant') from api_keys
     where hash in :hashes and revoked_at is null""").bindparams(
     bindparam("hashes", type_=String, expanding=True)
 )
-_OWNER = text("""select tenant, tier from api_keys
+_OWNER = text("""select tenant, tier, coalesce(role, 'tenant') from api_keys
     where hash = :hash and revoked_at is null""")
 
 
@@ -54,6 +54,7 @@ class ApiKey:
     created_at: float
     rotated_at: float | None
     revoked_at: float | None
+    role: Role
 
 
 def key_hash(key: str) -> str:
@@ -77,14 +78,14 @@ class Accounts:
         self._read = read
         self._now = now
 
-    def create(self, tenant: str, tier: str) -> str:
+    def create(self, tenant: str, tier: str, role: Role = "tenant") -> str:
         """A new key, and the tenant where there is none yet. The key, which cannot be shown again.
         A tenant may have several."""
         key = _new_key()
         with self._write() as connection:
             owner = {"tenant": tenant, "tier": tier, "now": self._now(connection)}
             connection.execute(TENANT, owner)
-            connection.execute(_NEW_KEY, {**owner, **_names(key)})
+            connection.execute(_NEW_KEY, {**owner, "role": role, **_names(key)})
             connection.execute(_NEWS)
         return key
 
@@ -110,6 +111,7 @@ class Accounts:
         shown = select(
             api_keys.c.prefix, api_keys.c.tenant, api_keys.c.tier, api_keys.c.created_at,
             api_keys.c.rotated_at, api_keys.c.revoked_at,
+            func.coalesce(api_keys.c.role, "tenant"),
         ).order_by(api_keys.c.created_at, api_keys.c.prefix)  # fmt: skip
         if tenant is not None:
             shown = shown.where(api_keys.c.tenant == tenant)
@@ -160,4 +162,4 @@ _FORGET = (
 
 
 def _names(key: str) -> dict[str, str]:
-    return {"hash": key_hash(key), "prefix": key[:_PREFIX_LENGTH]}
+    return {"hash": key_hash(key), "prefix": key[:PREFIX_LENGTH]}

@@ -14,9 +14,11 @@ from jobs.db.errors import again_if_overtaken
 from jobs.db.rows import storable
 from jobs.job import Render
 from jobs.queues import lane_of
+from jobs.sql.events import write_events
 from jobs.sql.records import load_job
 from jobs.sql.verbs import SqlVerbs
 from jobs.verdicts import LoggedVerdict, ReviewDecision, Reviewed, Strikes, VerdictNote
+from jobs.webhooks import events_of_blocks
 
 _OWN_COLUMNS = ("lane", "tenant", "job_id", "index", "stage", "action")
 # Not asdict, which copies deeply and takes longer than the database.
@@ -51,9 +53,11 @@ _ANY_AGED = text(f"{_AGED.replace(':limit', '1')}")
 
 
 def log_verdicts(connection: Connection, notes: Sequence[VerdictNote], now: float) -> None:
-    """Add them, in this order."""
+    """Add them, in this order, and tell webhooks of those that block."""
     if notes:
         send(connection, (_LOG, [_row(note, now) for note in notes]))
+    if blocks := [note for note in notes if note.action == "block" and note.user]:
+        write_events(connection, events_of_blocks(blocks), now)
 
 
 class SqlAuditLog(SqlVerbs):

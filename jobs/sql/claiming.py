@@ -90,7 +90,7 @@ def _tier_queues(
     queues: dict[str, _TierQueue] = {}
     (tiers,) = send(connection, (sql.LOCK_TIERS_OF_LANE, {"lane": claim.lane}))
     # From here on we know what those before us have claimed.
-    limits = ConcurrencyLimits(connection, fair_queue, claim.sparing)
+    limits = ConcurrencyLimits(fair_queue, claim.sparing)
     for tier, vtime, vtime_at, began, ended in tiers.rows:
         wanted = {"lane": claim.lane, "tier": tier, "now": now, "limit": claim.limit}
         where = {**wanted, "passed": passed}
@@ -143,7 +143,7 @@ def _lease_row(job: Job, claim: Claim, now: float) -> dict[str, object]:
     return {
         "job_id": job.id,
         "lane": claim.lane,
-        "tier": job.request.tier,
+        "tier": job.request.share_tier,
         "tenant": job.request.tenant,
         "images": sum(not render.settled for render in job.renders),
         "passes": job.request.passes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobs.db import statements as sql
+from jobs.db.batch_tables import DROP_TENANT
 from jobs.db.errors import again_if_overtaken
 from jobs.files import StoredFile, leftover
 from jobs.retention import Batch, Retention, Step
@@ -17,6 +18,7 @@ from jobs.sql.forgetting import (
     end_batch,
     next_batch,
 )
+from jobs.sql.usage_days import into_a_day, oldest_day
 from jobs.sql.verbs import SqlVerbs
 
 _LATE_WRITES_SECONDS = 86_400.0
@@ -60,7 +62,19 @@ class SqlDeletionQueue(SqlVerbs):
 
     def forget_tenant(self, tenant: str) -> None:
         with self._write() as connection:
+            for statement in DROP_TENANT:
+                connection.execute(statement, {"tenant": tenant})
             drop_tenant(connection, tenant)
+
+    @again_if_overtaken
+    def compact_usage(self) -> bool:
+        with self._read() as connection:
+            day = oldest_day(connection, self._now(connection))
+            if day is None:
+                return False
+        with self._write() as connection:
+            into_a_day(connection, day, self._now(connection))
+        return True
 
     def scrub(self) -> None:
         self._database.scrub()

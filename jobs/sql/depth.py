@@ -6,9 +6,11 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
+from jobs.db.batch_tables import NEEDED_RATE
 from jobs.db.schema import PARKED_FROM
 from jobs.depth import ARRIVAL_WINDOW_SECONDS, Depth, TierWaiting
 from jobs.policy.queue_sketch import Key
+from jobs.request import BATCH_TIER
 from jobs.sql.queue_estimate import read_pace
 from jobs.sql.queue_length import Queues
 
@@ -19,7 +21,9 @@ _PARKED: Key = (PARKED_FROM, 0)
 def lane_depth(connection: Connection, queues: Queues, lane: str, now: float) -> Depth:
     """See Ledger.depth."""
     waiting = {}
-    for tier, sketch in queues.lane(connection, lane, now).items():
+    sketches = queues.lane(connection, lane, now)
+    batch_queue = sketches.pop(BATCH_TIER, None)
+    for tier, sketch in sketches.items():
         ready = sketch.before(_PARKED)
         first = connection.execute(sql.FIRST_ARRIVAL, {"lane": lane, "tier": tier}).scalar_one()
         oldest = 0.0 if first is None else max(0.0, now - first)
@@ -34,6 +38,8 @@ def lane_depth(connection: Connection, queues: Queues, lane: str, now: float) ->
         arrival_rate=_arrival_rate(connection, lane, now),
         drawn_rate=pace.rate,
         unbegun_seconds=pace.unbegun_seconds,
+        batch_jobs=0 if batch_queue is None else batch_queue.whole().jobs,
+        batch_rate=float(connection.execute(NEEDED_RATE, {"queue": lane, "now": now}).scalar_one()),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
+from jobs.db.batch_tables import HIDE_INPUT
 from jobs.db.errors import again_if_overtaken
 from jobs.db.rows import dump, load, storable
 from jobs.files import INPUT, UNLIMITED, FileRoom, StoredFile, input_prefix
@@ -40,7 +41,8 @@ def _check_room(connection: Connection, file: StoredFile, room: FileRoom, now: f
         and connection.execute(sql.KNOWN_TENANT, {"tenant": file.tenant}).first() is None
     ):
         room = replace(room, bytes=room.newcomer_bytes)
-    row = connection.execute(sql.FILES_KEPT, {"tenant": file.tenant, "now": now}).one()
+    kept = {"tenant": file.tenant, "purpose": file.purpose, "now": now}
+    row = connection.execute(sql.FILES_KEPT, kept).one()
     if row.files + 1 > room.files or row.bytes + file.bytes > room.bytes:
         raise FilesFull(room, int(row.files), int(row.bytes))
 
@@ -59,17 +61,18 @@ def load_file(connection: Connection, tenant: str, file_id: str, now: float) -> 
     """One that its tenant may see."""
     where = {"tenant": tenant, "id": file_id, "now": now}
     row = connection.execute(sql.FILE, where).first()
-    return None if row is None else _file(row)
+    return None if row is None else file_record(row)
 
 
 def load_files(
-    connection: Connection, tenant: str, limit: int, after: str | None, now: float
+    connection: Connection, tenant: str, limit: int, after: str | None, purpose: str, now: float
 ) -> list[StoredFile]:
-    """Those that the tenant may see, newest first, from behind the file `after`."""
-    where: dict[str, object] = {"tenant": tenant, "limit": limit, "now": now}
+    """Those that the tenant may see, newest first, from behind the file `after`; purpose: only
+    those, if not empty."""
+    where: dict[str, object] = {"tenant": tenant, "limit": limit, "purpose": purpose, "now": now}
     statement = sql.FILES if after is None else sql.FILES_AFTER
     rows = connection.execute(statement, where if after is None else where | {"after": after})
-    return [_file(row) for row in rows]
+    return [file_record(row) for row in rows]
 
 
 def load_stale(
@@ -80,10 +83,10 @@ def load_stale(
         rows = connection.execute(sql.STALE_FILES, {"now": now, "limit": limit})
     else:
         rows = connection.execute(sql.FILES_OF_TENANT, {"tenant": tenant, "limit": limit})
-    return [_file(row) for row in rows]
+    return [file_record(row) for row in rows]
 
 
-def _file(row: Sequence[Any]) -> StoredFile:
+def file_record(row: Sequence[Any]) -> StoredFile:
     """A row of statements.FILE_COLUMNS."""
     file_id, tenant, purpose, filename, size, width, height, blobs, created_at, expires_at = row
     return StoredFile(
@@ -112,14 +115,18 @@ class SqlFileTable(SqlVerbs):
         with self._read() as connection:
             return load_file(connection, tenant, file_id, self._now(connection))
 
-    def files(self, tenant: str, limit: int, after: str | None = None) -> list[StoredFile]:
+    def files(
+        self, tenant: str, limit: int, after: str | None = None, purpose: str = ""
+    ) -> list[StoredFile]:
         with self._read() as connection:
-            return load_files(connection, tenant, limit, after, self._now(connection))
+            return load_files(connection, tenant, limit, after, purpose, self._now(connection))
 
     @again_if_overtaken
     def drop_file(self, tenant: str, file_id: str) -> bool:
         with self._write() as connection:
             what = {"tenant": tenant, "id": file_id, "now": self._now(connection)}
+            if connection.execute(HIDE_INPUT, what).rowcount > 0:
+                return True
             return connection.execute(sql.DROP_FILE, what).rowcount > 0
 
     @again_if_overtaken

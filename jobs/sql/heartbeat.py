@@ -106,4 +106,7 @@ def _row(job_id: str, beat: RenderBeat, job: _Stored) -> dict[str, object]:
         "previews": dump(sorted(previews)),
         "checkpoint": beat.checkpoint,
         "checkpoint_pass": beat.checkpoint_pass,
+        "life": beat.life,
+        "gpu_seconds": beat.gpu_seconds,
+        "joules": beat.joules,
     }

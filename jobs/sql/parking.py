@@ -26,17 +26,15 @@ class ConcurrencyLimits:
     """How many images each tenant of limited tiers has under way, with those that a claim is about
     to take. sparing: tenants that get no more. Owned by one claim."""
 
-    def __init__(
-        self, connection: Connection, fair_queue: FairQueue, sparing: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, fair_queue: FairQueue, sparing: frozenset[str] = frozenset()) -> None:
         self._sparing = sparing
         self._limits = {
             name: tier.concurrent_renders
             for name, tier in fair_queue.tiers.items()
             if tier.concurrent_renders is not None
         }
-        rows = connection.execute(sql.UNDER_WAY).all() if self._limits else []
-        self._under_way = Counter({row.tenant: row.images for row in rows})
+        self._under_way: Counter[str] = Counter()
+        self._counted: set[str] = set()
 
     def heads(self, connection: Connection, where: Mapping[str, Any]) -> list[Row[Any]]:
         """The next jobs of a tier that its tenants may render now; the others are parked."""
@@ -46,8 +44,10 @@ class ConcurrencyLimits:
         heads: list[Row[Any]] = []
         page = {**where, "limit": where["limit"] + _BEYOND}
         for _ in range(_READS):
-            before = self._under_way.copy()
             rows: list[Row[Any]] = list(run(connection, sql.HEADS, page))
+            if limit is not None:
+                self._count(connection, {row.tenant for row in rows})
+            before = self._under_way.copy()
             heads = [row for row in rows if self._fits(row, limit)]
             chosen = {row.id for row in heads}
             if parked := [row.id for row in rows if row.id not in chosen]:
@@ -56,6 +56,13 @@ class ConcurrencyLimits:
                 break
             self._under_way = before  # the same ones come first again
         return heads[: where["limit"]]
+
+    def _count(self, connection: Connection, tenants: set[str]) -> None:
+        """What each of them has under way, once: thousands of others' leases are not read."""
+        if unknown := sorted(tenants - self._counted):
+            self._counted.update(unknown)
+            for row in run(connection, sql.UNDER_WAY, {"ids": unknown}):
+                self._under_way[row.tenant] += row.images
 
     def _fits(self, row: Row[Any], limit: int | None) -> bool:
         """A job larger than the limit runs alone."""

@@ -24,6 +24,7 @@ from jobs.policy.eta import (
     queued_eta,
 )
 from jobs.policy.fair_queue import FairQueue
+from jobs.request import BATCH_TIER
 from jobs.sql.queue_length import QueuedJob, Queues, place_in_queue
 
 _FRESH_SECONDS = 1.0
@@ -42,13 +43,16 @@ class LanePace:
     """GPU-seconds left of every unsettled image, by held job."""
     unbegun_seconds: float = 0.0
     """Those of images that have not begun."""
+    batch_jobs: frozenset[str] = frozenset()
+    """Of `left`: those that give way to all others."""
     start_seconds: float = 0.0
     """Until the first decoder draws, where none was needed before."""
 
     @property
     def running(self) -> list[float]:
-        """GPU-seconds left of every image that is being drawn."""
-        return [seconds for images in self.left.values() for seconds in images]
+        """GPU-seconds left of every image that is being drawn, but for batches."""
+        live = (images for job, images in self.left.items() if job not in self.batch_jobs)
+        return [seconds for images in live for seconds in images]
 
 
 class QueueEstimates:
@@ -71,7 +75,9 @@ class QueueEstimates:
             held = [row.id for row in jobs if row.state in HELD]
             pace = self._pace(connection, lane, now, held)
             for job_id in held:
-                eta = held_eta(pace.left.get(job_id, ()), pace.running, pace.rate)
+                own = pace.left.get(job_id, ())
+                running = [*pace.running, *(own if job_id in pace.batch_jobs else ())]
+                eta = held_eta(own, running, pace.rate)
                 found[job_id] = QueueEstimate(eta_seconds=_later(eta, pace.start_seconds))
             waiting = len(held) < len(jobs)
             sketches = self._queues.lane(connection, lane, now) if waiting else {}
@@ -111,16 +117,26 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
     left: dict[str, tuple[float, ...]] = {}
     active: dict[str, HeldInterval] = {}
     unbegun_seconds = 0.0
-    for job_id, cost_seconds, images, passes, state, pass_no, started_at in connection.execute(
-        sql.ACTIVE, {"lane": lane}
-    ):
+    in_batches = set[str]()
+    for (
+        job_id,
+        cost_seconds,
+        images,
+        passes,
+        state,
+        pass_no,
+        started_at,
+        tier,
+    ) in connection.execute(sql.ACTIVE, {"lane": lane}):
+        if tier == BATCH_TIER:
+            in_batches.add(job_id)
         whole = cost_seconds / images
         done = 1.0 if state == RenderState.SUCCEEDED else min(1.0, pass_no / passes)
         drawn = active[job_id].drawn_seconds if job_id in active else 0.0
         active[job_id] = HeldInterval(started_at, now, drawn + whole * done)
         if state not in SETTLED:
             left[job_id] = (*left.get(job_id, ()), whole * (1 - done))
-        if state == RenderState.WAITING:
+        if state == RenderState.WAITING and tier != BATCH_TIER:
             unbegun_seconds += whole * (1 - done)
     since = now - WINDOW_SECONDS
     where = {"lane": lane, "since": since, "now": now, "limit": _FINISHED_READ}
@@ -128,4 +144,4 @@ def read_pace(connection: Connection, lane: str, now: float) -> LanePace:
     if len(finished) == _FINISHED_READ:
         since = finished[-1].ended_at
     rate = measured_rate(finished, list(active.values()), now, since)
-    return LanePace(now, rate, len(active), left, unbegun_seconds)
+    return LanePace(now, rate, len(active), left, unbegun_seconds, frozenset(in_batches))

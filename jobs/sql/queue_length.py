@@ -74,7 +74,11 @@ def place_in_queue(
     jobs, seconds = ahead.jobs, ahead.seconds
     for tier, sketch in sketches.items():
         if tier != job.tier:
-            theirs, ratio = sketch.whole(), shares[tier] / shares[job.tier]
+            theirs, own = sketch.whole(), shares[job.tier]
+            if not own:  # a batch, behind all others
+                jobs, seconds = jobs + theirs.jobs, seconds + theirs.seconds
+                continue
+            ratio = shares[tier] / own
             jobs += min(theirs.jobs, int((ahead.jobs + 1) * ratio))
             seconds += min(theirs.seconds, (ahead.seconds + job.cost_seconds) * ratio)
     return Backlog(jobs, seconds)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from jobs.db import statements as sql
+from jobs.db.compiled import run
 from jobs.depth import Depth, QueueEstimate
 from jobs.job import Job
 from jobs.request import Enquiry, Tenant
@@ -30,6 +31,12 @@ class SqlReads(SqlVerbs):
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         with self._read() as connection:
             return list(load_jobs(connection, list(job_ids)).values())
+
+    def moved(self, lanes: Sequence[str], since: float | None) -> tuple[frozenset[str], float]:
+        with self._read() as connection:
+            now = self._now(connection)
+            where = {"ids": list(lanes), "since": now if since is None else since}
+            return frozenset(row[0] for row in run(connection, sql.MOVED, where)), now
 
     def recent(self, tenant: str, limit: int) -> list[Job]:
         with self._read() as connection:
@@ -58,6 +65,12 @@ class SqlReads(SqlVerbs):
 
     def version(self) -> int:
         return self._database.version()
+
+    def changed(self, seen: int, seconds: float) -> int:
+        return self._database.changed(seen, seconds)
+
+    def interrupt(self) -> None:
+        self._database.interrupt()
 
     def depth(self, lane: str) -> Depth:
         with self._read() as connection:

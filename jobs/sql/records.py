@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,8 +17,11 @@ from jobs.db.rows import Unreadable, dump, job_from_rows, storable, stored_state
 from jobs.files import file_of
 from jobs.job import HELD, Job, Render
 from jobs.ledger_errors import JobUnreadable, LeaseLost
+from jobs.sql.events import write_events
 from jobs.sql.parking import unpark
 from jobs.tiers import DEFAULT_TIER, Refunds, Tier, refunded, refunded_passes_per_day
+from jobs.usage import use_of_ended
+from jobs.webhooks import events_of_ends
 
 log = logging.getLogger(__name__)
 
@@ -76,35 +80,60 @@ def load_job(connection: Connection, job_id: str, *, to_move: bool = False) -> J
     return job
 
 
-def store_job(connection: Connection, before: Job, after: Job, tiers: Mapping[str, Tier]) -> None:
-    """Write `after` over `before`. LeaseLost when the stored job is no longer `before`."""
-    store_jobs(connection, [(before, after)], tiers)
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an end needs to know. tiers: what they promise, for what is given back. part: of the
+    rows that usage is added to; see usage.PARTS."""
+
+    tiers: Mapping[str, Tier]
+    now: float
+    part: int
 
 
 def store_jobs(
-    connection: Connection, moves: Sequence[tuple[Job, Job]], tiers: Mapping[str, Tier]
+    connection: Connection, moves: Sequence[tuple[Job, Job]], settlement: Settlement
 ) -> None:
-    """Each job over what it was, in a statement per table. tiers: what they promise, for what is
-    given back. LeaseLost when one has moved on."""
+    """Each job over what it was, in a statement per table, and what that used. LeaseLost when one
+    has moved on."""
     asked: list[tuple[ClauseElement, Values]] = [
         (sql.STORE_JOB, [_job_row(b, a) for b, a in moves])
     ]
-    renders = [(b.id, pair) for b, a in moves for pair in zip(b.renders, a.renders, strict=True)]
-    if rows := [_render_row(job_id, b, a) for job_id, (b, a) in renders if b != a]:
-        asked.append((sql.STORE_RENDER, rows))
     if let_go := [b for b, a in moves if b.state in HELD and a.state not in HELD]:
-        ids = [job.id for job in let_go]
         leases = [(job.id, job.fence) for job in let_go]
-        asked.append((sql.DROP_LEASES, {"ids": ids, "held": leases}))
-        asked.append((sql.TENANTS_WITH_PARKED, {"ids": ids}))
+        asked.append((sql.DROP_LEASES, {"ids": [job.id for job in let_go], "held": leases}))
+    if rows := render_rows(moves):
+        asked.append((sql.STORE_RENDER, rows))
+    if used := _used_rows(moves, settlement):
+        asked.append((sql.USED, used))
     stored, *others = send(connection, *asked)
     if stored.count != len(moves):
         raise LeaseLost(f"jobs {[b.id for b, _ in moves]}: moved on while they were being written")
     if let_go:
-        unpark(connection, [row[0] for row in others[-1].rows])
+        unpark(connection, [row[0] for row in others[0].rows if row[0] is not None])
+    told = {row[1] for row in others[0].rows} if let_go else set()
+    _tell_webhooks(connection, moves, told, settlement.now)
     _let_sources_go(connection, [a for b, a in moves if a.ended and not b.ended])
     for before, after in sorted(moves, key=lambda move: move[1].request.tenant):
-        _refund(connection, before, after, tiers)  # in one order for all transactions
+        # in one order for all transactions
+        _refund(connection, before, after, settlement.tiers)
+
+
+def _tell_webhooks(
+    connection: Connection, moves: Sequence[tuple[Job, Job]], told: set[str | None], now: float
+) -> None:
+    """told: tenants with endpoints, of those whose jobs were held; others are looked up."""
+    heard = [(b, a) for b, a in moves if b.state not in HELD or a.request.tenant in told]
+    if heard:
+        write_events(connection, events_of_ends(heard), now)
+
+
+def _used_rows(moves: Sequence[tuple[Job, Job]], settlement: Settlement) -> list[dict[str, object]]:
+    """In one order, so that two transactions do not wait for each other."""
+    names = ("hour", "tenant", "model", "size", "source")
+    return [
+        {**dict(zip(names, key, strict=True)), "part": settlement.part, **asdict(used)}
+        for key, used in sorted(use_of_ended(moves, settlement.now).items())
+    ]
 
 
 def _job_row(before: Job, after: Job) -> dict[str, object]:
@@ -134,6 +163,8 @@ def _let_sources_go(connection: Connection, ended: Sequence[Job]) -> None:
 def _refund(connection: Connection, before: Job, job: Job, tiers: Mapping[str, Tier]) -> None:
     """To the day that was charged, in the transaction that settles, so exactly once; others that
     give back images of that tenant and day wait for it."""
+    if job.request.in_batch:
+        return
     passes = job.request.passes
     moved = zip(before.renders, job.renders, strict=True)
     settled = [(b, a) for b, a in moved if not b.settled and a.settled and refunded(a, passes)]
@@ -153,6 +184,12 @@ def _refund(connection: Connection, before: Job, job: Job, tiers: Mapping[str, T
         connection.execute(sql.GIVE_QUOTA, {"tenant": tenant, "day": row.day, **values})
 
 
+def render_rows(moves: Sequence[tuple[Job, Job]]) -> list[dict[str, object]]:
+    """What statements.STORE_RENDER takes, of the images that have changed."""
+    renders = [(b.id, pair) for b, a in moves for pair in zip(b.renders, a.renders, strict=True)]
+    return [_render_row(job_id, b, a) for job_id, (b, a) in renders if b != a]
+
+
 def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]:
     return {
         "job_id": job_id,
@@ -168,4 +205,7 @@ def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]
         "error": None if after.error is None else storable(after.error),
         "checkpoint": after.checkpoint,
         "checkpoint_pass": after.checkpoint_pass,
+        "life": after.life,
+        "gpu_seconds": after.gpu_seconds,
+        "joules": after.joules,
     }

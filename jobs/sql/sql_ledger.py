@@ -23,18 +23,24 @@ from jobs.ledger import Submission
 from jobs.ledger_errors import LeaseLost, NotYetOpen
 from jobs.policy.settling import Finish, LeaseEnd
 from jobs.request import ImageRequest, Tenant
+from jobs.sql.admin_log import SqlAdminLog
 from jobs.sql.announcing import SqlModelTable
 from jobs.sql.auditing import SqlAuditLog, log_verdicts
+from jobs.sql.batching import SqlBatchTable
 from jobs.sql.claiming import Claim, claim_jobs
 from jobs.sql.costs_and_limits import SqlCostsAndLimits
 from jobs.sql.deleting import SqlDeletionQueue
+from jobs.sql.deliveries import SqlDeliveries
 from jobs.sql.expiring import SqlExpiry
 from jobs.sql.filing import SqlFileTable
 from jobs.sql.heartbeat import write_beats
+from jobs.sql.history import SqlLoadHistory
+from jobs.sql.operating import SqlOperating
 from jobs.sql.preempting import find_preemption, store_preemption
 from jobs.sql.reads import SqlReads
 from jobs.sql.records import load_job, load_jobs, lock_jobs, store_jobs
 from jobs.sql.submitting import Order, Terms, accept, is_newcomer
+from jobs.sql.webhook_endpoints import SqlWebhookEndpoints
 
 T = TypeVar("T")
 
@@ -46,7 +52,13 @@ class SqlLedger(
     SqlDeletionQueue,
     SqlCostsAndLimits,
     SqlModelTable,
+    SqlLoadHistory,
     SqlAuditLog,
+    SqlAdminLog,
+    SqlOperating,
+    SqlWebhookEndpoints,
+    SqlDeliveries,
+    SqlBatchTable,
 ):
     """See Ledger."""
 
@@ -173,7 +185,7 @@ class SqlLedger(
                     results.append(job)
             moves = [(job, after[job.id]) for job in before.values() if after[job.id] is not job]
             if moves:
-                store_jobs(connection, moves, self.tiers)
+                store_jobs(connection, moves, self._settlement(connection))
                 self._log(connection, finishes, results)
             return results
 

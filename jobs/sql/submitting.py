@@ -19,7 +19,7 @@ from jobs.ledger import Submission
 from jobs.ledger_errors import QueueFull, QuotaExceeded
 from jobs.policy.fair_queue import AGEING
 from jobs.policy.watch_deadline import term_seconds
-from jobs.request import ImageRequest, Tenant
+from jobs.request import BATCH_TIER, ImageRequest, Tenant
 from jobs.sql.reattaching import Found, job_to_reattach, may_reattach
 from jobs.sql.records import load_job, lock_jobs
 from jobs.tiers import QuotaDays, Tier, Usage
@@ -40,7 +40,7 @@ class Order:
     @property
     def flow(self) -> tuple[str, str, str]:
         """Whose jobs follow one another: tenant, tier, lane."""
-        return self.request.tenant, self.request.tier, self.request.lane
+        return self.request.tenant, self.request.share_tier, self.request.lane
 
     @property
     def key(self) -> _Key | None:
@@ -68,6 +68,7 @@ class _Wanted:
     """What several orders of one flow ask for together."""
 
     tenant: Tenant
+    share: str  # the tier that they are drawn with
     lane: str
     tier: Tier
     jobs: int
@@ -193,6 +194,7 @@ def _admit_all(
     images, costs = [r.n for r in requests], [r.cost_seconds for r in requests]
     wanted = _Wanted(
         Tenant(requests[0].tenant, requests[0].tier),
+        requests[0].share_tier,
         requests[0].lane,
         tier,
         len(orders),
@@ -221,7 +223,7 @@ def _job_row(job: Job, stored: str, vft: float, terms: Terms) -> dict[str, objec
     return {
         "id": job.id,
         "lane": request.lane,
-        "tier": request.tier,
+        "tier": request.share_tier,
         "tenant": request.tenant,
         "vft": vft,
         "cost": request.cost_seconds,
@@ -246,6 +248,7 @@ def _parent_of(request: ImageRequest) -> str | None:
 def _admit(connection: Connection, wanted: _Wanted, terms: Terms) -> _Admitted | None:
     """What `_admit_slowly` does, where one statement can; None: it did nothing."""
     limit, limited = _limit(wanted.tier), wanted.tier.queued_jobs is not None
+    limited = limited or wanted.share == BATCH_TIER  # which counts in no day
     if connection.dialect.name != "postgresql" or limited or wanted.images > limit:
         return None
     row = run(connection, sql.ADMIT, _taken(wanted, terms) | _stamped(wanted, terms)).first()
@@ -271,6 +274,8 @@ def usage_of(
 
 
 def _take_quota(connection: Connection, wanted: _Wanted, terms: Terms) -> int:
+    if wanted.share == BATCH_TIER:
+        return usage_of(connection, wanted.tenant, wanted.tier, terms.days, terms.now).used
     used = None
     if wanted.images <= _limit(wanted.tier):
         used = run(connection, sql.TAKE_QUOTA, _taken(wanted, terms)).scalar()
@@ -311,6 +316,6 @@ def _stamp(connection: Connection, wanted: _Wanted, terms: Terms) -> float:
 
 
 def _stamped(wanted: _Wanted, terms: Terms) -> dict[str, object]:
-    where = {"lane": wanted.lane, "tier": wanted.tenant.tier, "now": terms.now}
+    where = {"lane": wanted.lane, "tier": wanted.share, "now": terms.now}
     mine = {"tenant": wanted.tenant.id, "cost": wanted.cost_seconds, "ageing": AGEING}
     return where | mine

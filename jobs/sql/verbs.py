@@ -3,6 +3,7 @@ several verbs in one of them), and the moves of a job that several of them make.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs.db import statements as sql
 from jobs.db.database import SqlDatabase, open_database
 from jobs.db.errors import Outage, Overtaken, again_if_overtaken, duplicate, ends_all, translated
-from jobs.db.schema import create_tables, has_tables
+from jobs.db.versions import create_tables, has_tables
 from jobs.job import HELD, Job, JobEvent, JobState
 from jobs.ledger_errors import LedgerUnavailable
 from jobs.policy.fair_queue import LEAST_SHARE, FairQueue
@@ -25,8 +26,9 @@ from jobs.policy.settling import LeaseEnd, return_to_queue
 from jobs.sql.accounts import Accounts, open_accounts
 from jobs.sql.queue_estimate import QueueEstimates
 from jobs.sql.queue_length import Queues
-from jobs.sql.records import store_job
+from jobs.sql.records import Settlement, store_jobs
 from jobs.tiers import DEFAULT_TIER, QuotaDays, Tier
+from jobs.usage import PARTS
 
 T = TypeVar("T")
 Verb = Callable[..., Any]
@@ -253,6 +255,7 @@ class SqlVerbs:
         self._queues = Queues()
         self._busy_lanes: set[str] = set()
         self._passed = PassedOver()
+        self._part = secrets.randbelow(PARTS)
         self._estimates = QueueEstimates(self._queues)
         self._accounts = Accounts(self._write, self._read, self._now)
         try:
@@ -287,8 +290,11 @@ class SqlVerbs:
 
     def _store(self, connection: Connection, before: Job, after: Job) -> Job:
         after = self._at_rest(connection, after)
-        store_job(connection, before, after, self.tiers)
+        store_jobs(connection, [(before, after)], self._settlement(connection))
         return after
+
+    def _settlement(self, connection: Connection) -> Settlement:
+        return Settlement(self.tiers, self._now(connection), self._part)
 
     def _at_rest(self, connection: Connection, job: Job) -> Job:
         """With the time of its end, if that was it, and without a worker, if it is not held."""

@@ -18,6 +18,8 @@ from scripts.wire import ASYNC, GENERATIONS, Client
 from serve_app.operate.serve_api import ServeApi
 
 POLL_SECONDS = 0.1
+MOST_TRIES, RETRY_SECONDS = 20, 1.0
+"""Of an order while too many others are being written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,14 @@ class LiveLane:
             return ledger.recent(self.tenant, 100_000)
 
     async def submit(self, due: Sequence[float], quality: str = "medium") -> float:
-        """An async job at each of these seconds from now; when that was (monotonic). Raises
-        RuntimeError for one that is refused."""
-        began, client = time.monotonic(), Client(self.api, self.key)
-        async with asyncio.TaskGroup() as group:
-            for number, at in enumerate(due):
-                await asyncio.sleep(began + at - time.monotonic())
-                group.create_task(_order(client, number, quality))
-        client.close()
+        """An async job at each of these seconds from now; when that was (monotonic). Asks again for
+        one that was not accepted yet, as clients do; RuntimeError when it is refused otherwise."""
+        began = time.monotonic()
+        with closing(Client(self.api, self.key)) as client:
+            async with asyncio.TaskGroup() as group:
+                for number, at in enumerate(due):
+                    await asyncio.sleep(began + at - time.monotonic())
+                    group.create_task(_order(client, number, quality))
         return began
 
     async def watch(self, seen: list[Decoders]) -> None:
@@ -79,6 +81,10 @@ class LiveLane:
 
 async def _order(client: Client, number: int, quality: str) -> None:
     body = {"prompt": f"a red fox number {number}", "quality": quality}
-    reply = await client.ask("POST", GENERATIONS, json.dumps(body).encode(), ASYNC)
+    for _ in range(MOST_TRIES):
+        reply = await client.ask("POST", GENERATIONS, json.dumps(body).encode(), ASYNC)
+        if reply.status != 429:
+            break
+        await asyncio.sleep(RETRY_SECONDS)
     if reply.status != 202:
         raise RuntimeError(f"order {number} was answered {reply.status}: {reply.body[:300]!r}")

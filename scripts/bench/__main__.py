@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.bench import sides, tuning
+from scripts.bench.company import IDLE_SECONDS, Company, idle_cores, passes_alone
 from scripts.bench.figures import (
     BATCHING,
     GOALS,
@@ -35,35 +36,33 @@ from scripts.bench.measure import (
     saturate,
     warm,
 )
-from scripts.bench.workload import Recipe
-from scripts.cluster import args_of
 from scripts.report import missed, say
-from serve_app.config.cluster import parse_cluster_config
 from serve_app.config.serve_file import load_serve_config
-
-IDLE_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How long it measures. images: of one saturation. seconds: of one Poisson run."""
+    """How long it measures. images: of one saturation. seconds: of one Poisson run. rivals: those
+    that are measured when none are named; LEAVING in the first repeat alone, as it has no goal."""
 
     repeats: int
     images: int
     seconds: float
     tuning_images: int
     previews: int
+    rivals: tuple[str, ...]
 
 
-FULL = Extent(repeats=2, images=80, seconds=25, tuning_images=32, previews=10)
-QUICK = Extent(repeats=1, images=40, seconds=15, tuning_images=16, previews=5)
+COMPARED = (LOCK, *BATCHING)
+FULL = Extent(2, images=56, seconds=18, tuning_images=16, previews=8, rivals=(*COMPARED, LEAVING))
+QUICK = Extent(1, images=40, seconds=15, tuning_images=16, previews=6, rivals=COMPARED)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the stack, its engine and its rivals.")
     parser.add_argument("--quick", action="store_true", help="about four minutes, rougher figures")
     parser.add_argument("--config", type=Path, default=Path("configs/laptop.yaml"))
-    parser.add_argument("--only", nargs="+", default=None, help="only these sides beside ours")
+    parser.add_argument("--only", nargs="+", help="only these sides beside ours")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="counts to try")
     options = parser.parse_args()
     config = load_serve_config(options.config)
@@ -84,12 +83,13 @@ class Bench:
         self._config = config
         self._threads = threads
         self._extent = extent
-        self._recipe = recipe_of(config)
-        self._rivals = [n for n in (LOCK, *BATCHING, LEAVING) if only is None or n in only]
+        self._recipe = sides.recipe_of(config)
+        self._rivals = [n for n in (*COMPARED, LEAVING) if n in (only or extent.rivals)]
         self._figures = {name: SideFigures() for name in (OURS, *self._rivals)}
         self._engine_rates: list[float] = []
         self._previews: list[float] = []
         self._pss: list[int] = []
+        self._companies: list[Company] = []
 
     def run(self) -> dict[str, Any]:
         """Tune, measure in turns, and put the figures together."""
@@ -99,26 +99,30 @@ class Bench:
         lock, locks = tuning.best_lock(self._recipe, images, self._threads, say)
         self._layouts = {LOCK: lock}
         tuned: dict[str, Any] = {"engine": engines, LOCK: locks}
-        if set(self._rivals) & {*BATCHING, LEAVING}:
-            static = tuning.static_rates(self._recipe, images, self._threads, say)
-            best = {
-                leave: max((k for k in static if k.rows_leave is leave), key=static.__getitem__)
-                for leave in (True, False)
-            }
-            self._layouts |= {**dict.fromkeys(BATCHING, best[False]), LEAVING: best[True]}
+        if set(self._rivals) - {LOCK}:
+            leaves = {name: name == LEAVING for name in self._rivals if name != LOCK}
+            tried = sorted(set(leaves.values()))
+            static = tuning.static_rates(self._recipe, images, self._threads, say, tried)
+            for name, leave in leaves.items():
+                fitting = [layout for layout in static if layout.rows_leave is leave]
+                self._layouts[name] = max(fitting, key=static.__getitem__)
             tuned["static_batches"] = {tuning.name_of(k): round(v, 3) for k, v in static.items()}
         for repeat in range(self._extent.repeats):
             self._repeat(repeat)
         return self._report(tuned)
 
     def _repeat(self, repeat: int) -> None:
-        order = [OURS, *self._rivals]  # the first repeat finds our capacity before anything else
+        rivals = [name for name in self._rivals if repeat == 0 or name != LEAVING]
+        order = [OURS, *rivals]  # the first repeat finds our capacity before anything else
         for name in rotated(order, repeat):
             with self._side(name) as url:
                 self._measure(name, url, repeat)
         figures = tuning.engine_run(self._recipe, self._engine, self._extent.images)
         self._engine_rates.append(figures["images_per_s"])
         say(f"engine: {figures['images_per_s']:.2f} images/s")
+        passes = passes_alone(self._config, self._extent.images)
+        self._companies.append(Company(self._figures[OURS].saturations[-1], passes, self._idle))
+        self._companies[-1].print()
 
     def _side(self, name: str) -> AbstractContextManager[str]:
         if name == OURS:
@@ -138,6 +142,8 @@ class Bench:
             self._pss.append(idle_pss_bytes())
         clients = self._clients(name)
         warm(url, clients)
+        if name == OURS:
+            self._idle = idle_cores()
         side.saturations.append(saturate(url, clients, self._extent.images))
         mine = self._figures[OURS].saturations[0].images_per_s
         side.rate = side.rate or poisson_rate(side.saturations[0].images_per_s, mine)
@@ -150,19 +156,21 @@ class Bench:
     def _clients(self, name: str) -> int:
         """Enough requests under way that nothing that can work is idle."""
         if name == OURS:
-            decoder = parse_cluster_config(args_of(self._config)).decoder
-            return 2 * decoder.slots * decoder.replicas + 2
+            return sides.clients_of(self._config)
         layout = self._layouts[name]
         return 2 * layout.workers * layout.batch + 2
 
     def _report(self, tuned: dict[str, Any]) -> dict[str, Any]:
         engine = statistics.median(self._engine_rates)
         keys = ratios(self._figures, engine)
+        companies = [company.seconds for company in self._companies]
+        keys["company_cpu_s_per_picture"] = statistics.median(companies)
         keys["first_preview_fraction"] = statistics.median(self._previews)
         keys["idle_pss_bytes"] = statistics.median(self._pss)
         return {
             **{key: round(value, 4) for key, value in keys.items()},
             "missed": missed(GOALS, keys),
+            "company": self._companies[-1].summary(),
             "engine": {"images_per_s": round(engine, 3), "given": str(self._engine)},
             **{name: side.summary() for name, side in self._figures.items()},
             "given": {name: tuning.name_of(self._layouts[name]) for name in self._rivals},
@@ -170,18 +178,6 @@ class Bench:
             "family": self._recipe.family,
             "machine": machine(),
         }
-
-
-def recipe_of(config: dict[str, Any]) -> Recipe:
-    """What our side draws with."""
-    args = parse_cluster_config(args_of(config))
-    return Recipe(
-        family=args.model.family,
-        options=args.model.options,
-        passes=args.qualities.offered(),
-        guidance=args.model.guidance,
-        screens=args.safety.screens,
-    )
 
 
 def machine() -> str:

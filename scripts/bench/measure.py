@@ -6,19 +6,19 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
+from scripts.bench.kinds import TICKS, cpu_ticks, seconds_by_kind, since
 from scripts.bench.workload import body
 from scripts.cluster import KEY
 from scripts.load import LoadReport, run_closed, run_load
 from scripts.wire import GENERATIONS
 from serve_app.operate.local_cluster import descendants
 
-TICKS = os.sysconf("SC_CLK_TCK")
 LIMIT_SECONDS = 240.0
 
 
@@ -28,11 +28,13 @@ class BadRun(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """Closed loop. *_cpu_seconds_per_image: of all the side's processes, and of the generator."""
+    """Closed loop. *_cpu_seconds_per_image: of all the side's processes, and of the generator.
+    cpu_seconds_by_kind: of one picture, by kind of process."""
 
     images_per_s: float
     cpu_seconds_per_image: float
     generator_cpu_seconds_per_image: float
+    cpu_seconds_by_kind: Mapping[str, float] = field(default_factory=dict)
 
 
 def warm(url: str, clients: int) -> None:
@@ -42,11 +44,12 @@ def warm(url: str, clients: int) -> None:
 
 def saturate(url: str, clients: int, count: int) -> Saturation:
     """`clients` requests under way until `count` were sent."""
-    before = cpu_seconds(descendants(os.getpid()))
+    before = seconds_by_kind()
     report = asyncio.run(run_closed(url, KEY, clients, count, body, limit_seconds=LIMIT_SECONDS))
-    used = cpu_seconds(descendants(os.getpid())) - before
+    used = {kind: seconds / count for kind, seconds in since(before, seconds_by_kind()).items()}
     _checked(report)
-    return Saturation(report.steady_images_per_s, used / count, report.cpu_seconds / count)
+    own = report.cpu_seconds / count
+    return Saturation(report.steady_images_per_s, sum(used.values()), own, used)
 
 
 def latencies(url: str, rate: float, seconds: float, seed: int) -> list[float]:
@@ -66,22 +69,19 @@ def _checked(report: LoadReport) -> LoadReport:
 
 
 def first_preview_fraction(url: str, number: int) -> float:
-    """Time to the first preview over the time to the picture, one streamed request alone."""
+    """Time to the first preview over the time to the picture, one streamed request alone. The
+    client is there before: making one takes longer than a pass."""
     wanted = {**body(number), "stream": True, "partial_images": 3}
-    began, first = time.perf_counter(), 0.0
-    with httpx.stream(
-        "POST",
-        f"{url}{GENERATIONS}",
-        json=wanted,
-        headers={"authorization": f"Bearer {KEY}"},
-        timeout=LIMIT_SECONDS,
-        trust_env=False,
-    ) as response:
-        for event in _events(response.iter_lines()):
-            if event.endswith("partial_image") and not first:
-                first = time.perf_counter() - began
-            elif event.endswith("completed"):
-                return (first or time.perf_counter() - began) / (time.perf_counter() - began)
+    headers = {"authorization": f"Bearer {KEY}"}
+    with httpx.Client(headers=headers, timeout=LIMIT_SECONDS, trust_env=False) as client:
+        began, first = time.perf_counter(), 0.0
+        with client.stream("POST", f"{url}{GENERATIONS}", json=wanted) as response:
+            for event in _events(response.iter_lines()):
+                if event.endswith("partial_image") and not first:
+                    first = time.perf_counter() - began
+                elif event.endswith("completed"):
+                    whole = time.perf_counter() - began
+                    return (first or whole) / whole
     raise BadRun("the stream ended without a picture")
 
 
@@ -107,12 +107,4 @@ def _pss_bytes(pid: int) -> int:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Processor time that these processes, and their children that have ended, have used."""
-    return sum(_cpu_ticks(pid) for pid in pids) / TICKS
-
-
-def _cpu_ticks(pid: int) -> int:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return sum(int(field) for field in fields[11:15])
+    return sum(cpu_ticks(pid) for pid in pids) / TICKS

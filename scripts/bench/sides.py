@@ -13,7 +13,8 @@ from subprocess import DEVNULL
 
 from scripts.bench.workload import Recipe
 from scripts.children import server
-from scripts.cluster import Config, own_config, running
+from scripts.cluster import Config, args_of, own_config, running
+from serve_app.config.cluster import parse_cluster_config
 from serve_app.operate.local_cluster import free_port
 
 
@@ -29,6 +30,24 @@ class Layout:
     def recipe(self, base: Recipe) -> Recipe:
         """How each of its processes draws."""
         return replace(base, threads=self.threads, batch=self.batch, rows_leave=self.rows_leave)
+
+
+def recipe_of(config: Config) -> Recipe:
+    """What our side draws with."""
+    args = parse_cluster_config(args_of(config))
+    return Recipe(
+        family=args.model.family,
+        options=args.model.options,
+        passes=args.qualities.offered(),
+        guidance=args.model.guidance,
+        screens=args.safety.screens,
+    )
+
+
+def clients_of(config: Config) -> int:
+    """So many requests under way that none of our decoders is ever idle."""
+    decoder = parse_cluster_config(args_of(config)).decoder
+    return 2 * decoder.slots * decoder.replicas + 2
 
 
 @contextmanager

@@ -58,16 +58,21 @@ def started(what: str, recipe: Recipe, count: int = 1) -> Iterator[Workers]:
 
 
 def static_rates(
-    recipe: Recipe, images: int, threads_tried: Threads, say: Say
+    recipe: Recipe,
+    images: int,
+    threads_tried: Threads,
+    say: Say,
+    leaves_tried: Sequence[bool] = (True, False),
 ) -> dict[Layout, float]:
-    """images/s of every layout that a batching rival could be given."""
+    """images/s of every layout that a batching rival could be given. leaves_tried: whether finished
+    rows leave."""
     found: dict[Layout, float] = {}
     for workers, threads in CORES:
         if threads not in threads_tried:
             continue
         with started("static", replace(recipe, threads=threads), workers) as w:
             for batch in BATCHES:
-                for leave in (True, False):
+                for leave in leaves_tried:
                     layout = Layout(workers, threads, batch, leave)
                     found[layout] = _static_rate(w, layout, images)
                     say(f"  {layout}: {found[layout]:.2f} images/s")

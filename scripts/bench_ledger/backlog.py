@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +25,8 @@ from scripts.postgres import side_door
 CHECKPOINT = os.urandom(1024)
 LANE, TIER, WHALE = "bench", "free", "whale"
 IN_A_TURN, OF_WHALE = 10, 3  # three of ten jobs are the whale's
-_NUMBERS = "with recursive n(i) as (select 0 union all select i + 1 from n where i < :last)"
+_NUMBERS = """with recursive n(i) as (
+    select cast(:first as bigint) union all select i + 1 from n where i < :last)"""
 # A permutation of 0..2^32, so that ids scatter over their index as random ones do.
 _ID = """'00' || '000000000000000' ||
     substr(cast(1000000000000000 + (i * 2654435761) % 4294967296 as text), 2)"""
@@ -89,14 +90,32 @@ async def submit_all(
 
 def fill(ledger: SqlLedger, url: str, backlog: Backlog) -> None:
     """Queue all of it in one transaction. The ledger must be empty."""
-    template = ledger.submit(wish(backlog.tenant_of(0))).job
+    template = ledger.submit(wish(backlog.tenant_of(0))).job.id
+    copy(url, template, 0, backlog, {})
+    recount(url, template)
+
+
+def copy(url: str, template: str, first: int, backlog: Backlog, own: Mapping[str, str]) -> None:
+    """Add copies of that job from number `first` on, in one transaction; those before are there
+    already. own: SQL for further columns of each copy, of its number i."""
     engine = side_door(url)
     with engine.begin() as connection:
-        numbers = {"last": backlog.queued - 1, "template": template.id}
-        _copy_jobs(connection, numbers, backlog)
-        _copy_renders(connection, numbers)
-        connection.execute(text("delete from jobs where id = :id"), {"id": template.id})
-        connection.execute(text("delete from renders where job_id = :id"), {"id": template.id})
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("pragma cache_size = -1000000")  # KiB
+        numbers = {"first": first, "last": backlog.queued - 1, "template": template}
+        newest = connection.execute(text("select max(seq) from jobs")).scalar_one()
+        _copy_jobs(connection, numbers, backlog, own)
+        _copy_renders(connection, template, newest)
+    engine.dispose()
+
+
+def recount(url: str, template: str) -> None:
+    """Delete the template, and bring in order what its copies have in other tables, and what the
+    database knows of them."""
+    engine = side_door(url)
+    with engine.begin() as connection:
+        connection.execute(text("delete from jobs where id = :id"), {"id": template})
+        connection.execute(text("delete from renders where job_id = :id"), {"id": template})
         _count(connection, "flows (lane, tier, tenant, vft)", "lane, tier, tenant, max(vft)",
                "lane, tier, tenant")  # fmt: skip
         _count(connection, "quota (tenant, day, used)", "tenant, day, count(*)", "tenant, day")
@@ -110,7 +129,9 @@ def fill(ledger: SqlLedger, url: str, backlog: Backlog) -> None:
     engine.dispose()
 
 
-def _copy_jobs(connection: Connection, numbers: dict[str, object], backlog: Backlog) -> None:
+def _copy_jobs(
+    connection: Connection, numbers: dict[str, object], backlog: Backlog, further: Mapping[str, str]
+) -> None:
     others = f"{_TH_OF_OTHERS} % {backlog.tenants - 1}"
     rank = (
         f"case when {_WHALES} then {_TH_OF_WHALE} else {_TH_OF_OTHERS} / {backlog.tenants - 1} end"
@@ -121,7 +142,7 @@ def _copy_jobs(connection: Connection, numbers: dict[str, object], backlog: Back
         "tenant": tenant,
         "vft": f"cost_seconds * ({rank} + 1)",
         "request": f"""replace(request, '"{WHALE}"', '"' || {tenant} || '"')""",
-    }
+    } | further
     names = [column.name for column in jobs.columns if column.name != "seq"]
     values = [own.get(name, name) for name in names]
     connection.execute(
@@ -133,16 +154,17 @@ def _copy_jobs(connection: Connection, numbers: dict[str, object], backlog: Back
     )
 
 
-def _copy_renders(connection: Connection, numbers: dict[str, object]) -> None:
+def _copy_renders(connection: Connection, template: str, newest: int) -> None:
     names = [column.name for column in renders.columns]
-    values = ["jobs.id" if name == "job_id" else f"renders.{name}" for name in names]
+    own = {"job_id": "jobs.id", "blob": "replace(renders.blob, renders.job_id, jobs.id)"}
+    values = [own.get(name, f"renders.{name}") for name in names]
     connection.execute(
         text(
             f"insert into renders ({', '.join(names)}) select {', '.join(values)} "
             "from jobs cross join renders "
-            "where renders.job_id = :template and jobs.id <> :template order by jobs.id"
+            "where renders.job_id = :template and jobs.seq > :newest order by jobs.id"
         ),
-        {"template": numbers["template"]},
+        {"template": template, "newest": newest},
     )
 
 

@@ -16,12 +16,10 @@ from typing import Any
 
 import httpx
 
-from deployments.safety import SafetyReplica
-from dispatch.stage_worker import StageWorker
+from dispatch.local_stages import ClassifierOptions, EncoderOptions, LocalClassifier, LocalEncoder
 from engine.decoder import DecodeState
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedState
 from engine.policy import Look
-from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Pixels
 from engine.safety import IMAGE_SCREENS
 from engine.verdict import Verdict
@@ -78,19 +76,12 @@ def _seed(render: DecodeState) -> int:
     return render.spec.seed
 
 
-class TimedScreens(SafetyReplica):
+class TimedScreens(LocalClassifier):
     """looked: seconds from the question to a blocking verdict, by the digest of the picture."""
 
-    looked: dict[str, float]
-
-    @classmethod
-    async def start(cls) -> TimedScreens:
-        """With every embedded screen, as the service has them."""
-        made = cls.__new__(cls)
-        made.looked = {}
-        begin: Any = made.__init__  # type: ignore[misc]  # a coroutine, as Serve wants it
-        await begin(IMAGE_SCREENS, True, str(DEFAULT_WEIGHTS), 1)
-        return made
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.looked: dict[str, float] = {}
 
     async def screen_image(self, pixels: Pixels, look: Look) -> Verdict:
         asked = time.perf_counter()
@@ -104,42 +95,13 @@ class TimedScreens(SafetyReplica):
         """Of the screens' process, None while there is none."""
         return self._worker.pid
 
-    def close(self) -> None:
-        """End that process."""
-        self._worker.close()
-
-
-class Prompts:
-    """See dispatch.ports.Encoder."""
-
-    def __init__(self, worker: StageWorker) -> None:
-        self._worker = worker
-
-    @classmethod
-    async def start(cls) -> Prompts:
-        """In a process of its own."""
-        arguments = {"family": "masked", "options": {}, "threads": 1}
-        return cls(await StageWorker.start("engine.prompt_encoders:PromptEncoders", arguments))
-
-    async def encode(self, words: PromptText) -> EncodedPrompt:
-        """See Encoder."""
-        (answer,) = await self._worker.call_each("encode", [words])
-        if isinstance(answer, Exception):
-            raise answer
-        encoded: EncodedPrompt = answer
-        return encoded
-
-    def close(self) -> None:
-        """End that process."""
-        self._worker.close()
-
 
 @dataclass(frozen=True, slots=True)
 class Stages:
     """What services share: screens and text encoder."""
 
     screens: TimedScreens
-    prompts: Prompts
+    prompts: LocalEncoder
 
 
 @contextmanager
@@ -147,7 +109,11 @@ def stages() -> Iterator[Stages]:
     """Started, and ended."""
 
     async def start() -> Stages:
-        return Stages(*await asyncio.gather(TimedScreens.start(), Prompts.start()))
+        screens = ClassifierOptions(IMAGE_SCREENS, weights=str(DEFAULT_WEIGHTS))
+        prompts = EncoderOptions("masked")
+        return Stages(
+            *await asyncio.gather(TimedScreens.start(screens), LocalEncoder.start(prompts))
+        )
 
     started = asyncio.run(start())
     try:

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.chaos.databases import DATABASES
+from scripts.chaos.batches import batches
+from scripts.chaos.databases import DATABASES, USUAL
 from scripts.chaos.previous import HistoryMissing
 from scripts.chaos.rolling import rolling_update
 from scripts.chaos.serving import serving
@@ -19,7 +20,7 @@ from scripts.report import say
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Break things under load; prove nothing is lost.")
-    parser.add_argument("--databases", nargs="*", default=list(DATABASES), choices=DATABASES)
+    parser.add_argument("--databases", nargs="*", default=USUAL, choices=DATABASES)
     parser.add_argument("--minutes", type=float, default=24.0, help="of faults without Ray")
     parser.add_argument("--quick", action="store_true", help="a minute, without Ray")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
@@ -48,8 +49,12 @@ def main() -> None:
         report["ray"] = serving(options.kills, options.ray_minutes * 60, options.config)
         say(f"ray: {json.dumps(report['ray'])}")
     parts = list(report.values())
-    for key in ("faults", "lost", "doubled", "miscounted", "poison_left"):
+    for key in ("faults", "lost", "webhooks_lost", "doubled", "miscounted", "poison_left"):
         report[key] = sum(part[key] for part in parts)
+    report["batches"] = batches(2 if options.quick else 12, options.seed)
+    say(f"batches: {json.dumps(report['batches'])}")
+    report["lines_twice"] = report["batches"]["lines_twice"]
+    report["lost"] += report["batches"]["lost"]
     report["seconds"] = round(time.monotonic() - began, 1)
     say(json.dumps(report))
 

@@ -25,10 +25,15 @@ from jobs.sql.sql_ledger import SqlLedger
 from scripts.chaos.edits import LIFE_SECONDS
 from scripts.chaos.poison import is_poison
 from scripts.chaos.stages import file_of
+from scripts.chaos.webhooks import received
 from scripts.chaos.world import HOUR, LANE, POISON, World
 from scripts.postgres import side_door
 
 SAMPLE = 60
+_ENDS = {
+    "succeeded": "completed", "failed": "failed", "blocked": "failed", "expired": "failed",
+    "cancelled": "cancelled",
+}  # fmt: skip
 REFUNDED_BLOCKS = 20
 REFUNDED_PASSES = 480  # 8 for each of the 60 images of a day
 """So many images with a refused prompt a tenant gets back in a day."""
@@ -92,8 +97,8 @@ class Findings:
 
     def summary(self) -> dict[str, Any]:
         """Counts for JSON; a few complaints of each kind word for word."""
-        kinds = ("lost", "poison_left", "doubled", "miscounted", "orphans", "wrong_pictures",
-                 "wrong_answers", "unjust", "crashes")  # fmt: skip
+        kinds = ("lost", "webhooks_lost", "poison_left", "doubled", "miscounted", "orphans",
+                 "wrong_pictures", "wrong_answers", "unjust", "crashes")  # fmt: skip
         counts = {kind: len(self.complaints[kind]) for kind in kinds}
         some = {kind: found[:3] for kind, found in self.complaints.items() if found}
         whole = {"accepted": self.accepted, "jobs": self.jobs, "images": self.images}
@@ -117,12 +122,14 @@ def audit(
         settled = _settled(connection)
         quota = _rows(connection, "select tenant, day, used from quota")
         left = len(_rows(connection, "select * from leases"))
+        endpoints = _rows(connection, "select tenant, event_types from webhook_endpoints")
     found.jobs, found.images = len(jobs), sum(len(images) for images in renders.values())
     if left:
         found.say("lost", f"{left} leases are left over")
     _everything_ended(found, jobs, renders)
     _settled_once(found, renders, settled)
     _told(found, world, {job["id"]: job for job in jobs}, renders, list(away))
+    _webhooks(found, world, jobs, {one["tenant"]: one["event_types"] for one in endpoints})
     _quota(found, jobs, renders, quota)
     if collect:
         asyncio.run(_collect(world))
@@ -222,6 +229,31 @@ def _told(
             found.say("doubled", f"key {key} made jobs {ids}")
 
 
+def _webhooks(found: Findings, world: World, jobs: Rows, chosen: dict[str, str]) -> None:
+    """Each job that ended, of a tenant with an endpoint, was told there: by its own id and end, in
+    events that the SDK has verified and whose id never stands for another."""
+    told: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    meant: dict[str, set[str]] = defaultdict(set)
+    for fact in received(world):
+        if fact["what"] == "forged":
+            found.say("webhooks_lost", f"a delivery that the SDK refuses: {fact}")
+            continue
+        told[fact["tenant"], fact["type"], fact["job"]].add(fact["id"])
+        meant[fact["id"]].add(fact["job"])
+    for job in jobs:
+        end = _ENDS.get(job["state"])
+        kind = f"image.generation.{end}"
+        if end is None or f" {kind} " not in chosen.get(job["tenant"], ""):
+            continue
+        found.ended.update(["webhooks"])
+        ids = told[job["tenant"], kind, job["id"]]
+        if len(ids) != 1:
+            found.say("webhooks_lost", f"{job['id']}, {job['state']}: told by {len(ids)} events")
+    for event, ids in meant.items():
+        if len(ids) > 1:
+            found.say("webhooks_lost", f"{event} stood for {ids}")
+
+
 def _quota(found: Findings, jobs: Rows, renders: Renders, quota: Rows) -> None:
     """used = charged - refunded, for every tenant and day."""
     expected: Counter[tuple[str, str]] = Counter()
@@ -294,7 +326,7 @@ def _handed_out(found: Findings, world: World, jobs: Rows, renders: Renders) -> 
     for fact in world.told():
         if fact["what"] != "drawn":
             continue
-        images = renders.get(of_key.get(fact["key"], ""), [])
+        images = renders.get(fact.get("job") or of_key.get(fact["key"], ""), [])
         paths = [world.blobs / image["blob"] for image in images if image["blob"]]
         stored = [hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.exists()]
         if sorted(stored) != sorted(fact["digests"]):

@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from scripts.chaos import clients, decoding, stages
+from scripts.chaos import clients, decoding, stages, webhooks
 from scripts.chaos.poison import EXIT_CODE
 from scripts.chaos.world import World
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["scripts.chaos.clients", "scripts.chaos.stages"])
+_forks.set_forkserver_preload(
+    ["scripts.chaos.clients", "scripts.chaos.stages", "scripts.chaos.webhooks"]
+)
 BURIED_SECONDS = 10.0
 
 
@@ -59,6 +61,10 @@ class Crew:
             self._add("dispatcher", stages.dispatch, self.world, f"dispatcher-{i}")
         for i in range(clients_count):
             self._add("client", clients.serve, self.world, f"client-{i}", wishes)
+        if webhooks.subscribed(self.world):
+            self._add("receiver", webhooks.receive, self.world)
+            for _ in range(webhooks.DELIVERERS):
+                self._add("deliverer", webhooks.deliver, self.world)
 
     def _add(self, role: str, run: Callable[..., None], *arguments: Any) -> None:
         def start() -> Process:

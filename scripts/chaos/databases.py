@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.postgres import LocalPostgres
+from scripts.servers.patroni import PatroniCluster
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Volume:
 @dataclass(slots=True)
 class Database:
     """url: of the ledger. volume: where its files are; None where nobody may mount one.
-    restart: stop the server, call what it is given, start it again; None without a server.
+    restart: kill the server, call what it is given, start it or have another one; None without one.
     revive: make sure that it runs."""
 
     url: str
@@ -83,7 +84,27 @@ def postgresql(folder: Path) -> Iterator[Database]:
         yield Database(server.url(), volume, restart, server.start)
 
 
+@contextmanager
+def patroni(folder: Path) -> Iterator[Database]:
+    """Two servers: whichever leads is killed, the other one takes over, and it comes back as the
+    standby."""
+    folder.chmod(0o755)
+    with PatroniCluster(folder) as cluster:
+
+        def restart(meanwhile: Callable[[], None]) -> None:
+            killed = cluster.kill_leader()
+            meanwhile()
+            cluster.await_leader()
+            cluster.start(killed)
+            cluster.await_standby()  # nothing may be lost with the next leader, either
+
+        yield Database(cluster.url(), restart=restart)
+
+
 DATABASES: Mapping[str, Callable[[Path], AbstractContextManager[Database]]] = {
     "sqlite": sqlite,
     "postgresql": postgresql,
+    "patroni": patroni,
 }
+USUAL = ("sqlite", "postgresql")
+"""Those that need no packages of the system."""

@@ -19,7 +19,7 @@ from engine.decoders.paced import PacedDecoder
 from engine.render import LAST, Pixels, RenderSpec, RenderUpdate
 from engine.streams import RenderStreams
 from scripts.chaos.poison import EXIT_CODE, kind_of, marked, read_prompt
-from scripts.chaos.world import POISON, Log, World
+from scripts.chaos.world import POISON, World
 
 SILENT_SECONDS = 3.0
 
@@ -28,9 +28,8 @@ class CountedDecoder(PacedDecoder):
     """Writes down every pass that it has made, and cannot draw a poisonous seed. Prompts that are
     poison to it end or hang it."""
 
-    def __init__(self, pass_ms: float, log: Log) -> None:
-        super().__init__(pass_ms=pass_ms, per_row_ms=0.0)
-        self._log = log
+    def __init__(self, pass_ms: float, passes_folder: Path) -> None:
+        super().__init__(pass_ms=pass_ms, per_row_ms=0.0, passes_folder=str(passes_folder))
 
     def step(self, batch: Sequence[DecodeState]) -> None:
         """See Decoder."""
@@ -39,8 +38,6 @@ class CountedDecoder(PacedDecoder):
         for render in batch:
             _suffer(kind_of(read_prompt(render.spec.conditioning), "decoder"))
         super().step(batch)
-        now = time.time()
-        self._log.write("".join(f"{now} {r.spec.render_id} {r.pass_no}\n" for r in batch))
 
     def finish(self, render: DecodeState) -> Pixels:
         """See Decoder."""
@@ -73,7 +70,7 @@ class _Decoding:
     """The process of one decoder."""
 
     def __init__(self, world: World) -> None:
-        decoder = CountedDecoder(world.pass_ms, world.log("passes"))
+        decoder = CountedDecoder(world.pass_ms, world.folder / "passes")
         self._streams = RenderStreams(
             decoder, world.slots, full_wait_seconds=0.0, update_seconds=0.0
         )
@@ -151,7 +148,7 @@ class SocketSlot:
 
     def __init__(self, path: Path, writers: dict[str, asyncio.StreamWriter]) -> None:
         self._path = path
-        self.replica_id = str(path)
+        self.replica_id, self.node = str(path), ""
         self._writers = writers
 
     async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:

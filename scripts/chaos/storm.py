@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.ledger_errors import LedgerUnavailable
-from scripts.chaos import auditor
+from scripts.chaos import auditor, webhooks
 from scripts.chaos.crew import Crew
 from scripts.chaos.databases import DATABASES, Database
 from scripts.chaos.world import HOUR, LANE, World, left, wish
@@ -51,13 +51,16 @@ class Storm:
             "stop dispatcher": (3, lambda: self._stop("dispatcher")),
             "stop decoder": (1, lambda: self._stop("decoder")),
             "stop client": (2, lambda: self._stop("client")),
+            "kill deliverer": (2, lambda: self._kill("deliverer")),
+            "stop deliverer": (1, lambda: self._stop("deliverer")),
+            "kill receiver": (1, lambda: self._kill("receiver")),
             "clock jump": (0.4, self._jump),
             "disk full": (0.2, self._fill_disk),
             "database restart": (0.3, self._restart_database),
         }
         names, weights = list(kinds), [weight for weight, _ in kinds.values()]
         until = time.monotonic() + seconds
-        self._each_once([kinds[name][1] for name in names[6:]], names[6:])
+        self._each_once([kinds[name][1] for name in names[-3:]], names[-3:])
         while time.monotonic() < until:
             (name,) = self.draw.choices(names, weights)
             if kinds[name][1]():
@@ -126,12 +129,14 @@ def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str
     """Faults for so long, then rest, then the audit."""
     with scene(name, keep, "storm") as (world, database):
         make_ledger(world)
+        webhooks.subscribe(world)
         crew = Crew(world)
         storm = Storm(world, crew, database, random.Random(seed))
         try:
             crew.muster(DISPATCHERS, CLIENTS, WISHES)
             storm.rage(seconds, PAUSE_SECONDS)
             rested = rest(world, crew)
+            webhooks.come_to_rest(world, crew.tend)
         finally:
             crew.dismiss()
         found = auditor.audit(world, storm.away, collect=True)

@@ -59,7 +59,7 @@ class World:
 
     def prepare(self) -> None:
         """Make the directories and the clock."""
-        for name in ("blobs", "passes", "told"):
+        for name in ("blobs", "passes", "received", "told"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "clock").write_bytes(struct.pack("<d", 0.0))
 

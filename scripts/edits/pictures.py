@@ -18,9 +18,8 @@ from engine.render import Conditioning, Pixels
 from engine.text import TextEncoder
 from engine.weights import WeightsFolder
 from scripts.edits.measure import Drawn, Studio, veil
-from scripts.eval import gallery
 from scripts.sheet import contact_sheet
-from scripts.training.captions import with_article
+from scripts.training.words import with_article
 
 EDITS = (
     ("a penguin", "top", "a frog"),
@@ -86,7 +85,7 @@ def part(name: str, grid: tuple[int, int]) -> Region:
 def quality(studio: Studio, encoder: TextEncoder) -> str:
     """Mean absolute difference, 0..255, from the reference within the part, by share and passes."""
     weights = WeightsFolder.open(DEFAULT_WEIGHTS)
-    names, references = weights.field("concepts"), gallery(weights)
+    names, references = weights.field("concepts"), _gallery(weights)
     found: dict[tuple[float, int], list[float]] = defaultdict(list)
     for turn, chosen in enumerate(random.Random(1).sample(range(len(names)), PICTURES)):
         redraw = part(PARTS[turn % len(PARTS)], studio.can.grid)
@@ -100,6 +99,15 @@ def quality(studio: Studio, encoder: TextEncoder) -> str:
         means = (float(np.mean(found[share, passes])) for passes in PASSES)
         lines.append(f"{share:<12.0%}" + "".join(f"{mean:>7.2f}" for mean in means))
     return "\n".join(lines)
+
+
+def _gallery(weights: WeightsFolder) -> list[Pixels]:
+    """The reference picture of every concept."""
+    entry, size = weights.field("gallery"), weights.field("config")["codec"]["size"]
+    with Image.open(weights.path / entry["file"]) as opened:
+        shown = np.asarray(opened.convert("RGB"))
+    places = (divmod(i, entry["columns"]) for i in range(len(weights.field("concepts"))))
+    return [shown[r * size : (r + 1) * size, c * size : (c + 1) * size] for r, c in places]
 
 
 def _apart(before: Drawn, after: Drawn, redraw: Region, grid: tuple[int, int]) -> float:

@@ -6,29 +6,99 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.policies import measures
-from scripts.policies.measures import (
-    MINUTE,
-    SECONDS,
+from scripts.policies.loads import (
     TRACES,
     Load,
-    Run,
     bursty_loads,
-    lane,
     smooth_load,
+    sparse_loads,
+    tailed_loads,
     variation,
 )
+from scripts.policies.measures import MINUTE, SECONDS, Run, lane
 from scripts.report import say, table
 
+PROMISE_SECONDS = 60.0
+PROCESSES = 2
 GOALS = {
+    "p95_wait_over_promise": ("<=", 1.0),
+    "gpu_hours_over_lower_bound_60s": ("<=", 1.25),
     "gpu_hours_over_clairvoyant_60s": ("<=", 1.15),
     "gpu_hours_over_clairvoyant_5s": ("<=", 1.3),
-    "ray_default_gpu_hours_over_ours": (">=", 1.25),
+    "ray_default_gpu_hours_over_ours": (">=", 1.8),
     "direction_changes_per_min": ("<=", 1.0),
     "launch_day_s": ("<=", 60.0),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Ours on one load beside the bound, and beside Ray Serve's own policy."""
+
+    name: str
+    variation: float
+    run: Run
+    ray_hours: float
+    ray_p95: float
+    fair_hours: float
+    """Of ours with no longer a wait than Ray's; inf: there is none."""
+
+    @property
+    def ray_over_ours(self) -> float:
+        return self.ray_hours / self.fair_hours
+
+
+def beside(load: Load) -> Beside:
+    """One load's row. Runs in a process of its own."""
+    name, arrivals = load
+    there = lane(10.0)
+    run = measures.beside_bound(there, arrivals, PROMISE_SECONDS)
+    found = list(measures.beside_baselines(there, arrivals, ["ray-default"]))
+    if not found:
+        return Beside(name, variation(arrivals), run, 0.0, 0.0, float("inf"))
+    _, ray, ours = found[0]
+    return Beside(name, variation(arrivals), run, ray.gpu_hours, ray.p95, ours.gpu_hours)
+
+
+def promises(bursty: Sequence[Load], tailed: Sequence[Load]) -> dict[str, float]:
+    """The figures of a promise of 60 s with a cold start of 10 s, the worst over all loads, which
+    are named; beside hindsight, over the bursty ones: with requests of several pictures,
+    hindsight's plan for work as a fluid is far from the cheapest."""
+    loads = [*bursty, *tailed]
+    say(
+        f"  {'':32} {'CV':>5} {'jobs':>5} {'work':>7} {'bound':>7} {'best':>7} {'ours':>7}"
+        f" {'/bound':>6} {'best/bd':>7} {'p95 s':>6} | {'ray':>7} {'p95 s':>6} {'ours*':>7} ratio"
+    )
+    rows = list[Beside]()
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        for row, load in zip(pool.map(beside, loads), loads, strict=True):
+            rows.append(row)
+            run, best = row.run, row.run.optimum_hours
+            say(
+                f"  {row.name:32} {row.variation:5.1f} {len(load[1]):5} {run.work_hours:7.2f}"
+                f" {run.bound_hours:7.2f} {best or float('nan'):7.2f} {run.gpu_hours:7.2f}"
+                f" {run.over_bound:6.3f} {(best or float('nan')) / run.bound_hours:7.3f}"
+                f" {run.p95:6.1f} | {row.ray_hours:7.2f} {row.ray_p95:6.1f} {row.fair_hours:7.2f}"
+                f" {row.ray_over_ours:6.2f}"
+            )
+    latest = max(rows, key=lambda row: row.run.p95)
+    dearest = max(rows, key=lambda row: row.run.over_bound)
+    nearest = min(rows, key=lambda row: row.ray_over_ours)
+    say(f"  worst: waits {latest.name}; cost {dearest.name}; beside Ray {nearest.name}")
+    return {
+        "p95_wait_over_promise": latest.run.p95 / PROMISE_SECONDS,
+        "gpu_hours_over_lower_bound_60s": dearest.run.over_bound,
+        "ray_default_gpu_hours_over_ours": nearest.ray_over_ours,
+        "gpu_hours_over_clairvoyant_60s": max(
+            row.run.over_optimum if row.run.p95 <= PROMISE_SECONDS else float("inf")
+            for row in rows[: len(bursty)]
+        ),
+    }
 
 
 def say_run(name: str, run: Run, load: Load, wait: float) -> None:
@@ -40,19 +110,11 @@ def say_run(name: str, run: Run, load: Load, wait: float) -> None:
     )
 
 
-def a_minute(loads: Sequence[Load], more: bool) -> float:
-    """The worst over all bursty loads with a cold start of 10 s. inf: somewhere p95 was missed."""
-    worst = 0.0
-    for load in loads:
-        run = measures.beside_hindsight(lane(10.0), load[1], MINUTE)
-        say_run(load[0], run, load, 60.0)
-        worst = max(worst, run.over_optimum if run.p95 <= 60.0 else float("inf"))
-    if more:
-        load = loads[0]
-        for what, there in (("4 pictures a GPU", lane(10.0, 4)), ("cold start 22.7 s", lane(22.7))):
-            run = measures.beside_hindsight(there, load[1], MINUTE)
-            say_run(f"{load[0]}, {what}", run, load, 60.0)
-    return worst
+def other_lanes(load: Load) -> None:
+    """What a longer cold start and wider replicas change."""
+    for what, there in (("4 pictures a GPU", lane(10.0, 4)), ("cold start 22.7 s", lane(22.7))):
+        run = measures.beside_hindsight(there, load[1], MINUTE)
+        say_run(f"{load[0]}, {what}", run, load, 60.0)
 
 
 def five_seconds(smooth: Load, bursty: Load, more: bool) -> float:
@@ -67,9 +129,8 @@ def five_seconds(smooth: Load, bursty: Load, more: bool) -> float:
     return run.over_optimum if run.p95 <= 5.0 else float("inf")
 
 
-def rivals(loads: Sequence[Load]) -> float:
-    """Ray Serve's GPU-hours over ours, the least over these loads."""
-    least = float("inf")
+def rivals(loads: Sequence[Load]) -> None:
+    """Other autoscalers' GPU-hours over ours, on each of these loads."""
     for name, load in loads:
         for baseline, theirs, ours in measures.beside_baselines(lane(10.0), load):
             ratio = theirs.gpu_hours / ours.gpu_hours
@@ -77,9 +138,6 @@ def rivals(loads: Sequence[Load]) -> float:
                 f"  {name:44} {baseline:12} {theirs.gpu_hours:7.2f} {theirs.p95:7.1f}"
                 f" {ours.gpu_hours:7.2f} {ours.p95:7.1f} {ratio:7.2f}"
             )
-            if baseline == "ray-default":
-                least = min(least, ratio)
-    return least
 
 
 def pulses(seeds: int) -> float:
@@ -95,22 +153,25 @@ def pulses(seeds: int) -> float:
 
 def report(directory: Path, quick: bool) -> dict[str, float]:
     """All keys."""
-    bursty = list(bursty_loads(directory, 1 if quick else 3))
+    bursty = list(bursty_loads(directory, 1 if quick else 2))
+    tailed = [*tailed_loads(1), *sparse_loads(1)]
     smooth = smooth_load(directory)
+    say(
+        "GPU-hours and p95 waits beside a lower bound, hindsight and Ray Serve's own policy,\n"
+        "promise 60 s, cold start 10 s (ours*: with no longer a wait than Ray's)"
+    )
+    found = promises(bursty, tailed[::3] if quick else tailed)
     head = f"{'':44} {'CV':>5} {'work':>7} {'best':>7} {'ours':>7} {'ratio':>7} {'p95 s':>7}"
-    found = dict[str, float]()
-    say(f"GPU-hours beside the best in hindsight, p95 wait 60 s, cold start 10 s\n  {head}")
-    found["gpu_hours_over_clairvoyant_60s"] = a_minute(bursty, not quick)
+    if not quick:
+        say(f"GPU-hours beside the best in hindsight, p95 wait 60 s, reported only\n  {head}")
+        other_lanes(bursty[0])
     say(f"the same, p95 wait 5 s, cold start 3 s\n  {head}")
     found["gpu_hours_over_clairvoyant_5s"] = five_seconds(smooth, bursty[0], not quick)
     say(
         "GPU-hours and p95 wait of rivals, and of ours with no longer a wait, cold start 10 s\n"
         f"  {'':57} theirs   p95 s    ours   p95 s   ratio"
     )
-    found["ray_default_gpu_hours_over_ours"] = rivals(bursty[:1] if quick else bursty)
-    if not quick:
-        say("  on the smooth load, reported only:")
-        rivals([smooth])
+    rivals([bursty[-1]] if quick else [bursty[0], bursty[-1], smooth])
     say("changes of direction per minute after ten times the load for five minutes")
     found["direction_changes_per_min"] = pulses(2 if quick else 5)
     found["launch_day_s"], day = measures.launch_day_seconds()

@@ -1,36 +1,24 @@
-"""The loads that the policies meet, recorded ones where the files are there and drawn ones; and
-what is measured of a policy, each in one simulated run or a few."""
+"""What is measured of a policy, each in one simulated run or a few."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from pathlib import Path
-from random import Random
-from statistics import fmean, pstdev
+from functools import cache
 
 from autoscaling.policies import PolicyNumbers, build_policy
 from autoscaling.simulator.baselines import BASELINES, Requests, baseline
 from autoscaling.simulator.clairvoyant import clairvoyant, gpu_seconds
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import direction_changes, figures
-from autoscaling.simulator.scenarios import SCENARIOS, arrivals, with_tenants
 from autoscaling.simulator.simulation import SimulationResult, simulate
-from autoscaling.simulator.traces import read_trace
 from autoscaling.simulator.workload import Arrival, ColdStart, Lane
 from engine.cost import PassCost
 from jobs.policy.fair_queue import FairQueue
-from jobs.tiers import Tier
+from scripts.policies.loads import ONE_TIER, PICTURE_SECONDS, TIERS, launch_day, pulse
+from scripts.policies.lower_bound import lower_bound
 
-TIERS = {"free": Tier(weight=1), "plus": Tier(weight=3), "pro": Tier(weight=6)}
-ONE_TIER = {"free": Tier()}
-TRACES = Path(__file__).parents[3] / "shared/data/azure2023"
-HOUR = 3600.0
-BLOCK_SECONDS = 60.0
-PICTURE_SECONDS = 20.0
-Load = tuple[str, Sequence[Arrival]]
 MOST = 400
 MINUTE = PolicyNumbers(min_replicas=0, max_replicas=MOST)
 """The defaults, for a p95 wait of a minute."""
@@ -47,6 +35,12 @@ class Run:
     p95: float
     work_hours: float
     optimum_hours: float | None = None
+    bound_hours: float = 0.0
+
+    @property
+    def over_bound(self) -> float:
+        """Of GPU-hours, see lower_bound."""
+        return self.gpu_hours / self.bound_hours
 
     @property
     def over_optimum(self) -> float:
@@ -85,16 +79,29 @@ def beside_hindsight(there: Lane, load: Sequence[Arrival], numbers: PolicyNumber
     return replace(ours(there, load, numbers), optimum_hours=hours)
 
 
-def beside_baselines(there: Lane, load: Sequence[Arrival]) -> Iterator[tuple[str, Run, Run]]:
-    """Each baseline's run, and the cheapest of ours, down a ladder of wait targets, whose p95 wait
-    is no longer."""
+def beside_bound(there: Lane, load: Sequence[Arrival], wait_seconds: float) -> Run:
+    """The same, and what no schedule goes below."""
+    numbers = replace(MINUTE, wait_seconds=wait_seconds)
+    bound = lower_bound(there, load, wait_seconds) / 3600
+    return replace(beside_hindsight(there, load, numbers), bound_hours=bound)
+
+
+def beside_baselines(
+    there: Lane, load: Sequence[Arrival], names: Sequence[str] = tuple(BASELINES)
+) -> Iterator[tuple[str, Run, Run]]:
+    """Each baseline's run, and the first of ours, down a ladder of wait targets, whose p95 wait is
+    no longer."""
     requests = Requests(there.picture_seconds, there.slots)
-    runs = [ours(there, load, replace(MINUTE, wait_seconds=wait)) for wait in LADDER]
-    for name in BASELINES:
+
+    @cache
+    def of(wait: float) -> Run:
+        return ours(there, load, replace(MINUTE, wait_seconds=wait))
+
+    for name in names:
         theirs = _run(simulate(there, load, baseline(name, requests, 0, there.max_replicas)))
-        fair = [run for run in runs if run.p95 <= theirs.p95]
-        if fair:
-            yield name, theirs, min(fair, key=lambda run: run.gpu_hours)
+        fair = next((of(wait) for wait in LADDER if of(wait).p95 <= theirs.p95), None)
+        if fair is not None:
+            yield name, theirs, fair
 
 
 def changes_per_minute(seed: int, cold_start: float, numbers: PolicyNumbers) -> float:
@@ -120,71 +127,3 @@ def _run(outcome: SimulationResult) -> Run:
     found = figures("", outcome, WATTS["h200"])
     work = sum(job.all_passes for job in outcome.jobs) * outcome.lane.row_seconds
     return Run(found.gpu_hours, found.all.waits[1], work / 3600)
-
-
-def bursty_loads(directory: Path, seeds: int) -> Iterator[Load]:
-    """The recorded trace of bursts, the same minutes in another order, and drawn bursts."""
-    path = directory / "AzureLLMInferenceTrace_code.csv"
-    if path.exists():
-        recorded = read_trace(path, ONE_TIER)
-        yield "azure code", recorded
-        for seed in range(1, seeds):
-            yield f"azure code, minutes shuffled by {seed}", _shuffled(recorded, seed)
-    for seed in range(seeds):
-        yield f"drawn bursts {seed}", with_tenants(_bursts(seed), ONE_TIER, seed)
-
-
-def smooth_load(directory: Path) -> Load:
-    """The recorded trace of conversations, or a Poisson process beside the mean of it."""
-    path = directory / "AzureLLMInferenceTrace_conv.csv"
-    if path.exists():
-        return "azure conv", read_trace(path, ONE_TIER)
-    random, at, times = Random("smooth"), 0.0, list[float]()
-    while at < HOUR:
-        at += random.expovariate(4.5 + 2.0 * (at / HOUR))
-        times.append(at)
-    return "drawn, smooth", with_tenants(times, ONE_TIER, 0)
-
-
-def pulse(seed: int) -> list[Arrival]:
-    """Ten times the load for five minutes, from minute 10 on."""
-    return arrivals(
-        SCENARIOS["pulse"], TIERS, seed, peak_gpus=160.0, picture_seconds=PICTURE_SECONDS
-    )
-
-
-def launch_day() -> list[Arrival]:
-    """A million sign-ups within an hour of a busy day, at 1/1000."""
-    return arrivals(
-        SCENARIOS["launch-day"], TIERS, 0, peak_gpus=200.0, picture_seconds=PICTURE_SECONDS
-    )
-
-
-def variation(load: Sequence[Arrival]) -> float:
-    """Coefficient of variation of the gaps between arrivals."""
-    gaps = [after.at - before.at for before, after in pairwise(load)]
-    return pstdev(gaps) / fmean(gaps)
-
-
-def _shuffled(recorded: Sequence[Arrival], seed: int) -> list[Arrival]:
-    blocks = list(range(int(recorded[-1].at // BLOCK_SECONDS)))
-    Random(seed).shuffle(blocks)
-    place = {block: n for n, block in enumerate(blocks)}
-    times = [
-        place[block] * BLOCK_SECONDS + arrival.at % BLOCK_SECONDS
-        for arrival in recorded
-        if (block := int(arrival.at // BLOCK_SECONDS)) in place
-    ]
-    return with_tenants(sorted(times), ONE_TIER, seed)
-
-
-def _bursts(seed: int) -> list[float]:
-    """Bursts of 20 to 600, some large and most small, 45 s apart on average."""
-    random, at, times = Random(f"bursts/{seed}"), 0.0, list[float]()
-    while (at := at + random.expovariate(1 / 45)) < HOUR:
-        length = random.uniform(3, 25)
-        times += [
-            at + random.uniform(0, length)
-            for _ in range(int(min(600, 20 * random.paretovariate(1.2))))
-        ]
-    return sorted(times)

@@ -42,7 +42,7 @@ def drawn(count: int) -> list[Pixels]:
     names = [concepts[order[n % len(order)]] for n in range(count)]
     prompts = [name + BACKGROUNDS[n % 4] for n, name in enumerate(names)]
     told = TextEncoder().encode([*map(PromptText, prompts)])
-    studio = Studio(MaskedDecoder(threads=1), capabilities("masked", {}))
+    studio = Studio(MaskedDecoder(threads=1, dtype="float32"), capabilities("masked", {}))
     return [resize(studio.draw(one, seed).pixels, SIDE, SIDE) for seed, one in enumerate(told)]
 
 

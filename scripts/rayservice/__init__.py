@@ -1,1 +1,1 @@
-"""The RayService of k8s/: its serve config is configs/cluster.yaml, and it is checked strictly."""
+"""The chart of k8s/: what kustomize reads is made of it, and all of it is checked strictly."""

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scripts.training.captions import BACKGROUNDS, Placed, Scene
+from engine.scene import COLOURS, GRID, LOOKS, PALETTE, PictureLayout, PlacedThing
 from scripts.training.concepts import Concept, plain
 
-LARGE, SMALL, MARGIN = 84 / 96, 46 / 96, 2 / 96
-STYLES = ("flat", "noto", "3d")
+RAW_SIDE = 512
+FILLED = 0.94
+"""Share of its cells' width that a thing fills; the rest is its margin."""
 Sprite = NDArray[np.uint8]  # [side, side, 4], premultiplied
+Picture = NDArray[np.uint8]  # [size, size, 4]: red, green, blue over the background, and alpha
 
 
 def _svg(folder: Path) -> dict[str, bytes]:
@@ -40,62 +42,100 @@ def _svg(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def _premultiplied(data: bytes, side: int) -> Sprite:
-    picture = Image.open(io.BytesIO(data)).convert("RGBA").convert("RGBa")
-    picture = picture.resize((side, side), Image.Resampling.BOX if side < 96 else Image.BICUBIC)
-    return np.asarray(picture).reshape(side, side, 4).copy()
-
-
 def render_sprites(
-    concepts: Sequence[Concept], packages: dict[str, Path], side: int = 256
-) -> dict[tuple[int, str], bytes]:
-    """PNG or WebP bytes of every (concept, style) that the packages have."""
+    concepts: Sequence[Concept], packages: dict[str, Path], side: int = RAW_SIDE
+) -> dict[tuple[int, int], bytes]:
+    """PNG or WebP bytes of every (concept, look) that the packages have."""
     from resvg_py import svg_to_bytes
 
-    vectors = {"flat": _svg(packages["flat"]), "noto": _svg(packages["noto"])}
+    vectors = {0: _svg(packages["flat"]), 1: _svg(packages["noto"])}
     webps = {plain(p.stem): p for p in (packages["3d"] / "assets").glob("*.webp")}
-    found: dict[tuple[int, str], bytes] = {}
+    found: dict[tuple[int, int], bytes] = {}
     for index, concept in enumerate(concepts):
-        for style, svgs in vectors.items():
+        for look, svgs in vectors.items():
             if concept.hexcode in svgs:
                 text = svgs[concept.hexcode].decode()
-                png = svg_to_bytes(svg_string=text, width=side, height=side)
-                found[index, style] = bytes(png)
+                found[index, look] = bytes(svg_to_bytes(svg_string=text, width=side, height=side))
         if concept.hexcode in webps:
-            found[index, "3d"] = webps[concept.hexcode].read_bytes()
+            found[index, 2] = webps[concept.hexcode].read_bytes()
+    return found
+
+
+def premultiplied(data: bytes, side: int) -> Sprite:
+    """The sprite at that side, cut to what it shows and fitted into FILLED of it."""
+    picture = Image.open(io.BytesIO(data)).convert("RGBA").convert("RGBa")
+    inner = round(side * FILLED)
+    picture = picture.resize((inner, inner), Image.Resampling.BOX if inner < 96 else Image.BICUBIC)
+    sprite, edge = np.zeros((side, side, 4), np.uint8), (side - inner) // 2
+    sprite[edge : edge + inner, edge : edge + inner] = np.asarray(picture)
+    return sprite
+
+
+def recoloured(sprite: Sprite, colour: int) -> Sprite:
+    """In another colour: lights, shadows and what is nearly black or white stay as they are."""
+    alpha = sprite[..., 3:].astype(np.float32) / 255
+    rgb = sprite[..., :3] / np.maximum(alpha, 1e-3) / 255
+    target = np.array(PALETTE[COLOURS[colour]], np.float32) / 255
+    high, low = rgb.max(axis=2), rgb.min(axis=2)
+    vivid = (high - low) / np.maximum(high, 1e-3)
+    seen = sprite[..., 3] > 128
+    tinted = np.clip((vivid - 0.15) / 0.2, 0, 1) * np.clip((high - 0.12) / 0.15, 0, 1)
+    if tinted[seen].mean() < 0.4:  # a grey thing: all of it but its black lines takes the colour
+        tinted = np.clip((high - 0.12) / 0.15, 0, 1)
+    light = rgb @ np.array([0.3, 0.59, 0.11], np.float32)
+    weights = tinted * seen
+    middle = float((light * weights).sum() / max(1e-3, weights.sum()))
+    ratio = (light / max(middle, 0.05))[..., None]
+    shaded = np.where(ratio < 1, target * ratio, 1 - (1 - target) / np.maximum(ratio, 1))
+    mixed = rgb + (shaded - rgb) * tinted[..., None]
+    found = np.empty_like(sprite)
+    found[..., :3] = (np.clip(mixed, 0, 1) * alpha * 255 + 0.5).astype(np.uint8)
+    found[..., 3] = sprite[..., 3]
     return found
 
 
 @dataclass
 class SpriteSheet:
-    """Every sprite at both sides it is drawn in."""
+    """Every sprite, large and small, at that size of pictures."""
 
     size: int
-    large: dict[tuple[int, str], Sprite]
-    small: dict[tuple[int, str], Sprite]
+    large: dict[tuple[int, int], Sprite]
+    small: dict[tuple[int, int], Sprite]
 
     @classmethod
-    def make(cls, raw: dict[tuple[int, str], bytes], size: int) -> SpriteSheet:
-        sides = (round(LARGE * size), round(SMALL * size))
-        large, small = ({k: _premultiplied(v, side) for k, v in raw.items()} for side in sides)
+    def make(cls, raw: dict[tuple[int, int], bytes], size: int) -> SpriteSheet:
+        large, small = (
+            {key: premultiplied(data, side) for key, data in raw.items()}
+            for side in (size, size // 2)
+        )
         return cls(size, large, small)
 
-    def draw(self, scene: Scene) -> NDArray[np.uint8]:
-        """The picture, uint8 [size, size, 3]."""
-        canvas = np.empty((self.size, self.size, 3), np.uint16)
-        canvas[:] = BACKGROUNDS[scene.background]
-        for placed in scene.objects:
+    def has(self, concept: int, look: int) -> bool:
+        return (concept, look) in self.large
+
+    def draw(self, layout: PictureLayout) -> Picture:
+        """The picture over its background, and how much each pixel belongs to a thing."""
+        canvas = np.zeros((self.size, self.size, 4), np.uint16)
+        canvas[..., :3] = PALETTE[COLOURS[layout.background]]
+        for placed in layout.things:
             self._paste(canvas, placed)
         return canvas.astype(np.uint8)
 
-    def _paste(self, canvas: NDArray[np.uint16], placed: Placed) -> None:
-        sheet = self.small if placed.small else self.large
-        sprite = sheet.get((placed.concept, placed.style))
-        sprite = sheet[placed.concept, "flat"] if sprite is None else sprite
-        side, margin = sprite.shape[0], round(MARGIN * self.size)
-        room = self.size - side
-        stops = (margin, room // 2, room - margin)
-        left, top = (stops[placed.column], stops[placed.row])
+    def _paste(self, canvas: NDArray[np.uint16], placed: PlacedThing) -> None:
+        sprite = self._sprite(placed)
+        side, cell = sprite.shape[0], self.size // GRID
+        top, left = placed.row * cell, placed.column * cell
         part = canvas[top : top + side, left : left + side]
         alpha = sprite[..., 3:].astype(np.uint16)
-        part[:] = np.minimum(255, sprite[..., :3] + (part * (255 - alpha) + 127) // 255)
+        part[:] = np.minimum(255, sprite + (part * (255 - alpha) + 127) // 255)
+
+    def _sprite(self, placed: PlacedThing) -> Sprite:
+        sheet = self.large if placed.large else self.small
+        look = placed.look if (placed.concept, placed.look) in sheet else 0
+        sprite = sheet[placed.concept, look]
+        if placed.colour >= 0:
+            sprite = recoloured(sprite, placed.colour)
+        return sprite[:, ::-1] if placed.flipped else sprite
+
+
+__all__ = ["LOOKS", "Picture", "SpriteSheet", "premultiplied", "recoloured", "render_sprites"]

@@ -11,17 +11,27 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+TURNING = {*range(16), *range(34, 49), *range(50, 57), 59, 62, 65, 68, 78, 81}
+"""emojibase's subgroups of things that have no left and right."""
+SKIPPED_LABELS = {"oncoming automobile"}  # its name holds a word that a probe asks for
 SKIPPED_GROUPS = {1, 2, 8, 9}  # people, components, symbols, flags
 
 
 @dataclass(frozen=True)
 class Concept:
-    """hexcode: lower case, without variation selectors. synonyms: (words, weight)."""
+    """hexcode: lower case, without variation selectors. subgroup: emojibase's number of its kind.
+    synonyms: (words, weight)."""
 
     name: str
     category: str
     hexcode: str
+    subgroup: int
     synonyms: tuple[tuple[str, float], ...]
+
+    @property
+    def turns(self) -> bool:
+        """Whether it may be mirrored: no letters, no clocks, no flags."""
+        return self.subgroup in TURNING
 
 
 def plain(hexcode: str) -> str:
@@ -39,22 +49,17 @@ def listed() -> Iterator[tuple[str, str, str]]:
             yield name, category, label or name
 
 
-def _wanted(
-    labels: dict[str, dict[str, Any]], small: bool, drawn: set[str], banned: Callable[[str], bool]
-) -> list[tuple[str, str, str]]:
-    """(name, category, label) from concepts.txt, and for the large edition all the rest."""
+def _wanted(labels: dict[str, dict[str, Any]], drawn: set[str]) -> list[tuple[str, str, str]]:
+    """(name, category, label) from concepts.txt, and all the rest that has a sprite."""
     wanted = list(listed())
-    if small:
-        return wanted
     taken = {label for _, _, label in wanted}
     names = {name for name, _, _ in wanted}
     rest = (e for e in labels.values() if e.get("group") not in SKIPPED_GROUPS | {None})
     return wanted + [
         (e["label"], "more", e["label"])
         for e in rest
-        if e["label"] not in taken | names
+        if e["label"] not in taken | names | SKIPPED_LABELS
         and plain(e["hexcode"]) in drawn
-        and not banned(e["label"])
         and not re.search(r"clock$|-thirty", e["label"])
     ]
 
@@ -66,26 +71,27 @@ def _words(entry: dict[str, Any], keywords: dict[str, list[str]]) -> set[str]:
     return {w for w in tidy if re.fullmatch(r"[a-z][a-z -]{2,20}", w) and w.count(" ") < 3}
 
 
-def load(packages: dict[str, Path], small: bool, banned: Callable[[str], bool]) -> list[Concept]:
-    """All concepts of an edition. `banned` says which words no caption may hold.
+def load(packages: dict[str, Path], banned: Callable[[str], bool]) -> list[Concept]:
+    """All concepts. `banned` says which words no synonym may hold.
     A synonym weighs less the more concepts share it; one shared by more than four says nothing."""
     entries = json.loads((packages["labels"] / "en" / "data.json").read_text())
     keywords = json.loads((packages["keywords"] / "dist" / "emoji-en-US.json").read_text())
     labels = {entry["label"]: entry for entry in entries}
     chars = json.loads((packages["flat"] / "chars.json").read_text())
-    wanted = _wanted(labels, small, {plain(code) for code in chars}, banned)
+    wanted = _wanted(labels, {plain(code) for code in chars})
     names = {name.lower() for name, _, _ in wanted}
     words = {name: _words(labels[label], keywords) for name, _, label in wanted}
     tags = {name: set(labels[label].get("tags", ())) for name, _, label in wanted}
     shared = Counter(word for found in words.values() for word in found)
     concepts = []
     for name, category, label in wanted:
-        if banned(name):
-            raise SystemExit(f"concepts.txt: {name!r} is a held-out word")
         synonyms = tuple(
             (word, (1.0 if word in tags[name] else 0.25) / shared[word] ** 2)
             for word in sorted(words[name])
             if shared[word] <= 4 and word not in names and not banned(word)
         )
-        concepts.append(Concept(name, category, plain(labels[label]["hexcode"]), synonyms))
+        entry = labels[label]
+        concepts.append(
+            Concept(name, category, plain(entry["hexcode"]), entry["subgroup"], synonyms)
+        )
     return concepts

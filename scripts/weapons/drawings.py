@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
 from engine.prompt_encoder import PromptText
 from engine.render import Conditioning, Pixels, RenderSpec
+from engine.scene_encoder import encoder_of
 from engine.text import TextEncoder
 from engine.weights import WeightsFolder
 from scripts.weapons.prompts import SETS, Drawing, drawings
@@ -56,7 +57,7 @@ def _folder(name: str, weights: Path) -> Path:
 
 def draw_sets(names: Sequence[str], weights: Path = DEFAULT_WEIGHTS) -> None:
     """Whatever of these sets is not in the cache yet."""
-    decoder, encoder = MaskedDecoder(weights), TextEncoder()
+    decoder, encoder = MaskedDecoder(weights, dtype="float32"), encoder_of(weights)
     for name in names:
         _draw_set(name, _folder(name, weights), decoder, encoder)
 

@@ -1,4 +1,5 @@
-"""Authentication: a key of the config file, a signed token, or a key of the ledger; and signatures
+"""Authentication: a key of the config file, a token that is signed with a secret of ours or by an
+OpenID Connect issuer, or a key of the ledger; and signatures
 that open a picture without a header. Holds only hashes of the keys.
 """
 
@@ -17,9 +18,17 @@ from jobs.client.async_ledger import AsyncKeys
 from jobs.ledger_errors import LedgerError, LedgerUnavailable
 from jobs.request import Tenant
 from jobs.sql.accounts import KEY_START, key_hash
-from serve_app.access.tokens import TokenRefused, looks_like_a_token, verify
+from serve_app.access.issuer_keys import KeysUnread
+from serve_app.access.oidc import Issuers, issuers
+from serve_app.access.tokens import (
+    ALGORITHM,
+    TokenRefused,
+    looks_like_a_token,
+    unchecked,
+    verify,
+)
 from serve_app.config.cluster import ClusterConfig
-from serve_app.wire.errors import TooManyRequests, Unauthorized
+from serve_app.wire.errors import ApiError, TooManyRequests, Unauthorized
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +47,26 @@ KeyOwner = tuple[Tenant | None, int]
 """The key's tenant, if it is valid, and the revision of the keys that says so."""
 
 
+class IssuerUnavailable(ApiError):
+    """The issuer of this token cannot be asked for its keys just now. Please try again."""
+
+    status = 503
+    code = "issuer_unavailable"
+    headers = {"retry-after": "5"}
+
+
 class Keyring:
     """All that may authenticate to this lane."""
 
-    def __init__(self, config: ClusterConfig, ledger: AsyncKeys) -> None:
-        """Reads files of signing secrets. Raises ConfigError, naming the field."""
-        self._configured = {key_hash(key.key): Tenant(key.tenant, key.tier) for key in config.keys}
+    def __init__(
+        self, config: ClusterConfig, ledger: AsyncKeys, before: Keyring | None = None
+    ) -> None:
+        """Reads files of keys and secrets. before: that of an earlier config. Raises ConfigError,
+        naming the field."""
+        self._issuers: Issuers = issuers(config.auth.oidc, before._issuers if before else {})
+        self._configured = {key_hash(key): one for key, one in config.tenants_by_key().items()}
         self._signing, self._audiences = config.signing_secrets(), config.audiences()
+        self._operator_signers = config.operator_signers()
         self._tiers = frozenset(config.tiers)
         self._ledger_keys = LedgerKeys(ledger)
 
@@ -62,7 +84,7 @@ class Keyring:
         hashed = key_hash(bearer)
         tenant = self._configured.get(hashed)
         if tenant is None:
-            tenant = self._signed(bearer) if looks_like_a_token(bearer) else None
+            tenant = await self._signed(bearer) if looks_like_a_token(bearer) else None
             if tenant is None and bearer.startswith(KEY_START):
                 tenant = await self._ledger_keys.owner(hashed, suspect=suspect())
         if tenant is None:
@@ -71,11 +93,21 @@ class Keyring:
             raise Unauthorized(f"There is no tier '{tenant.tier}' here.", code="unknown_tier")
         return tenant
 
-    def _signed(self, token: str) -> Tenant:
+    async def _signed(self, token: str) -> Tenant:
         try:
-            return verify(token, self._signing, time.time(), self._audiences)
+            if self._issuers:
+                header, claims = unchecked(token)
+                if issuer := self._issuers.get(str(claims.get("iss"))):
+                    return await issuer.tenant(token, header.get("kid"), time.time())
+                if header.get("alg") != ALGORITHM:
+                    raise TokenRefused("The token's issuer (iss) is not known here.")
+            return verify(
+                token, self._signing, time.time(), self._audiences, self._operator_signers
+            )
+        except KeysUnread:
+            raise IssuerUnavailable from None
         except TokenRefused as refused:
-            raise Unauthorized(str(refused), code="invalid_token") from None
+            raise Unauthorized(str(refused), code=refused.code) from None
 
 
 class UrlSigner:

@@ -1,6 +1,6 @@
 """A client's connection: uvicorn's HTTP/1.1 with what uvicorn leaves open. Serve's proxies, or in
 HAProxy mode its replicas, load it by an environment variable
-(serve_app/operate/local_cluster.py, k8s/rayservice.yaml).
+(serve_app/operate/local_cluster.py, k8s/chart).
 
 * An Upgrade is an offer (RFC 9110 7.8). Nothing is upgraded here, so the request is answered as
   plain HTTP/1.1 with its body. httptools stops before that body, and uvicorn would go on there as

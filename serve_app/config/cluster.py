@@ -13,33 +13,39 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from autoscaling.limits import Threshold, check_thresholds, thresholds_of
+from deployments.telemetry import Telemetry
 from dispatch.identity import IdentityFiles
 from jobs.policy.fair_queue import LEAST_SHARE
 from jobs.queues import lane_of, queue_name
+from jobs.request import BATCH_TIER, Tenant
 from jobs.tiers import Tier
+from serve_app.config.blobs import BlobsSection
 from serve_app.config.errors import ConfigError, problems, unknown
+from serve_app.config.keys import KeySection, SigningSection
+from serve_app.config.logs import LogsSection
 from serve_app.config.moderation import ModerationSection, SafetySection, StrikesSection
+from serve_app.config.oidc import AuthSection
 from serve_app.config.provenance import ProvenanceSection
 from serve_app.config.sections import (
-    BlobsSection,
     DecoderSection,
     DispatcherSection,
     EncoderSection,
     GatewaySection,
-    KeySection,
     LedgerSection,
     LimitsSection,
+    MetricsSection,
     ModelSection,
     QualitiesSection,
     QuotaSection,
     RetentionSection,
     ScalingSection,
     Section,
-    SigningSection,
     ThresholdSection,
     TierSection,
 )
 from serve_app.config.spellings import Lane
+from serve_app.config.traces import TracesSection
+from serve_app.config.webhooks import WebhooksSection
 
 T = TypeVar("T", bound=Section)
 LoraTenants = dict[str, Annotated[tuple[str, ...], Field(strict=False)]]
@@ -91,12 +97,17 @@ class ClusterConfig(Section):
     """Of the lane, for every tier that has work, however small its weight."""
     keys: Annotated[tuple[KeySection, ...], Field(strict=False, repr=False)] = ()
     signing: Annotated[tuple[SigningSection, ...], Field(strict=False, repr=False)] = ()
+    auth: AuthSection = AuthSection()
     quota: QuotaSection = QuotaSection()
     provenance: ProvenanceSection = ProvenanceSection()
     limits: LimitsSection = LimitsSection()
     qualities: QualitiesSection = QualitiesSection()
     retention: RetentionSection = RetentionSection()
+    metrics: MetricsSection = MetricsSection()
+    traces: TracesSection = TracesSection()
+    logs: LogsSection = LogsSection()
     scaling: ScalingSection = ScalingSection()
+    webhooks: WebhooksSection = WebhooksSection()
     lora_tenants: LoraTenants = {}
     """LoRAs that only these tenants may use; of those that are not named all tenants may."""
 
@@ -121,27 +132,59 @@ class ClusterConfig(Section):
 
     def tier_promises(self) -> dict[str, Tier]:
         """The tiers as the ledger takes them."""
-        kept_here = {"newcomer_files_bytes"}
+        kept_here = {"newcomer_files_bytes", "batch_images"}
         return {name: Tier(**t.model_dump(exclude=kept_here)) for name, t in self.tiers.items()}
 
     def thresholds(self) -> tuple[Threshold, ...]:
         """When limits are tightened, and how."""
         return thresholds_of([section.model_dump() for section in self.temporary_limits])
 
+    def tenants_by_key(self) -> dict[str, Tenant]:
+        """Whose the keys of the configuration are. Reads files. ConfigError, naming the field."""
+        found: dict[str, Tenant] = {}
+        for number, one in enumerate(self.keys):
+            key = one.read(f"keys.{number}")
+            if key in found:
+                raise ConfigError(f"keys.{number}.file: the same key appears twice")
+            found[key] = Tenant(one.tenant, one.tier, one.role)
+        return found
+
     def signing_secrets(self) -> dict[str, bytes]:
         """By key id, the minting one first. Reads files. ConfigError, naming the field."""
         return {s.id: s.read(f"signing.{number}") for number, s in enumerate(self.signing)}
+
+    def telemetry(self) -> Telemetry:
+        """What replicas that work for `model` tell of themselves."""
+        traces, logs = self.traces.settings(), self.logs.settings()
+        return Telemetry(self.model.name, self.metrics.settings(), traces, logs)
 
     def identity_files(self) -> IdentityFiles:
         """What pictures are marked, signed and checked with."""
         return self.provenance.files(self.blobs.directory)
 
+    @model_validator(mode="after")
+    def _made_keys_have_a_place(self) -> Self:
+        made = self.provenance.makes_keys and self.provenance.directory is None
+        if self.blobs.s3 is not None and made:
+            raise ValueError(
+                "provenance.directory: is missing: pictures are in a bucket, where no secret is "
+                "kept; name a directory that all nodes share, or give keys, certificate and "
+                "private_key"
+            )
+        return self
+
     def audiences(self) -> dict[str, str]:
         """By key id, the audience that its tokens must name."""
         return {s.id: s.audience for s in self.signing if s.audience is not None}
 
+    def operator_signers(self) -> frozenset[str]:
+        """Ids of the keys whose tokens may carry the role of an operator."""
+        return frozenset(section.id for section in self.signing if section.operators)
+
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
+        if BATCH_TIER in self.tiers:
+            raise ValueError(f"tiers.{BATCH_TIER}: is the name of what batches are drawn with")
         if len(self.tiers) * self.least_share > 1:
             promised = f"{len(self.tiers)} tiers with {self.least_share:.0%} each"
             raise ValueError(f"least_share: {promised} are over 100 %")
@@ -221,13 +264,15 @@ class ClusterConfig(Section):
             if key.tier not in self.tiers:
                 known = ", ".join(sorted(self.tiers))
                 raise ValueError(f"keys.{number}.tier: unknown tier {key.tier!r}, known: {known}")
-            if key.key in seen:
+            if key.key is not None and key.key in seen:
                 raise ValueError(f"keys.{number}.key: the same key appears twice")
-            seen.add(key.key)
+            seen.add(key.key or "")
         ids = [section.id for section in self.signing]
         for number, key_id in enumerate(ids):
             if key_id in ids[:number]:
                 raise ValueError(f"signing.{number}.id: the same id appears twice")
+        for problem in self.auth.unknown_tiers(self.tiers):
+            raise ValueError(f"auth.{problem}")
         return self
 
 
@@ -254,13 +299,15 @@ class LiveModelSection(Section):
 
 class LiveSection(Section):
     """What a deployment's `user_config` may change without restarting anything: whole sections of
-    the args, in place of those of the start. Classifiers read `moderation`, dispatchers the tiers
-    and the temporary limits, gateways all the others."""
+    the args, in place of those of the start. Classifiers, or the dispatchers whose children they
+    are, read `moderation`, dispatchers the tiers and the temporary limits, gateways all the
+    others."""
 
     tiers: dict[str, TierSection] | None = None
     temporary_limits: Annotated[tuple[ThresholdSection, ...] | None, Field(strict=False)] = None
     keys: Annotated[tuple[KeySection, ...] | None, Field(strict=False, repr=False)] = None
     signing: Annotated[tuple[SigningSection, ...] | None, Field(strict=False, repr=False)] = None
+    auth: AuthSection | None = None
     limits: LimitsSection | None = None
     qualities: QualitiesSection | None = None
     scaling: ScalingSection | None = None

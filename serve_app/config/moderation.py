@@ -9,14 +9,15 @@ from pydantic import Field, model_validator
 from engine.classifiers.checkpoint import ClassifierSpec, spec_of
 from engine.policy import SafetyPolicy, policy_of
 from jobs.verdicts import StrikeRules
-from serve_app.config.sections import Count, Seconds, Section, Share
+from serve_app.config.sections import Count, Seconds, Section, Share, require_no_replicas
 
 
 class ClassifierSection(Section):
     """A checkpoint of Hugging Face's format that screens beside the embedded classifiers."""
 
-    kind: Literal["text", "image", "zero-shot"]
-    """Of prompts, of pictures by the checkpoint's labels, or of pictures by labels written here."""
+    kind: Literal["text", "coded-guard", "question-guard", "image", "zero-shot"]
+    """Of prompts (a classification head, or a language model that writes codes or answers
+    questions), of pictures by the checkpoint's labels, or of pictures by labels written here."""
     path: Annotated[str, Field(min_length=1)]
     """Its folder, on every node that classifiers run on."""
     labels: Annotated[dict[str, str], Field(min_length=1)]
@@ -37,6 +38,8 @@ class ClassifierSection(Section):
 class SafetySection(Section):
     """Classifiers of prompts, previews and final images."""
 
+    local: bool = False
+    """In a child process of each dispatcher, not in replicas of a deployment."""
     screens: Annotated[tuple[Literal["sexual", "weapons"], ...], Field(strict=False)] = (
         "sexual",
         "weapons",
@@ -56,6 +59,11 @@ class SafetySection(Section):
     threads: Count = 1
     replicas: Count = 1
     num_cpus: Share = 0.1
+
+    @model_validator(mode="after")
+    def _local_ones_are_no_replicas(self) -> Self:
+        require_no_replicas(self)
+        return self
 
     def specs(self) -> tuple[ClassifierSpec, ...]:
         """The operator's classifiers, as replicas take them."""

@@ -19,7 +19,8 @@ from serve_app.config.secret_fields import Secret
 from serve_app.config.sections import SECRET_BYTES, Section
 
 LOCAL = ".provenance"
-"""Below the directory of pictures, which all nodes share; no picture has such a name."""
+"""Below the directory of pictures, which all nodes share, or the section's own; no picture has such
+a name."""
 
 FileName = Annotated[str, Field(min_length=1)]
 
@@ -53,6 +54,9 @@ class ProvenanceSection(Section):
     """A PEM file: the signing certificate, then those above it."""
     private_key: FileName | None = None
     """A PEM file: its key, of the curve P-256, without a password."""
+    directory: FileName | None = None
+    """Where the keys are that the service makes for itself, on all nodes the same; left out: the
+    directory of pictures."""
     trust_anchors: FileName | None = None
     """A PEM file: whose manifests are `trusted` when pictures are checked, beside the local one."""
 
@@ -73,12 +77,17 @@ class ProvenanceSection(Section):
                 raise ValueError(f"keys.{number}.id: the same id appears twice")
         return self
 
+    @property
+    def makes_keys(self) -> bool:
+        """Whether something is on for which no key is given."""
+        return (self.watermark and not self.keys) or (self.manifest and self.certificate is None)
+
     def files(self, blobs_directory: str) -> IdentityFiles:
         """Where everything is."""
         return IdentityFiles(
             watermark=self.watermark,
             manifest=self.manifest,
-            directory=str(Path(blobs_directory) / LOCAL),
+            directory=str(Path(self.directory or blobs_directory) / LOCAL),
             keys=tuple(
                 KeyFile(key.id, None if key.secret is None else key.secret.encode(), key.file)
                 for key in self.keys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -12,9 +11,8 @@ from pydantic.functional_validators import BeforeValidator
 
 from autoscaling.limits import thresholds_of
 from autoscaling.policies import PolicyNumbers
+from deployments.metrics.settings import PORT, MetricsSettings
 from jobs.tiers import QuotaDays, rollout_percent
-from serve_app.config.errors import ConfigError
-from serve_app.config.secret_fields import Secret
 from serve_app.config.sizes import MAX_PIXELS
 from serve_app.config.spellings import Dsn, Host, Network, Origin, Size, Zone
 
@@ -60,6 +58,20 @@ HEADROOM = 2
 waits for the next slot."""
 
 
+OF_REPLICAS = ("replicas", "num_cpus", "num_gpus")
+
+
+def require_no_replicas(section: Section) -> None:
+    """ValueError for a local stage that sizes the deployment it is not."""
+    fields = type(section).model_fields
+    for name in OF_REPLICAS if getattr(section, "local", False) else ():
+        if name in fields and getattr(section, name) != fields[name].default:
+            raise ValueError(
+                f"{name}: leave it out, or `local`: with `local: true` each dispatcher has one of "
+                "its own, without a GPU, and there are no replicas"
+            )
+
+
 class DecoderSection(Section):
     """Decoder replicas; `slots` renders share a batch in each."""
 
@@ -73,6 +85,8 @@ class DecoderSection(Section):
 class EncoderSection(Section):
     """Prompt encoder replicas and how long a batch waits to fill."""
 
+    local: bool = False
+    """In a child process of each dispatcher, not in replicas of a deployment."""
     replicas: Count = 1
     num_cpus: Share = 0.1
     num_gpus: Share = 0.0
@@ -80,6 +94,11 @@ class EncoderSection(Section):
     max_batch: Count = 8
     batch_wait_ms: Annotated[int, Field(ge=0)] = 2
     threads: Count = 1
+
+    @model_validator(mode="after")
+    def _local_ones_are_no_replicas(self) -> Self:
+        require_no_replicas(self)
+        return self
 
 
 class DispatcherSection(Section):
@@ -179,10 +198,21 @@ class ScalingSection(Section):
         return PolicyNumbers(**given, min_replicas=min_replicas, max_replicas=max_replicas)
 
 
-class BlobsSection(Section):
-    """Where pictures live."""
+class MetricsSection(Section):
+    """What Prometheus reads, one page for each node."""
 
-    directory: Annotated[str, Field(min_length=1)] = "var/laptop/blobs"
+    enabled: bool = True
+    port: Annotated[int, Field(ge=1, le=65_535)] = PORT
+    """Of each node; lanes may share it."""
+    host: Annotated[str, Field(min_length=1)] | None = None
+    """Address that is listened on; left out: the node's own, as Ray knows it."""
+    directory: Annotated[str, Field(min_length=1)] | None = None
+    """Of each node, on its own disk: where its processes keep their values. Left out: in Ray's
+    session directory."""
+
+    def settings(self) -> MetricsSettings:
+        """As replicas take them."""
+        return MetricsSettings(**self.model_dump())
 
 
 class TierSection(Section):
@@ -196,6 +226,8 @@ class TierSection(Section):
     """Off, on, or a percent of the tier's tenants."""
     newcomer_files_bytes: Count = 64 * 2**20
     """Of files that a tenant keeps before its first order."""
+    batch_images: Annotated[int, Field(ge=0)] | None = None
+    """In a tenant's batches that have not ended, beside `images_per_day`; 0: no batches."""
 
 
 class TighteningSection(Section):
@@ -223,47 +255,6 @@ class ThresholdSection(Section):
         return self
 
 
-class KeySection(Section):
-    """An API key and its tenant."""
-
-    key: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$", repr=False), Secret()]
-    tenant: Annotated[str, Field(min_length=1)]
-    tier: str = "free"
-
-
-class SigningSection(Section):
-    """A secret that signs tenants' tokens, given here or in a file.
-
-    The first one mints; all are believed, so that a new one is put in front of the old, and the
-    old one taken out when its tokens have expired.
-    """
-
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-    """The tokens' `kid`."""
-    secret: Annotated[str | None, Field(min_length=SECRET_BYTES, repr=False), Secret()] = None
-    file: Annotated[str, Field(min_length=1)] | None = None
-    audience: Annotated[str, Field(min_length=1)] | None = None
-    """What its tokens must name as `aud`, for a secret that signs tokens for others, too."""
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if (self.secret is None) == (self.file is None):
-            raise ValueError("give either secret or file")
-        return self
-
-    def read(self, path: str) -> bytes:
-        """The secret. ConfigError, with the field's path; the secret itself is never repeated."""
-        if self.secret is not None:
-            return self.secret.encode()
-        try:
-            secret = Path(self.file or "").read_bytes().strip()
-        except OSError as error:
-            raise ConfigError(f"{path}.file: {self.file}: {error.strerror}") from None
-        if len(secret) < SECRET_BYTES:
-            raise ConfigError(f"{path}.file: must hold at least {SECRET_BYTES} bytes")
-        return secret
-
-
 class QuotaSection(Section):
     """When the day of `images_per_day` begins."""
 
@@ -286,6 +277,8 @@ class RetentionSection(Section):
     files_seconds: Seconds = 2_592_000.0
     verdicts_seconds: Seconds = 15_552_000.0
     """Of the audit log of the safety screens: half a year."""
+    webhooks_seconds: Seconds = 604_800.0
+    """Of deliveries of webhooks, after they were made or given up."""
 
     @model_validator(mode="after")
     def _rows_stay_longest(self) -> Self:
@@ -321,6 +314,13 @@ class LimitsSection(Section):
     """That a tenant keeps at once."""
     files_bytes: Count = 256 * 2**20
     """Of all of them."""
+    batches: Count = 20
+    """Of one tenant that have not ended."""
+    batch_lines: Annotated[int, Field(ge=1, le=50_000)] = 50_000
+    batch_bytes: Annotated[int, Field(ge=1, le=200 * 2**20)] = 200 * 2**20
+    """Of one input file."""
+    batch_files_bytes: Count = 2**30
+    """Of all input files that a tenant keeps."""
     images: Annotated[int, Field(ge=1, le=10)] = 10
     max_pixels: Annotated[int, Field(ge=256, le=MAX_PIXELS)] = MAX_PIXELS
     deadline_seconds: Seconds = 86_400.0

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
+from jobs.blobs.places import DirectoryPlace
 from serve_app.config.cluster import (
     OWN_SECTIONS,
     ClusterConfig,
@@ -86,7 +87,7 @@ OF_LANE = ("tiers", "temporary_limits", "least_share", "retention", "provenance"
 """Sections that all applications of one lane have alike."""
 NOT_OF = {
     GATEWAY: ("model", "models", *OWN_SECTIONS, "safety", "moderation"),
-    MODEL: ("models", "gateway", "limits", "keys", "signing", "strikes"),
+    MODEL: ("models", "gateway", "limits", "keys", "signing", "auth", "strikes"),
 }
 """What an application would ignore."""
 
@@ -154,10 +155,11 @@ class ServeFile(Section):
         for number, application in enumerate(self.applications):
             args = application.args
             first = firsts.setdefault(args.ledger.dsn, args)
-            store, zone = first.blobs.directory, first.quota.time_zone
-            if store != args.blobs.directory:
+            store, zone = first.blobs.place(), first.quota.time_zone
+            if store != args.blobs.place():
+                where = repr(store.directory) if isinstance(store, DirectoryPlace) else "the same"
                 raise ValueError(
-                    f"applications.{number}.args.blobs.directory: must be {store!r}, as in the "
+                    f"applications.{number}.args.{store.field}: must be {where}, as in the "
                     "other lanes of the same ledger: each of them deletes what expires there"
                 )
             if zone != args.quota.time_zone:

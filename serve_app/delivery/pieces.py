@@ -17,13 +17,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from jobs.blobs.store import BlobMissing, BlobStore
+from jobs.blobs.threads import in_store
 
 READ_BYTES = 9 * 2**13
 """Of a blob at once; a multiple of three, so that base64 of the pieces is base64 of the whole, and
 96 KiB as base64: what Ray sends inline (up to 100 KiB). A larger piece goes through its object
 store and holds up both event loops for milliseconds."""
-INLINE_BYTES = 2**16
-"""A picture as small as this is read when its size is asked for: ten are less than a MiB."""
+INLINE_BYTES = READ_BYTES - 3 * 2**10
+"""A picture as small as this is read when its size is asked for, and sent in one message with the
+text around it, which leaves 4 KiB for that: ten are less than a MiB."""
 LARGE_BYTES = 8 * 2**20
 BURST_BYTES_PER_SECOND = 32 * 2**20
 """Of one tenant even at the beginning: each piece costs the gateway and Serve's proxy several
@@ -100,6 +102,7 @@ class Pieces:
         self._blobs = blobs
         self._parts = parts
         self._pace = pace
+        self._asked_bytes = max(1, blobs.round_trip_bytes // READ_BYTES) * READ_BYTES
         self.size = sum(part.size if isinstance(part, StoredBlob) else len(part) for part in parts)
 
     @property
@@ -114,19 +117,22 @@ class Pieces:
         """Its bytes in order. Raises BlobMissing for a blob that has been deleted since."""
         for part in self._parts:
             if isinstance(part, StoredBlob):
-                for offset in range(0, part.blob_bytes, READ_BYTES):
-                    data = await asyncio.to_thread(self._read, part, offset)
-                    await self._pace.keep(len(data))
-                    yield data
+                for offset in range(0, part.blob_bytes, self._asked_bytes):
+                    data = await in_store(self._read, part, offset)
+                    for start in range(0, len(data), READ_BYTES):
+                        piece = data[start : start + READ_BYTES]
+                        sent = b64encode(piece) if part.base64 else piece
+                        await self._pace.keep(len(sent))
+                        yield sent
             elif part:
                 yield part
 
     def _read(self, part: StoredBlob, offset: int) -> bytes:
-        length = min(READ_BYTES, part.blob_bytes - offset)
+        length = min(self._asked_bytes, part.blob_bytes - offset)
         data = self._blobs.read(part.key, offset, length)
         if len(data) != length:
             raise BlobMissing(part.key)
-        return b64encode(data) if part.base64 else data
+        return data
 
 
 class LargeAnswers:

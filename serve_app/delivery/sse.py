@@ -12,9 +12,9 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from jobs.blobs.store import BlobMissing
+from jobs.blobs.store import BlobMissing, StoreUnavailable
 from serve_app.delivery.pieces import Pieces, cancel, unless_gone
-from serve_app.wire.errors import from_domain
+from serve_app.wire.domain_errors import from_domain
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ async def _send_event(send: Send, event: Event) -> None:
         async with aclosing(event.chunks()) as chunks:
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    except BlobMissing as error:
+    except (BlobMissing, StoreUnavailable) as error:
         raise TornEvent from error
 
 

@@ -20,7 +20,7 @@ NOT_TAKEN = {"model", *NOT_OF[MODEL], *OWN_SECTIONS} - {"dispatcher"}
 AROUND = ("runtime_env", "logging_config")
 """Of an application, beside its args."""
 LIVE_OF_LANE = {
-    "Dispatcher": ("tiers", "temporary_limits"),
+    "Dispatcher": ("tiers", "temporary_limits", "moderation"),
     "PromptEncoder": (),
     "SafetyClassifier": ("moderation",),
 }

@@ -17,16 +17,16 @@ from serve_app.config.serve_file import (
     parse_yaml,
     read_text,
 )
-from serve_app.operate.config_diff import logged_secrets
+from serve_app.operate.config_diff import literal_secrets, logged_secrets
 from serve_app.operate.http_proxies import LOOPBACK_HOSTS
-from serve_app.operate.reserved import deployed
+from serve_app.operate.reserved import deployed, local_stages
 from serve_app.operate.yaml_lines import line_of, repeated_keys
 
 READERS = ("Gateway", "Dispatcher", "SafetyClassifier")
 READ_BY_BOTH = ("tiers", "temporary_limits")
 """By gateways and dispatchers."""
 ELSEWHERE = "moderation"
-"""What classifiers alone read."""
+"""What classifiers alone read, or dispatchers in whose children they are."""
 _FIELD = re.compile(r"^(?:[\w-]+(?:\.[\w-]+)*: )*")
 
 
@@ -71,9 +71,10 @@ def advice(file: ServeFile) -> list[str]:
                 f"{path}.hosts: is missing: a page whose name points at this machine could ask; "
                 'write [localhost, 127.0.0.1, "[::1]"]'
             )
-    if file.http_options.host not in LOOPBACK_HOSTS:  # there, logs are as private as the file
-        said += logged_secrets(file.model_dump())
-    return said
+    loopback, document = file.http_options.host in LOOPBACK_HOSTS, file.model_dump()
+    if not loopback:  # there, logs are as private as the file
+        said += logged_secrets(document)
+    return [*said, *literal_secrets(document, loopback=loopback)]
 
 
 def _numbered(path: str, text: str, problems: list[str]) -> ConfigError:
@@ -101,11 +102,17 @@ Read = dict[str, ClusterConfig]
 
 def _application(application: Application) -> tuple[list[str], Read]:
     """What only shows when the args and the deployments are read together."""
-    found, names = [], deployed(application)
+    found, names, local = [], deployed(application), local_stages(application)
     read = {name: application.args for name in names if _kind(name) in READERS}
     for number, options in enumerate(application.deployments):
         path, live = f"deployments.{number}", options.user_config
-        if options.name not in names:
+        if options.name in local:
+            where = local[options.name]
+            found.append(
+                f"{path}.name: {options.name} is no deployment with args.{where}.local: true; "
+                "leave it out; its user_config goes to Dispatcher"
+            )
+        elif options.name not in names:
             found.append(f"{path}.name: {unknown(options.name, names, 'deployment')}")
         elif live is not None and options.name not in read:
             found.append(f"{path}.user_config: {options.name} reads none; {', '.join(READERS)} do")
@@ -119,13 +126,14 @@ def _application(application: Application) -> tuple[list[str], Read]:
 
 def _misread(application: Application, read: Read) -> Iterator[str]:
     """Live policies that no classifier gets."""
-    said = [getattr(read[n], ELSEWHERE) for n in read if _kind(n) == "SafetyClassifier"]
+    reader = "Dispatcher" if application.args.safety.local else "SafetyClassifier"
+    said = [getattr(read[n], ELSEWHERE) for n in read if _kind(n) == reader]
     for number, options in enumerate(application.deployments):
         live = options.user_config and getattr(options.user_config, ELSEWHERE)
         if live and live not in said:
             yield (
                 f"deployments.{number}.user_config.{ELSEWHERE}: {options.name} does not read it; "
-                "give it to SafetyClassifier"
+                f"give it to {reader}"
             )
 
 

@@ -183,8 +183,8 @@ def _branches(value: Any, other: Any) -> dict[str, Any] | None:
 
 
 INSTEAD = {
-    "dsn": "leave the password to PGPASSWORD or ~/.pgpass on the nodes",
-    "key": "make keys with `meltproof keys create`, which keeps their hashes in the ledger",
+    "dsn": "leave the password to PGPASSWORD, ~/.pgpass or ?passfile= on the nodes",
+    "key": "name a `file` that holds it, or make keys with `meltproof keys create`",
     "secret": "name a `file` that holds it",
 }
 
@@ -198,6 +198,20 @@ def logged_secrets(config: dict[str, Any]) -> list[str]:
         + INSTEAD.get(path[-1], "take it out of args")
         for path in args
     ]
+
+
+def literal_secrets(config: dict[str, Any], *, loopback: bool) -> list[str]:
+    """Of secrets that stand in the file and not in args, and of those in args that are more than a
+    laptop's keys: a sentence for each, with what to do instead."""
+    said = []
+    for path, _ in secrets_in(ServeFile, config):
+        args, ours = path[2:3] == ("args",), {"user_config", "http_options"} & {path[0], *path[4:5]}
+        harmless = loopback and "keys" in path[3:6] and path[-1] == "key"
+        if harmless or not (ours or (args and loopback)):
+            continue
+        instead = INSTEAD.get(path[-1], "keep it elsewhere")
+        said.append(f"{'.'.join(path)}: is a secret that stands in the file: {instead}")
+    return said
 
 
 def inline_secrets(config: dict[str, Any]) -> list[str]:

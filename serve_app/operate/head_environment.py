@@ -18,6 +18,7 @@ ALWAYS = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "FORWARDED_ALLOW_IPS": "",  # gateways decide themselves whose X-Forwarded-For they believe
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",  # ten times a second costs an idle laptop
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",  # as above, in every replica and router
     # An entry point by name, as the import_path of a config file is.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.proxy:middlewares",
 }

@@ -34,12 +34,13 @@ from serve_app.operate.head_environment import (
     sockets_fit,
 )
 from serve_app.operate.serve_api import APPLICATIONS, ClusterFailed, NoCluster, Say, ServeApi
-from serve_app.operate.start_failure import refusal, report
+from serve_app.operate.start_failure import refusal, report, timed_out
 
 FREE_PORTS = range(20_000, 32_768)
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 RETIRE_SECONDS = 10.0
+DASHBOARDS = Path(__file__).resolve().parents[2] / "configs/monitoring/dashboards"
 OBJECT_STORE_BYTES = 200_000_000
 """Pictures pass by value; the store only carries what is larger than a message."""
 
@@ -118,6 +119,7 @@ class LocalCluster:
             say("deploying")
             self.deploy(self._config)
             self.serve.await_running(self._config, say)
+            self._provide_dashboards()
         except NoCluster as error:
             with suppress(subprocess.TimeoutExpired):  # it looks once a second what has ended
                 if self._head is not None:
@@ -168,42 +170,58 @@ class LocalCluster:
             return  # leases and checkpoints are for exactly this
 
     def _start_head(self) -> None:
+        """Ray gives its raylet 30 s, which a busy machine may exceed; then it is started again."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._head_answers(self._run_head(), deadline):
+            if time.monotonic() > deadline or not timed_out(self.temp_dir):
+                raise ClusterFailed(report("Ray did not start", self.temp_dir))
+
+    def _head_command(self) -> list[str]:
         ray = str(Path(sys.executable).with_name("ray"))
         ports = (f"{option}={port}" for option, port in zip(PORT_OPTIONS, self._ports, strict=True))
-        command = [
+        return [
             *(ray, "start", "--head", "--block", *self._node_options(), *ports, *ANY_WORKER_PORT),
             *("--disable-usage-stats", "--node-ip-address", LOOPBACK),
             *("--port", str(self._gcs_port), "--temp-dir", str(self.temp_dir)),
             *("--include-dashboard", "true", "--dashboard-host", LOOPBACK),
-            *("--dashboard-port", str(self._dashboard_port)),
+            *("--dashboard-port", str(self._dashboard_port), "--include-log-monitor", "false"),
             *("--object-store-memory", str(OBJECT_STORE_BYTES)),
         ]
+
+    def _run_head(self) -> subprocess.Popen[bytes]:
         with (self.temp_dir / "head.log").open("wb") as out:
             self._head = subprocess.Popen(
-                command,
+                self._head_command(),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
-        self._await_dashboard(self._head)
+        return self._head
 
-    def _await_dashboard(self, head: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
+    def _head_answers(self, head: subprocess.Popen[bytes], deadline: float) -> bool:
+        """Whether its dashboard answers; False when it ended before. ClusterFailed."""
         while not isinstance(answer := self._answer(APPLICATIONS), int) or answer >= 300:
             if isinstance(answer, int) and (why := refusal(self.dashboard_url, answer)):
                 raise ClusterFailed(why)
             if head.poll() is not None:
-                raise ClusterFailed(report("Ray did not start", self.temp_dir))
+                return False
             if time.monotonic() > deadline:
                 what = f"after {START_SECONDS:.0f} s Ray's dashboard says: {answer}"
                 raise ClusterFailed(report(what, self.temp_dir))
             time.sleep(0.2)
+        return True
+
+    def _provide_dashboards(self) -> None:
+        """Ours beside Ray's, for a Grafana that is given Ray's provisioning folder."""
+        for folder in self.temp_dir.glob("session_[0-9]*/metrics/grafana/dashboards"):
+            for dashboard in DASHBOARDS.glob("*.json"):
+                shutil.copy(dashboard, folder)
 
     def _node_options(self) -> list[str]:
         if self._nodes is None:
-            return []
+            return ["--no-monitor"]  # of Ray's autoscaler: there is nothing to add
         self._nodes["provider"]["gcs_address"] = self.address
         path = self.temp_dir / "nodes.json"
         path.write_text(json.dumps(self._nodes))

@@ -24,8 +24,20 @@ def deployed(application: Application) -> dict[str, Any]:
     found: dict[str, Any] = {"Gateway": args.gateway} if application.has_gateway else {}
     for one in application.models():
         for name, section in SECTIONS.items():
-            found[f"{name}{ending(args, one)}"] = getattr(one, section)
+            if not getattr(getattr(one, section), "local", False):
+                found[f"{name}{ending(args, one)}"] = getattr(one, section)
     return found
+
+
+def local_stages(application: Application) -> dict[str, str]:
+    """Of each stage that is local, the name of the deployment that it is not, and its section."""
+    args = application.args
+    return {
+        f"{name}{ending(args, one)}": section
+        for one in application.models()
+        for name, section in SECTIONS.items()
+        if getattr(getattr(one, section), "local", False)
+    }
 
 
 def reservations(file: ServeFile) -> list[Reservation]:

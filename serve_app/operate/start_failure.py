@@ -64,6 +64,11 @@ def report(what: str, temp_dir: Path) -> str:
     return "\n".join(lines)
 
 
+def timed_out(temp_dir: Path) -> bool:
+    """Whether Ray gave up waiting for its own processes, which another start may well survive."""
+    return "timed out during startup" in read(temp_dir / "head.log")
+
+
 def read(log: Path) -> str:
     """A log without colours; nothing where there is none."""
     try:

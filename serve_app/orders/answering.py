@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 from pydantic_core import to_json
 from starlette.background import BackgroundTask
@@ -18,8 +19,10 @@ from jobs.ledger_errors import LedgerError, LedgerUnavailable
 from jobs.request import ImageRequest
 from serve_app.delivery.pieces import HOLE, Part, disconnected, filled
 from serve_app.delivery.sse import EventStream
+from serve_app.delivery.tracing import trace_of
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.callers import stay_open
+from serve_app.orders.counting import count_accepted
 from serve_app.orders.pictures import finished, paced_response, picture_part, urls, without
 from serve_app.orders.responses import error_response, json_response, root_path
 from serve_app.orders.streaming import events
@@ -37,9 +40,15 @@ CLIENT_CLOSED = 499
 
 
 async def respond(request: Request, order: requests.ImageOrder) -> Response:
-    """Submit, and answer as asked. Raises what `submit` does, TooManyOpen before that, and
-    StillQueued. The stored source of an edit is dropped where no new job needs it."""
-    state, asked = app_state_of(request), order.request
+    """Submit, and answer as asked. Raises what `accept` does, and StillQueued."""
+    return await answer(request, order, await accept(request, order))
+
+
+async def accept(request: Request, order: requests.ImageOrder) -> Submission:
+    """Submit. Raises what `submit` does, and TooManyOpen before that. The stored source of an edit
+    is dropped where no new job needs it."""
+    state = app_state_of(request)
+    asked = replace(order.request, trace=trace_of(request.scope))
     try:
         if asked.watched:
             stay_open(request, asked.tenant)
@@ -49,9 +58,10 @@ async def respond(request: Request, order: requests.ImageOrder) -> Response:
     except (ApiError, LedgerError):
         await _drop_source(state, asked)
         raise
+    count_accepted(request, asked)
     if submission.reattached:
         await _drop_source(state, asked)
-    return await answer(request, order, submission)
+    return submission
 
 
 async def _drop_source(state: AppState, request: ImageRequest) -> None:
@@ -63,22 +73,29 @@ async def _drop_source(state: AppState, request: ImageRequest) -> None:
 async def answer(request: Request, order: requests.ImageOrder, submission: Submission) -> Response:
     """What was submitted, as asked. Raises StillQueued."""
     state = app_state_of(request)
-    headers = {
-        "x-job-id": submission.job.id,
-        **ratelimit_headers(submission.usage),
-        **temporary_headers(state.limits.of(order.request.lane).of(order.request.tier)),
-    }
+    headers = order_headers(state, order, submission)
     if not order.request.watched:
         return _accepted(state, request, submission.job, headers)
     if order.stream:
         stream = events(state, submission.job)
         return EventStream(stream, state.keepalive_seconds(order.request.tenant), headers)
-    job = await _wait(state, request, submission)
+    job = await wait(state, request, submission.job)
     if job is None:
         return Response(status_code=CLIENT_CLOSED)
     response = await _answer(state, request, job, as_url=order.as_url, headers=headers)
     response.background = BackgroundTask(state.watch.answered, job.id)  # once it has been sent
     return response
+
+
+def order_headers(
+    state: AppState, order: requests.ImageOrder, submission: Submission
+) -> dict[str, str]:
+    """Of the answer to an order: its job, and the tenant's limits."""
+    return {
+        "x-job-id": submission.job.id,
+        **ratelimit_headers(submission.usage),
+        **temporary_headers(state.limits.of(order.request.lane).of(order.request.tier)),
+    }
 
 
 def _accepted(state: AppState, request: Request, job: Job, headers: dict[str, str]) -> Response:
@@ -92,12 +109,12 @@ def _accepted(state: AppState, request: Request, job: Job, headers: dict[str, st
     return response
 
 
-async def _wait(state: AppState, request: Request, submission: Submission) -> Job | None:
-    """The ended job; None when the client left first. Raises StillQueued.
+async def wait(state: AppState, request: Request, job: Job) -> Job | None:
+    """The ended job; None when the client left first. Raises StillQueued, also when this gateway
+    leaves: a retry reaches another one.
 
     Leaving shortens the watch: the job goes on until that lapses, for a retry to find.
     """
-    job = submission.job
     ended = asyncio.create_task(state.watch.ended(job))
     gone = asyncio.create_task(disconnected(request.receive))
     try:
@@ -106,8 +123,8 @@ async def _wait(state: AppState, request: Request, submission: Submission) -> Jo
             timeout=state.config.gateway.sync_wait_seconds,
             return_when=asyncio.FIRST_COMPLETED,
         )
-        if ended.done():
-            return ended.result()
+        if ended.done() and (found := ended.result()).ended:
+            return found
         if gone.done():
             return None
     finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from autoscaling.lane_heat import QueueHeats
 from autoscaling.temporary_limits import QueueLimits
+from deployments.metrics.recorder import Metrics
 from jobs.blobs.store import BlobStore
 from jobs.client.async_ledger import AsyncLedger
 from serve_app.access.auth import Keyring, UrlSigner
@@ -18,6 +20,7 @@ from serve_app.admission.tenants import Buckets, OpenRequests, RecentRefusals
 from serve_app.config.cluster import ClusterConfig
 from serve_app.delivery.pieces import LargeAnswers
 from serve_app.delivery.watch import JobWatch
+from serve_app.orders.cluster import ClusterLook
 from serve_app.orders.lane_models import LaneModels
 from serve_app.uploads.fetching import RemoteImages
 from serve_app.uploads.inputs import Inputs
@@ -44,6 +47,8 @@ class AppState:
     inputs: Inputs
     """Pictures that clients send."""
     readiness: Readiness
+    cluster: ClusterLook
+    """Its nodes, for operators."""
     polls: Buckets = field(default_factory=Buckets)
     """Of each tenant."""
     invalid_orders: Buckets = field(default_factory=Buckets)
@@ -56,6 +61,9 @@ class AppState:
     remote_images: RemoteImages = field(default_factory=RemoteImages)
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     large: LargeAnswers = field(default_factory=LargeAnswers)
+    new_batches: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when one was created here: its feeder need not look for it."""
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def models(self) -> Models:

@@ -28,6 +28,9 @@ PLAIN_ENCODINGS = (b"binary", b"8bit", b"7bit")
 _LISTED = re.compile(r"\[[0-9]{0,4}\]\Z", re.ASCII)
 _NAME = re.compile(rb";\s*filename\s*=", re.IGNORECASE)
 _EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*\"?([^;\"]*)", re.IGNORECASE)
+_LINES = re.compile(rb"""name="?purpose"?\r\n\r\nbatch\r\n|filename="[^"\r\n]*\.jsonl\"""")
+LOOKED_AT_BYTES = 4096
+"""Of a form's beginning: where its purpose, or the name of its file, says that it has lines."""
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 
 
@@ -62,9 +65,10 @@ def _check_encoding(request: Request) -> None:
 
 
 async def body_chunks(
-    request: Request, limits: LimitsSection, most_bytes: int
+    request: Request, limits: LimitsSection, most_bytes: int, lines_bytes: int = 0
 ) -> AsyncGenerator[bytes]:
-    """The body as it comes. Raises UnknownEncoding, BodyTooLarge as soon as it is known to be too
+    """The body as it comes. lines_bytes: how much more it may have when it begins as a form with a
+    file of lines does. Raises UnknownEncoding, BodyTooLarge as soon as it is known to be too
     long, and BodyTooSlow; large bodies may take longer, as far as they keep coming. Not from
     Starlette's `stream`, whose end would be waited for with a timeout of its own.
 
@@ -72,7 +76,7 @@ async def body_chunks(
     """
     _check_encoding(request)
     declared = request.headers.get("content-length", "")
-    size, too_large = 0, declared.isdigit() and int(declared) > most_bytes
+    size, too_large = 0, False
     patience = asyncio.get_running_loop().time() + limits.body_seconds
     more = True
     while more:
@@ -84,6 +88,10 @@ async def body_chunks(
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
+        if not size and lines_bytes and _LINES.search(chunk[:LOOKED_AT_BYTES]):
+            most_bytes += lines_bytes
+        if not size:
+            too_large = declared.isdigit() and int(declared) > most_bytes
         size += len(chunk)
         request.state.read_bytes = size
         too_large = too_large or size > most_bytes
@@ -108,12 +116,17 @@ def is_large(request: Request, limits: LimitsSection) -> bool:
 
 @asynccontextmanager
 async def read_form(
-    request: Request, limits: LimitsSection, most_files: int, large: int | None = None
+    request: Request,
+    limits: LimitsSection,
+    most_files: int,
+    large: int | None = None,
+    lines_bytes: int = 0,
 ) -> AsyncGenerator[Form]:
     """The form; its files are gone afterwards. large: how many of the largest size they amount to
-    together at most, if not all. Raises InvalidRequest, BodyTooLarge, BodyTooSlow."""
+    together at most, if not all. lines_bytes: as of `body_chunks`. Raises InvalidRequest,
+    BodyTooLarge, BodyTooSlow."""
     most_bytes = limits.body_bytes + (large or most_files) * limits.image_bytes
-    chunks = body_chunks(request, limits, most_bytes)
+    chunks = body_chunks(request, limits, most_bytes, lines_bytes)
     parser = _Bounded(
         _boundary(request),
         chunks,

@@ -20,6 +20,7 @@ from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.wire.errors import (
     NO_RETRY,
     ApiError,
+    ClientError,
     InvalidRequest,
     TooManyRequests,
     Unauthorized,
@@ -37,6 +38,13 @@ MOST_PER_REFUSAL = 8.0
 it; never so many that a tenant's other clients would wait for long."""
 ROWS_PER_POLL = 16
 """Rows of jobs and images that one token of `limits.polls_per_second` reads."""
+
+
+class OperatorRequired(ClientError):
+    """Only keys and tokens with the role of an operator may ask for that."""
+
+    status = 403
+    code = "operator_required"
 
 
 class TooManyBlocked(TooManyRequests):
@@ -71,6 +79,14 @@ async def poller_of(request: Request) -> Tenant:
     if wait:
         raise too_many("your account", per_second, wait, cooldown(wait, READS))
     return tenant
+
+
+async def operator_of(request: Request) -> Tenant:
+    """The operator that sent a request. Raises OperatorRequired for a tenant."""
+    caller = await poller_of(request)
+    if caller.role != "operator":
+        raise OperatorRequired
+    return caller
 
 
 def charge_rows(request: Request, tenant: Tenant, rows: int) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.blobs.store import BlobMissing, preview_key
+from jobs.blobs.store import BlobMissing, StoreUnavailable, preview_key
+from jobs.blobs.threads import in_store
 from jobs.job import Job, Render, RenderState
 from serve_app.delivery.pieces import Part, Pieces, pieces_response, stored
 from serve_app.orders.app_state import AppState, app_state_of
 from serve_app.orders.responses import root_url
 from serve_app.wire.errors import BadSignature
 
+LINK_SECONDS = 60.0
+"""Of a URL of the store, in which a client has to begin to read."""
 MEDIA_TYPES = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
 
@@ -40,22 +43,31 @@ async def picture(state: AppState, render: Render) -> bytes:
     """A finished image. Raises BlobMissing."""
     if render.blob is None:
         raise BlobMissing(f"image {render.index} has no blob")
-    return await asyncio.to_thread(state.blobs.get, render.blob)
+    return await in_store(state.blobs.get, render.blob)
 
 
 async def picture_part(state: AppState, render: Render, *, base64: bool = True) -> Part:
     """A finished image as a part of an answer. Raises BlobMissing."""
     if render.blob is None:
         raise BlobMissing(f"image {render.index} has no blob")
-    return await asyncio.to_thread(stored, state.blobs, render.blob, base64=base64)
+    return await in_store(stored, state.blobs, render.blob, base64=base64)
+
+
+async def picture_link(state: AppState, render: Render, method: str) -> str | None:
+    """Where a finished image is read without us, for a minute; None where that is not configured.
+    Raises BlobMissing."""
+    if render.blob is None:
+        raise BlobMissing(f"image {render.index} has no blob")
+    verb: Literal["GET", "HEAD"] = "HEAD" if method == "HEAD" else "GET"
+    return await in_store(state.blobs.link, render.blob, verb, LINK_SECONDS)
 
 
 async def preview_part(state: AppState, job: Job, index: int, pass_no: int) -> Part | None:
-    """A preview in base64; None when it has been forgotten since."""
+    """A preview in base64; None when it has been forgotten since, or cannot be read now."""
     key = preview_key(job.id, index, pass_no, job.request.output_format)
     try:
-        return await asyncio.to_thread(stored, state.blobs, key, base64=True)
-    except BlobMissing:
+        return await in_store(stored, state.blobs, key, base64=True)
+    except (BlobMissing, StoreUnavailable):
         return None
 
 
@@ -66,11 +78,15 @@ def urls(request: Request, job: Job) -> dict[int, str]:
 
 def url(request: Request, job: Job, render: Render) -> str:
     """Of one finished image."""
-    state = app_state_of(request)
+    return signed_url(app_state_of(request), root_url(request), job, render)
+
+
+def signed_url(state: AppState, root: str, job: Job, render: Render) -> str:
+    """The same, where URLs begin with `root`."""
     expires = int(time.time()) + state.config.gateway.url_seconds
     signature = state.signer.sign(_message(job.id, render.index, expires))
     path = f"/v1/jobs/{job.id}/images/{render.index}"
-    return f"{root_url(request)}{path}?expires={expires}&signature={signature}"
+    return f"{root}{path}?expires={expires}&signature={signature}"
 
 
 def is_signed(request: Request, job_id: str, index: int) -> bool:

@@ -1,4 +1,4 @@
-"""From the pictures of an edit to what its request says of them: checked, put on a canvas or kept
+"""Edits, from a body that was read to an order: its pictures are checked, put on a canvas or kept
 to be looked at, and stored."""
 
 from __future__ import annotations
@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import math
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from engine.provenance.manifest import may_hold_manifest
 from engine.region import Region, scattered, to_hex
 from jobs.request import REFERENCE_PICTURES, ImageRequest, SourceImage
 from serve_app.orders.app_state import AppState
-from serve_app.orders.sources import FoundPicture, Pictures
+from serve_app.orders.sources import COMPANIONS, FoundPicture, Given, Pictures, editing_model
+from serve_app.wire import edits, requests
 from serve_app.wire.edits import (
     EditBody,
     TweakBody,
@@ -25,10 +28,12 @@ from serve_app.wire.edits import (
     strength_of,
     with_source,
 )
+from serve_app.wire.errors import InvalidRequest
 from serve_app.wire.models import ServedModel
 from serve_app.wire.possible import Possible
 
 DAY_SECONDS = 86_400.0
+Check = Callable[[ImageRequest], Awaitable[None]]
 
 
 async def with_pictures(
@@ -147,3 +152,67 @@ def _region(can: Capabilities, strength: float, seed: int) -> Region:
     if can.size_multiple:
         return np.ones(can.cells, np.bool_)
     return scattered(can.cells, strength, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A body, parsed."""
+
+    body: edits.EditBody
+    pictures: Mapping[str, Given]
+    """By role."""
+    params: Mapping[str, str]
+    """By role, the parameter that names the picture."""
+    known: Callable[[ImageRequest], ImageRequest]
+    """Gives a request the hash that is the same for a retry."""
+
+
+def json_edit(body: edits.JsonEditBody) -> Edit:
+    """Of a body that names its pictures. Raises InvalidRequest."""
+    given: dict[str, Given] = {role_of(number): ref for number, ref in enumerate(body.images)}
+    companions = {"mask": body.mask, "markup": body.markup}
+    given |= {name: ref for name, ref in companions.items() if ref is not None}
+    check_companions(given)
+    params = {name: name if name in COMPANIONS else "images" for name in given}
+    return Edit(body, given, params, partial(requests.with_hash, body=body, path="edits"))
+
+
+def plain_request(edit: Edit, model: ServedModel, context: requests.RequestContext) -> ImageRequest:
+    """The request but for its pictures and its hash. Raises what is wrong with it."""
+    images = sum(name not in COMPANIONS for name in edit.pictures)
+    masked = "mask" in edit.pictures
+    edits.check_pictures(images, edit.params["image"], masked, model.can)
+    body = edit.body.model_copy(update={"model": model.name})
+    words = requests.words_of(body.prompt, body.negative_prompt)
+    return edits.edit_request(body, words, context)
+
+
+async def edit_order(
+    state: AppState,
+    context: requests.RequestContext,
+    edit: Edit,
+    fetched: Mapping[str, bytes],
+    check: Check | None = None,
+) -> requests.ImageOrder:
+    """The edit, with its pictures stored. check: of the request, before that. Raises ToFetch, and
+    what is wrong with it."""
+    model = await editing_model(state, context.tenant.id, edit.body, edit.pictures["image"])
+    accepted = plain_request(edit, model, context)
+    accepted = await asyncio.to_thread(edit.known, accepted)
+    if check is not None:
+        await check(accepted)
+    pictures = Pictures(edit.pictures, edit.params, fetched)
+    accepted = await with_pictures(state, accepted, edit.body, pictures)
+    return requests.order_of(edit.body, accepted)
+
+
+def role_of(number: int) -> str:
+    """Of an image of several, from 0."""
+    return f"image{number}" if number else "image"
+
+
+def check_companions(given: Mapping[str, object | Sequence[object]]) -> None:
+    """Raises InvalidRequest for a mask and a markup together."""
+    if all(name in given for name in COMPANIONS):
+        message = "Choose one: a 'mask' or a 'markup'."
+        raise InvalidRequest(message, param="markup")

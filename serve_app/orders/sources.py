@@ -11,7 +11,8 @@ from typing import TypeVar
 from starlette.datastructures import UploadFile
 
 from jobs.blobs.store import BlobMissing
-from jobs.files import StoredFile
+from jobs.blobs.threads import in_store
+from jobs.files import VISION, StoredFile
 from jobs.job import Job, Render, RenderState, parse_image_id
 from jobs.request import Tenant
 from serve_app.orders.app_state import AppState
@@ -179,7 +180,9 @@ async def _by_id(state: AppState, tenant: str, file_id: str, param: str) -> Foun
             job, render = await own_image(state, tenant, file_id)
             return await drawn(state, job, render, file_id)
         file = await own_file(state, tenant, file_id)
-        data = await asyncio.to_thread(state.blobs.get, file.blobs[0])
+        if file.purpose != VISION:
+            raise no_file(param)
+        data = await in_store(state.blobs.get, file.blobs[0])
         return FoundPicture(data, (file.width, file.height))
     except BlobMissing:
         raise no_file(param) from None

@@ -14,6 +14,7 @@ from serve_app.delivery.sse import Event, frame
 from serve_app.orders.app_state import AppState
 from serve_app.orders.pictures import finished, paced, picture_part, preview_part, without
 from serve_app.wire import answers
+from serve_app.wire.errors import StillQueued
 from serve_app.wire.job_problems import job_problem, render_problem
 
 News = tuple[answers.ImageEvent, Sequence[Part]]
@@ -74,7 +75,7 @@ class Progress:
 
 
 async def events(state: AppState, job: Job) -> AsyncGenerator[Event]:
-    """From any state of the job to its end."""
+    """From any state of the job to its end, or to that of this gateway."""
     progress = Progress(state)
     async with aclosing(state.watch.snapshots(job)) as states:
         async for job in states:
@@ -85,6 +86,9 @@ async def events(state: AppState, job: Job) -> AsyncGenerator[Event]:
                     )
                     async with state.large.turn(job.request.tenant, pieces.size):
                         yield pieces
+    if not job.ended:  # this gateway leaves, and the answer is still to come
+        yield frame(StillQueued().envelope(), "error")
+        return
     job = without(job, progress.missing)
     if not finished(job) and (problem := job_problem(job)) is not None:
         yield frame(problem.envelope(), "error")

@@ -8,7 +8,7 @@ from jobs.ledger_errors import LedgerError, NotYetOpen, QueueFull, QuotaExceeded
 from jobs.request import Enquiry, ImageRequest, Tenant
 from jobs.sql.reattaching import may_reattach
 from serve_app.orders.app_state import AppState
-from serve_app.wire.errors import queue_is_full, temporary_refusal
+from serve_app.wire.domain_errors import queue_is_full, temporary_refusal
 from serve_app.wire.requests import RequestContext
 
 REFUSALS = (QuotaExceeded, QueueFull, NotYetOpen)

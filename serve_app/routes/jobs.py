@@ -9,7 +9,7 @@ from contextlib import aclosing
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from jobs.blobs.store import BlobMissing
 from jobs.depth import QueueEstimate
@@ -31,6 +31,7 @@ from serve_app.orders.pictures import (
     is_signed,
     paced,
     paced_response,
+    picture_link,
     picture_part,
     preview_part,
     urls,
@@ -123,7 +124,10 @@ async def events(request: Request, job_id: str) -> Response:
 @router.api_route("/v1/jobs/{job_id}/images/{index}", methods=["GET", "HEAD"])
 @operation(
     "getPicture",
-    {200: media("The image", dict.fromkeys(MEDIA_TYPES.values(), FILE))},
+    {
+        200: media("The image", dict.fromkeys(MEDIA_TYPES.values(), FILE)),
+        307: {"description": "It is read at `Location`, of the bucket, within a minute."},
+    },
     *(403, 404, 410),
     parameters=[query("expires", TEXT)],
     security=KEY_OR_SIGNATURE,
@@ -144,6 +148,10 @@ async def image(request: Request, job_id: str, index: str) -> Response:
     render = finished_image(job, number)
     if render.blob is None:
         raise ImageExpired
+    own_page = request.headers.get("sec-fetch-site") == "same-origin"  # it opens no other origin
+    link = None if own_page else await picture_link(state, render, request.method)
+    if link is not None:
+        return RedirectResponse(link, 307, {"cache-control": "private, no-store"})
     try:
         part = await picture_part(state, render, base64=False)
     except BlobMissing:

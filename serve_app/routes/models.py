@@ -98,4 +98,5 @@ def _capabilities(limits: LimitsSection, model: ServedModel) -> dict[str, Any]:
         "strength": can.strength or can.mask,
         "image_bytes": limits.image_bytes,
         "grid": {"columns": can.grid[0], "rows": can.grid[1]},
+        "precision": can.precision or None,
     }

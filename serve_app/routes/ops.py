@@ -83,6 +83,12 @@ async def page() -> Response:
     return FileResponse(STUDIO / "index.html", headers=PAGE_HEADERS)
 
 
+@router.api_route("/operator", methods=["GET", "HEAD"])
+async def operator_page() -> Response:
+    """The operator's view; what it shows needs an operator's key."""
+    return FileResponse(STUDIO / "operator.html", headers=PAGE_HEADERS)
+
+
 class StudioFiles(StaticFiles):
     """The studio's files, which may load nothing from elsewhere."""
 

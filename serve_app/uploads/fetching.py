@@ -8,47 +8,34 @@ fetched before their edit's turn comes, so that a slow server keeps no picture f
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
-from functools import cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from socket import SOCK_STREAM
 from weakref import WeakValueDictionary
 
 import httpx
 
+from serve_app.access.outbound import (
+    PORTS,
+    URL_CHARACTERS,
+    Resolve,
+    is_public,
+    pinned,
+    resolve,
+    tls,
+)
 from serve_app.config.sections import RemoteImagesSection
 from serve_app.wire.errors import InvalidRequest
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MOST_OF_TENANT = 2
 MOST = 8
 """Edits whose pictures are fetched, or held in memory until their turn comes."""
-PORTS = (80, 443)
-URL_CHARACTERS = 4096
 HEADERS = {
     "accept": "image/png, image/jpeg, image/webp",
     "accept-encoding": "identity",
     "connection": "close",
     "user-agent": "meltproof",
 }
-_GLOBAL_V6 = IPv6Network("2000::/3")
-_TRANSLATED = IPv6Network("64:ff9b::/96")  # NAT64: the last 32 bits are an IPv4 address
-_NOT_PUBLIC = tuple(
-    map(
-        ip_network,
-        (
-            "192.88.99.0/24",  # 6to4 relays
-            "2001::/23",  # Teredo and other special purposes
-            "2001:db8::/32",
-            "2002::/16",  # 6to4: any IPv4 address inside
-            "3fff::/20",
-        ),
-    )
-)
 
 
 class Unfetchable(ValueError):
@@ -82,29 +69,6 @@ async def _fetched(param: str, url: str, remote: RemoteImagesSection) -> bytes:
     except Unfetchable as problem:
         message = f"Invalid value for '{param}': {problem}."
         raise InvalidRequest(message, param=param, code="invalid_image_url") from None
-
-
-def is_public(address: str) -> bool:
-    """Whether an address is one of the open internet, and stands for no other one."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    if any(parsed in network for network in _NOT_PUBLIC):
-        return False
-    match parsed:
-        case IPv4Address():
-            return parsed.is_global and not parsed.is_multicast
-        case IPv6Address() if parsed in _TRANSLATED:
-            return is_public(str(IPv4Address(int(parsed) & 0xFFFFFFFF)))
-        case IPv6Address():
-            return parsed in _GLOBAL_V6 and parsed.scope_id is None
-
-
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Every address of a name, the preferred first. OSError when there is none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
-    return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 async def fetch(
@@ -155,14 +119,10 @@ def _target(url: str, hosts: Sequence[str], ports: Collection[int]) -> httpx.URL
 
 
 async def _read(target: httpx.URL, address: str, max_bytes: int) -> bytes:
-    tls = await asyncio.to_thread(_tls)
-    request = httpx.Request(
-        "GET",
-        target.copy_with(host=address, fragment=None),
-        headers={"host": target.netloc.decode("ascii"), **HEADERS},
-        extensions={"sni_hostname": target.raw_host.decode("ascii")},
-    )
-    async with httpx.AsyncClient(verify=tls, trust_env=False, timeout=None) as client:
+    request = pinned("GET", target, address, HEADERS)
+    async with httpx.AsyncClient(
+        verify=await asyncio.to_thread(tls), trust_env=False, timeout=None
+    ) as client:
         answer = await client.send(request, stream=True)
         try:
             return await _body(answer, max_bytes)
@@ -182,8 +142,3 @@ async def _body(answer: httpx.Response, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise Unfetchable(f"it has more than {max_bytes / 1e6:g} MB")
     return bytes(body)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context(trust_env=False)

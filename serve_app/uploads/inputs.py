@@ -20,6 +20,7 @@ from dispatch.identity import Identity
 from engine.intake import Canvas, Intake, Kept, Normalised, Reference, Refused
 from engine.provenance.checks import Checked, Checks
 from jobs.blobs.store import BlobStore
+from jobs.blobs.threads import in_store
 from jobs.client.async_ledger import AsyncFileTable
 from jobs.files import INPUT, UNLIMITED, VISION, FileRoom, StoredFile, input_key, new_file_id
 from serve_app.admission.queue import AdmissionQueue, FixedLimit
@@ -163,7 +164,7 @@ class Inputs:
         stored = await self._ledger.add_file(file, upload.room if upload else UNLIMITED)
         try:
             for key, data in keys.items():
-                await asyncio.to_thread(self._blobs.put, key, data)
+                await in_store(self._blobs.put, key, data)
         except OSError as error:
             log.warning("a picture could not be stored: %s", error)
             await self._ledger.drop_file(tenant, file_id)

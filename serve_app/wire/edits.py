@@ -126,7 +126,12 @@ def parse_form(fields: Mapping[str, str]) -> EditBody:
 
 def parse_edit(raw: bytes, most_bytes: int) -> JsonEditBody:
     """The JSON body. most_bytes: beside its pictures. Raises InvalidRequest, naming the field."""
-    return parse_body(JsonEditBody, _with_images(read_json(raw, most_bytes)))
+    return edit_body(read_json(raw, most_bytes))
+
+
+def edit_body(fields: dict[str, Any]) -> JsonEditBody:
+    """The same of a body that was read."""
+    return parse_body(JsonEditBody, _with_images(fields))
 
 
 def _with_images(said: dict[str, Any]) -> dict[str, Any]:
@@ -145,21 +150,27 @@ def parse_tweak(raw: bytes, parent: ImageRequest, most_bytes: int) -> tuple[Twea
     """The JSON body, and the words: what it does not say is as it was. Raises InvalidRequest."""
     said = read_json(raw, most_bytes) if raw else {}
     kept: dict[str, Any] = {"output_format": parent.output_format}
-    if said.get("steps") is None:
-        kept["quality"] = parent.quality
-    if said.get("model") is None:  # another one takes other numbers
-        kept |= _kept_numbers(said, parent)
     if said.get("output_format", parent.output_format) == parent.output_format:
         kept["output_compression"] = parent.output_compression
-    if parent.loras:
-        kept["loras"] = [asdict(lora) for lora in parent.loras]
-    body = parse_body(TweakBody, {**kept, **said})
+    body = parse_body(TweakBody, {**kept, **kept_look(said, parent), **said})
     if body.prompt is not None and body.delta is not None:
         message = "Choose one: a new 'prompt', or a 'delta' to the one that was."
         raise InvalidRequest(message, param="delta")
     if body.delta is not None and not body.delta.strip():
         raise InvalidRequest("Invalid value for 'delta': it is empty.", param="delta")
     return body, _tweaked_words(body, parent)
+
+
+def kept_look(said: Mapping[str, Any], parent: ImageRequest) -> dict[str, Any]:
+    """How the parent was drawn, where that is not said anew."""
+    kept: dict[str, Any] = {}
+    if said.get("steps") is None:
+        kept["quality"] = parent.quality
+    if said.get("model") is None:  # another one takes other numbers
+        kept |= _kept_numbers(said, parent)
+    if parent.loras:
+        kept["loras"] = [asdict(lora) for lora in parent.loras]
+    return kept
 
 
 def _kept_numbers(said: Mapping[str, Any], parent: ImageRequest) -> dict[str, Any]:

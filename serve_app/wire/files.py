@@ -7,7 +7,7 @@ from typing import Literal
 
 from typing_extensions import TypedDict
 
-from jobs.files import StoredFile
+from jobs.files import VISION, StoredFile
 from serve_app.wire.fields import Count, PixelSize, Seconds
 
 MOST_LISTED = 1000
@@ -16,7 +16,11 @@ LEAST_SECONDS = 3600
 """The shortest life that `expires_after[seconds]` may ask for."""
 
 
-class FileBody(TypedDict):
+class OfPicture(TypedDict, total=False):
+    size: PixelSize
+
+
+class FileBody(OfPicture):
     """The file."""
 
     id: str
@@ -27,7 +31,6 @@ class FileBody(TypedDict):
     filename: str
     purpose: str
     status: str
-    size: PixelSize
 
 
 class PageEnds(TypedDict, total=False):
@@ -52,7 +55,7 @@ class DeletedBody(TypedDict):
 
 
 def file_body(file: StoredFile) -> FileBody:
-    """OpenAI's File object; the size of the picture is ours."""
+    """OpenAI's File object; the size of a picture is ours."""
     return {
         "id": file.id,
         "object": "file",
@@ -62,8 +65,12 @@ def file_body(file: StoredFile) -> FileBody:
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
-        "size": f"{file.width}x{file.height}",
+        **_size(file),
     }
+
+
+def _size(file: StoredFile) -> OfPicture:
+    return {"size": f"{file.width}x{file.height}"} if file.purpose == VISION else {}
 
 
 def files_body(found: Sequence[StoredFile], limit: int) -> FilesBody:

@@ -36,17 +36,18 @@ def number(text: str) -> int | float:
 _JSON = json.JSONDecoder(parse_float=number)  # json.loads would make one for every request
 
 
-def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
+def read_json(raw: bytes, most_bytes: int, most_values: int = MOST_VALUES) -> dict[str, Any]:
     """The JSON object, without what is null. most_bytes: of all but long strings, which are
     pictures and bounded where the body is read. Raises InvalidRequest, BodyTooLarge."""
     try:
         short = shorten(raw)
     except ValueError:
-        raise _too_many_fields() from None
+        raise _too_many_fields(most_values) from None
     if len(short.raw) > most_bytes:
         raise BodyTooLarge(f"The body has more than {most_bytes} bytes beside its pictures.")
     try:
-        document = read_value(short.raw.decode(json.detect_encoding(short.raw), "surrogatepass"))
+        text = short.raw.decode(json.detect_encoding(short.raw), "surrogatepass")
+        document = read_value(text, most_values)
     except ValueError:
         raise InvalidRequest(
             "We could not parse the JSON body of your request.", code="invalid_json"
@@ -56,7 +57,7 @@ def read_json(raw: bytes, most_bytes: int) -> dict[str, Any]:
     return {name: short.restored(value) for name, value in document.items() if value is not None}
 
 
-def read_value(text: str) -> Any:
+def read_value(text: str, most_values: int = MOST_VALUES) -> Any:
     """Any JSON value. Raises ValueError for what is none, and InvalidRequest, without a field, for
     too many fields in it."""
     if sum(map(text.count, ",[{")) > MOST_PARTS:
@@ -65,13 +66,13 @@ def read_value(text: str) -> Any:
         value = _JSON.decode(text)
     except RecursionError as error:
         raise ValueError("too deep") from error
-    if count_values(value, MOST_VALUES) > MOST_VALUES:
-        raise _too_many_fields()
+    if count_values(value, most_values) > most_values:
+        raise _too_many_fields(most_values)
     return value
 
 
-def _too_many_fields() -> InvalidRequest:
-    message = f"The body has more than {MOST_VALUES} fields and values."
+def _too_many_fields(most_values: int) -> InvalidRequest:
+    message = f"The body has more than {most_values} fields and values."
     return InvalidRequest(message, code="too_many_fields")
 
 

@@ -102,4 +102,5 @@ def announcement(config: ClusterConfig) -> Announcement:
         pass_seconds=model.pass_seconds,
         identity="",
         lora_tenants=config.lora_tenants,
+        slots=config.decoder.slots,
     )

@@ -17,6 +17,7 @@ from pydantic_core import core_schema
 
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.sections import LEAST_GUIDANCE, MOST_GUIDANCE
+from serve_app.wire.batches import NewBatch, OutputExpiry
 from serve_app.wire.edits import EditBody, JsonEditBody, TweakBody
 from serve_app.wire.files import LEAST_SECONDS
 from serve_app.wire.loras import MOST_LORAS, LoraBody
@@ -24,10 +25,18 @@ from serve_app.wire.models import Models
 from serve_app.wire.operations import FILE, JSON, OPERATIONS, TEXT, Schema
 from serve_app.wire.possible import Possible
 from serve_app.wire.requests import GenerationBody
+from serve_app.wire.response_document import NO_NUL, response_fields
+from serve_app.wire.response_requests import ImageTool, TurnRequest
+from serve_app.wire.webhook_endpoints import (
+    ChangedEndpointBody,
+    EndpointTestBody,
+    NewEndpointBody,
+    RedeliveryBody,
+    RotationBody,
+)
 
 REF = "#/components/schemas/{model}"
 FORM = "multipart/form-data"
-NO_NUL = "^[^\\u0000]*$"
 SAID = "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$"
 SIZE = "^(auto|[1-9][0-9]{0,3}x[1-9][0-9]{0,3})$"
 PATH_PARAMETERS: Mapping[str, Schema] = {
@@ -151,12 +160,32 @@ def _bodies(config: ClusterConfig, models: Models) -> dict[str, Schema]:
     files = {"image": {**images, "items": FILE}, "mask": FILE, "markup": FILE}
     edit = parsed_as(JsonEditBody, {**narrowed, **refs})
     tweak = parsed_as(TweakBody, {**narrowed, "mask": SHORT_REF})
+    tool = parsed_as(ImageTool, {**narrowed, "input_image_mask": SHORT_REF})
+    turn = {**narrowed, **response_fields(tool, TEXT | narrowed["prompt"], IMAGE_URL)}
     return {
         "createImages": _body({JSON: parsed_as(GenerationBody, narrowed)}),
         "createEdits": _body({FORM: _form(parsed_as(EditBody, narrowed), files), JSON: edit}),
         "tweakImage": _body({JSON: tweak}, required=False),
+        "createResponse": _body({JSON: parsed_as(TurnRequest, turn)}),
         "createFile": _body({FORM: _upload(config)}),
+        "createBatch": _body({JSON: parsed_as(NewBatch, {"output_expires_after": OUTPUT_EXPIRY})}),
         "checkProvenance": _body({FORM: ONE_FILE}),
+        **_webhook_bodies(config),
+    }
+
+
+def _webhook_bodies(config: ClusterConfig) -> dict[str, Schema]:
+    url = {"pattern": config.webhooks.url_pattern, "examples": ["https://example.com/webhooks"]}
+    fields: dict[str, Schema] = {"name": {"pattern": NO_NUL}, "url": url}
+    redeliver, rotate = parsed_as(RedeliveryBody, {}), parsed_as(RotationBody, {})
+    return {
+        "createWebhookEndpoint": _body({JSON: parsed_as(NewEndpointBody, fields)}),
+        "changeWebhookEndpoint": _body(
+            {JSON: parsed_as(ChangedEndpointBody, fields)}, required=False
+        ),
+        "rotateWebhookSecret": _body({JSON: rotate}, required=False),
+        "testWebhookEndpoint": _body({JSON: parsed_as(EndpointTestBody, {})}),
+        "redeliverWebhooks": _body({JSON: redeliver}, required=False),
     }
 
 
@@ -190,7 +219,7 @@ def _upload(config: ClusterConfig) -> Schema:
         "type": "object",
         "properties": {
             "file": FILE,
-            "purpose": {"type": "string", "enum": ["vision"]},
+            "purpose": {"type": "string", "enum": ["vision", "batch"]},
             anchor: {"type": "string", "enum": ["created_at"]},
             seconds: {"type": "integer", "minimum": LEAST_SECONDS, "maximum": most_seconds},
         },
@@ -200,6 +229,7 @@ def _upload(config: ClusterConfig) -> Schema:
     }
 
 
+OUTPUT_EXPIRY: Schema = {"anyOf": [OutputExpiry.model_json_schema()]}
 ONE_FILE: Schema = {
     "type": "object",
     "properties": {"file": FILE},
@@ -280,4 +310,6 @@ def _narrowed(config: ClusterConfig, models: Models) -> dict[str, Schema]:
         ),
         "user": text,
         "safety_identifier": text,
+        "prompt_cache_key": text,
+        "service_tier": text,
     }

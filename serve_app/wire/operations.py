@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from inspect import cleandoc
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from serve_app.wire.answers import CompletedEvent, FailedEvent, ImagesBody, PartialEvent
 from serve_app.wire.errors import ErrorBody
 from serve_app.wire.jobs import JobBody, PreviewEvent
+from serve_app.wire.response_answers import ResponseBody
+from serve_app.wire.response_events import (
+    CallEvent,
+    ItemEvent,
+    PreviewedEvent,
+    ResponseEvent,
+    StreamProblemEvent,
+)
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 Schema = dict[str, Any]
@@ -24,6 +32,8 @@ OPERATIONS: dict[Callable[..., object], Schema] = {}
 TEXT: Schema = {"type": "string"}
 FILE: Schema = {"type": "string", "format": "binary"}
 KEYLESS: list[Schema] = []
+OPERATOR: list[Schema] = [{"bearer": ["operator"]}]
+"""A key or token with that role."""
 KEY_OR_SIGNATURE: list[Schema] = [{"bearer": []}, {"signature": []}]
 KEYED_REFUSALS = (401, 429, 503)
 ORDER_REFUSALS = (400, 403, 404, 408, 410, 413, 415, 422, 500)
@@ -40,6 +50,7 @@ def operation(
     """Describes a route. refusals: statuses with the error envelope, beside those that any route
     has, or any with a key. security: None is a key."""
     statuses = {405, *refusals, *(() if security is KEYLESS else KEYED_REFUSALS)}
+    statuses |= {403} if security is OPERATOR else set()
     refused = {status: refusal(status) for status in sorted(statuses)}
 
     def describe(endpoint: Endpoint) -> Endpoint:
@@ -66,6 +77,21 @@ def ordering(name: str, kind: str) -> Callable[[Endpoint], Endpoint]:
     job = answer(JobBody, "x-job-id", "location", **of_job("$response.body#/id"))
     job["description"] = "The job, when `Prefer: respond-async` asks for one"
     return operation(name, {200: made, 202: job}, *ORDER_REFUSALS, parameters=ORDER_HEADERS)
+
+
+def responding(name: str) -> Callable[[Endpoint], Endpoint]:
+    """Describes the route that draws as a turn of a conversation."""
+    made = answer(
+        ResponseBody, "x-job-id", response=link("getResponse", response_id="$response.body#/id")
+    )
+    return operation(name, {200: answered(made)}, *ORDER_REFUSALS, parameters=ORDER_HEADERS[1:])
+
+
+def answered(made: Schema) -> Schema:
+    """A response, or its events."""
+    made["content"]["text/event-stream"] = {"schema": RESPONSE_EVENTS}
+    made["description"] = "The response, or its events when `stream` is true"
+    return made
 
 
 def answer(kind: type, *headers: str, **links: Schema) -> Schema:
@@ -155,6 +181,21 @@ def image_events(kind: str) -> Schema:
     return {"anyOf": [*typed, event("error", ErrorBody)]}
 
 
+def response_events() -> Schema:
+    """The events of a response: each is called what its `type` says."""
+    names = (
+        (name, kind)
+        for kind in (ResponseEvent, ItemEvent, CallEvent, PreviewedEvent, StreamProblemEvent)
+        for name in get_args(get_type_hints(kind)["type"])
+    )
+    typed = [
+        event(name, {"allOf": [kind, {"properties": {"type": {"const": name}}}]})
+        for name, kind in names
+    ]
+    return {"anyOf": [*typed, event("error", ErrorBody)]}
+
+
+RESPONSE_EVENTS = response_events()
 JOB_EVENTS: Schema = {"anyOf": [event("job", JobBody), event("preview", PreviewEvent)]}
 ORDER_HEADERS = [
     header("Prefer", {"type": "string", "examples": ["respond-async"]}),

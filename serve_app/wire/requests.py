@@ -54,17 +54,22 @@ UNSUPPORTED = {
 """Parameters that OpenAI's API knows, and why generations refuse them."""
 
 
-class PictureBody(BaseModel):
-    """What every request for pictures may say; null means the default. unsupported: what it may
-    not, and why."""
+class RequestBody(BaseModel):
+    """What is sent as a JSON object; null means the default. unsupported: what it may not say, and
+    why."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    unsupported: ClassVar[Mapping[str, str]] = {}
+
+
+class LookBody(RequestBody):
+    """What may be said of how a picture is drawn."""
+
     unsupported: ClassVar[Mapping[str, str]] = MOVING
 
     model: str | None = None
     negative_prompt: str | None = None
     loras: LorasField | None = None
-    n: Annotated[int, Field(ge=1)] = 1
     size: str = "auto"
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] = "auto"
     steps: Annotated[int, Field(ge=1)] | None = None
@@ -73,13 +78,19 @@ class PictureBody(BaseModel):
     output_format: Literal["png", "webp", "jpeg"] = "png"
     output_compression: Annotated[int, Field(ge=0, le=100)] = 100
     moderation: Literal["auto", "low"] = "auto"
-    stream: bool = False
     partial_images: Annotated[int, Field(ge=0, le=MOST_PARTIAL_IMAGES)] = 0
-    response_format: Literal["b64_json", "url"] = "b64_json"
     complexity: Literal["low", "medium", "high"] | None = None
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
+
+
+class PictureBody(LookBody):
+    """What every request for pictures may say."""
+
+    n: Annotated[int, Field(ge=1)] = 1
+    stream: bool = False
+    response_format: Literal["b64_json", "url"] = "b64_json"
     user: Annotated[str, Field(max_length=512)] | None = None
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None = None
 
 
 class GenerationBody(PictureBody):
@@ -91,7 +102,7 @@ class GenerationBody(PictureBody):
     style: Literal["vivid", "natural"] | None = None
 
 
-Body = TypeVar("Body", bound=PictureBody)
+Body = TypeVar("Body", bound=RequestBody)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +160,12 @@ def _preferences(headers: Mapping[str, str]) -> list[str]:
 
 def parse_generation(raw: bytes, context: RequestContext) -> ImageOrder:
     """Validate everything once. Raises InvalidRequest or NotFound (the model), naming the field."""
-    body = parse_body(GenerationBody, read_json(raw, context.config.limits.body_bytes))
+    return generation_order(read_json(raw, context.config.limits.body_bytes), context)
+
+
+def generation_order(fields: Mapping[str, Any], context: RequestContext) -> ImageOrder:
+    """The same of a body that was read. Raises as `parse_generation` does."""
+    body = parse_body(GenerationBody, fields)
     words = words_of(body.prompt, body.negative_prompt)
     if not context.models.named(body.model).can.draws:
         message = "This model draws along a picture: send one to POST /v1/images/edits."
@@ -232,14 +248,15 @@ def _short(value: Any) -> Any:
 
 def parse_body(shape: type[Body], fields: Mapping[str, Any]) -> Body:
     """The fields in that shape. Raises InvalidRequest, naming the field."""
-    _check_text(fields.items())
+    check_text(fields.items())
     try:
         return shape.model_validate(fields)
     except ValidationError as error:
-        raise _as_invalid(error, shape.unsupported) from None
+        raise as_invalid(error, shape.unsupported) from None
 
 
-def _as_invalid(error: ValidationError, unsupported: Mapping[str, str]) -> InvalidRequest:
+def as_invalid(error: ValidationError, unsupported: Mapping[str, str]) -> InvalidRequest:
+    """The first thing that is wrong, with its field. unsupported: fields that have no effect."""
     problem = error.errors(include_url=False, include_input=False)[0]
     first, *further = problem["loc"]
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in further)
@@ -258,14 +275,20 @@ def _as_invalid(error: ValidationError, unsupported: Mapping[str, str]) -> Inval
     return InvalidRequest(message, param=param, code=code)
 
 
-def _check_text(fields: Iterable[tuple[str, object]]) -> None:
+def check_text(fields: Iterable[tuple[str, object]]) -> None:
     """NUL and lone surrogates are valid JSON, but no database and no UTF-8 can hold them."""
     for name, value in fields:
         if not _clean(name):
             raise InvalidRequest("A field's name is not valid text.", code="invalid_json")
-        if isinstance(value, str) and not _clean(value):
-            message = f"Invalid value for '{name}': not valid text (NUL or a lone surrogate)."
-            raise InvalidRequest(message, param=name)
+        if isinstance(value, str):
+            check_clean(name, value)
+
+
+def check_clean(param: str, text: str) -> None:
+    """Raises InvalidRequest for text that cannot be stored."""
+    if not _clean(text):
+        message = f"Invalid value for '{param}': not valid text (NUL or a lone surrogate)."
+        raise InvalidRequest(message, param=param)
 
 
 def _clean(text: str) -> bool:

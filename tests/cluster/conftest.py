@@ -189,6 +189,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     args["blobs"]["directory"] = f"{folder}/blobs"
     args["model"]["options"] = {"pass_ms": 100, "per_row_ms": 5}
     args["qualities"] = {"low": 2, "medium": 4, "high": 8, "max": 12, AGES: MOST_PASSES}
+    args["metrics"] = {"port": free_port()}
     args["dispatcher"] = {"lease_seconds": LEASE_SECONDS}
     args["gateway"]["hosts"] += ["api.example.com", "elsewhere.example.com"]
     args["tiers"]["pro"] = {"weight": 9}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,6 @@ import yaml
 from serve_app.__main__ import main
 from tests.cluster.conftest import PAID_KEY, Running, count_jobs, wait_until
 from tests.cluster.test_cluster import SLOTS, draw_while, headers, submit
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 

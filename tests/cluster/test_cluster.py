@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import json
 import os
 import signal
 import socket
@@ -24,10 +23,14 @@ import yaml
 from openai import AsyncOpenAI, OpenAI
 from PIL import Image
 
-from autoscaling.heat_metrics import OF_LANE
+from deployments.metrics.catalogue import PROCESSES, Part
+from scripts.dashboards import FOLDER
+from scripts.servers.prometheus import prometheus
 from serve_app.config.sections import HEADROOM
 from serve_app.operate.local_cluster import descendants
 from tests.cluster.conftest import AGES, CANARY, KEY, Running, cancel_all, count_jobs, wait_until
+from tests.stages.metrics_kit import MONITORING, scraping, unanswered
+from tests.stages.tools import programs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 
@@ -266,25 +269,34 @@ def test_the_dashboard_shows_readable_deployments(cluster: Running) -> None:
     ]
 
 
-def test_heat_and_verdicts_are_in_the_metrics(cluster: Running) -> None:
-    """Where Prometheus would find them."""
-    with OpenAI(base_url=f"{cluster.api}/v1", api_key=KEY) as client:
-        assert client.images.generate(prompt="a red fox", size="256x256", quality="low").data
+def test_prometheus_finds_every_part_by_our_scrape_config(cluster: Running, tmp_path: Path) -> None:
+    """And answers every expression of ours; Grafana finds our dashboards beside Ray's."""
+    programs("prometheus")
+    port = yaml.safe_load(cluster.config.read_text())["applications"][0]["args"]["metrics"]["port"]
+    text = (MONITORING / "prometheus.yml").read_text()
+    text = text.replace("http://127.0.0.1:8265", cluster.dashboard).replace(":9464", f":{port}")
+    parts = {*Part} - {Part.CONTROLLER}  # no deployment of this one scales
+    asked = {"prompt": "a red fox", "size": "256x256", "quality": "medium", "partial_images": 1}
+    with (
+        prometheus(tmp_path, scraping(yaml.safe_load(text)["scrape_configs"])) as server,
+        OpenAI(base_url=f"{cluster.api}/v1", api_key=KEY) as client,
+    ):
 
-    def page(url: str) -> str:
-        try:
-            return httpx.get(url, timeout=60).text
-        except httpx.TransportError:  # Ray's agents have less patience than we do
-            return ""
+        def seen() -> bool:
+            """After one picture more."""
+            for _ in client.images.generate(stream=True, **asked):
+                pass
+            reporting = server.query(PROCESSES.name)
+            return {one["metric"]["part"] for one in reporting} >= parts and not unanswered(server)
 
-    def shown() -> bool:
-        found = json.loads(page(f"{cluster.dashboard}/api/prometheus/sd") or "[]")
-        targets = {target for group in found for target in group["targets"]}
-        pages = [page(f"http://{target}/metrics") for target in targets]
-        heat = any(f"ray_{name}{{" in page for name in OF_LANE for page in pages)
-        return heat and any("ray_meltproof_verdicts" in page for page in pages)
-
-    wait_until(shown, "heat and verdicts are exported")
+        wait_until(seen, "every part is seen, and every expression answered")
+        found = [target for target in server.targets() if target["labels"]["job"] == "meltproof"]
+        assert [(one["health"], one["scrapeUrl"]) for one in found] == [
+            ("up", f"http://127.0.0.1:{port}/metrics")
+        ]
+        assert {target["labels"]["job"] for target in server.targets()} == {"meltproof", "ray"}
+    provisioned = cluster.ray_folder.glob("session_[0-9]*/metrics/grafana/dashboards/*.json")
+    assert {file.name for file in provisioned} > {file.name for file in FOLDER.iterdir()}
 
 
 def test_an_edited_safety_policy_takes_effect_without_a_restart(cluster: Running) -> None:

@@ -7,10 +7,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
+import psutil
 import pytest
+import yaml
 
+from serve_app.operate.serve_api import ServeApi
 from tests.cluster.conftest import Running, beside, own_application, paused, wait_until
 from tests.cluster.test_cluster import draw_all, headers, submit
 from tests.proxies.nginx import nginx
@@ -18,14 +22,20 @@ from tests.proxies.nginx import nginx
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 
 
+def second_lane(cluster: Running) -> dict[str, Any]:
+    """Of the cluster's own kind, with local stages."""
+    second = own_application(cluster)
+    second.update(name="api", route_prefix="/api")
+    second["args"].update(lane="api", encoder={"local": True})
+    second["args"]["safety"] = {**second["args"].get("safety", {}), "local": True}
+    second["args"]["decoder"].update(replicas=1, num_cpus=0.1)
+    return second
+
+
 @pytest.fixture(scope="module")
 def api_lane(cluster: Running) -> Iterator[str]:
     """A second lane beside the cluster's own; its base URL."""
-    second = own_application(cluster)
-    second.update(name="api", route_prefix="/api")
-    second["args"].update(lane="api")
-    second["args"]["decoder"].update(replicas=1, num_cpus=0.1)
-    with beside(cluster, second):
+    with beside(cluster, second_lane(cluster)):
         yield f"{cluster.api}/api"
 
 
@@ -68,3 +78,35 @@ def test_a_killed_dispatcher_leaves_the_other_lane_alone(cluster: Running, api_l
     assert len(asyncio.run(draw_all(api_lane, range(4), 0.2, kill))) == 4
     assert sorted(cluster.pids("ServeReplica:api:")) == of_api
     wait_until(lambda: state(waiting) == "succeeded", "the killed lane goes on by itself")
+
+
+def test_local_stages_are_children_of_their_dispatcher(cluster: Running, api_lane: str) -> None:
+    """There are no replicas of them, one that is killed is started again, and an edited policy is
+    live there."""
+    for kind in ("PromptEncoder", "SafetyClassifier"):
+        assert cluster.pids(f"ServeReplica:meltproof:{kind}")
+        assert not cluster.pids(f"ServeReplica:api:{kind}")
+    (dispatcher,) = cluster.pids("ServeReplica:api:Dispatcher")
+    children = psutil.Process(dispatcher).children()
+    assert len(children) == 3, "pixels, encoder, classifier"
+    for child in children:
+        child.kill()
+    assert len(asyncio.run(draw_all(api_lane, range(2)))) == 2
+    second = second_lane(cluster)
+    refuse = {"rules": [{"stages": ["final"], "actions": {"block": 0}}]}
+    second["deployments"] = [{"name": "Dispatcher", "user_config": {"moderation": refuse}}]
+    edited = yaml.safe_load(cluster.config.read_text())
+    edited["applications"].append(second)
+    ServeApi(cluster.dashboard).put(edited)
+    wait_until(lambda: ended(api_lane) == "blocked", "the new policy holds")
+    del second["deployments"]
+    ServeApi(cluster.dashboard).put(edited)
+    wait_until(lambda: ended(api_lane) == "succeeded", "that of the start holds again")
+    assert cluster.pids("ServeReplica:api:Dispatcher") == [dispatcher]
+
+
+def ended(api: str) -> str:
+    """What becomes of one job more."""
+    job = submitted(api)
+    wait_until(lambda: state(job) not in ("queued", "leased", "running", "finishing"), "it ends")
+    return state(job)

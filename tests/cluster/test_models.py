@@ -3,7 +3,6 @@ its decoders come with the work."""
 
 from __future__ import annotations
 
-import warnings
 from contextlib import closing
 from typing import Any
 
@@ -16,10 +15,6 @@ from jobs.sql.sql_ledger import SqlLedger
 from serve_app.__main__ import main
 from tests.cluster.conftest import Running, beside, dsn, own_application, wait_until
 from tests.cluster.test_cluster import headers, submit
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 OF_GATEWAYS = ("gateway", "keys", "signing", "limits")

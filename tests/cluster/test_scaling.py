@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -25,6 +28,7 @@ from tests.cluster.conftest import (
     beside,
     controller_lines,
     own_application,
+    paused,
     wait_until,
 )
 
@@ -82,9 +86,11 @@ class ScaledLane(LiveLane):
         jobs = [job for job in self.jobs() if not job.ended]
         return {job.id: job.renders[0].pass_no for job in jobs if job.renders[0].pass_no}
 
-    def cancel(self, all_but: int = 0) -> None:
-        """What has not ended; with `all_but`, what nobody has begun, except for so many."""
+    def cancel(self, all_but: int = 0, only: Collection[str] | None = None) -> None:
+        """What has not ended; with `all_but`, what was not begun, except for so many; with
+        `only`, those jobs."""
         jobs = [job for job in self.jobs() if not job.ended]
+        jobs = [job for job in jobs if only is None or job.id in only]
         if all_but:
             jobs = [job for job in jobs if job.state is JobState.QUEUED][:-all_but]
         with closing(SqlLedger(self.dsn)) as ledger:
@@ -114,7 +120,7 @@ class ScaledLane(LiveLane):
 
 
 @pytest.fixture(scope="module")
-def lane(cluster: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledLane]:
+def scaled(cluster: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaledLane]:
     folder = tmp_path_factory.mktemp("scaled")
     second = own_application(cluster)
     second.update(name="scaled", route_prefix="/scaled")
@@ -122,6 +128,7 @@ def lane(cluster: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     args["model"].update(options={"pass_ms": 200, "per_row_ms": 50}, pass_seconds=0.1)
     args["decoder"] = {"slots": 4, "num_cpus": 0.02, "grace_seconds": 0.5}
     args["qualities"] = {"medium": 4, MINUTES: MOST_PASSES}
+    args["keys"] = [*args["keys"], {"key": "sk-ops", "tenant": "ops", "role": "operator"}]
     args["ledger"] = {"dsn": f"sqlite:///{folder}/ledger.db"}
     args["blobs"] = {"directory": f"{folder}/blobs"}
     args.update(lane="scaled", scaling=PATIENT, dispatcher={"lease_seconds": LEASE_SECONDS})
@@ -144,6 +151,14 @@ def lane(cluster: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
 
 
+@pytest.fixture
+def lane(scaled: ScaledLane) -> Iterator[ScaledLane]:
+    """The lane; a test that failed leaves no work to the next one."""
+    yield scaled
+    scaled.cancel()
+    wait_until(scaled.all_done, "the rest is cancelled")
+
+
 def test_an_edited_number_brings_decoders_and_touches_nobody(lane: ScaledLane) -> None:
     pids = {name: lane.pids(name) for name in ("Gateway", "Dispatcher", "Decoder")}
     lane.order(400)  # one decoder would draw for minutes
@@ -161,6 +176,34 @@ def test_an_edited_number_brings_decoders_and_touches_nobody(lane: ScaledLane) -
 def test_idle_decoders_leave(lane: ScaledLane) -> None:
     wait_until(lambda: lane.decoders().running == 1, "one is left")
     assert lane.decoders().target == 1
+
+
+def test_operators_see_where_decoders_are_and_why_they_came_and_went(lane: ScaledLane) -> None:
+    def asked(what: str) -> dict[str, Any]:
+        headers = {"authorization": "Bearer sk-ops"}
+        found = httpx.get(f"{lane.api}/v1/operator/{what}", headers=headers, timeout=60)
+        body: dict[str, Any] = found.raise_for_status().json()
+        return body
+
+    (node,) = asked("overview")["nodes"]
+    assert (node["alive"], node["head"], node["draining"]) == (True, True, False)
+    assert node["replicas"]["scaled/Gateway"] == node["replicas"]["scaled/Decoder"] == 1
+    (model,) = asked("history?window=1h")["models"]
+    changes = [one["to_replicas"] - one["from_replicas"] for one in model["scaling"]]
+    assert min(changes) < 0 < max(changes)
+    assert all(one["reason"] for one in model["scaling"])
+    assert any(one["running"] for one in model["samples"])
+
+
+def test_the_controller_counts_decisions_by_their_causes(lane: ScaledLane) -> None:
+    port = lane.second["args"]["metrics"]["port"]
+    decided = r'scaling_decisions_total\{application="scaled",cause="(\w+)",deployment="Decoder"'
+
+    def counted() -> bool:
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60, trust_env=False).text
+        return len(re.findall(decided, page)) > 1 and 'processes{part="controller"} 1.0' in page
+
+    wait_until(counted, "decisions up and down are on the page of the node")
 
 
 def test_decoders_that_leave_in_the_middle_lose_nothing(lane: ScaledLane) -> None:
@@ -184,6 +227,36 @@ def test_decoders_that_leave_in_the_middle_lose_nothing(lane: ScaledLane) -> Non
     assert lane.undisturbed()
 
 
+def test_a_decoder_that_stands_still_keeps_no_render(lane: ScaledLane) -> None:
+    """As behind a network that is cut: long before its calls time out, or Ray notices."""
+    lane.edit(HASTY)
+    lane.order(16, MINUTES)
+    wait_until(lambda: len(lane.passes()) == 16, "four decoders draw four each")
+    with paused(lane.pids("Decoder")[:1]):
+        going_on: set[str] = set()
+
+        def twelve_go_on() -> bool:
+            """What the other one had sent may still be arriving."""
+            drawn = lane.passes()
+            time.sleep(1.0)
+            going_on.clear()
+            going_on.update(job for job, passes in lane.passes().items() if passes > drawn[job])
+            return len(going_on) == 12
+
+        wait_until(twelve_go_on, "twelve go on")
+        drawn = lane.passes()
+        lane.cancel(only=set(sorted(going_on)[:4]))  # there is room for the others
+        stuck = drawn.keys() - going_on
+        began = time.monotonic()
+        wait_until(
+            lambda: all(lane.passes()[job] > drawn[job] for job in stuck), "all go on elsewhere"
+        )
+        print(f"going on after {time.monotonic() - began:.1f} s")
+    lane.cancel()
+    wait_until(lane.all_done, "the rest is cancelled")
+    assert lane.undisturbed()
+
+
 def test_a_dispatcher_that_leaves_gives_everything_back(lane: ScaledLane) -> None:
     lane.edit(HASTY, dispatchers=2)
     wait_until(lambda: lane.running_of("Dispatcher") == 2, "a second dispatcher")
@@ -202,7 +275,9 @@ def test_a_dispatcher_that_leaves_gives_everything_back(lane: ScaledLane) -> Non
 def test_a_new_controller_goes_on_from_the_target(lane: ScaledLane) -> None:
     lane.edit(HASTY)
     lane.order(16, MINUTES)
-    wait_until(lambda: lane.decoders().running == MOST, "all decoders")
+    # Those of the last test may run still and be about to leave, so that they run says little.
+    wait_until(lambda: len(lane.passes()) == 16, "four decoders draw four each")
+    wait_until(lambda: lane.decoders().target == MOST, "all of them are needed")
     decoders = set(lane.pids("Decoder"))
     old = lane.running.pids("ServeController")
     for pid in old:
@@ -225,6 +300,7 @@ def test_a_new_controller_goes_on_from_the_target(lane: ScaledLane) -> None:
 
 def test_replicas_that_fail_to_start_are_not_piled_up(lane: ScaledLane) -> None:
     lane.edit(HASTY)
+    wait_until(lambda: len(lane.pids("Decoder")) == 1, "one is left")
     old, said = set(lane.pids("Decoder")), lane.said("do not come")
     lane.order(16, MINUTES)
 

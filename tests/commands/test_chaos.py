@@ -16,8 +16,8 @@ from scripts.chaos.stages import file_of
 from scripts.chaos.storm import redone, weather
 from scripts.chaos.world import LANE, World, wish
 
-KINDS = ("lost", "poison_left", "doubled", "miscounted", "orphans", "wrong_pictures",
-         "wrong_answers", "unjust", "crashes")  # fmt: skip
+KINDS = ("lost", "webhooks_lost", "poison_left", "doubled", "miscounted", "orphans",
+         "wrong_pictures", "wrong_answers", "unjust", "crashes")  # fmt: skip
 
 
 @pytest.mark.slow
@@ -28,6 +28,7 @@ def test_a_storm_on_sqlite_loses_nothing() -> None:
     assert found["accepted"] > 20
     assert found["ended"]["succeeded edits"] > 0
     assert found["ended"]["failed poison"] > 0
+    assert found["ended"]["webhooks"] > 5
 
 
 @pytest.fixture
@@ -106,6 +107,15 @@ DAMAGE: dict[str, tuple[Callable[[World], None], str]] = {
         sql("insert into files values ('file-1', 'ada', 'input', '', 0, 1, 1, '[]', 1.0, 2.0)"),
         "orphans",
     ),
+    "an end that is not told": (
+        sql(
+            "insert into webhook_endpoints (id, tenant, name, url, event_types, created_at,"
+            " updated_at, secret, old_secret_until) values ('we_1', 'ada', '', '',"
+            " ' image.generation.completed ', 0, 0, '', 0)"
+        ),
+        "webhooks_lost",
+    ),
+    "a forged delivery": (lambda w: w.log("received").note("forged"), "webhooks_lost"),
     "a broken word": (
         lambda w: w.log("told").note("ended", job="0", state="failed", images=[]), "wrong_answers",
     ),

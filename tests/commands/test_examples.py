@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.conformance.clients import NODE, NodeSdk
-from tests.page.pipeline import Pipeline
+from tests.page.pipeline import CONFIG, Pipeline
+from tests.stages.webhook_receiver import NETWORKS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PICTURES = {
@@ -25,24 +26,26 @@ PICTURES = {
     "06_files.py": {"orange.png", "apple.png"},
     "07_retries.py": {"cake.png"},
     "08_node_client.mjs": {"penguin.png", "penguin-preview-0.png", "penguin-edited.png"},
+    "10_webhook_receiver.py": {"fox.png"},
+    "12_batch.py": {"pear.png", "plum.png"},
     "09_curl.sh": {"apple.png", "penguin.png", "green-apple.png", "apple-on-yellow.png"},
+    "10_conversation.py": {f"apple-{turn}.png" for turn in range(1, 5)},
 }
 RUN = {".py": sys.executable, ".mjs": "node", ".sh": "bash"}
-ELSEWHERE = {"launch-day.yaml", "litellm.yaml", "nginx.conf"}
-"""Run by the tests of the simulator, of conformance and of proxies."""
+ELSEWHERE = {"haproxy.cfg", "launch-day.yaml", "litellm.yaml", "nginx.conf", "temporal"}
+"""Run by the tests of the simulator, of conformance, of proxies and of Temporal."""
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    pipeline = Pipeline(tmp_path_factory.mktemp("service"))
+    pipeline = Pipeline(tmp_path_factory.mktemp("service"), {**CONFIG, "webhooks": NETWORKS})
     yield pipeline
     pipeline.close()
 
 
 def test_no_example_is_forgotten() -> None:
-    assert {
-        path.name for path in EXAMPLES.iterdir() if path.is_file()
-    } == PICTURES.keys() | ELSEWHERE
+    found = {path.name for path in EXAMPLES.iterdir()} - {"__pycache__"}
+    assert found == PICTURES.keys() | ELSEWHERE
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES))

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -95,9 +96,10 @@ class PythonSdk:
     ) -> Answer:
         """See Client."""
         client = self._client.with_options(api_key=key) if key else self._client
-        group, verb = method.split(".")
-        raw = getattr(getattr(client, group).with_raw_response, verb)
-        known = inspect.signature(getattr(getattr(client, group), verb)).parameters
+        *groups, verb = method.split(".")
+        owner: Any = reduce(getattr, groups, client)
+        raw = getattr(owner.with_raw_response, verb)
+        known = inspect.signature(getattr(owner, verb)).parameters
         args = {name: _tuples(value) for name, value in fields.items() if name in known}
         extra = {name: value for name, value in fields.items() if name not in known}
         events: list[Mapping[str, Any]] = []
@@ -209,7 +211,23 @@ ROUTES = {
     "files.retrieve": ("GET", "/files/{}"),
     "files.content": ("GET", "/files/{}/content"),
     "files.delete": ("DELETE", "/files/{}"),
+    "responses.create": ("POST", "/responses"),
+    "responses.retrieve": ("GET", "/responses/{}"),
+    "responses.cancel": ("POST", "/responses/{}/cancel"),
+    "responses.delete": ("DELETE", "/responses/{}"),
+    "responses.input_items.list": ("GET", "/responses/{}/input_items"),
+    "batches.create": ("POST", "/batches"),
+    "batches.list": ("GET", "/batches"),
+    "batches.retrieve": ("GET", "/batches/{}"),
+    "batches.cancel": ("POST", "/batches/{}/cancel"),
     "content_provenance_checks.create": ("POST", "/content_provenance_checks"),
+    "webhooks.create": ("POST", "/webhook_endpoints"),
+    "webhooks.list": ("GET", "/webhook_endpoints"),
+    "webhooks.retrieve": ("GET", "/webhook_endpoints/{}"),
+    "webhooks.update": ("POST", "/webhook_endpoints/{}"),
+    "webhooks.delete": ("DELETE", "/webhook_endpoints/{}"),
+    "webhooks.rotate_secret": ("POST", "/webhook_endpoints/{}/rotate_secret"),
+    "webhooks.test": ("POST", "/webhook_endpoints/{}/test"),
     "models.list": ("GET", "/models"),
     "models.retrieve": ("GET", "/models/{}"),
     "models.delete": ("DELETE", "/models/{}"),

@@ -22,7 +22,7 @@ def flat(kind: str = "PNG", size: tuple[int, int] = (64, 64)) -> Upload:
 
 CREATE = Ask("files.create", {"file": flat(), "purpose": "vision"})
 LIST = Ask("files.list", {})
-OTHER_PURPOSES = ("assistants", "batch", "fine-tune", "user_data", "evals")
+OTHER_PURPOSES = ("assistants", "fine-tune", "user_data", "evals")
 DAY = {"anchor": "created_at", "seconds": 86_400}
 
 
@@ -132,9 +132,21 @@ FILES = [
     _row(
         "parameter",
         "purpose",
+        ("batch",),
+        HONOURED,
+        "lines for /v1/batches, up to 200 MB",
+        _keeps(
+            lambda file: bool(file["purpose"] == "batch"),
+            purpose="batch",
+            file=Upload("lines.jsonl", b"{}", "application/jsonl"),
+        ),
+    ),
+    _row(
+        "parameter",
+        "purpose",
         OTHER_PURPOSES,
         REFUSED,
-        "400: only pictures are kept",
+        "400: only pictures and the lines of batches are kept",
         refuses(CREATE, "'vision'", *({"purpose": purpose} for purpose in OTHER_PURPOSES)),
     ),
     _row(

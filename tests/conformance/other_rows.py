@@ -352,7 +352,7 @@ HEADERS = [
 ]
 
 
-# Endpoints that are not offered
+# Endpoints that are not offered, or not to tenants
 
 
 def _endpoint(method: str, path: str, note: str = "404 `unknown_url`") -> Row:
@@ -362,14 +362,18 @@ def _endpoint(method: str, path: str, note: str = "404 `unknown_url`") -> Row:
     return Row("endpoints", "endpoint", name, (), Does.NOT_OFFERED, note, check, HTTP)
 
 
+USAGE = Row(
+    "endpoints",
+    "endpoint",
+    "GET /v1/organization/usage/images",
+    (),
+    Does.REFUSED,
+    "403 `operator_required` for a tenant's key; an operator's gets OpenAI's shape",
+    fails(Ask("GET /organization/usage/images?start_time=1", {}), 403, "operator_required"),
+    HTTP,
+)
 ENDPOINTS = [
-    _endpoint(
-        "POST",
-        "/responses",
-        "404 `unknown_url`; its `image_generation` tool is answered by edits and tweaks",
-    ),
-    _endpoint("POST", "/batches", "404 `unknown_url`; `Prefer: respond-async` queues durably"),
-    _endpoint("GET", "/organization/usage/images"),
+    USAGE,
     _endpoint("GET", "/organization/projects/any/rate_limits"),
     _endpoint("POST", "/chat/completions"),
     _endpoint("POST", "/uploads"),

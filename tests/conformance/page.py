@@ -13,14 +13,19 @@ TITLES = {
     "generations": "`POST /v1/images/generations`",
     "edits": "`POST /v1/images/edits`",
     "tweaks": "`POST /v1/images/{id}/tweaks` and lineage (ours)",
+    "responses": "`/v1/responses`",
+    "responses call": "`/v1/responses`: the item `image_generation_call`",
+    "responses tool": "`/v1/responses`: the tool `image_generation`",
     "variations": "`POST /v1/images/variations`",
     "files": "`/v1/files`",
     "files list": "`GET /v1/files`",
+    "batches": "`/v1/batches`",
     "provenance": "`POST /v1/content_provenance_checks`",
+    "webhooks": "Webhooks: `/v1/webhook_endpoints`, and what is sent",
     "models": "`/v1/models`",
     "errors": "Errors",
     "headers": "Headers",
-    "endpoints": "Endpoints that are not offered",
+    "endpoints": "Endpoints that are not offered, or not to tenants",
     "litellm": "Behind LiteLLM's proxy, by its own routes (`/v1`)",
     "litellm passthrough": "Behind LiteLLM's proxy, passed through (`/openai_passthrough/v1`)",
 }
@@ -28,8 +33,9 @@ KINDS = {"parameter": "parameter", "response": "field of the answer", "event": "
 HEAD = """# OpenAI compatibility, row by row
 
 Every parameter, listed value, field of an answer or event, error and header of OpenAI's Images
-API, and of the files and models that it needs, with what Meltproof does with it. Parameters, values
-and fields are read from the types of OpenAI's own Python SDK, so that none is left out by accident.
+API, and of the files, batches and models that it needs, with what Meltproof does with it.
+Parameters, values and fields are read from the types of OpenAI's own Python SDK, so that none is
+left out by accident.
 `make conformance` asks a running service for every row through the official Python SDK, the
 official Node SDK and plain HTTP, all as they come from their registries, and makes this page; a
 test holds it to the table in `tests/conformance/`.

@@ -8,13 +8,17 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from openai import types
 from openai.types import (
+    batch_create_params,
     content_provenance_check_create_params,
     file_create_params,
     file_list_params,
     image_create_variation_params,
     image_edit_params,
     image_generate_params,
+    responses,
 )
+from openai.types.responses import response_create_params, tool_param
+from openai.types.responses.response_output_item import ImageGenerationCall
 from pydantic import BaseModel
 
 from tests.conformance.row import Row
@@ -22,15 +26,19 @@ from tests.conformance.row import Row
 PARAMETERS = {
     "generations": image_generate_params.ImageGenerateParamsStreaming,
     "edits": image_edit_params.ImageEditParamsStreaming,
+    "responses": response_create_params.ResponseCreateParamsStreaming,
+    "responses tool": tool_param.ImageGeneration,
     "variations": image_create_variation_params.ImageCreateVariationParams,
     "files": file_create_params.FileCreateParams,
     "files list": file_list_params.FileListParams,
+    "batches": batch_create_params.BatchCreateParams,
     "provenance": content_provenance_check_create_params.ContentProvenanceCheckCreateParams,
 }
 ANSWERS: dict[str, tuple[type[BaseModel], ...]] = {
     "generations": (types.ImagesResponse,),
     "edits": (types.ImagesResponse,),
     "files": (types.FileObject, types.FileDeleted),
+    "batches": (types.Batch,),
     "provenance": (types.ContentProvenanceCheck,),
     "models": (types.Model,),
 }
@@ -38,6 +46,26 @@ EVENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "generations": (types.ImageGenPartialImageEvent, types.ImageGenCompletedEvent),
     "edits": (types.ImageEditPartialImageEvent, types.ImageEditCompletedEvent),
 }
+FLAT_ANSWERS: dict[str, type[BaseModel]] = {
+    "responses": responses.Response,
+    "responses call": ImageGenerationCall,
+}
+"""Of those the own fields alone: below are those of all tools that OpenAI has."""
+FLAT_EVENTS: tuple[type[BaseModel], ...] = (
+    responses.ResponseCreatedEvent,
+    responses.ResponseQueuedEvent,
+    responses.ResponseInProgressEvent,
+    responses.ResponseOutputItemAddedEvent,
+    responses.ResponseImageGenCallInProgressEvent,
+    responses.ResponseImageGenCallGeneratingEvent,
+    responses.ResponseImageGenCallPartialImageEvent,
+    responses.ResponseImageGenCallCompletedEvent,
+    responses.ResponseOutputItemDoneEvent,
+    responses.ResponseCompletedEvent,
+    responses.ResponseFailedEvent,
+)
+UNLISTED = ("responses",)
+"""Parameters of these have values that are about language models."""
 Entry = tuple[str, str, str, str]
 """where, kind, name, and one of its listed values or nothing."""
 WHOLE = {"svg_usage"}
@@ -46,7 +74,7 @@ WHOLE = {"svg_usage"}
 
 def entries() -> set[Entry]:
     """Every parameter with its listed values, every field of answers and of events."""
-    return {*_parameters(), *_fields()}
+    return {*_parameters(), *_fields(), *_flat_fields()}
 
 
 def missing(rows: Iterable[Row]) -> list[Entry]:
@@ -64,7 +92,9 @@ def _parameters() -> Iterator[Entry]:
     for where, params in PARAMETERS.items():
         for name, hint in get_type_hints(params).items():
             yield where, "parameter", name, ""
-            if name != "model":  # lists OpenAI's models, which are not ours
+            if (
+                name != "model" and where not in UNLISTED
+            ):  # lists OpenAI's models, which are not ours
                 for value in _literals(hint):
                     yield where, "parameter", name, value
 
@@ -79,6 +109,16 @@ def _fields() -> Iterator[Entry]:
             (kind,) = _literals(model.model_fields["type"].annotation)
             for name in _paths(model):
                 yield where, "event", f"{kind}.{name}", ""
+
+
+def _flat_fields() -> Iterator[Entry]:
+    for where, model in FLAT_ANSWERS.items():
+        for name in model.model_fields:
+            yield where, "response", name, ""
+    for model in FLAT_EVENTS:
+        (kind,) = _literals(model.model_fields["type"].annotation)
+        for name in model.model_fields:
+            yield "responses", "event", f"{kind}.{name}", ""
 
 
 def _paths(model: type[BaseModel], below: str = "") -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from serve_app.config.cluster import environment
 from serve_app.operate.local_cluster import LocalCluster, free_port
+from tests.stages.webhook_receiver import NETWORKS
 
 KEY = "sk-local"
 TENANTS: dict[str, Any] = {
@@ -20,6 +21,7 @@ TENANTS: dict[str, Any] = {
         {"key": "sk-poor", "tenant": "poor", "tier": "poor"},
         {"key": "sk-closed", "tenant": "closed", "tier": "closed"},
     ],
+    "webhooks": NETWORKS,
 }
 """poor: two images a day. closed: a tier whose rollout has reached nobody."""
 PACED: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.conformance.answer_rows import answer_rows, event_rows
+from tests.conformance.batch_rows import BATCHES
 from tests.conformance.clients import Answer
 from tests.conformance.edit_rows import EDITS, TWEAKS
 from tests.conformance.file_rows import FILES
@@ -10,6 +11,7 @@ from tests.conformance.litellm import LITELLM
 from tests.conformance.other_rows import ENDPOINTS, ERRORS, HEADERS, MODELS, VARIATIONS
 from tests.conformance.picture_rows import WIDE_SIZES, has_size, parameter_rows
 from tests.conformance.provenance_rows import PROVENANCE
+from tests.conformance.response_rows import RESPONSES
 from tests.conformance.row import (
     Ask,
     Check,
@@ -22,6 +24,7 @@ from tests.conformance.row import (
     pictures,
     refuses,
 )
+from tests.conformance.webhook_rows import WEBHOOKS
 
 GENERATE = Ask(
     "images.generate", {"prompt": "a red fox", "size": "64x64", "quality": "low", "seed": 7}
@@ -111,9 +114,12 @@ ROWS: tuple[Row, ...] = (
     *GENERATIONS,
     *EDITS,
     *TWEAKS,
+    *RESPONSES,
     *VARIATIONS,
     *FILES,
+    *BATCHES,
     *PROVENANCE,
+    *WEBHOOKS,
     *MODELS,
     *ERRORS,
     *HEADERS,

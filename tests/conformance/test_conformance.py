@@ -20,7 +20,7 @@ from tests.conformance.service import KEY, PACED, TENANTS
 from tests.conformance.table import ROWS
 from tests.page.pipeline import CONFIG, Pipeline
 
-WRITTEN = ("parameter", "error", "header")
+WRITTEN = ("parameter", "error", "header", "method")
 
 
 def _asked(row: Row) -> list[str]:

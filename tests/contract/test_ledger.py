@@ -296,6 +296,31 @@ def test_recent_is_newest_first_and_one_tenants(ledger: Ledger) -> None:
     assert len(ledger.get_many([*ids, "unknown"])) == 3
 
 
+def test_what_is_held_or_ended_since_has_moved(ledger: Ledger, clock: Clock) -> None:
+    """However it ended, and whatever waits."""
+    assert ledger.moved(["chat"], None) == (frozenset(), clock.now)
+    done, refused, broken, cancelled, held, waiting = [
+        ledger.submit(wish(prompt=str(number))).job for number in range(6)
+    ]
+    ends = {done.id: picture(), refused.id: refusal("input"),
+            broken.id: Outcome(RenderState.FAILED, error="it broke")}  # fmt: skip
+    began, clock.now = clock.now, clock.now + 5
+    for _ in range(5):
+        job = claim_one(ledger)
+        if job.id in ends:
+            ledger.finish_render(job.id, job.fence, 0, ends[job.id])
+        if job.id == cancelled.id:
+            ledger.release(job.id, job.fence)
+            ledger.cancel(job.id)
+    moved, now = ledger.moved(["chat", "other"], began)
+    assert moved == {*ends, cancelled.id, held.id}
+    assert now == clock.now
+    assert ledger.moved(["chat"], now)[0] == {held.id}
+    clock.now += 90_000
+    assert ledger.expire()
+    assert waiting.id in ledger.moved(["chat"], now)[0]
+
+
 def test_position_and_depth(ledger: Ledger) -> None:
     jobs = [ledger.submit(wish(n=2, cost_seconds=4.0)).job for _ in range(4)]
     assert [estimate(ledger, job.id).position for job in jobs] == [0, 1, 2, 3]

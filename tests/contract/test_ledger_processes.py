@@ -27,6 +27,7 @@ from tests.stages.ledger_kit import (
     moved_on,
     picture,
     sqlite,
+    wait_until,
     wish,
 )
 
@@ -118,6 +119,21 @@ def test_version_sees_everybodys_writes(database: Database) -> None:
     before_beat = moved_on(ours, after_theirs)
     theirs.renew([beat(claim_one(theirs), 1)], LEASE_SECONDS)
     moved_on(ours, before_beat)
+
+
+def test_a_wait_for_writes_ends_with_one_of_another_client(database: Database) -> None:
+    ours, theirs = database.open(), database.open()
+    seen = ours.version()
+    found: list[int] = []
+    waiting = threading.Thread(target=lambda: found.append(ours.changed(seen, 3600.0)), daemon=True)
+    waiting.start()
+    theirs.submit(wish())
+    wait_until(lambda: not waiting.is_alive(), "the write is heard of")
+    assert found != [seen]
+    interrupted = threading.Thread(target=ours.changed, args=(ours.version(), 3600.0), daemon=True)
+    interrupted.start()
+    ours.interrupt()
+    wait_until(lambda: not interrupted.is_alive(), "the wait is interrupted")
 
 
 def test_looking_is_no_write(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, Source
 from engine.verdict import Verdict
-from jobs.blobs.store import DirectoryBlobs
+from jobs.blobs.store import BlobStore
 from jobs.request import ImageRequest
 from tests.stages.ledger_kit import PATIENCE_SECONDS
 
@@ -307,7 +307,7 @@ class Files(LocalPostprocessor):
     `asked`: for a source."""
 
     def __init__(
-        self, blobs: DirectoryBlobs, cells: int = CELLS, identity: Identity = NO_IDENTITY
+        self, blobs: BlobStore, cells: int = CELLS, identity: Identity = NO_IDENTITY
     ) -> None:
         super().__init__(blobs, InThreads(2, cells, identity))
         self.away = False

@@ -89,7 +89,7 @@ async def test_a_dispatcher_that_stops_gives_everything_back(tmp_path: Path) -> 
     async with world(tmp_path, first) as it:
         jobs = [it.submit(seed=100 * i) for i in range(4)]
         first.close_after.add((0, 3))
-        leaving = it.start()
+        leaving = it.start(last_pass_seconds=0.0)
         await until(lambda: first.gate.closed, "the passes are held")
         for seed, job in ((0, jobs[0]), (100, jobs[1])):
             told = [pass_no for of, pass_no in first.told if of == seed]
@@ -210,7 +210,7 @@ async def test_stopping_while_the_ledger_is_away_loses_nothing(tmp_path: Path) -
     async with world(tmp_path, busy_seconds=0.1) as it:
         job = it.submit()
         it.lane.replicas[0].close_after.add((job.request.seed, 3))
-        leaving = it.start()
+        leaving = it.start(last_pass_seconds=0.0)
         await it.at_pass(job, 3)
         with it.ledger_away():
             await leaving.stop()

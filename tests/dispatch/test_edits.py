@@ -75,7 +75,7 @@ def read(file: bytes) -> Pixels:
 def decoder(request: pytest.FixtureRequest) -> Decoder:
     if request.param == "paced":
         return PacedDecoder(sleep=lambda _: None)
-    return MaskedDecoder(model=tiny_model(), threads=1, device="cpu")
+    return MaskedDecoder(model=tiny_model(), threads=1, device="cpu", dtype="float32")
 
 
 async def test_outside_of_the_mask_the_picture_is_the_canvas(
@@ -110,7 +110,7 @@ async def test_before_it_is_squeezed_too(tmp_path: Path, output_format: OutputFo
 
 
 async def test_an_edit_of_what_was_drawn_here_keeps_its_tokens(tmp_path: Path) -> None:
-    masked = MaskedDecoder(model=tiny_model(), threads=1, device="cpu")
+    masked = MaskedDecoder(model=tiny_model(), threads=1, device="cpu", dtype="float32")
     async with world(tmp_path, Replica(4, family=masked)) as it:
         it.files = Files(it.blobs, cells=64)
         it.start()

@@ -176,3 +176,24 @@ async def test_an_image_that_waits_at_a_replica_is_preempted_like_one_in_the_rea
         replica.gate.open()
         await all_end_as_if_undisturbed(it, [*free, paid])
         assert len(it.lane.leaving) == 1, "one slot was needed, and one was cleared"
+
+
+async def test_lines_of_batches_leave_their_slots_to_any_other_job(tmp_path: Path) -> None:
+    """Also to one of the only tier, and although they are nearly done; no pass is drawn twice."""
+    async with world(tmp_path, Replica(SLOTS), tiers={"free": Tier()}) as it:
+        it.start()
+        (replica,) = it.lane.replicas
+        replica.gate.close()
+        lines = [
+            it.submit(tenant=f"batch {i}", seed=100 * i, passes=16, in_batch=True) for i in range(6)
+        ]
+        await until(lambda: replica.engine.running == SLOTS, "all slots are taken")
+        replica.close_after |= {(job.request.seed, 13) for job in lines}
+        replica.gate.open()
+        await until(lambda: replica.gate.closed, "the passes are held")
+        replica.close_after.clear()
+        live = submit(it, "free", 3)
+        await until(lambda: len(it.lane.leaving) == 3, "as many lines are asked to leave")
+        replica.gate.open()
+        await all_end_as_if_undisturbed(it, lines + live)
+        assert len(gave_way(it, lines)) == 3

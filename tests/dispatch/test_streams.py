@@ -119,7 +119,7 @@ async def test_a_rare_checkpoint_is_sent_however_soon_after_another_pass() -> No
 
 
 async def test_a_closed_engine_sends_the_passes_since_a_rare_checkpoint() -> None:
-    streams = RenderStreams(Rare(20, 0), slots=1)
+    streams = RenderStreams(Rare(20, 0), slots=1, update_seconds=0.15)
     updates: list[RenderUpdate] = []
     async for update in streams.render(spec("endless", passes=200)):
         updates.append(update)

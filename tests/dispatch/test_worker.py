@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,15 +15,15 @@ import numpy as np
 import pytest
 from ray.exceptions import RayTaskError
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, while it is imported
-    from deployments.safety import SafetyReplica
-    from deployments.slots import stage_unavailable
-    from dispatch.stage_worker import StageWorker
+from deployments.safety import SafetyReplica
+from deployments.slots import stage_unavailable
 from dispatch.batching import Batching
+from dispatch.local_stages import ClassifierOptions, EncoderOptions, LocalEncoder
 from dispatch.ports import CallFailed, StageUnavailable
+from dispatch.stage_worker import StageWorker
+from engine.child_process import ChildProcess
 from engine.policy import DEFAULT_POLICY, Look, ScreenStage
-from engine.prompt_encoder import PromptText
+from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.worker import CallLimits, ItemFailed, Worker, WorkerBroken
 
 TARGET = "tests.dispatch.worker_target:Target"
@@ -84,6 +83,17 @@ def test_what_cannot_be_built_is_said() -> None:
         Worker(TARGET, {"broken": "weights are missing"})
 
 
+def test_what_a_process_said_counts_although_it_has_ended_since(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ended(child: ChildProcess) -> bool:
+        return child._process.wait(60) is None
+
+    monkeypatch.setattr(ChildProcess, "alive", property(ended))
+    with pytest.raises(WorkerBroken, match="ValueError: weights are missing"):
+        Worker(TARGET, {"broken": "weights are missing"})
+
+
 def test_the_process_dies_with_its_parent() -> None:
     code = (
         "from engine.worker import Worker; import sys; from concurrent.futures import *\n"
@@ -139,7 +149,7 @@ async def test_a_replica_whose_models_do_not_load_any_more_is_not_healthy(
 
 async def test_the_classifier_screens_in_its_own_process() -> None:
     replica = object.__new__(SafetyReplica)
-    await replica.__init__((), True, "", 1)  # type: ignore[misc]
+    await replica.__init__(ClassifierOptions(()))  # type: ignore[misc]
     one, two = np.zeros((1, 384), np.float16), np.zeros((2, 384), np.float16)
     look = Look(ScreenStage.PROMPT)
     bad = PromptText("a swastika")
@@ -164,7 +174,7 @@ async def test_the_classifier_screens_in_its_own_process() -> None:
     replica.reconfigure({})
     assert (await replica.screen_prompt(bad, one, look)).blocked
     replica.check_health()
-    replica._worker.close()
+    replica._classifier.close()
 
 
 async def test_items_that_wait_go_together_and_only_those_at_fault_fail(stage: StageWorker) -> None:
@@ -178,9 +188,35 @@ async def test_items_that_wait_go_together_and_only_those_at_fault_fail(stage: S
     assert await batching.call("fox") == "FOX"
 
 
+async def test_a_first_item_may_wait_for_others(stage: StageWorker) -> None:
+    """Then one process answers all of them at once, but never more than fit."""
+    batching = Batching(stage, "sized", most=2, wait_seconds=0.05)
+    assert await asyncio.gather(*map(batching.call, ["fox", "hare", "owl"])) == [2, 2, 1]
+
+
+async def test_the_encoder_encodes_in_its_own_process() -> None:
+    """Each call gets its own words' answer; words that cannot be read fail alone."""
+    encoder = await LocalEncoder.start(EncoderOptions("masked", max_batch=4))
+    try:
+        alone = await encoder.encode(PromptText("a fox"))
+        words = PromptText("a hare"), PromptText("a fox"), PromptText("an owl", negative="a hare")
+        hare, fox, refused = await asyncio.gather(
+            *map(encoder.encode, words), return_exceptions=True
+        )
+        assert isinstance(fox, EncodedPrompt)
+        assert isinstance(hare, EncodedPrompt)
+        assert isinstance(refused, CallFailed)
+        assert fox.conditioning.digest == alone.conditioning.digest
+        assert hare.conditioning.digest != alone.conditioning.digest
+        encoder.check()
+    finally:
+        encoder.close()
+
+
 def test_stages_import_no_tensor_library() -> None:
     """What wires the stages imports these files; the models are in the workers alone."""
-    code = "import deployments.safety, deployments.encoder, sys; print(*sys.modules)"
+    stages = "deployments.safety, deployments.encoder, deployments.local_stages"
+    code = f"import {stages}, sys; print(*sys.modules)"
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

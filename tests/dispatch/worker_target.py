@@ -20,6 +20,10 @@ class Target:
         print("a library says something")
         return [self.one(item) for item in items]
 
+    def sized(self, items: list[str]) -> list[int]:
+        """How many there are."""
+        return [len(items)] * len(items)
+
     def one(self, item: str) -> str:
         match item.split():
             case ["die"]:

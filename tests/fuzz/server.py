@@ -15,6 +15,7 @@ FUZZED = {
     "keys": [{"key": key, "tenant": tenant} for key, tenant in KEYS.items()],
     "tiers": {"free": {}},
     "temporary_limits": [],
+    "webhooks": {"endpoints": 100_000},
     "limits": {
         "images": 2,
         "max_pixels": 256 * 256,

@@ -31,10 +31,20 @@ def _upload(client: httpx.Client, name: str, data: bytes) -> httpx.Response:
     return client.post("/v1/files", data={"purpose": "vision"}, files={"file": (name, data)})
 
 
+def _turn(client: httpx.Client, _name: str, data: bytes) -> httpx.Response:
+    url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    parts = [{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": url}]
+    tool = {"type": "image_generation", "quality": "low"}
+    said = [{"role": "user", "content": parts}]
+    body = {"input": said, "tools": [tool], "background": True}
+    return client.post("/v1/responses", json=body)
+
+
 DOORS: Mapping[str, Callable[[httpx.Client, str, bytes], httpx.Response]] = {
     "files": _upload,
     "edits, multipart": _edit_form,
     "edits, data URL": _edit_json,
+    "responses, data URL": _turn,
 }
 
 

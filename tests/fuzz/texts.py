@@ -41,6 +41,23 @@ def _filename(client: httpx.Client, text: str) -> httpx.Response:
     return _form(client, "/v1/files", b'name="purpose"\r\n\r\nvision\r\n', file)
 
 
+def _turn(client: httpx.Client, text: str) -> httpx.Response:
+    tool = {"type": "image_generation", "quality": "low"}
+    said = {"tools": [tool], "background": True, "metadata": {"text": text[:512]}}
+    headers = {"content-type": "application/json"}
+    return client.post(
+        "/v1/responses", content=json.dumps({**said, "input": text}), headers=headers
+    )
+
+
+def _call(client: httpx.Client, text: str) -> httpx.Response:
+    call = {"type": "image_generation_call", "id": text, "result": text}
+    body = {"tools": [{"type": "image_generation"}], "background": True}
+    said = json.dumps({**body, "input": [call, {"role": "user", "content": "at night"}]})
+    headers = {"content-type": "application/json"}
+    return client.post("/v1/responses", content=said, headers=headers)
+
+
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 PLACES: Mapping[str, Say] = {
     "prompt": _json(GENERATIONS, lambda text: {"prompt": text}),
@@ -56,6 +73,8 @@ PLACES: Mapping[str, Say] = {
     "base64": _json(EDITS, lambda text: {"image": f"data:;base64,{text}"}),
     "file_id": _json(EDITS, lambda text: {"images": [{"file_id": text}]}),
     "delta": _json("/v1/images/img_none/tweaks", lambda text: {"delta": text}),
+    "a turn": _turn,
+    "a call that is sent back": _call,
     "the prompt of a form": _text_of_a_form,
     "filename": _filename,
 }

@@ -17,10 +17,13 @@ import pytest
 from engine.decoder import Decoder, DecodeState, Plan
 from engine.engine import DecoderEngine
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, UpdateKind
+from engine.scene import SceneCodes
 
 PASSES = 6
 BOS, BOI = 1, 5
 """Text tokens that begin a prompt, and the picture, of the tiny checkpoints in these tests."""
+CONCEPTS = 12
+"""That a tiny model remembers."""
 
 
 def conditioning(prompt: int, length: int = 5) -> Conditioning:
@@ -28,8 +31,13 @@ def conditioning(prompt: int, length: int = 5) -> Conditioning:
     random = np.random.default_rng(prompt)
     tokens = random.normal(0, 0.5, (length, 384)).astype(np.float16)
     input_ids = np.array([BOS, *random.integers(6, 300, length), BOI])
+    scene = SceneCodes(((prompt % CONCEPTS, prompt % 5 - 1, 1 + prompt % 3),), prompt % 4 - 1)
     return Conditioning.from_numpy(
-        f"{prompt} {length}", tokens=tokens, pooled=tokens.mean(axis=0), input_ids=input_ids
+        f"{prompt} {length}",
+        tokens=tokens,
+        pooled=tokens.mean(axis=0),
+        input_ids=input_ids,
+        **scene.arrays(),
     )
 
 

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, pipeline
 
 from engine.classifiers.checkpoint import CheckpointKind as Kind
 from engine.classifiers.checkpoint import ClassifierSpec, check_folder, spec_of
-from engine.classifiers.hugging_face import load_classifier
+from engine.classifiers.load import load_classifier
 from engine.model_directory.json_file import ModelRefused
 from engine.policy import Category, Scores, calibrated
 from engine.safety import SafetyScreens

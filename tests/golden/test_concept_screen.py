@@ -170,7 +170,7 @@ def blocked(screens: SafetyScreens, pictures: list[Pixels]) -> list[bool]:
 
 
 def draw(prompts: tuple[str, ...], seed: int) -> list[Pixels]:
-    decoder = MaskedDecoder(DEFAULT_WEIGHTS)
+    decoder = MaskedDecoder(DEFAULT_WEIGHTS, dtype="float32")
     pictures = []
     for i, conditioning in enumerate(TextEncoder().encode([*map(PromptText, prompts)])):
         render = decoder.begin(RenderSpec(str(i), conditioning, seed, passes=12), None)

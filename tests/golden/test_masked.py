@@ -20,34 +20,70 @@ from torch import Tensor, nn
 
 from engine.decoder import Decoder, OutOfMemory, RenderRejected
 from engine.decoders import reference
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedModel
+from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.decoders.masked_model import MaskedModel
 from engine.models.codec import Codec, CodecConfig
+from engine.models.scene_transformer import SceneConfig, SceneTransformer
 from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
+from engine.precision import PRECISIONS
+from engine.remembering import Bank
 from engine.render import Checkpoint, LoraUse, Source
+from engine.scene import GRID, SMALL
 from engine.text import WeightsError
-from tests.golden.decoder_contract import PASSES, DecoderContract, draw, spec
+from tests.golden.decoder_contract import (
+    CONCEPTS,
+    PASSES,
+    DecoderContract,
+    assert_same,
+    conditioning,
+    draw,
+    spec,
+)
 from tests.golden.edit_contract import EditContract, edit, picture, quarter
 
 HAS_WEIGHTS = (DEFAULT_WEIGHTS / "model.json").exists()
 needs_weights = pytest.mark.skipif(not HAS_WEIGHTS, reason="weights/emoji-cpu is not there")
 
 
-def tiny_model() -> MaskedModel:
+EDITIONS = ("reads", "remembers")
+"""A model that reads the text encoder's hidden states, and one that remembers things."""
+
+
+def tiny_model(edition: str = "reads") -> MaskedModel:
     """Random weights, also where training starts from zeros, so that every path matters."""
     torch.manual_seed(0)
     codec_config = CodecConfig(size=96, widths=(8, 8, 16), decoder_blocks=1)
-    transformer = MaskedTransformer(TransformerConfig(width=32, layers=2, heads=2, trunk=32))
-    codec = Codec(codec_config)
+    codec, memory = Codec(codec_config), None
+    transformer: MaskedTransformer | SceneTransformer
+    if edition == "reads":
+        config = TransformerConfig(width=32, layers=2, heads=2, trunk=32)
+        transformer = MaskedTransformer(config)
+    else:
+        small = SceneConfig(channels=10, width=32, layers=2, heads=2, trunk=32, sketch=16)
+        transformer = SceneTransformer(small)
+        banks = [torch.randint(5, (CONCEPTS, 3, side, side, 10)).byte() for side in (GRID, SMALL)]
+        memory = Bank(banks[0], banks[1], (True, False) * (CONCEPTS // 2))
     modules: tuple[nn.Module, ...] = (transformer, codec)
     for parameter in (p for module in modules for p in module.parameters()):
         nn.init.normal_(parameter, std=0.2)
-    return MaskedModel(transformer.eval(), codec.eval(), "tiny")
+    return MaskedModel(transformer.eval(), codec.eval(), "tiny", memory)
+
+
+def tiny(dtype: str = "float32", edition: str = "reads") -> MaskedDecoder:
+    """In one precision, whatever this processor is best at."""
+    return MaskedDecoder(model=tiny_model(edition), threads=1, dtype=dtype)
 
 
 class TestTiny(DecoderContract, EditContract):
+    @pytest.fixture(params=PRECISIONS)
+    def make_decoder(self, request: pytest.FixtureRequest) -> Callable[[], Decoder]:
+        return lambda: tiny(request.param)
+
+
+class TestTinyThatRemembers(DecoderContract, EditContract):
     @pytest.fixture
     def make_decoder(self) -> Callable[[], Decoder]:
-        return lambda: MaskedDecoder(model=tiny_model(), threads=1)
+        return lambda: tiny("float32", "remembers")
 
 
 @pytest.mark.slow  # the small network proves the same of the decoder in a tenth of the time
@@ -55,12 +91,12 @@ class TestTiny(DecoderContract, EditContract):
 class TestShipped(DecoderContract, EditContract):
     @pytest.fixture
     def make_decoder(self) -> Callable[[], Decoder]:
-        return lambda: MaskedDecoder(threads=1)
+        return lambda: MaskedDecoder(threads=1, dtype="float32")
 
 
 def test_torch_without_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """As torch says it on a GPU."""
-    decoder = MaskedDecoder(model=tiny_model(), threads=1)
+    decoder = tiny()
     render = decoder.begin(spec(), None)
 
     def no_room(*_: object) -> None:
@@ -74,24 +110,85 @@ def test_torch_without_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) 
     assert render.pass_no == 1
 
 
+@pytest.mark.parametrize("edition", EDITIONS)
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("passes", "guidance"), [(1, 1.0), (PASSES, 3.0), (12, 4.5), (64, 2.0)])
-def test_fast_equals_reference(passes: int, guidance: float) -> None:
-    model = tiny_model()
+def test_fast_equals_reference(passes: int, guidance: float, dtype: str, edition: str) -> None:
     asked = spec(passes=passes, guidance=guidance)
-    fast = draw(MaskedDecoder(model=model), asked).pixels("mine")
-    np.testing.assert_array_equal(fast, reference.draw(model, asked))
+    decoder = tiny(dtype, edition)
+    fast = draw(decoder, asked).pixels("mine")
+    np.testing.assert_array_equal(fast, reference.draw(decoder.networks, asked))
+
+
+@needs_weights
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_batch_of_every_width_draws_what_each_draws_alone(dtype: str) -> None:
+    """At different passes, guidance and prompts, with the weights that ship."""
+    decoder = MaskedDecoder(threads=1, dtype=dtype)
+    before, after = [], []
+    for n in range(1, 10):
+        asked = spec(str(n), n, passes=9 + n, guidance=n / 2, conditioning=conditioning(n, n))
+        render = decoder.begin(asked, None)
+        for _ in range(n % 3):
+            decoder.step([render])
+        before.append((asked, decoder.checkpoint(render)))
+        decoder.step([render])
+        after.append(decoder.checkpoint(render))
+    for width in range(2, 10):
+        renders = [decoder.begin(asked, checkpoint) for asked, checkpoint in before[-width:]]
+        decoder.step(renders)
+        assert [decoder.checkpoint(render) for render in renders] == after[-width:]
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_a_checkpoint_of_another_precision_begins_again(dtype: str) -> None:
+    """Its passes would have drawn something else."""
+    other = tiny("bfloat16" if dtype == "float32" else "float32")
+    foreign = draw(other, spec()).checkpoints("mine")[3]
+    heard = draw(tiny(dtype), spec(checkpoint=foreign))
+    assert heard.updates["mine"][0].pass_no == 0
+    assert_same(heard, draw(tiny(dtype), spec()))
+
+
+def test_a_source_of_another_precision_keeps_its_codes() -> None:
+    """A picture that is done is its codes, whatever drew them."""
+    before = draw(tiny("float32"), spec(seed=3))
+    decoder = tiny("bfloat16")
+    source = Source(before.pixels("mine"), quarter(decoder), before.checkpoints("mine")[PASSES])
+    codes = decoder.begin(edit(decoder, source=source), None).codes
+    stored = np.frombuffer(Checkpoint.from_bytes(source.tokens or b"").state, np.uint8)
+    kept = ~source.redraw
+    np.testing.assert_array_equal(codes[kept], stored.reshape(codes.shape)[kept])
+
+
+def test_both_precisions_draw_nearly_the_same() -> None:
+    """One pass, in which everything is drawn from the first logits."""
+    logits = {}
+    for dtype in PRECISIONS:
+        decoder = tiny(dtype)
+        logits[dtype] = decoder._logits([decoder.begin(spec(), None)])
+    full, half = logits["float32"], logits["bfloat16"]
+    assert not torch.equal(full, half)
+    assert (full - half).abs().mean() < 0.02 * full.abs().mean()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bf16", 16])
+def test_a_precision_that_there_is_not_is_refused_by_name(dtype: str) -> None:
+    with pytest.raises(ValueError, match="dtype must be auto, float32 or bfloat16"):
+        tiny(dtype)
 
 
 @needs_weights
 def test_fast_equals_reference_with_the_shipped_weights() -> None:
-    decoder = MaskedDecoder()
+    decoder = MaskedDecoder(dtype="float32")
     fast = draw(decoder, spec(passes=12)).pixels("mine")
     np.testing.assert_array_equal(fast, reference.draw(decoder.networks, spec(passes=12)))
 
 
+@pytest.mark.parametrize("edition", EDITIONS)
 @pytest.mark.parametrize(("passes", "stored"), [(1, True), (5, False), (16, True)])
-def test_fast_equals_reference_on_a_source(passes: int, stored: bool) -> None:
-    decoder = MaskedDecoder(model=tiny_model())
+def test_fast_equals_reference_on_a_source(passes: int, stored: bool, edition: str) -> None:
+    decoder = tiny(edition=edition)
     before = draw(decoder, spec(seed=3))
     tokens = before.checkpoints("mine")[PASSES] if stored else None
     source = Source(before.pixels("mine"), quarter(decoder), tokens)
@@ -102,7 +199,7 @@ def test_fast_equals_reference_on_a_source(passes: int, stored: bool) -> None:
 
 def test_a_source_drawn_here_keeps_its_codes() -> None:
     """Not those that the encoder sees in its pixels."""
-    decoder = MaskedDecoder(model=tiny_model(), threads=1)
+    decoder = tiny()
     before = draw(decoder, spec(seed=3))
     source = Source(before.pixels("mine"), quarter(decoder), before.checkpoints("mine")[PASSES])
     codes = decoder.begin(edit(decoder, source=source), None).codes
@@ -115,7 +212,7 @@ def test_a_source_drawn_here_keeps_its_codes() -> None:
 
 @pytest.mark.parametrize("flaw", ["cut", "no codes", "unfinished", "another model"])
 def test_a_source_whose_tokens_cannot_be_read_is_seen(flaw: str) -> None:
-    decoder = MaskedDecoder(model=tiny_model(), threads=1)
+    decoder = tiny()
     before = draw(decoder, spec(seed=3)).checkpoints("mine")
     final = Checkpoint.from_bytes(before[PASSES])
     tokens = {
@@ -135,7 +232,7 @@ def test_the_shipped_encoder_sees_what_the_decoder_draws() -> None:
     """Locked cells look like the picture that they were seen in."""
     with Image.open(DEFAULT_WEIGHTS / "gallery.webp") as opened:
         before = np.asarray(opened.convert("RGB").crop((0, 0, 96, 96)))
-    decoder = MaskedDecoder(threads=1)
+    decoder = MaskedDecoder(threads=1, dtype="float32")
     redraw = np.zeros(64, np.bool_)
     redraw[0] = True
     after = draw(decoder, edit(decoder, passes=1, source=Source(before, redraw))).pixels("mine")
@@ -154,7 +251,7 @@ def test_a_width_that_rounds_otherwise_is_not_used() -> None:
     """Neighbours would change a picture in its last bits."""
     model = tiny_model()
     model.transformer.__class__ = _WidthMatters
-    decoder = MaskedDecoder(model=model)
+    decoder = MaskedDecoder(model=model, dtype="float32")
     together = [decoder.begin(spec(seed=seed), None) for seed in (7, 8, 9)]
     while together[0].pass_no < PASSES:
         decoder.step(together)
@@ -166,7 +263,7 @@ def test_a_width_that_rounds_otherwise_is_not_used() -> None:
 
 
 def test_a_restored_preview_is_the_uninterrupted_one_after_its_next_pass() -> None:
-    decoder = MaskedDecoder(model=tiny_model(), threads=1)
+    decoder = tiny()
     render = decoder.begin(spec(), None)
     decoder.step([render])
     restored = decoder.begin(spec(), decoder.checkpoint(render))
@@ -182,7 +279,7 @@ def test_a_restored_preview_is_the_uninterrupted_one_after_its_next_pass() -> No
 )
 def test_what_it_has_not_is_rejected_by_name(field: str, value: object) -> None:
     with pytest.raises(RenderRejected, match=field):
-        MaskedDecoder(model=tiny_model(), threads=1).plan(spec(**{field: value}))
+        tiny().plan(spec(**{field: value}))
 
 
 def test_missing_weights_name_the_path(tmp_path: Path) -> None:

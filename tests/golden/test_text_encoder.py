@@ -77,7 +77,8 @@ def test_the_embedded_encoder_gives_hidden_states_and_their_mean(embedded: TextE
 
 @pytest.mark.parametrize("family", ["masked", "paced"])
 def test_one_pass_serves_decoders_and_screen(family: str, embedded: TextEncoder) -> None:
-    encoders = PromptEncoders(family, {"weights": "elsewhere", "pass_ms": 20}, threads=1)
+    options = {"paced": {"weights": "elsewhere", "pass_ms": 20}, "masked": {"dtype": "float32"}}
+    encoders = PromptEncoders(family, options[family], threads=1)
     found = encoders.encode([FOX, SHIPS])
     assert [one.conditioning for one in found] == embedded.encode([FOX, SHIPS])
     for one in found:

@@ -9,14 +9,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from autoscaling.heat_metrics import OF_LANE, OF_TIER, of_lane, of_tier
+from autoscaling import lane_heat
 from autoscaling.lane_heat import LaneHeat
+from deployments.metrics.catalogue import OF_LANE, OF_TIER
+from deployments.metrics.heat import show_heat
+from deployments.metrics.recorder import Metrics
+from deployments.metrics.shared_values import SharedValues
 from jobs.client.async_ledger import AsyncLedger
 from jobs.depth import Depth
 from jobs.ledger_errors import LedgerUnavailable
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.http_stage import config, stage
 from tests.stages.ledger_kit import Clock, wish
+from tests.stages.metrics_kit import samples
 
 
 class CountedLedger(AsyncLedger):
@@ -35,7 +40,10 @@ class CountedLedger(AsyncLedger):
 
 
 @pytest.mark.parametrize("away", [False, True])
-async def test_a_thousand_who_ask_cost_one_reading(ledger: SqlLedger, away: bool) -> None:
+async def test_a_thousand_who_ask_cost_one_reading(
+    ledger: SqlLedger, away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_heat, "FRESH_SECONDS", 600.0)  # on a busy machine a second is little
     counted = CountedLedger(ledger)
     counted.away = away
     heat = LaneHeat(counted, "chat")
@@ -45,16 +53,21 @@ async def test_a_thousand_who_ask_cost_one_reading(ledger: SqlLedger, away: bool
     counted.close()
 
 
-async def test_metrics_show_the_same_heat(ledger: SqlLedger, clock: Clock) -> None:
+async def test_metrics_show_the_same_heat(ledger: SqlLedger, clock: Clock, tmp_path: Path) -> None:
     ledger.submit(wish(cost_seconds=4.0))
     clock.now += 3.0
     counted = CountedLedger(ledger)
     heat = await LaneHeat(counted, "chat").now()
-    assert list(of_tier(heat, "free").values()) == [4.0, 1.0, 3.0]
-    assert of_tier(heat, "pro") == dict.fromkeys(OF_TIER, 0.0), "somebody waited in it before"
-    values = (pytest.approx(math.nan, nan_ok=True),) * 2 + (pytest.approx(4 / 6), 0.0)
-    assert of_lane(heat) == dict(zip(OF_LANE, values, strict=True))
     counted.close()
+    values = SharedValues(tmp_path / "values")
+    show_heat(Metrics(values), "chat", heat, ("free", "pro"))  # something waited in pro before
+    shown = samples(values)
+    values.close()
+    of = {"lane": "chat", "tier": "free"}
+    assert [shown(one.name, **of) for one in OF_TIER] == [4.0, 1.0, 3.0]
+    assert [shown(one.name, **{**of, "tier": "pro"}) for one in OF_TIER] == [0.0, 0.0, 0.0]
+    expected = (pytest.approx(math.nan, nan_ok=True),) * 2 + (pytest.approx(4 / 6), 0.0)
+    assert tuple(shown(one.name, lane="chat") for one in OF_LANE) == expected
 
 
 def test_status_over_http(tmp_path: Path) -> None:

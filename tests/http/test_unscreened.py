@@ -68,6 +68,12 @@ def http(pipeline: Pipeline) -> Iterator[httpx.Client]:
         yield made
 
 
+def key_for(path: str) -> dict[str, str]:
+    """An operator's where one is asked for."""
+    operators = path.startswith(("/v1/operator", "/v1/organization"))
+    return {"authorization": "Bearer sk-ops"} if operators else {}
+
+
 class Walk:
     """Asks every route once, and again after a job that ended as the screen wills."""
 
@@ -77,6 +83,9 @@ class Walk:
         upload = {"file": ("fox.png", encode(UPLOAD, "png"))}
         answer = http.post("/v1/files", data={"purpose": "vision"}, files=upload)
         self.file = answer.json()["id"]
+        called = {"type": "image_generation", "size": f"{SIDE}x{SIDE}"}
+        turn = http.post("/v1/responses", json={"input": "a fox in a den", "tools": [called]})
+        self.response = turn.json()["id"]
         self.prompts = 0
 
     def ask(self, method: str, path: str) -> list[httpx.Response]:
@@ -85,14 +94,18 @@ class Walk:
             given = {"file": ("fox.png", encode(UPLOAD, "png"), "image/png")}
             return [self._http.post(path, files=given)]
         if method == "post":
-            return [self._http.post(self._at(path), json=body) for body in self._bodies(path)]
+            return [
+                self._http.post(self._at(path), json=body, headers=key_for(path))
+                for body in self._bodies(path)
+            ]
         if path == "/v1/jobs/{job_id}/images/{index}":
             self._http.head(self._at(path))
-        return [self._http.request(method, self._at(path))]
+        return [self._http.request(method, self._at(path), headers=key_for(path))]
 
     def _at(self, path: str) -> str:
         return path.format(image_id=self.image, job_id=self.job, index=0, file_id=self.file,
-                           name="meltproof-paced")  # fmt: skip
+                           response_id=self.response, batch_id="batch_" + "0" * 32,
+                           name="meltproof-paced", webhook_endpoint_id="none")  # fmt: skip
 
     def _bodies(self, path: str) -> list[dict[str, object]]:
         self.prompts += 1
@@ -100,14 +113,29 @@ class Walk:
         streamed = {"stream": True, "partial_images": 3}
         said = wish | {"prompt": f"a fox number {self.prompts}"}
         source = {"images": [{"file_id": self.file}]}
-        return {
+        tool = {"type": "image_generation", "size": f"{SIDE}x{SIDE}", "partial_images": 3}
+        turn: dict[str, object] = {"input": "at night", "tools": [tool]}
+        turn |= {"previous_response_id": self.response}
+        bodies: dict[str, list[dict[str, object]]] = {
             "/v1/images/generations": [said, said | streamed],
             "/v1/images/edits": [said | source, said | source | streamed],
             "/v1/images/{image_id}/tweaks": [wish | {"delta": "at night"}, wish | streamed],
             "/v1/images/variations": [{}],
+            "/v1/responses": [turn, {**turn, "stream": True}],
+            "/v1/responses/{response_id}/cancel": [{}],
             "/v1/files": [{}],
+            "/v1/batches": [{}],
+            "/v1/batches/{batch_id}/cancel": [{}],
+            "/v1/webhook_endpoints": [{}],
+            "/v1/webhook_endpoints/{webhook_endpoint_id}": [{}],
+            "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret": [{}],
+            "/v1/webhook_endpoints/{webhook_endpoint_id}/test": [{}],
+            "/v1/webhook_endpoints/{webhook_endpoint_id}/redeliver": [{}],
             "/v1/content_provenance_checks": [{}],
-        }[path]
+            "/v1/operator/jobs/{job_id}/cancel": [{}],
+            "/v1/operator/jobs/{job_id}/requeue": [{}],
+        }
+        return bodies[path]
 
 
 def documented() -> list[tuple[str, str]]:
@@ -144,6 +172,8 @@ def test_every_picture_in_every_answer_was_allowed(
         ("post", "/v1/images/generations"),
         ("post", "/v1/images/edits"),
         ("post", "/v1/images/{image_id}/tweaks"),
+        ("post", "/v1/responses"),
+        ("get", "/v1/responses/{response_id}"),
         ("get", "/v1/jobs/{job_id}/events"),
         ("get", "/v1/jobs/{job_id}/images/{index}"),
         ("get", "/v1/files/{file_id}/content"),

@@ -34,16 +34,25 @@ class CountedLedger(AsyncLedger):
     """Counts the queries of the watch loop, and fails as many of them as it is told to."""
 
     looks = 0
+    jobs_read = 0
+    mute = False
     failures = 0
     estimate_reads = 0
     estimate_failures = 0
 
     async def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         self.looks += 1
+        self.jobs_read += len(job_ids)
         if self.failures > 0:
             self.failures -= 1
             raise LedgerUnavailable("away")
         return await super().get_many(job_ids)
+
+    async def moved(
+        self, lanes: Sequence[str], since: float | None
+    ) -> tuple[frozenset[str], float]:
+        found, now = await super().moved(lanes, since)
+        return (frozenset[str]() if self.mute else found), now
 
     async def estimates(self, job_ids: Sequence[str]) -> dict[str, QueueEstimate]:
         self.estimate_reads += 1
@@ -60,8 +69,13 @@ async def ledger(database: Database) -> AsyncIterator[CountedLedger]:
     await asyncio.to_thread(made.close)
 
 
-@pytest.fixture
-async def watch(ledger: CountedLedger) -> AsyncIterator[JobWatch]:
+@pytest.fixture(params=["all at once", "in turn"])
+async def watch(
+    ledger: CountedLedger, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[JobWatch]:
+    """Whatever is promised holds for few jobs and for very many."""
+    if request.param == "in turn":
+        monkeypatch.setattr(module, "AT_ONCE", 1)
     made = JobWatch(ledger, grace_seconds=120)
     yield made
     await made.close()
@@ -109,6 +123,54 @@ async def test_thousands_are_looked_at_ten_times_a_second(
     assert ledger.looks <= 2 + elapsed / LONGEST_PAUSE_SECONDS
     await asyncio.gather(*(ledger.cancel(job.id) for job in jobs))
     assert {ended.state for ended in await asyncio.gather(*waiting)} == {JobState.CANCELLED}
+
+
+async def watched_by_many(
+    ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch, count: int
+) -> tuple[list[Job], list[asyncio.Task[Job]]]:
+    """Jobs of as many tenants, each with a watcher, of which two are read in a turn; all were."""
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    wishes = [replace(request(number), tenant=f"t{number}") for number in range(count)]
+    jobs = [found.job for found in await asyncio.gather(*map(ledger.submit, wishes))]
+    waiting = [asyncio.create_task(watch.ended(job)) for job in jobs]
+    await looked(ledger, until=lambda: ledger.jobs_read >= count + 2)
+    return jobs, waiting
+
+
+async def test_of_many_those_are_read_that_are_held_or_have_ended(
+    ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However each ended, it is told without its turn; and the others are not read."""
+    jobs, waiting = await watched_by_many(ledger, watch, monkeypatch, 20)
+    by_id = {job.id: task for job, task in zip(jobs, waiting, strict=True)}
+    monkeypatch.setattr(module, "AT_ONCE", 0)  # no job has a turn
+    looks, read = ledger.looks, ledger.jobs_read
+    held = await ledger.claim("l", "w", 3, 60)
+    refused = Outcome(RenderState.BLOCKED, categories=("weapons",), stage="input")
+    drawn = Outcome(RenderState.SUCCEEDED, blob="b", checkpoint=b"c")
+    for job, outcome in zip(held, (FAILED, refused, drawn), strict=True):
+        await ledger.finish_render(job.id, job.fence, 0, outcome)
+    queued = next(job for job in jobs if job.id not in {one.id for one in held})
+    await ledger.cancel(queued.id)
+    ids = [job.id for job in (*held, queued)]
+    ends = await asyncio.gather(*(by_id[job_id] for job_id in ids))
+    assert [job.state for job in ends] == [
+        JobState.FAILED, JobState.BLOCKED, JobState.SUCCEEDED, JobState.CANCELLED
+    ]  # fmt: skip
+    assert ledger.jobs_read - read <= 2 + len(ids) * (ledger.looks - looks)
+    for task in waiting:
+        task.cancel()
+
+
+async def test_what_is_overlooked_is_found_in_turn(
+    ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, waiting = await watched_by_many(ledger, watch, monkeypatch, 12)
+    ledger.mute = True
+    await ledger.cancel(jobs[7].id)
+    assert (await waiting[7]).state is JobState.CANCELLED
+    for task in waiting:
+        task.cancel()
 
 
 async def test_an_ended_job_needs_no_waiting(ledger: CountedLedger, watch: JobWatch) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, Engine, event, text
 
 from jobs.db import statements as sql
 from jobs.db.database import open_database
+from jobs.operating import JobOrder
+from jobs.sql.operating import page_statement
 from tests.stages.ledger_kit import Database
 
 QUEUED, RUNNING, ENDED = 20_000, 50, 10_000
@@ -42,6 +44,7 @@ QUERIES = {
     "FIRST_ARRIVAL": "jobs_ready",
     "ACTIVE": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
     "FINISHED": "jobs_finished",
+    "MOVED": "jobs_stopped",
     "OVERDUE": "jobs_overdue",
     "UNWATCHED": "jobs_watched",
     "BY_KEY": "jobs_of_key",
@@ -53,14 +56,16 @@ QUERIES = {
     "QUEUED_PREEMPTORS": "jobs_ready",
     "UNPARK": "jobs_parked",
     "STRAYS": "jobs_parked",
+    "UNDER_WAY": "leases_of_tenant",
+    "RENDERS_OF": "leases_of_tenant",
     "LAST_ALLOWED": "jobs_waiting",
     "FIRST_WAITING": "jobs_waiting",
     "WAITING": "jobs_waiting",
     "CHILDREN": "jobs_of_parent",
     "ANCESTORS": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
     "FILE": {"sqlite": "PRIMARY KEY", "postgresql": "files_pkey"},
-    "FILES": "files_of_tenant",
-    "FILES_KEPT": "files_of_tenant",
+    "FILES": {"sqlite": "files_shown", "postgresql": "files_of_tenant"},
+    "FILES_KEPT": {"sqlite": "files_of_tenant", "postgresql": "files_"},
     "FILES_OF_TENANT": "files_of_tenant",
     "STALE_FILES": "files_expiring",
     "AGED": {"sqlite": "USING INTEGER PRIMARY KEY", "postgresql": "jobs_pkey"},
@@ -68,6 +73,7 @@ QUERIES = {
 VALUES = {
     "lane": "chat", "tier": "free", "tenant": "tenant 7", "key": "queued7", "body_hash": "hash 7",
     "now": 3000.0, "since": 0.0, "vft": 900.0, "seq": 3600, "limit": 8, "id": "queued7",
+    "purpose": "vision",
     "after": 100, "parent": "parent 10", "passed": ["queued9"],
     "pairs": [("tenant 7", "queued7"), ("tenant 8", "none")],
 }  # fmt: skip
@@ -75,13 +81,16 @@ VALUES = {
 
 CHANGED: dict[str, dict[str, Any]] = {
     "OVERDUE": {"now": 95_000.0},
+    "UNDER_WAY": {"ids": ["tenant 7", "tenant 8"]},
+    "MOVED": {"ids": ["chat", "api"], "since": 2_600.0},
     "CHILDREN": {"tenant": "tenant 10"},
 }
 
 
 def fill(connection: Connection) -> None:
     for state, n, finished_at in (
-        ("queued", QUEUED, None), ("rendering", RUNNING, None), ("succeeded", ENDED, 2000.0)
+        ("queued", QUEUED, None), ("rendering", RUNNING, None), ("succeeded", ENDED, 2000.0),
+        ("failed", RUNNING, 2500.0),
     ):  # fmt: skip
         values = {"state": state, "n": n, "finished_at": finished_at}
         connection.execute(text(FILL), values)
@@ -158,3 +167,31 @@ def test_no_filter_is_made_of_all_jobs_to_find_a_few(database: Database) -> None
             assert "BLOOM" not in plan(opened.durable, getattr(sql, name), CHANGED.get(name, {})), (
                 name
             )
+
+
+PAGES = {
+    JobOrder.NEWEST: {"sqlite": "USING INTEGER PRIMARY KEY", "postgresql": "jobs_pkey"},
+    JobOrder.RUNNING: {"sqlite": "SCAN l", "postgresql": "leases"},
+    JobOrder.WAITING: {"sqlite": "jobs_overdue", "postgresql": "jobs_overdue"},
+    JobOrder.FAILED: {"sqlite": "jobs_failed", "postgresql": "jobs_failed"},
+}
+
+
+@pytest.mark.parametrize("order", JobOrder)
+def test_pages_for_operators_go_along_an_index(
+    filled: Engine, database: Database, order: JobOrder
+) -> None:
+    """What is sorted, if anything, are the few jobs of a page's scan."""
+    first = 2**62 if order in (JobOrder.NEWEST, JobOrder.FAILED) else -1
+    asked = {"key": float(first), "seq": first, "tenant": None, "queue": None, "since": 0.0,
+             "scanned": 500, "limit": 21}  # fmt: skip
+    steps = plan(filled, page_statement(order, False, None), asked)
+    assert PAGES[order][database.kind] in steps, steps
+    assert "Seq Scan on jobs" not in steps, steps
+    assert "SCAN jobs" not in steps, steps
+
+
+def test_pages_of_a_tenant_go_along_its_jobs(filled: Engine) -> None:
+    asked = {"seq": 2**62, "tenant": "tenant 7", "queue": None, "scanned": 500, "limit": 21}
+    steps = plan(filled, page_statement(JobOrder.NEWEST, True, None), asked)
+    assert "jobs_of_tenant" in steps, steps

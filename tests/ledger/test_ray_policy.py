@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from autoscaling import ray_policy
 from autoscaling.policies import PolicyNumbers
 from autoscaling.ray_policy import DecoderPolicy, RequestsPolicy, Scaling, publish, published
 from jobs.db.sqlite import SqliteDatabase
+from jobs.history import ScalingChange
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.databases import PostgresServer
 from tests.stages.ledger_kit import wait_until, wish
@@ -178,6 +179,39 @@ def test_replicas_are_given_back_though_the_clock_was_set_back(
     settled(policy, context(target=8), lambda wanted: wanted == 1)
 
 
+def test_what_it_decides_is_kept_with_its_reasons(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = DecoderPolicy()
+    fill(ledger, 20, seconds=4.0)  # before it reads: half of them ask for another number
+    policy(context())  # holds: nothing was read yet
+    wanted = settled(policy, context(), lambda wanted: wanted > 1)
+
+    def kept() -> Sequence[ScalingChange]:
+        policy(context())
+        return ledger.history("chat", 60.0, 10).scaling
+
+    wait_until(lambda: len(kept()) == 2, "both are kept")
+    held, scaled = kept()
+    assert (held.from_replicas, held.to_replicas, held.reason) == (1, 1, "nothing was read yet")
+    assert (scaled.from_replicas, scaled.to_replicas) == (1, wanted)
+    assert "for tier free within 10 s" in scaled.reason
+    assert time.time() - 60 < held.at < scaled.at < time.time()
+
+
+def test_it_decides_though_nothing_can_be_kept(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(SqlLedger, "log_scaling", broken)
+    policy = DecoderPolicy()
+    policy(context())
+    fill(ledger, 20, seconds=4.0)
+    settled(policy, context(), lambda wanted: wanted > 1)
+
+
 def test_it_asks_for_no_more_while_what_it_asked_for_does_not_come(
     ledger: SqlLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,7 +235,14 @@ def test_whatever_is_wrong_it_answers_the_target(ledger: SqlLedger) -> None:
 
 
 def test_the_controller_needs_no_tensors_for_it() -> None:
-    code = "import sys, autoscaling.ray_policy; assert not {'torch', 'PIL'} & set(sys.modules)"
+    code = """
+import pickle, sys
+import autoscaling.ray_policy
+from deployments.metrics.settings import OFF
+from deployments.node_metrics import ScalingMetrics
+pickle.loads(pickle.dumps(ScalingMetrics(OFF))).held("application", "Decoder")  # as it is published
+assert not {'torch', 'PIL'} & set(sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 
 from jobs.blobs.collector import Collector
-from jobs.blobs.store import BlobMissing, DirectoryBlobs, checkpoint_key, image_key, preview_key
+from jobs.blobs.store import (
+    BlobMissing,
+    DirectoryBlobs,
+    StoreUnavailable,
+    checkpoint_key,
+    image_key,
+    preview_key,
+)
 from jobs.client.async_ledger import AsyncLedger
 from jobs.files import INPUT, VISION, StoredFile
 from jobs.job import Job
@@ -331,3 +338,27 @@ async def test_a_file_that_cannot_be_deleted_is_tried_again(
     assert await collector.turn()
     assert not await collector.turn()
     assert ledger.stale_files(9, "ada") == []
+
+
+async def test_a_store_that_is_away_is_asked_once_a_batch(
+    ledger: Ledger, clock: Clock, blobs: DirectoryBlobs, database: Database, tmp_path: Path
+) -> None:
+    class Away(DirectoryBlobs):
+        asked = 0
+
+        def clear(self, prefix: str, keep: Collection[str] = ()) -> None:
+            self.asked += 1
+            raise StoreUnavailable("no route to the bucket")
+
+    for _ in range(3):
+        drawn(ledger, blobs)
+    front, away = AsyncLedger(database.open(clock=clock)), Away(tmp_path / "blobs")
+    clock.now += 1111
+    while await Collector(front, away, "chat", KEPT).turn():
+        pass
+    assert 1 <= away.asked <= 3, "once for previews, images and rows"
+    clock.now += 3601
+    while await Collector(front, blobs, "chat", KEPT).turn():
+        pass
+    assert files(tmp_path / "blobs") == []
+    front.close()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobs.db.database import open_database
-from jobs.db.schema import SCHEMA_VERSION, SchemaMismatch
+from jobs.db.schema import SCHEMA_VERSION
+from jobs.db.versions import SchemaMismatch
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.databases import PostgresServer
 from tests.stages.ledger_kit import claim_one, wish

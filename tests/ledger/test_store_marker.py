@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from jobs.blobs.marker import MARKER, StoreNotShared, check_store, read_marker
+from jobs.blobs.marker import MARKER, Ids, StoreNotShared, read_marker
+from jobs.blobs.opening import check_store as check_place
+from jobs.blobs.places import DirectoryPlace
 from jobs.blobs.store import DirectoryBlobs
 from jobs.sql.sql_ledger import SqlLedger
 from tests.stages.ledger_kit import Database
@@ -15,6 +19,10 @@ from tests.stages.ledger_kit import Database
 
 def at_once(_: float) -> None:
     """No time passes."""
+
+
+def check_store(ledger: Ids, directory: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    check_place(ledger, DirectoryPlace(str(directory)), sleep)
 
 
 def test_the_first_start_marks_and_the_others_find_it(ledger: SqlLedger, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import socket
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,12 @@ from typing import Any
 import numpy as np
 import uvicorn
 
+from autoscaling.lane_heat import LaneHeat
+from autoscaling.recorder import LoadRecorder
+from deployments.metrics.heat import HeatGauges
+from deployments.metrics.recorder import Metrics
+from deployments.metrics.reports import DecoderMetrics, DispatchMetrics
+from deployments.traces.reports import TracedDispatch, exporter_of, trace_pass
 from dispatch.announcing import EVERY_SECONDS
 from dispatch.dispatcher import Dispatcher
 from dispatch.identity import read_identity
@@ -29,15 +36,18 @@ from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.registry import create_decoder
 from engine.render import Conditioning
+from engine.scheduled_render import ScheduledRender
 from engine.verdict import Verdict
 from jobs.announcements import Announcement
 from jobs.blobs.store import DirectoryBlobs
 from jobs.client.async_ledger import AsyncLedger
+from jobs.history import DecoderCounts
 from jobs.limit_levels import LimitLevel
 from jobs.request import ImageRequest
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.access.connections import ClientConnection
 from serve_app.config.cluster import ClusterConfig, parse_cluster_config
+from serve_app.delivery.tracing import RequestTraces
 from serve_app.gateway import create_app
 from serve_app.operate.local_cluster import free_port
 from serve_app.wire.models import announcement
@@ -48,7 +58,10 @@ CONFIG = {
     "decoder": {"slots": SLOTS},
     "provenance": "off",
     "gateway": {"keepalive_seconds": 1.0},
-    "keys": [{"key": "sk-local", "tenant": "local"}],
+    "keys": [
+        {"key": "sk-local", "tenant": "local"},
+        {"key": "sk-ops", "tenant": "ops", "role": "operator"},
+    ],
     "tiers": {"free": {"images_per_day": 100}},
     "temporary_limits": [
         {
@@ -139,7 +152,9 @@ class Pipeline:
         screen: Classifier | None = None,
         encoder: Encoder | None = None,
         decoder: Decoder | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._decoder = decoder
         self._screen = screen or WordScreen()
         self._encoder = encoder or WordEncoder()
@@ -182,8 +197,12 @@ class Pipeline:
 
     def drop_connections(self) -> None:
         """The gateway goes, and another one comes up at the same address; the rest goes on."""
-        self._call(self._stop_http())
-        self._call(self._start_http())
+        self.away(True)
+        self.away(False)
+
+    def away(self, gone: bool) -> None:
+        """The gateway goes, or comes back; the rest goes on."""
+        self._call(self._stop_http() if gone else self._start_http())
 
     def close(self) -> None:
         """End everything."""
@@ -201,15 +220,20 @@ class Pipeline:
         self._ledger = AsyncLedger(SqlLedger(f"sqlite:///{self._directory}/ledger.db?timeout=60"))
         family, options = self._config.model.family, self._config.model.options
         own = {"sleep": self.pace.sleep} if family == "paced" else {"threads": 1}
-        decoder = self._decoder
+        decoder, name = self._decoder, self._config.model.name
+        self._of_decoder = DecoderMetrics(self._metrics, name, SLOTS)
         if decoder is None:
             decoder = await asyncio.to_thread(create_decoder, family, **options, **own)
-        self._decoders = InProcessDecoders(InProcessReplica(decoder, SLOTS))
+        self._traces = exporter_of(self._config.traces.settings(), "pipeline")
+        self._decoders = InProcessDecoders(InProcessReplica(decoder, SLOTS, passed=self._passed))
         can = capabilities(family, options)
         identity = read_identity(self._config.identity_files(), datetime.now(UTC))
         work = InThreads(2, can.cells, identity)
         postprocessor = LocalPostprocessor(self._blobs, work)
-        stages = Stages(self._encoder, self._screen, self._decoders, postprocessor)
+        metering = DispatchMetrics(self._metrics, name)
+        if self._traces is not None:
+            metering = TracedDispatch(self._metrics, name, self._traces)
+        stages = Stages(self._encoder, self._screen, self._decoders, postprocessor, metering)
         screen_at = self._config.safety.screen_at
         settings = DispatchSettings("default", heartbeat_seconds=0.05, screen_at=screen_at, can=can)
         self._dispatcher = Dispatcher(self._ledger, stages, settings, worker="page")
@@ -217,7 +241,23 @@ class Pipeline:
         model = replace(announcement(self._config), capabilities=asdict(can))
         await self._ledger.announce(model, ready=True)
         self._announcing = asyncio.create_task(self._announce(model))
+        heat = LaneHeat(self._ledger, "default")
+        recorder = LoadRecorder(self._ledger, heat, "default", lambda: DecoderCounts(1, 0))
+        gauges = HeatGauges(
+            self._metrics, heat, "default", name, self._config.tiers, self._show_slots
+        )
+        self._gauging = asyncio.create_task(gauges.run())
+        self._recording = asyncio.create_task(recorder.run())
         await self._start_http()
+
+    def _passed(self, batch: Sequence[ScheduledRender], seconds: float) -> None:
+        self._of_decoder.passed(batch, seconds)
+        if self._traces is not None:
+            trace_pass(self._traces, "here", batch, seconds)
+
+    def _show_slots(self) -> bool:
+        self._of_decoder.show_slots(self._decoders.replicas[0].engine.running)
+        return False
 
     async def _announce(self, model: Announcement) -> None:
         while True:
@@ -225,7 +265,9 @@ class Pipeline:
             await self._ledger.announce(model, ready=True)
 
     async def _start_http(self) -> None:
-        app = create_app(self._ledger, self._blobs, self._config)
+        app = create_app(self._ledger, self._blobs, self._config, metrics=self._metrics)
+        if self._traces is not None:
+            app.add_middleware(RequestTraces, exporter=self._traces)
 
         async def watched(scope: Any, receive: Any, send: Any) -> None:
             if scope.get("path", "").endswith("/events"):
@@ -257,8 +299,13 @@ class Pipeline:
         await self._dispatcher.stop()
         self._running.cancel()
         self._announcing.cancel()
-        await asyncio.gather(self._running, self._announcing, return_exceptions=True)
+        self._recording.cancel()
+        self._gauging.cancel()
+        tasks = self._running, self._announcing, self._recording, self._gauging
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._decoders.close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         await asyncio.to_thread(self._ledger.close)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:  # a server that was forced to exit leaves some behind

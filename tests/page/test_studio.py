@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
@@ -42,10 +44,10 @@ def test_a_prompt_becomes_a_picture_from_blurry_to_clear(page: Chrome, service: 
     service.pace.hold()
     draw(page, "a red fox")
     until(page, lambda p: "drawing: 0 of 12 passes" in text_of(p, ".status"))
-    for passes, preview in ((3, 3), (3, 6), (3, 9)):
+    for count, (passes, preview) in enumerate(((2, 2), (4, 6), (4, 10)), start=1):
         service.pace.step(passes)
         until(page, lambda p, no=preview: all_of(p, f"[data-preview='{no}']"))
-        until(page, lambda p, no=preview: len(p.execute_script("return seen")) == no // 3)
+        until(page, lambda p, no=count: len(p.execute_script("return seen")) == no)
     until(page, lambda p: len(all_of(p, ".ticks i.done")) >= 9)
     assert hanging(page, "#now") == 0
     service.pace.go()
@@ -81,9 +83,9 @@ def test_a_reload_takes_up_what_is_running(page: Chrome, service: Pipeline) -> N
     draw(page, "a lighthouse")
     until(page, lambda p: "drawing" in text_of(p, ".status"))
     service.pace.step(4)
-    until(page, lambda p: all_of(p, "[data-preview='3']"))
+    until(page, lambda p: all_of(p, "[data-preview='2']"))
     page.refresh()
-    until(page, lambda p: all_of(p, "[data-preview='3'] img"))
+    until(page, lambda p: all_of(p, "[data-preview='2'] img"))
     service.pace.go()
     until(page, lambda p: hanging(p, "#now") == 1)
 
@@ -93,12 +95,12 @@ def test_a_lost_gateway_is_found_again(page: Chrome, service: Pipeline) -> None:
     draw(page, "a snail")
     until(page, lambda p: "drawing" in text_of(p, ".status"))
     service.pace.step(3)
-    until(page, lambda p: all_of(p, "[data-preview='3']"))
+    until(page, lambda p: all_of(p, "[data-preview='2']"))
     service.drop_connections()
     service.pace.go()
     until(page, lambda p: hanging(p, "#now") == 1)
     assert service.streams_from[0] == ""
-    assert service.streams_from[-1] == "0.3"
+    assert service.streams_from[-1] == "0.2"
 
 
 def test_the_queue_and_cancelling(page: Chrome, service: Pipeline) -> None:
@@ -178,3 +180,20 @@ def test_temporary_limits_are_told_calmly_and_go_away(page: Chrome, service: Pip
     assert page.find_element(By.ID, "draw").is_enabled()
     service.limit(0)
     come_back_until(page, lambda _: not notice.is_displayed())
+
+
+def test_batches_are_shown_with_how_far_they_are(page: Chrome, service: Pipeline) -> None:
+    assert not page.find_element(By.ID, "batches-section").is_displayed()
+    service.pace.hold()
+    line = {"method": "POST", "url": "/v1/images/generations", "body": {"prompt": "a pear"}}
+    lines = [json.dumps({**line, "custom_id": str(number)}) for number in range(2)]
+    with openai.OpenAI(base_url=f"{service.url}v1", api_key="sk-local") as client:
+        file = client.files.create(file=("a.jsonl", "\n".join(lines).encode()), purpose="batch")
+        client.batches.create(
+            input_file_id=file.id, endpoint="/v1/images/generations", completion_window="24h"
+        )
+    come_back_until(page, lambda p: "in progress: 0 of 2 drawn" in text_of(p, "#batches"))
+    service.pace.go()
+    come_back_until(page, lambda p: "completed: 2 of 2 drawn" in text_of(p, "#batches"))
+    bar = page.find_element(By.CSS_SELECTOR, "#batches progress")
+    assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("2", "2")

@@ -18,7 +18,9 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from jobs.blobs.store import DirectoryBlobs, image_key, preview_key
+from deployments.metrics.recorder import Metrics
+from deployments.metrics.shared_values import SharedValues
+from jobs.blobs.store import BlobStore, DirectoryBlobs, image_key, preview_key
 from jobs.client.async_ledger import AsyncLedger
 from jobs.db.database import open_database
 from jobs.job import Job, RenderState
@@ -67,7 +69,7 @@ class Worker(threading.Thread):
     """Claims and settles jobs. Words of the prompt say how: `unsafe`, `second is unsafe`,
     `broken`; `stepwise` waits for `steps` before every preview and before the end."""
 
-    def __init__(self, url: str, blobs: DirectoryBlobs, queues: Sequence[str]) -> None:
+    def __init__(self, url: str, blobs: BlobStore, queues: Sequence[str]) -> None:
         super().__init__(name="worker", daemon=True)
         self.queues = list(queues)
         self._ledger = SqlLedger(url)
@@ -155,12 +157,13 @@ class Stage:
 
     url: str
     ledger: SqlLedger
-    blobs: DirectoryBlobs
+    blobs: BlobStore
     worker: Worker
     config: ClusterConfig
     gateway_ledger: AsyncLedger
     database: str
     app: FastAPI
+    metrics: SharedValues
     headers: dict[str, str] = field(default_factory=lambda: {"authorization": "Bearer sk-local"})
 
     def jobs(self, tenant: str = "local") -> list[Job]:
@@ -196,25 +199,32 @@ def left_alone(running: Stage, body: bytes, path: str, content_type: str) -> Job
 
 @contextmanager
 def stage(
-    directory: Path, settings: ClusterConfig, database: str | None = None, *, alone: bool = False
+    directory: Path,
+    settings: ClusterConfig,
+    database: str | None = None,
+    *,
+    alone: bool = False,
+    store: BlobStore | None = None,
 ) -> Iterator[Stage]:
     """Everything up; everything down again at the end. database: its URL, if not a new file.
-    alone: a gateway that knows only the models that are announced."""
+    alone: a gateway that knows only the models that are announced. store: if not a directory."""
     url = database or f"sqlite:///{directory}/ledger.db?timeout={PATIENCE_SECONDS}"
     days = settings.quota.days()
     gateway_ledger = AsyncLedger(SqlLedger(url, tiers=settings.tier_promises(), days=days))
-    blobs = DirectoryBlobs(directory / "blobs")
+    blobs = store or DirectoryBlobs(directory / "blobs")
     worker = Worker(url, blobs, [one.queue for one in settings.each()])
     outside = SqlLedger(url)
+    values = SharedValues(directory / "metrics")
     worker.start()
     try:
-        app = create_app(gateway_ledger, blobs, settings, alone=alone)
+        app = create_app(gateway_ledger, blobs, settings, alone=alone, metrics=Metrics(values))
         with _serving(app) as address:
-            yield Stage(address, outside, blobs, worker, settings, gateway_ledger, url, app)
+            yield Stage(address, outside, blobs, worker, settings, gateway_ledger, url, app, values)
     finally:
         worker.stop()
         gateway_ledger.close()
         outside.close()
+        values.close()
 
 
 @contextmanager

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import pytest
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, on a Pydantic newer than it knows
-    import ray.serve.autoscaling_policy  # noqa: F401
 
 from autoscaling.policy import LoadSnapshot, Policy, TierLoad
 from autoscaling.simulator.baselines import BASELINES, Requests, baseline

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.decoder import DecodeState
 from engine.decoders.paced import PacedDecoder
+from engine.engine import DecoderEngine
 from engine.render import Conditioning, RenderSpec
 from jobs.sql.sql_ledger import SqlLedger
+from scripts.bench.company import Company
 from scripts.bench.drawing import run_static
 from scripts.bench.figures import (
     GOALS,
@@ -22,10 +26,13 @@ from scripts.bench.figures import (
     rotated,
     steady_rate,
 )
+from scripts.bench.kinds import DECODER, OTHER, kind_of, seconds_by_kind, since
 from scripts.bench.measure import Saturation
+from scripts.bench.processes import EngineSide
 from scripts.bench.sides import Layout
 from scripts.bench.workload import QUALITIES, Recipe, asks, body
 from scripts.chaos import auditor
+from scripts.children import await_ready, children
 from scripts.cluster import own_config
 from scripts.report import missed
 from tests.stages.ledger_kit import wish
@@ -114,10 +121,66 @@ def test_ours_is_compared_with_the_better_rival_in_each_figure() -> None:
     )
     assert missed(GOALS, found) == [
         "stack_over_engine",
-        "images_per_s_over_batching_rivals",
         "images_per_s_over_fastapi_lock",
         "p99_over_fastapi_lock",
     ]
+
+
+def test_a_process_is_counted_by_what_it_is_for() -> None:
+    commands = {
+        "ray::ServeReplica:meltproof:Gateway.handle_request": "gateway",
+        "ray::ServeReplica:emoji:Decoder": DECODER,
+        "ray::ServeReplica:meltproof:SafetyClassifier": "classifier",
+        "ray::ProxyActor": "Serve's proxy",
+        "ray::RuntimeEnvAgent": "Ray's agents",
+        "ray::IDLE": "Ray's other processes",
+        "/x/ray/core/src/ray/raylet/raylet --raylet_socket_name=/tmp/gcs/gcs_server": "raylet",
+        "/x/ray/core/src/ray/gcs/gcs_server --log_dir=/tmp": "GCS",
+        "/x/python /x/ray/dashboard/dashboard.py --host=127.0.0.1": "Ray's dashboard",
+        "ray-dashboard-NodeHead-0 (/x/python -c dashboard/agent.py)": "Ray's dashboard",
+        "/x/python -c work": OTHER,
+    }
+    assert {command: kind_of(command) for command in commands} == commands
+
+
+def test_processor_time_is_of_the_processes_below_and_theirs_of_no_kind() -> None:
+    spin = "import time\nwhile time.process_time() < 0.3: pass\nprint('ready')\ninput()"
+    below = f"import subprocess as s, sys; s.run([sys.executable, '-c', {spin!r}])"
+    before = seconds_by_kind()
+    with children([["-c", below, "/log_monitor.py"], ["-c", spin]]) as running:
+        await_ready(running)
+        used = since(before, seconds_by_kind())
+        assert min(used["Ray's log monitor"], used[OTHER]) >= 0.25
+
+
+def test_company_is_what_is_used_beside_the_passes() -> None:
+    used = {DECODER: 0.4, "gateway": 0.02, "raylet": 0.03}
+    saturated = Saturation(4.0, sum(used.values()), 0.01, used)
+    company = Company(saturated, passes=0.35, idle={"raylet": 0.04, DECODER: 0.08})
+    assert company.by_kind == pytest.approx({DECODER: 0.05, "gateway": 0.02, "raylet": 0.03})
+    assert list(company.by_kind) == [DECODER, "raylet", "gateway"]
+    assert company.seconds == pytest.approx(0.1)
+    assert company.idle_seconds == pytest.approx(0.03), "a quarter of a second each"
+    cores = len(os.sched_getaffinity(0))
+    assert company.unused_seconds == pytest.approx(cores / 4 - 0.45 - 0.01)
+
+
+@pytest.mark.parametrize("engines", [1, 2])
+def test_bare_engines_draw_every_picture_once(
+    engines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def add(engine: DecoderEngine, spec: RenderSpec, plain: Any = DecoderEngine.add) -> bool:
+        accepted: bool = plain(engine, spec)
+        refused.append(not accepted)
+        return accepted
+
+    monkeypatch.setattr(DecoderEngine, "add", add)
+    taken: list[np.ndarray] = []
+    side = EngineSide([Counting() for _ in range(engines)], 3, taken.append)
+    assert len(side.run(specs(*[2, 5, 3, 4] * 5))) == len(taken) == 20
+    assert sum(refused) <= 20 * (engines - 1), "a feeder that asks again and again takes a core"
 
 
 def test_a_slower_rival_is_not_given_more_than_it_can_do() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.capabilities import Capabilities, capabilities
+from engine.decoders.masked import MaskedDecoder
 from engine.registry import FAMILIES, create_decoder
 from tests.golden.janus_checkpoint import save_tiny
 from tests.stages.checkpoint_folders import FLUX, SDXL, pipeline_folder
@@ -20,6 +21,18 @@ WITH_WEIGHTS = {"diffusers", "janus"}
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - WITH_WEIGHTS))
 def test_a_family_draws_in_the_size_that_it_declares(family: str) -> None:
     assert create_decoder(family).picture_size == capabilities(family, {}).picture_size
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32"}, {"dtype": "bfloat16"}])
+def test_the_embedded_model_says_its_precision(options: dict[str, object]) -> None:
+    decoder = create_decoder("masked", device="cpu", **options)
+    assert isinstance(decoder, MaskedDecoder)
+    assert capabilities("masked", options).precision == decoder.precision
+
+
+def test_a_precision_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="dtype must be"):
+        capabilities("masked", {"dtype": "int4"})
 
 
 def test_weights_whose_manifest_says_nothing_are_named(tmp_path: Path) -> None:

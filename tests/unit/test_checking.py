@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import pytest
 
 from autoscaling.capacity import NodeCapacity, Reservation, shortage
+from engine.precision import precision_of
 from serve_app.__main__ import main
 from serve_app.operate.yaml_lines import line_of, repeated_keys
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 LAPTOP = (ROOT / "configs/laptop.yaml").read_text()
@@ -21,12 +17,12 @@ DEPLOYMENTS = "    deployments:\n      - name: {}\n    args:\n"
 
 WRONG = [
     (
-        "        slots: 2",
+        "        slots: 4",
         "        slotz: 2",
         "args.decoder.slotz: unknown key, did you mean slots?",
     ),
     ("  port: 8000", "  prot: 8000", "http_options.prot: unknown key, did you mean port?"),
-    ("        slots: 2", "        slots: two", "args.decoder.slots: input should be a valid int"),
+    ("        slots: 4", "        slots: two", "args.decoder.slots: input should be a valid int"),
     ("          tier: free", "          tier: pro", "args.keys.0.tier: unknown tier 'pro'"),
     ("  port: 8000", "  port: 8000\n  port: 8001", "http_options.port: given twice"),
     (
@@ -77,14 +73,34 @@ WRONG = [
     (
         "    args:\n",
         DEPLOYMENTS.format(
-            "SafetyClassifier\n        user_config: {moderation: {rules: [{actions: {blok: 0.5}}]}}"
+            "Dispatcher\n        user_config: {moderation: {rules: [{actions: {blok: 0.5}}]}}"
         ),
         "deployments.0.user_config.moderation.rules.0.actions: unknown action 'blok'",
     ),
     (
         "    args:\n",
         DEPLOYMENTS.format("Gateway\n        user_config: {moderation: {version: two}}"),
-        "deployments.0.user_config.moderation: Gateway does not read it; give it to Safety",
+        "deployments.0.user_config.moderation: Gateway does not read it; give it to Disp",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("SafetyClassifier\n        user_config: {moderation: {version: two}}"),
+        "deployments.0.name: SafetyClassifier is no deployment with args.safety.local: true",
+    ),
+    (
+        "    args:\n",
+        DEPLOYMENTS.format("PromptEncoder\n        num_replicas: 2"),
+        "deployments.0.name: PromptEncoder is no deployment with args.encoder.local: true",
+    ),
+    (
+        "      encoder:\n",
+        "      encoder:\n        num_gpus: 0.5\n",
+        "args.encoder.num_gpus: leave it out, or `local`",
+    ),
+    (
+        "      safety:\n",
+        "      safety:\n        replicas: 2\n",
+        "args.safety.replicas: leave it out, or `local`",
     ),
     (
         "    args:\n",
@@ -120,11 +136,31 @@ def test_a_problem_has_its_line(
     assert there.strip(" -{").partition(":")[0] in problem
 
 
+def test_a_live_policy_goes_to_the_classifiers_wherever_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    live = "{}\n        user_config: {{moderation: {{version: two}}}}"
+    for text, reader, other in (
+        (LAPTOP, "Dispatcher", "Gateway"),
+        (
+            LAPTOP.replace("        local: true", "        threads: 1"),
+            "SafetyClassifier",
+            "Dispatcher",
+        ),
+    ):
+        for name, code in ((reader, 0), (other, 1)):
+            deployed = DEPLOYMENTS.format(live.format(name))
+            file.write_text(text.replace("    args:\n", deployed, 1))
+            assert main(["check", str(file), "--cpus", "8"]) == code
+        assert f"{other} does not read it; give it to {reader}" in capsys.readouterr().out
+
+
 def test_all_files_and_all_problems_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(LAPTOP.replace("slots: 2", "slotz: 2").replace("replicas: 2", "replicas: 0"))
+    file.write_text(LAPTOP.replace("slots: 4", "slotz: 2").replace("replicas: 2", "replicas: 0"))
     assert main(["check", str(file), "configs/none.yaml", str(ROOT / "configs/laptop.yaml")]) == 1
     told = capsys.readouterr().out
     assert [part in told for part in ("slotz", "replicas", "none.yaml", "laptop.yaml: ok")] == (
@@ -132,12 +168,32 @@ def test_all_files_and_all_problems_are_told(
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "said", "code"),
+    [
+        ("", f"model meltproof-emoji: {precision_of('auto', 'cpu')} (this machine's", 0),
+        ("dtype: float32", "model meltproof-emoji: float32 (options.dtype)", 0),
+        ("dtype: bfloat16", "model meltproof-emoji: bfloat16 (options.dtype)", 0),
+        ("dtype: int4", "model meltproof-emoji: options: dtype must be auto, float32 or", 1),
+    ],
+)
+def test_the_precision_of_the_embedded_model_is_said(
+    line: str, said: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "laptop.yaml"
+    threads = "          threads: 1\n"
+    assert LAPTOP.count(threads) == 1
+    path.write_text(LAPTOP.replace(threads, f"{threads}          {line}\n"))
+    assert main(["check", str(path)]) == code
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_does_not_fit_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     laptop = str(ROOT / "configs/laptop.yaml")
     assert main(["check", laptop, "--cpus", "0.5", "--nodes", "4"]) == 0
     assert "fits: 4 nodes have 2 CPUs" in capsys.readouterr().out
     assert main(["check", laptop, "--cpus", "0.5", "--nodes", "2"]) == 1
-    assert "= 1.4, but 2 nodes offer 1" in capsys.readouterr().out
+    assert "= 1.2, but 2 nodes offer 1" in capsys.readouterr().out
 
 
 def test_an_operators_classifier_is_looked_at_on_its_own_machine(

@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from random import Random
 
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoscaling.policies import PolicyNumbers, build_policy
@@ -55,15 +55,25 @@ def test_a_string_without_walls_is_straight():
 
 @settings(max_examples=5)
 @given(st.integers(0, 1000))
-def test_hindsight_keeps_the_promise_and_costs_less_than_foresight(seed: int):
+def test_hindsight_keeps_the_promise(seed: int):
     arrivals = bursts(seed)
-    assume(len(arrivals) > 100)  # whole pictures of a burst or two are no fluid
     best = clairvoyant(LANE, arrivals, 60.0)
     assert best is not None
     assert late_share(best, 60.0) <= 0.05
-    work = 10.0 * len(arrivals)
+    assert gpu_seconds(best) >= 10.0 * len(arrivals)  # the work itself
+
+
+def test_hindsight_costs_less_than_foresight():
+    """Over many loads together: a single one may be drawn better by luck, for a schedule is near
+    the optimum and no bound."""
     policy = build_policy(PolicyNumbers(min_replicas=0, max_replicas=100, wait_seconds=50.0))
-    assert work <= gpu_seconds(best) <= 1.03 * gpu_seconds(simulate(LANE, arrivals, policy))
+    known = foreseen = 0.0
+    for arrivals in map(bursts, range(40)):
+        best = clairvoyant(LANE, arrivals, 60.0)
+        assert best is not None
+        known += gpu_seconds(best)
+        foreseen += gpu_seconds(simulate(LANE, arrivals, policy))
+    assert known < foreseen
 
 
 def test_what_cannot_be_promised_is_said():

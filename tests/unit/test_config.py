@@ -98,6 +98,16 @@ WRONG = [
         "unknown time zone",
     ),
     (
+        lambda file, args: args.update(metrics={"port": 70_000}),
+        f"{ARGS}.metrics.port",
+        "65535",
+    ),
+    (
+        lambda file, args: args.update(metrics={"labels": ["tenant"]}),
+        f"{ARGS}.metrics.labels",
+        "unknown",
+    ),
+    (
         lambda file, args: args.update(signing=[{"id": "a", "secret": "short"}]),
         f"{ARGS}.signing.0.secret",
         "32",

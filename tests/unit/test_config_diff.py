@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-import warnings
 from typing import Any
 
 import pytest
+from ray.serve._private.config import DeploymentConfig
+from ray.serve._private.deploy_utils import get_app_code_version
+from ray.serve._private.version import DeploymentVersion
+from ray.serve.schema import DeploymentSchema, ServeApplicationSchema
 
 from serve_app.operate.config_diff import Change, Effect, changes, inline_secrets
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    from ray.serve._private.config import DeploymentConfig
-    from ray.serve._private.deploy_utils import get_app_code_version
-    from ray.serve._private.version import DeploymentVersion
-    from ray.serve.schema import DeploymentSchema, ServeApplicationSchema
 
 APP: dict[str, Any] = {
     "name": "lane",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 
 import pytest
+from ray.serve._private.deployment_state import DeploymentState
+from ray.serve.schema import (
+    ApplicationDetails,
+    DeploymentDetails,
+    DeploymentStatusOverview,
+    ReplicaDetails,
+    ServeInstanceDetails,
+)
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    from ray.serve._private.deployment_state import DeploymentState
-    from ray.serve.schema import DeploymentStatusOverview
-
-    from deployments import decoder_presence
-    from deployments.decoder_presence import Presence, presence
+from deployments import decoder_presence
+from deployments.decoder_presence import Presence, overview, presence
 
 UP, ON_DEMAND, AWAY = Presence.UP, Presence.ON_DEMAND, Presence.AWAY
 FAILED = "A replica failed to start with exception. Retrying."
@@ -45,3 +47,37 @@ def test_presence(
 def test_serve_says_in_these_words_that_replicas_fail() -> None:
     said = inspect.getsource(DeploymentState.record_replica_startup_failure)
     assert decoder_presence.FAILED in said
+
+
+def test_a_deployment_reads_as_in_serves_own_status() -> None:
+    replicas = [
+        ReplicaDetails(replica_id=str(number), state=state, start_time_s=0.0)
+        for number, state in enumerate(("RUNNING", "STARTING", "RUNNING"))
+    ]
+    deployment = DeploymentDetails(
+        name="Decoder",
+        status="UPSCALING",
+        status_trigger="AUTOSCALING",
+        message=SCALES,
+        deployment_config={"name": "Decoder"},
+        target_num_replicas=3,
+        required_resources={},
+        replicas=replicas,
+    )
+    application = ApplicationDetails(
+        name="lane",
+        route_prefix="/",
+        docs_path=None,
+        status="RUNNING",
+        message="",
+        last_deployed_time_s=0.0,
+        source="declarative",
+        deployments={"Decoder": deployment},
+        external_scaler_enabled=False,
+    )
+    whole = ServeInstanceDetails.model_construct(
+        target_capacity=None, proxies={}, applications={"lane": application}
+    )
+    sent = application.model_dump(exclude_unset=True)["deployments"]["Decoder"]
+    assert overview(sent) == whole._get_status().applications["lane"].deployments["Decoder"]
+    assert overview(sent).replica_states == {"RUNNING": 2, "STARTING": 1}

@@ -23,11 +23,11 @@ class Rare(PacedDecoder):
 
     def __init__(self, clock: Clock, seconds: float = 0.05) -> None:
         super().__init__(20, 0, sleep=clock.sleep)
-        self._seconds = seconds
+        self._lost_seconds = seconds
         self.taken: list[str] = []
 
     def plan(self, spec: RenderSpec) -> Plan:
-        return replace(super().plan(spec), checkpoint_seconds=self._seconds)
+        return replace(super().plan(spec), checkpoint_seconds=self._lost_seconds)
 
     def checkpoint(self, render: DecodeState) -> Checkpoint:
         self.taken.append(f"{render.spec.render_id}{render.pass_no}")

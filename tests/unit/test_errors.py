@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.blobs.store import StoreUnavailable
 from jobs.job import Job, JobState, Render, RenderState
 from jobs.ledger_errors import (
     IdempotencyMismatch,
@@ -13,7 +14,8 @@ from jobs.ledger_errors import (
     NotYetOpen,
 )
 from jobs.request import ImageRequest
-from serve_app.wire.errors import ApiError, from_domain, from_status
+from serve_app.wire.domain_errors import from_domain
+from serve_app.wire.errors import ApiError, from_status
 from serve_app.wire.job_problems import job_problem, render_problem
 
 
@@ -39,7 +41,8 @@ def test_every_error_has_a_message(kind: type[ApiError]) -> None:
 @pytest.mark.parametrize(
     ("raised", "status", "code", "headers"),
     [
-        (LedgerUnavailable("disk"), 503, "ledger_unavailable", {"retry-after": "1"}),
+        (LedgerUnavailable("disk"), 503, "ledger_unavailable", {"retry-after": "8"}),
+        (StoreUnavailable("bucket"), 503, "store_unavailable", {"retry-after": "2"}),
         (JobUnreadable("j1"), 503, "newer_job", {"retry-after": "1"}),
         (NotYetOpen("free", 25), 403, "not_yet_open", {"x-should-retry": "false"}),
         (IdempotencyMismatch("k"), 422, "idempotency_mismatch", {}),
@@ -54,7 +57,8 @@ def test_domain_errors(raised: Exception, status: int, code: str, headers: dict[
 
 
 def test_no_error_is_a_409_which_the_sdk_would_retry() -> None:
-    assert all(kind.status != 409 for kind in _kinds(ApiError))
+    conflicts = [kind for kind in _kinds(ApiError) if kind.status == 409]
+    assert all(kind.headers["x-should-retry"] == "false" for kind in conflicts)
 
 
 def test_what_the_framework_refuses() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jobs.db.errors import Outage
 from jobs.job import Render, RenderState
 from jobs.policy.fair_queue import AGEING, FairQueue, Head, Served, aged, stamp
+from jobs.request import BATCH_TIER
 from jobs.tiers import Refunds, Tier, drawn_passes, refunded, refunded_passes_per_day
 
 PAID_FIRST = FairQueue({"pro": Tier(weight=6), "plus": Tier(weight=3), "free": Tier(weight=1)})
@@ -223,3 +224,17 @@ def test_nobody_waits_for_ever_behind_newcomers() -> None:
 def test_a_crowd_of_one_waits_behind_newcomers() -> None:
     """The other way round: age does not carry a long queue of one tenant."""
     assert (turns_until_served(12.0, 1, ageing=True) or 0) > 10
+
+
+def test_batches_have_what_no_tier_wants_and_take_nothing_of_their_shares() -> None:
+    heads = {"free": Head("f", 9.0, 4.0), BATCH_TIER: Head("b", 0.0, 1.0)}
+    shares = PAID_FIRST.shares(heads)
+    assert (shares["free"], shares[BATCH_TIER]) == (1.0, 0.0)
+    assert PAID_FIRST.shares([BATCH_TIER]) == {BATCH_TIER: 1.0}
+    served = {"free": Served(5.0, 50.0), BATCH_TIER: Served(0.0, 0.0)}
+    assert PAID_FIRST.pick(heads, served) == "free"
+    only = {BATCH_TIER: heads[BATCH_TIER]}
+    assert PAID_FIRST.pick(only, served) == BATCH_TIER
+    for _ in range(5):
+        served[BATCH_TIER] = PAID_FIRST.after(BATCH_TIER, only, served)
+    assert served[BATCH_TIER] == Served(5.0, 5.0)

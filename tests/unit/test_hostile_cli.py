@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,10 +16,6 @@ import pytest
 
 from serve_app.__main__ import main
 from tests.stages.checkpoint_folders import FLUX, pipeline_folder
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 NOWHERE = "http://127.0.0.1:1"
 SECRET = "sesame"

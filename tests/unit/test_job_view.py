@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.depth import QueueEstimate
+from jobs.depth import QueueEstimate, has_moved
 from jobs.job import Job, JobState
 from jobs.request import ImageRequest
-from serve_app.delivery.watch import JobView, has_moved
+from serve_app.delivery.watch import JobView
 
 REQUEST = ImageRequest(
     lane="l", tenant="t", tier="free", model="m", prompt="fox", n=1, width=64, height=64,

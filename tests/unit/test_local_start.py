@@ -74,6 +74,27 @@ def test_a_head_that_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     shutil.rmtree(cluster.temp_dir)
 
 
+HOOK = """
+from pathlib import Path
+
+def start(*_):
+    first = Path(__file__).with_name("first")
+    if first.exists():
+        raise SystemExit("the second start")
+    first.touch()
+    raise SystemExit("The current node timed out during startup.")
+"""
+
+
+def test_a_head_that_gave_up_waiting_for_its_own_processes_is_started_again(tmp_path: Path) -> None:
+    (tmp_path / "slow_machine.py").write_text(HOOK)
+    slow = {"PYTHONPATH": str(tmp_path), "RAY_START_HOOK": "slow_machine.start"}
+    cluster = LocalCluster(CONFIG, {**os.environ, **slow}, 0)
+    with pytest.raises(ClusterFailed, match=r"Ray did not start(.|\n)*the second start"):
+        cluster.start()
+    shutil.rmtree(cluster.temp_dir)
+
+
 def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
         port = other.server_port

@@ -34,9 +34,6 @@ with warnings.catch_warnings():
 
     from engine.decoders.diffusers.loading import load_decoder_side
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,6 @@ from serve_app.operate.checking import check_file
 from serve_app.operate.config_diff import changes
 from serve_app.operate.model_edit import with_model
 from tests.stages.checkpoint_folders import FLUX, janus_folder, pipeline_folder
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 SEPARATE = ROOT / "configs/separate-models.yaml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,6 @@ from serve_app.config.serve_file import parse_serve_config
 from serve_app.operate.checking import check_file
 from serve_app.operate.reserved import reservations
 from serve_app.operate.simulated import Assumptions, simulated
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "configs/two-models.yaml"

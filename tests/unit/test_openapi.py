@@ -20,7 +20,7 @@ from tests.stages.http_stage import config
 MODELS = Models((ServedModel(announcement(config()), capabilities("paced", {})),))
 DOCUMENT = document(routes(), config(), MODELS, "")
 METHODS = {"get", "post", "put", "patch", "delete"}
-NOT_OF_THE_API = {"/"}
+NOT_OF_THE_API = {"/", "/operator"}
 
 
 def served() -> Iterator[tuple[str, str]]:

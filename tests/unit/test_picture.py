@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from io import BytesIO
 from typing import get_args
 
@@ -32,6 +34,18 @@ def test_a_file_is_what_its_format_says(pixels: Pixels, output_format: OutputFor
     image = read(encode(pixels, output_format))
     assert (image.format, image.mode, image.size) == (output_format.upper(), "RGB", (48, 32))
     assert np.abs(np.asarray(image).astype(int) - pixels).mean() < 6
+
+
+def test_png_needs_no_isal(pixels: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    spec = spec_from_file_location("picture_without_isal", sys.modules[encode.__module__].__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    without = module_from_spec(spec)
+    spec.loader.exec_module(without)
+    assert without._deflate.__module__ == "zlib"
+    assert (np.asarray(read(without.encode(pixels, "png"))) == pixels).all()
 
 
 def test_png_is_lossless_whatever_the_compression(pixels: Pixels) -> None:

@@ -14,6 +14,7 @@ import pytest
 from starlette.types import Message
 
 from jobs.blobs.store import BlobMissing, DirectoryBlobs
+from jobs.blobs.threads import AT_ONCE as AT_ONCE_IN_STORES
 from serve_app.delivery.pieces import (
     AT_ONCE,
     BURST_BYTES_PER_SECOND,
@@ -203,3 +204,28 @@ async def test_a_torn_event_ends_the_connection(tmp_path: Path) -> None:
     blobs.lost = True
     with pytest.raises(TornEvent):
         await streamed(blobs)
+
+
+async def test_a_store_that_hangs_holds_up_no_other_work(tmp_path: Path) -> None:
+    """More calls than it has threads."""
+    back = threading.Event()
+
+    class Hangs(DirectoryBlobs):
+        def read(self, key: str, offset: int, length: int) -> bytes:
+            back.wait()
+            return super().read(key, offset, length)
+
+    blobs = Hangs(tmp_path)
+    data = os.urandom(INLINE_BYTES + 1)
+    blobs.put("p/1", data, durable=False)
+    part = stored(blobs, "p/1", base64=False)
+
+    async def read() -> bytes:
+        return b"".join([chunk async for chunk in Pieces(blobs, [part], QUICK).chunks()])
+
+    reads = [asyncio.create_task(read()) for _ in range(3 * AT_ONCE_IN_STORES)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        assert await asyncio.to_thread(lambda: "done") == "done"
+    back.set()
+    assert await asyncio.gather(*reads) == [data] * len(reads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,6 @@ import pytest
 from autoscaling.planning.figures import KINDS, UnknownFigure, load_figures
 from autoscaling.planning.plan import PlanInputs, plan
 from serve_app.__main__ import main
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 FIGURES = load_figures()
 LAUNCH = PlanInputs(700e6, 9, "sdxl-1024", "h200", 60)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from autoscaling.policies import PolicyNumbers, build_policy
 from autoscaling.policies.drain import DrainTarget
 from autoscaling.policies.forecast import Forecast
-from autoscaling.policies.wrappers import Panicking, Stabilised, Stepped
-from autoscaling.policy import Decision, LoadSnapshot, Policy, TierLoad
+from autoscaling.policies.wrappers import Bounded, Panicking, Stabilised, Stepped, WithBatches
+from autoscaling.policy import Cause, Decision, LoadSnapshot, Policy, TierLoad
 from jobs.policy.fair_queue import FairQueue
 from jobs.tiers import Tier
 
@@ -104,6 +104,29 @@ def test_the_same_snapshots_give_the_same_decisions(
 ):
     once, again = (told(story, build_policy(given_numbers, FairQueue(TIERS)), 1) for _ in range(2))
     assert once == again
+
+
+@pytest.mark.parametrize(
+    ("policy", "target", "cause"),
+    [
+        (Bounded(asking(1), 2, 5), 2, Cause.MIN),
+        (Bounded(asking(9), 2, 5), 2, Cause.MAX),
+        (Bounded(asking(3), 2, 5), 2, Cause.DEMAND),
+        (Stepped(asking(9), 2, None, 10.0), 1, Cause.STEP),
+        (Panicking(asking(1), asking(1), 1.0, 10.0), 4, Cause.BURST),
+        (build_policy(PolicyNumbers(policy="static", max_replicas=3)), 1, Cause.STATIC),
+        (build_policy(drain()), 5, Cause.ENOUGH),
+    ],
+)
+def test_a_decision_names_what_had_the_last_word(policy: Policy, target: int, cause: Cause) -> None:
+    burst = snapshot(target=target, rate=100.0 if cause is Cause.BURST else 0.0)
+    assert policy(burst).cause is cause
+
+
+def test_a_replica_that_was_needed_a_moment_ago_is_kept_for_that_cause() -> None:
+    policy = Stabilised(asking(4, 1), lambda _: 10.0)
+    causes = [policy(snapshot(at, target=4)).cause for at in (0.0, 1.0)]
+    assert causes == [Cause.DEMAND, Cause.KEPT]
 
 
 @given(stories)
@@ -266,3 +289,14 @@ def test_other_stages_follow_their_requests():
 def test_wrong_numbers_are_named(wrong: dict[str, object], words: str):
     with pytest.raises(ValueError, match=words):
         PolicyNumbers(**wrong)  # type: ignore[arg-type]
+
+
+def test_batches_get_the_replicas_that_their_windows_need_beside_what_arrives() -> None:
+    decide = WithBatches(lambda seen: Decision(1, "live", Cause.DEMAND))
+    assert decide(snapshot(0.0)).replicas == 1
+    idle = WithBatches(lambda seen: Decision(0, "nothing", Cause.ENOUGH))
+    assert idle(replace(snapshot(0.0), batch_rate=0.01)).replicas == 1
+    wanted = decide(replace(snapshot(1.0), batch_rate=2.5))
+    assert (wanted.replicas, wanted.cause) == (3, Cause.BATCH)
+    busy = WithBatches(lambda seen: Decision(1, "live", Cause.DEMAND))
+    assert busy(replace(snapshot(0.0, rate=2.0), batch_rate=2.5)).replicas == 5

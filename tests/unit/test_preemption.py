@@ -17,6 +17,7 @@ from jobs.policy.preemption import (
     preempt,
     to_recall,
 )
+from jobs.request import BATCH_TIER
 
 SHARES = {"pro": 0.6, "plus": 0.3, "free": 0.1}
 FREE = HeldJob("f", "free", 1, 0.0, True, False, 0.5, False, 0)
@@ -135,3 +136,16 @@ def test_an_image_that_waits_elsewhere_comes_to_a_slot_that_no_other_takes(
     waiting: dict[str, tuple[str, float]], cleared: list[str], called: list[str]
 ) -> None:
     assert to_recall(waiting, cleared) == called
+
+
+def test_a_batch_leaves_before_all_others_however_far_it_is_and_whenever_it_came() -> None:
+    shares = SHARES | {BATCH_TIER: 0.0}
+    late = replace(
+        FREE, job_id="b", tier=BATCH_TIER, claimed_at=9.0, progress=0.9, preemptions=50, mine=False
+    )
+    decided = preempt(shares, [PAID], [FREE, late])
+    assert decided.rendering == {"b": "pro"}
+    for_free = replace(PAID, tier="free")
+    assert preempt(shares, [for_free], [FREE, late]).rendering == {"b": "free"}
+    both = preempt(shares, [replace(PAID, images=2)], [*several(FREE, 9), late])
+    assert both.rendering == {"b": "pro", "f0": "pro"}

@@ -44,7 +44,8 @@ def test_it_is_on_unless_it_is_off(off: object) -> None:
     assert (one.watermark, one.manifest) == (False, True)
 
 
-def test_what_fits_is_taken(tmp_path: Path) -> None:
+def test_what_fits_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # away from the key that `make demo` has left below the checkout
     secret = tmp_path / "secret"
     secret.write_text(SECRET + "\n")
     keys = [{"id": "new", "file": str(secret)}, {"id": "old", "secret": "o" * 40}]

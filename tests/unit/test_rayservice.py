@@ -1,215 +1,183 @@
-"""k8s/rayservice.yaml: made from configs/cluster.yaml, strictly a RayService, without secrets."""
+"""The RayService of the chart: what pods may, what they know, and that it goes with its config."""
 
 from __future__ import annotations
 
-import copy
+import importlib
 import json
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
-from scripts.rayservice.__main__ import CONFIG, MANIFEST, POLICIES, generated, load_schema, problems
+from deployments.metrics.settings import PORT
+from scripts.chaos_cluster.ray_nodes import DETECTION
+from scripts.rayservice.__main__ import everything_wrong
+from scripts.rayservice.chart import EXAMPLES, ROOT, manifests, rendered, values_of
 from serve_app.__main__ import main
-from serve_app.access.connections import use_for_every_server
 from serve_app.config.serve_file import parse_serve_config
+from serve_app.operate.commands import drain
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
+CONFIG = ROOT / "configs/cluster.yaml"
+CASES: dict[str, dict[str, Any]] = {
+    "default": {},
+    **{example.stem: values_of(example) for example in EXAMPLES},
+}
 
-SCHEMA = load_schema()
-RAYSERVICE: dict[str, Any] = json.loads(json.dumps(yaml.safe_load(MANIFEST.read_text())))
-CLUSTER: dict[str, Any] = RAYSERVICE["spec"]["rayClusterConfig"]
-PODS = [CLUSTER["headGroupSpec"], *CLUSTER["workerGroupSpecs"]]
-CONTAINERS = [container for pod in PODS for container in pod["template"]["spec"]["containers"]]
+
+def ray_service(values: dict[str, Any]) -> dict[str, Any]:
+    [found] = [one for one in manifests(rendered(values)) if one["kind"] == "RayService"]
+    return found
+
+
+DEFAULT = ray_service({})
+CLUSTERS = {name: ray_service(values)["spec"]["rayClusterConfig"] for name, values in CASES.items()}
+EACH = pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS.keys())
+
+
+def pods(cluster: dict[str, Any]) -> list[dict[str, Any]]:
+    """Templates: of the head, then of the workers."""
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"] for group in groups]
+
+
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    [found] = pod["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
 
 
 def test_it_is_made_from_the_cluster_file() -> None:
-    assert generated(MANIFEST.read_text(), CONFIG.read_text()) == MANIFEST.read_text()
-    assert yaml.safe_load(RAYSERVICE["spec"]["serveConfigV2"]) == yaml.safe_load(CONFIG.read_text())
+    assert DEFAULT["spec"]["serveConfigV2"] == CONFIG.read_text()
 
 
-def test_it_is_strictly_a_rayservice() -> None:
-    assert problems(RAYSERVICE, SCHEMA) == []
-
-
-WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
-    (lambda spec: spec.update(serveConfigV3="x"), "'serveConfigV3' was unexpected"),
-    (lambda spec: spec["rayClusterConfig"].pop("headGroupSpec"), "'headGroupSpec' is a required"),
-    (lambda spec: spec["rayClusterConfig"].update(rayVersion=2.6), "is not of type 'string'"),
-    (
-        lambda spec: spec["rayClusterConfig"]["autoscalerOptions"].update(version="v3"),
-        "is not one of ['v1', 'v2']",
-    ),
-    (
-        lambda spec: spec["rayClusterConfig"]["workerGroupSpecs"][0].update(maxReplica=1),
-        "'maxReplica' was unexpected",
-    ),
-    (
-        lambda spec: spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][
-            0
-        ].update(securityContex={}),
-        "'securityContex' was unexpected",
-    ),
-    (
-        lambda spec: spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0][
-            "resources"
-        ]["limits"].update(cpu=[1]),
-        "is not of type 'integer', 'string'",
-    ),
-]
-
-
-@pytest.mark.parametrize(("spoil", "said"), WRONG, ids=[said for _, said in WRONG])
-def test_what_the_crd_does_not_know_is_refused(
-    spoil: Callable[[dict[str, Any]], object], said: str
-) -> None:
-    manifest = copy.deepcopy(RAYSERVICE)
-    spoil(manifest["spec"])
-    assert said in " ".join(problems(manifest, SCHEMA))
-
-
-def test_a_crd_of_yaml_serves_as_well(tmp_path: Path) -> None:
-    version = {"name": "v1", "schema": {"openAPIV3Schema": {**SCHEMA, "description": "long"}}}
-    file = tmp_path / "crd.yaml"
-    file.write_text(yaml.safe_dump({"spec": {"versions": [version]}}))
-    assert load_schema(file) == SCHEMA
-
-
-def test_nobody_is_root_and_secrets_are_references() -> None:
-    for pod in PODS:
-        spec = pod["template"]["spec"]
+@EACH
+def test_pods_are_locked_down(cluster: dict[str, Any]) -> None:
+    contexts = [container(pod)["securityContext"] for pod in pods(cluster)]
+    for context in [*contexts, cluster["autoscalerOptions"]["securityContext"]]:
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    for pod in pods(cluster):
+        spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert spec["restartPolicy"] == "Never"  # what autoscaler v2 wants
-    for container in CONTAINERS:
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert {"livenessProbe", "readinessProbe"} <= container.keys()
-        env = {entry["name"]: entry for entry in container["env"]}
-        assert env["RAY_SERVE_ENABLE_HA_PROXY"]["value"] == "1"
-        assert env["RAY_SERVE_THROUGHPUT_OPTIMIZED"]["value"] == "1"
-        assert env["FORWARDED_ALLOW_IPS"]["value"] == ""
-        callback = env["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]["value"]
-        assert callback == f"{use_for_every_server.__module__}:{use_for_every_server.__name__}"
-        assert "secretKeyRef" in env.get("PGPASSWORD", {"valueFrom": "secretKeyRef"})["valueFrom"]
-    assert ["PGPASSWORD" in str(container) for container in CONTAINERS] == [True, True, False]
-    assert "secretKeyRef" in str(CLUSTER["gcsFaultToleranceOptions"]["redisPassword"])
+        assert spec["automountServiceAccountToken"] is False
+        mounted = {mount["name"]: mount for mount in container(pod)["volumeMounts"]}
+        assert mounted["scratch"]["mountPath"] == "/tmp"
+        assert mounted.keys() <= {volume["name"] for volume in spec["volumes"]}
+    names = [mount["name"] for mount in cluster["autoscalerOptions"]["volumeMounts"]]
+    assert names == ["scratch", "kubernetes"], "it alone may ask Kubernetes for pods"
+
+
+@EACH
+def test_what_decoders_get_opens_nothing(cluster: dict[str, Any]) -> None:
+    for pod in pods(cluster):
+        secrets = [entry for entry in container(pod)["env"] if "valueFrom" in entry]
+        mounted = {mount["name"] for mount in container(pod)["volumeMounts"]}
+        if pod["metadata"]["labels"]["ledger"] == "false":
+            assert not secrets
+            assert mounted <= {"scratch", "models"}
+
+
+def test_passwords_are_references() -> None:
+    head, cpu, _ = pods(CLUSTERS["default"])
+    for pod in (head, cpu):
+        [password] = [entry for entry in container(pod)["env"] if entry["name"] == "PGPASSWORD"]
+        assert "secretKeyRef" in password["valueFrom"]
+
+
+def test_variables_are_what_the_code_reads() -> None:
+    for pod in pods(CLUSTERS["default"]):
+        env = {entry["name"]: entry.get("value") for entry in container(pod)["env"]}
+        assert env["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+        assert env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+        trusted = _TrustedHosts(env["FORWARDED_ALLOW_IPS"] or "")
+        assert not any(peer in trusted for peer in ("127.0.0.1", "10.0.0.1", "::1", "localhost"))
+        callback = env["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"] or ""
+        module, _, name = callback.partition(":")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_a_lost_node_is_noticed_as_soon_as_under_load_in_make_chaos_cluster() -> None:
+    env = container(pods(CLUSTERS["default"])[0])["env"]
+    assert DETECTION.items() <= {one["name"]: one.get("value") for one in env}.items()
 
 
 def test_ray_asks_for_the_token_of_a_secret() -> None:
-    assert CLUSTER["authOptions"] == {"mode": "token", "secretName": "meltproof-ray"}
-    assert "meltproof-ray" in (MANIFEST.parents[1] / "docs/kubernetes.md").read_text()
-    ports = [port["containerPort"] for port in CONTAINERS[0]["ports"]]
+    for cluster in CLUSTERS.values():
+        assert cluster["authOptions"] == {"mode": "token", "secretName": "meltproof-ray"}
+    assert "meltproof-ray" in (ROOT / "docs/kubernetes.md").read_text()
+    ports = [port["containerPort"] for port in container(pods(CLUSTERS["default"])[0])["ports"]]
     assert 10_001 not in ports, "the head's Service would offer it"
 
 
-NETWORK: list[dict[str, Any]] = list(yaml.safe_load_all(POLICIES.read_text()))
+def test_losing_the_head_is_not_losing_the_cluster() -> None:
+    kept = CLUSTERS["default"]["gcsFaultToleranceOptions"]
+    assert "secretKeyRef" in kept["redisPassword"]["valueFrom"]
+    assert "gcsFaultToleranceOptions" not in CLUSTERS["cpu-kind"]
 
 
-def test_the_network_policies_are_strictly_that() -> None:
-    assert [problems(policy, SCHEMA) for policy in NETWORK] == [[]] * len(NETWORK)
-    for spoil in (
-        lambda policy: policy["spec"].update(ingres=[]),
-        lambda policy: policy["spec"].pop("podSelector"),
-        lambda policy: policy["spec"]["ingress"][0].update(form=[]),
-        lambda policy: policy["spec"].update(policyTypes=["ingress"]),
-        lambda policy: policy.update(apiVersion="networking.k8s.io/v1beta1"),
-    ):
-        policy = copy.deepcopy(NETWORK[0])
-        spoil(policy)
-        assert problems(policy, SCHEMA)
-
-
-OURS = {
-    pod: (None, template["template"]["metadata"]["labels"])
-    for pod, template in zip(("head", "cpu", "gpu"), PODS, strict=True)
-}
-OTHERS: dict[str, tuple[str | None, dict[str, str]]] = {
-    "another pod": (None, {"app": "other"}),
-    "operator": ("kuberay-system-EXAMPLE", {"app.kubernetes.io/name": "kuberay-operator"}),
-    "beside the operator": ("kuberay-system-EXAMPLE", {"app": "other"}),
-    "load balancer": ("ingress-EXAMPLE", {}),
-    "Prometheus": ("monitoring-EXAMPLE", {}),
-    "database": ("databases", {}),
-    "DNS": ("kube-system", {}),
-}
-"""Namespace (None: that of the service) and labels."""
-ALL = OURS | OTHERS
-RAYS_PORTS = (6379, 8265, 10_001, 52_365, 8076, 10_100)
-
-
-def connects(source: str, target: str, port: int) -> bool:
-    """What Kubernetes promises of its policies, of which each allows and none forbids."""
-    ways = (
-        ("Ingress", "ingress", "from", target, source),
-        ("Egress", "egress", "to", source, target),
-    )
-    for kind, rules, peers, chosen, other in ways:
-        selecting = [
-            policy["spec"]
-            for policy in NETWORK
-            if kind in policy["spec"]["policyTypes"]
-            and ALL[chosen][0] is None
-            and policy["spec"]["podSelector"]["matchLabels"].items() <= ALL[chosen][1].items()
-        ]
-        if selecting and not any(
-            (not rule.get("ports") or port in [each["port"] for each in rule["ports"]])
-            and any(matches(peer, *ALL[other]) for peer in rule[peers])
-            for spec in selecting
-            for rule in spec[rules]
-        ):
-            return False
-    return True
-
-
-def matches(peer: dict[str, Any], namespace: str | None, labels: dict[str, str]) -> bool:
-    assert peer.keys() <= {"podSelector", "namespaceSelector"}
-    space = peer.get("namespaceSelector", {}).get("matchLabels", {})
-    wanted = space.get("kubernetes.io/metadata.name")
-    chosen = peer.get("podSelector", {"matchLabels": {}})["matchLabels"]
-    return wanted == namespace and chosen.items() <= labels.items()
-
-
-def test_rays_ports_are_closed_to_other_pods() -> None:
-    for port in RAYS_PORTS:
-        for ours in OURS:
-            assert all(connects(each, ours, port) for each in OURS)
-            may = {each for each in OTHERS if connects(each, ours, port)}
-            assert may == ({"operator"} if port == 8265 else set()), (port, ours)
-
-
-def test_clients_and_metrics_get_through() -> None:
-    for ours in OURS:
-        assert {each for each in OTHERS if connects(each, ours, 8000)} == {
-            "operator",
-            "load balancer",
+@EACH
+def test_probes_need_no_program_of_the_image(cluster: dict[str, Any]) -> None:
+    paths = []
+    for pod in pods(cluster):
+        one = container(pod)
+        assert one["livenessProbe"]["httpGet"] == {
+            "path": "/api/local_raylet_healthz",
+            "port": 52_365,
         }
-        assert {each for each in OTHERS if connects(each, ours, 8080)} == {"Prometheus"}
+        ready = one["readinessProbe"]["httpGet"]
+        paths.append((ready["path"], ready["port"]))
+    assert paths == [("/api/gcs_healthz", 8265)] + [("/-/healthz", 8000)] * (len(paths) - 1)
 
 
-def test_decoders_reach_no_database() -> None:
-    assert [ours for ours in OURS if connects(ours, "database", 5432)] == ["head", "cpu"]
-    assert {each for each in OTHERS if connects("gpu", each, 53)} == {"DNS"}
-    assert not any(connects("gpu", each, 443) for each in OTHERS)
+@EACH
+def test_pods_that_are_told_to_leave_hand_their_renders_on(cluster: dict[str, Any]) -> None:
+    for pod in pods(cluster)[1:]:
+        [_, _, script] = container(pod)["lifecycle"]["preStop"]["exec"]["command"]
+        words = script.partition("||")[0].split()
+        assert words[:2] == ["meltproof", "drain"]
+        told = drain._parser().parse_args(words[2:])
+        assert told.this_one
+        assert told.wait
+        assert told.deadline + 10 < pod["spec"]["terminationGracePeriodSeconds"]
 
 
-def test_the_groups_are_what_the_serve_config_asks_for() -> None:
-    config = yaml.safe_load(RAYSERVICE["spec"]["serveConfigV2"])
-    [application] = parse_serve_config(config, "serveConfigV2").applications
-    options = {deployment.name: deployment for deployment in application.deployments}
-    cpu, gpu = CLUSTER["workerGroupSpecs"]
-    for name in ("Gateway", "Dispatcher"):
-        assert options[name].ray_actor_options["label_selector"] == cpu["labels"]
-    scaling = options["Decoder"].autoscaling_config
-    assert scaling is not None
-    limits = gpu["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert limits["nvidia.com/gpu"] == application.args.decoder.num_gpus == 1
-    assert (gpu["minReplicas"], gpu["maxReplicas"]) == (scaling.min_replicas, scaling.max_replicas)
-    grace = gpu["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > application.args.decoder.grace_seconds + 10  # the preStop's pause comes first
+@EACH
+def test_prometheus_finds_its_ports(cluster: dict[str, Any]) -> None:
+    for pod in pods(cluster):
+        ports = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
+        assert (ports["metrics"], ports["meltproof"]) == (8080, PORT)
+
+
+@pytest.mark.parametrize("example", [None, *EXAMPLES], ids=lambda e: e.stem if e else "default")
+def test_the_groups_are_what_the_config_asks_for(example: Path | None) -> None:
+    service = ray_service(values_of(example) if example else {})
+    cluster = service["spec"]["rayClusterConfig"]
+    groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    least = most = 0.0
+    for application in parse_serve_config(config, "serveConfigV2").applications:
+        for deployment in application.deployments:
+            pool = ((deployment.ray_actor_options or {}).get("label_selector") or {}).get("pool")
+            if deployment.name in ("Gateway", "Dispatcher") and len(groups) > 1:
+                assert groups[pool]["template"]["metadata"]["labels"]["ledger"] == "true"
+                assert groups[pool]["labels"] == {"pool": pool}
+            if deployment.name == "Decoder" and (scaling := deployment.autoscaling_config):
+                least += (scaling.min_replicas or 0) * application.args.decoder.num_gpus
+                most += scaling.max_replicas * application.args.decoder.num_gpus
+        for group in groups.values():
+            grace = group["template"]["spec"]["terminationGracePeriodSeconds"]
+            assert grace > application.args.decoder.grace_seconds + 10  # preStop's pause is first
+    gpus = {
+        name: container(group["template"])["resources"]["limits"].get("nvidia.com/gpu", 0)
+        for name, group in groups.items()
+    }
+    assert least <= sum(groups[name]["minReplicas"] * gpus[name] for name in groups)
+    assert most == sum(groups[name]["maxReplicas"] * gpus[name] for name in groups)
 
 
 def test_apply_on_kuberay_prints_the_patch(
@@ -222,8 +190,8 @@ def test_apply_on_kuberay_prints_the_patch(
     assert told.err == ""
     patch = json.loads(told.out)
     assert patch.keys() == {"spec"}
-    merged = {**RAYSERVICE, "spec": {**RAYSERVICE["spec"], **patch["spec"]}}
-    assert problems(merged, SCHEMA) == []
+    merged = {**DEFAULT, "spec": {**DEFAULT["spec"], **patch["spec"]}}
+    assert everything_wrong(merged) == []
     file.write_text(CONFIG.read_text().replace("meltproof@ledger", "meltproof:sesame@ledger"))
     assert main(["apply", str(file), "--kuberay", "meltproof"]) == 0
     assert "ledger.dsn is a secret" in capsys.readouterr().err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -21,10 +20,6 @@ from serve_app.__main__ import main
 from serve_app.config.secret_fields import Secret
 from serve_app.config.serve_file import ServeFile, parse_serve_config
 from serve_app.operate.config_diff import inline_secrets
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 CANARY = "canary"
 LONG = f"{CANARY}-of-more-than-thirty-two-bytes"
@@ -80,6 +75,38 @@ def test_every_secret_is_known_by_its_type() -> None:
     paths = list(paths_of(document))
     assert marked(ServeFile) <= {path.rpartition(".")[2] for path in paths}, "plant these, too"
     assert sorted(inline_secrets(document)) == sorted(paths)
+
+
+def test_check_names_secrets_that_stand_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    document: dict[str, Any] = yaml.safe_load(Path("configs/paced.yaml").read_text())
+
+    def said(host: str) -> list[str]:
+        document["http_options"]["host"] = host
+        file.write_text(yaml.safe_dump(document))
+        assert main(["check", str(file)]) == 0
+        out = capsys.readouterr().out
+        assert CANARY not in out
+        return [line.split(":")[0].strip() for line in out.splitlines() if "is a secret" in line]
+
+    assert said("127.0.0.1") == [], "a laptop's keys"
+    args = document["applications"][0]["args"]
+    args["signing"] = SIGNING
+    document["applications"][0]["deployments"] = [
+        {"name": "Gateway", "user_config": {"keys": KEYS}}
+    ]
+    live = "applications.0.deployments.0.user_config.keys.0.key"
+    assert said("127.0.0.1") == ["applications.0.args.signing.0.secret"]
+    assert said("0.0.0.0") == [
+        "applications.0.args.keys.0.key", "applications.0.args.signing.0.secret", live
+    ]  # fmt: skip
+    args["signing"] = [{"id": "a", "file": "/run/secrets/signing"}]
+    args["keys"] = [{"file": "/run/secrets/key", "tenant": "local"}]
+    args["ledger"] = {"dsn": "postgresql://u@h/d?passfile=/run/secrets/pgpass"}
+    del document["applications"][0]["deployments"]
+    assert said("0.0.0.0") == []
 
 
 def test_check_names_what_ray_would_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,6 @@ from serve_app.operate.config_diff import Effect, changes
 from serve_app.operate.local_cluster import LocalCluster
 from serve_app.operate.reserved import reservations
 from serve_app.operate.simulated import Assumptions, simulated
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Ray's own, at import
-    import deployments.serve_schema  # noqa: F401
 
 FILE = Path(__file__).resolve().parents[2] / "configs/separate-models.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text())

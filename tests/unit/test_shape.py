@@ -19,8 +19,8 @@ from scripts.shape.source import (
 FILE_LINES = 400
 FUNCTION_LINES = 50
 IMPORT_CHAIN = 22
-PICTURE_FILES = 84
-CODE = sources(*CORE, "scripts")
+PICTURE_FILES = 94
+CODE = sources(*CORE, "scripts", "meltproof_temporal")
 
 EXCEPTIONS = {
     "serve_app/operate/commands/simulate.py:_parser": "one statement for each option",

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import trustme
 
+from serve_app.access.outbound import PORTS, is_public, resolve
 from serve_app.config.sections import RemoteImagesSection
-from serve_app.uploads.fetching import PORTS, Unfetchable, fetch, is_public, resolve
+from serve_app.uploads.fetching import Unfetchable, fetch
 
 PICTURE = b"\x89PNG and so on"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 14\r\n\r\n" + PICTURE

@@ -17,12 +17,12 @@ WAIT_SECONDS = 0.05
 
 
 class BatchApi(litserve.LitAPI):  # type: ignore[misc]
-    """recipe: how each worker draws; its batch is LitServe's largest."""
+    """recipe: how each worker draws; its batch is LitServe's largest. wait: for one to fill."""
 
-    def __init__(self, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, recipe: Mapping[str, Any], wait_seconds: float) -> None:
         super().__init__(
             max_batch_size=recipe["batch"],
-            batch_timeout=WAIT_SECONDS,
+            batch_timeout=wait_seconds,
             api_path="/v1/images/generations",
         )
         self._recipe = recipe
@@ -38,7 +38,10 @@ class BatchApi(litserve.LitAPI):  # type: ignore[misc]
     def batch(self, inputs: list[Ask]) -> list[Ask]:
         return inputs
 
-    def predict(self, inputs: list[Ask]) -> list[bytes]:
+    def predict(self, inputs: list[Ask] | Ask) -> list[bytes] | bytes:
+        """With batches of one LitServe has no lists, and calls neither batch nor unbatch."""
+        if isinstance(inputs, Ask):
+            return self._drawer.draw([inputs])[0]
         return self._drawer.draw(inputs)
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
@@ -50,8 +53,9 @@ class BatchApi(litserve.LitAPI):  # type: ignore[misc]
 
 def main() -> None:
     port, recipe, workers = int(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+    wait = float(sys.argv[4]) if len(sys.argv) > 4 else WAIT_SECONDS
     server = litserve.LitServer(
-        BatchApi(recipe), accelerator="cpu", workers_per_device=workers, timeout=False
+        BatchApi(recipe, wait), accelerator="cpu", workers_per_device=workers, timeout=False
     )
     server.run(
         host="127.0.0.1", port=port, log_level="error", num_api_servers=1,

@@ -21,13 +21,13 @@ loopback.install()
 
 
 class BatchReplica:
-    """recipe: how the replica draws; its batch is the largest that it collects."""
+    """recipe: how the replica draws; its batch is the largest that it collects, for so long."""
 
-    async def __init__(self, recipe: dict[str, Any]) -> None:
+    async def __init__(self, recipe: dict[str, Any], wait_seconds: float) -> None:
         self._recipe = Recipe.from_json(recipe)
         self._drawer = await asyncio.to_thread(Drawer, self._recipe)
         self._draw.set_max_batch_size(self._recipe.batch)
-        self._draw.set_batch_wait_timeout_s(WAIT_SECONDS)
+        self._draw.set_batch_wait_timeout_s(wait_seconds)
 
     async def __call__(self, request: Request) -> dict[str, Any]:
         png = await self._draw(ask_of(await request.json(), self._recipe.passes))
@@ -39,11 +39,11 @@ class BatchReplica:
 
 
 def build(args: dict[str, Any]) -> Application:
-    """args: recipe and replicas."""
+    """args: recipe, replicas and, if wished, wait_seconds."""
     recipe, replicas = args["recipe"], int(args["replicas"])
     deployment = serve.deployment(BatchReplica, name="Batch").options(
         num_replicas=replicas,
         max_ongoing_requests=2 * int(recipe["batch"]),
         ray_actor_options={"num_cpus": 0.5},
     )
-    return deployment.bind(recipe)
+    return deployment.bind(recipe, float(args.get("wait_seconds", WAIT_SECONDS)))

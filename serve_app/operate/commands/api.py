@@ -29,9 +29,13 @@ Body = dict[str, Any]
 
 
 class ServiceError(Exception):
-    """The service said no; the message is for the person at the terminal."""
+    """The service said no; the message is for the person at the terminal. code: of the error."""
 
     exit_code = 1
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Unreachable(ServiceError):
@@ -135,7 +139,7 @@ class Service:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if answer.is_error:
-            raise ServiceError(_problem(answer))
+            raise ServiceError(_problem(answer), _code(answer))
         return answer
 
     def _body(self, answer: httpx.Response) -> Body:
@@ -194,6 +198,13 @@ def api_key(text: str) -> str:
     else:
         why = "it must be ASCII letters, digits and signs, without blanks"
     raise argparse.ArgumentTypeError(f"this is no API key: {why}")
+
+
+def _code(answer: httpx.Response) -> str | None:
+    try:
+        return str(answer.json()["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _problem(answer: httpx.Response) -> str:

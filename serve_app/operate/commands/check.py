@@ -11,7 +11,9 @@ import psutil
 from autoscaling.capacity import NodeCapacity, Reservation, needed, shortage
 from engine.classifiers.checkpoint import check_folder
 from engine.model_directory.json_file import ModelRefused
+from engine.precision import AUTO, precision_of
 from serve_app.config.errors import ConfigError
+from serve_app.config.ledger_check import check_blobs
 from serve_app.config.serve_file import ServeFile
 from serve_app.operate.checking import advice, check_file
 from serve_app.operate.commands.operating import a_number, add_address, add_file, serve_at, speaker
@@ -38,8 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     for path in options.file:
         try:
             _, file = check_file(path)
-            lines = verdict(file, _room(file, options))
+            lines = [*verdict(file, _room(file, options)), *precisions(file)]
             require_classifiers(file)
+            try_buckets(file, asked=options.bucket)
             console.print(f"{path}: ok", style="green")
             for line in [*lines, *advice(file)]:
                 console.print(f"  {line}")
@@ -64,6 +67,40 @@ def require_classifiers(file: ServeFile) -> None:
                 problems += error.problems
     if problems:
         raise ConfigError(*(f"safety.classifiers: {problem}" for problem in problems))
+
+
+def precisions(file: ServeFile) -> list[str]:
+    """What the embedded model is computed in, one line a model. Raises ConfigError."""
+    lines, problems = [], []
+    for number, application in enumerate(file.applications):
+        for model in (one.model for one in application.models() if one.model.family == "masked"):
+            asked = model.options.get("dtype", AUTO)
+            try:
+                found = precision_of(asked, str(model.options.get("device", AUTO)))
+            except ValueError as error:
+                problems.append(f"applications.{number}.args: model {model.name}: options: {error}")
+                continue
+            why = "this machine's processor; others choose for themselves, a GPU float32"
+            why = why if asked == AUTO else "options.dtype"
+            lines.append(f"model {model.name}: {found} ({why})")
+    if problems:
+        raise ConfigError(*problems)
+    return lines
+
+
+def try_buckets(file: ServeFile, *, asked: bool) -> None:
+    """Whether each bucket is there, and is read and written with these keys, as at the start; where
+    the file is for this machine, or it is asked. Raises ConfigError."""
+    if not asked and file.http_options.host != LOOPBACK:
+        return
+    problems: list[str] = []
+    for number, application in enumerate(file.applications):
+        try:
+            check_blobs(application.args.blobs.place())
+        except ConfigError as error:
+            problems += [f"applications.{number}.args.{problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(*problems)
 
 
 class ClusterTooSmall(Exception):
@@ -121,6 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--nodes", type=a_number(1, MOST_NODES), metavar="N", help="nodes of that size (1)"
+    )
+    parser.add_argument(
+        "--bucket",
+        action="store_true",
+        help="try the bucket of blobs.s3 from here, also of a file that is for another machine",
     )
     add_address(parser, default=None)
     return parser

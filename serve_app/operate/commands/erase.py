@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from jobs.admin_calls import audited
 from jobs.blobs.erasing import Erased, erase_tenant
-from jobs.blobs.store import DirectoryBlobs
+from jobs.blobs.opening import open_store
 from jobs.ledger_errors import LedgerError
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
+from serve_app.operate.commands.operating import this_user
 
 EPILOG = """\
 Works while the service runs or not. At the end an SQLite ledger is rewritten without the deleted
@@ -44,12 +46,13 @@ def main(arguments: Sequence[str]) -> int:
 def _erase(lanes: Sequence[ClusterConfig], tenant: str) -> list[str]:
     """What was removed, a line for each ledger. Job ids are unique, so that every store of the file
     may be asked to forget them."""
-    stores = [DirectoryBlobs(d) for d in sorted({lane.blobs.directory for lane in lanes})]
+    stores = [open_store(place) for place in {lane.blobs.place() for lane in lanes}]
     lines = []
     for dsn in dict.fromkeys(lane.ledger.dsn for lane in lanes):
         ledger = SqlLedger(dsn)
         try:
-            lines.append(_said(tenant, erase_tenant(ledger, stores, tenant)))
+            with audited(ledger, this_user(), "erase", tenant):
+                lines.append(_said(tenant, erase_tenant(ledger, stores, tenant)))
         finally:
             ledger.close()
     return lines

@@ -8,18 +8,20 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import get_args
 
 from rich.table import Table
 
+from jobs.admin_calls import audited
 from jobs.ledger_errors import LedgerError
-from jobs.request import Tenant
-from jobs.sql.accounts import Accounts, ApiKey
+from jobs.request import Role, Tenant
+from jobs.sql.accounts import PREFIX_LENGTH, Accounts, ApiKey
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.access.tokens import TENANT_ID, mint
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
-from serve_app.operate.commands.operating import speaker
+from serve_app.operate.commands.operating import speaker, this_user
 
 DAY_SECONDS = 86_400
 EPILOG = """\
@@ -44,23 +46,33 @@ def main(arguments: Sequence[str]) -> int:
 def _keys(config: ClusterConfig, options: argparse.Namespace) -> int:
     ledger = SqlLedger(config.ledger.dsn)
     try:
-        return _act(ledger.accounts, config, options)
+        if options.action == "list":
+            speaker().print(_table(ledger.accounts.keys(options.tenant)))
+            return 0
+        with audited(ledger, this_user(), *_done_to(options)):
+            return _act(ledger.accounts, config, options)
     finally:
         ledger.close()
+
+
+def _done_to(options: argparse.Namespace) -> tuple[str, str]:
+    """Action and target, as they are logged: of a key never more than names it."""
+    if options.action == "create":
+        role = " --role operator" * (options.role == "operator")
+        return f"keys create{role}", options.tenant
+    return f"keys {options.action}", options.prefix[:PREFIX_LENGTH]
 
 
 def _act(accounts: Accounts, config: ClusterConfig, options: argparse.Namespace) -> int:
     match options.action:
         case "create":
             owner = _owner(config, options)
-            _say(accounts.create(owner.id, owner.tier))
+            _say(accounts.create(owner.id, owner.tier, owner.role))
         case "rotate":
             _say(accounts.rotate(options.prefix))
-        case "revoke":
+        case _:
             accounts.revoke(options.prefix)
             speaker(stderr=True).print(f"{options.prefix} opens nothing any more")
-        case _:
-            speaker().print(_table(accounts.keys(options.tenant)))
     return 0
 
 
@@ -70,8 +82,10 @@ def _token(config: ClusterConfig, options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.config}: signing: is missing, it holds what signs tokens")
     key_id, secret = next(iter(secrets.items()))
     expires_at = time.time() + options.days * DAY_SECONDS
-    audience = config.audiences().get(key_id)
-    _say(mint(_owner(config, options), expires_at, key_id, secret, audience))
+    owner, audience = _owner(config, options), config.audiences().get(key_id)
+    if owner.role == "operator" and key_id not in config.operator_signers():
+        raise ConfigError(f"--role: signing key {key_id!r} needs `operators: true` for that")
+    _say(mint(owner, expires_at, key_id, secret, audience))
     return 0
 
 
@@ -81,7 +95,7 @@ def _owner(config: ClusterConfig, options: argparse.Namespace) -> Tenant:
         raise ConfigError(f"--tier: unknown tier {options.tier!r}, known: {known}")
     if not TENANT_ID.fullmatch(options.tenant):
         raise ConfigError("TENANT: 1 to 128 letters, digits and any of . _ : @ + -")
-    return Tenant(options.tenant, options.tier)
+    return Tenant(options.tenant, options.tier, options.role)
 
 
 def _config(path: str, application: str | None) -> ClusterConfig:
@@ -95,10 +109,10 @@ def _config(path: str, application: str | None) -> ClusterConfig:
 
 
 def _table(keys: list[ApiKey]) -> Table:
-    table = Table("key", "tenant", "tier", "created", "last rotated", "revoked", box=None)
+    table = Table("key", "tenant", "tier", "role", "created", "last rotated", "revoked", box=None)
     for key in keys:
         moments = (_day(at) for at in (key.created_at, key.rotated_at, key.revoked_at))
-        table.add_row(f"{key.prefix}...", key.tenant, key.tier, *moments)
+        table.add_row(f"{key.prefix}...", key.tenant, key.tier, key.role, *moments)
     return table
 
 
@@ -137,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     owned = argparse.ArgumentParser(add_help=False)
     owned.add_argument("tenant", metavar="TENANT")
     owned.add_argument("--tier", default="free", help="the tier of the file (default free)")
+    owned.add_argument("--role", choices=get_args(Role), default="tenant", help="default tenant")
     actions.add_parser("create", parents=[owned, common], help="make a key and show it, once")
     listing = actions.add_parser("list", parents=[common], help="show every key but its secret")
     listing.add_argument("tenant", metavar="TENANT", nargs="?", help="only this one's")

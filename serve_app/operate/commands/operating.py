@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import pwd
+import socket
 from collections.abc import Callable
 
 from rich.console import Console
@@ -60,6 +63,15 @@ def speaker(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = _NEVER_WRAPPED
     return console
+
+
+def this_user() -> str:
+    """`user@host`, for the log of what operators change."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user needs no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 _NEVER_WRAPPED = 10_000  # characters: tables, too, are as wide as what is in them

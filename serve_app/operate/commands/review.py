@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 
 from rich.table import Table
 
+from jobs.admin_calls import audited
 from jobs.blobs.erasing import delete_withdrawn
-from jobs.blobs.store import DirectoryBlobs
+from jobs.blobs.opening import open_store
+from jobs.blobs.store import BlobStore
 from jobs.ledger_errors import LedgerError
 from jobs.sql.sql_ledger import SqlLedger
 from jobs.verdicts import LoggedVerdict, ReviewDecision
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
-from serve_app.operate.commands.operating import a_number, speaker
+from serve_app.operate.commands.operating import a_number, speaker, this_user
 
 LAST = 20
 MOST = 1_000_000
@@ -51,14 +53,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @contextmanager
-def _ledgers(path: str) -> Iterator[dict[str, tuple[SqlLedger, DirectoryBlobs]]]:
+def _ledgers(path: str) -> Iterator[dict[str, tuple[SqlLedger, BlobStore]]]:
     """Of the file, each with its store, by DSN."""
     file = parse_serve_config(load_serve_config(path), path)
-    places = {one.args.ledger.dsn: one.args.blobs.directory for one in file.applications}
-    opened: dict[str, tuple[SqlLedger, DirectoryBlobs]] = {}
+    places = {one.args.ledger.dsn: one.args.blobs.place() for one in file.applications}
+    opened: dict[str, tuple[SqlLedger, BlobStore]] = {}
     try:
-        for dsn, directory in places.items():
-            opened[dsn] = SqlLedger(dsn), DirectoryBlobs(directory)
+        for dsn, place in places.items():
+            opened[dsn] = SqlLedger(dsn), open_store(place)
         yield opened
     finally:
         for ledger, _ in opened.values():
@@ -122,13 +124,13 @@ def _review(path: str, decision: ReviewDecision, numbers: Sequence[int]) -> None
                 speaker().print(_reviewed(ledger, blobs, number, decision))
 
 
-def _reviewed(
-    ledger: SqlLedger, blobs: DirectoryBlobs, number: int, decision: ReviewDecision
-) -> str:
-    reviewed = ledger.review(number, decision)
-    if reviewed is None:
-        raise ConfigError(f"{number}: no such verdict; `meltproof review list` shows their numbers")
-    deleted = delete_withdrawn(blobs, reviewed)
+def _reviewed(ledger: SqlLedger, blobs: BlobStore, number: int, decision: ReviewDecision) -> str:
+    with audited(ledger, this_user(), f"review {decision}", str(number)):
+        reviewed = ledger.review(number, decision)
+        if reviewed is None:
+            known = "`meltproof review list` shows their numbers"
+            raise ConfigError(f"{number}: no such verdict; {known}")
+        deleted = delete_withdrawn(blobs, reviewed)
     note = reviewed.verdict.note
     taken = f"; files taken back: {deleted}" if deleted else ""
     return f"{number}: {decision} ({note.action} of {note.job_id}, tenant {note.tenant}){taken}"

@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Sequence
 from contextlib import closing
 
+from jobs.admin_calls import audited
 from jobs.ledger_errors import LedgerError
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
-from serve_app.operate.commands.operating import speaker
+from serve_app.operate.commands.operating import speaker, this_user
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,7 +44,8 @@ def _withdraw(path: str, name: str, lane: str | None) -> list[str]:
                     f"{name} is announced in lane {place}: stop its dispatchers first"
                 )
             queued = ledger.depth(found[name].announcement.queue).queued_jobs
-            ledger.withdraw_model(place, name)
+            with audited(ledger, this_user(), "withdraw", f"{place}/{name}"):
+                ledger.withdraw_model(place, name)
         waiting = f"; {queued:,} of its jobs wait until they expire" if queued else ""
         said.append(f"{name} is withdrawn from lane {place}{waiting}")
     if not said:

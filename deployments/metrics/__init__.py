@@ -1,0 +1,1 @@
+"""What Prometheus is told: named in catalogue.py, kept in files of the node, served once a node."""

@@ -1,0 +1,69 @@
+"""The prompt encoder of the embedded model: it retrieves. A prompt becomes the rows of things that
+the model remembers, with colours, counts and places; words that no list has go through MiniLM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from engine.capabilities import DEFAULT_WEIGHTS
+from engine.disguise import undisguised
+from engine.prompt_encoder import PromptText
+from engine.render import Conditioning
+from engine.scene import SceneCodes
+from engine.scene_reader import AskedThing, Scene, read_scene
+from engine.text import TextEncoder
+from engine.vocabulary import Vocabulary
+from engine.weights import WeightsFolder
+
+
+class SceneEncoder(TextEncoder):
+    """prompt -> Conditioning: "things" and "scene" as SceneCodes packs them, and "pooled", which
+    the prompt screen reads."""
+
+    def __init__(self, folder: WeightsFolder, *, threads: int = 0) -> None:
+        """folder: as `make train` writes it. Raises WeightsError."""
+        super().__init__(threads=threads)
+        self._vocabulary = Vocabulary.load(folder)
+        self.model = f"scene:{folder.sha256('words')[:8]}{folder.sha256('meanings')[:8]}:1"
+
+    def encode(self, prompts: Sequence[PromptText]) -> list[Conditioning]:
+        """See PromptEncoder; decoders of these conditionings read no negative prompt."""
+        if any(prompt.negative is not None for prompt in prompts):
+            raise ValueError("negative: decoders of this encoder cannot use a negative prompt")
+        scenes = [read_scene(undisguised(prompt.prompt), self._vocabulary) for prompt in prompts]
+        unsure = [thing for scene in scenes for thing in scene.things if not thing.sure]
+        texts = [prompt.prompt for prompt in prompts]
+        read = [pooled for _, pooled in self._read([*texts, *(t.text for t in unsure)])]
+        found = {
+            thing: self._vocabulary.nearest(vector, thing.meaning)
+            for thing, vector in zip(unsure, read[len(texts) :], strict=True)
+        }
+        return [
+            Conditioning.from_numpy(
+                prompt.digest(self.model), pooled=pooled, **_codes(scene, found).arrays()
+            )
+            for prompt, scene, pooled in zip(prompts, scenes, read[: len(texts)], strict=True)
+        ]
+
+
+def _codes(scene: Scene, found: Mapping[AskedThing, int]) -> SceneCodes:
+    """found: the concepts of things that no list names for sure."""
+    listed = {t: t.meaning.concept for t in scene.things if t.meaning is not None and t.sure}
+    concepts = {**found, **listed}
+    return SceneCodes(
+        tuple((concepts[thing], thing.colour, thing.count) for thing in scene.things),
+        -1 if scene.background is None else scene.background,
+        -1 if scene.look is None else scene.look,
+        scene.relation,
+        scene.place,
+        scene.small,
+    )
+
+
+def encoder_of(weights: Path | str = "", *, threads: int = 0) -> TextEncoder:
+    """Of the masked family with these weights, the default ones for none. Raises WeightsError."""
+    folder = WeightsFolder.open(Path(weights or DEFAULT_WEIGHTS))
+    if "words" in folder.field("files"):
+        return SceneEncoder(folder, threads=threads)
+    return TextEncoder(threads=threads)

@@ -1,0 +1,1 @@
+"""What a batch costs, and what it fills: `make bench-batch`."""

@@ -1,0 +1,1 @@
+"""A cluster of several nodes on one machine, broken under load: `make chaos-cluster`."""

@@ -1,0 +1,1 @@
+"""Does the embedded model draw what it is told?"""

@@ -1,0 +1,1 @@
+"""What the gateway and the metrics cost, on a live cluster."""

@@ -1,0 +1,1 @@
+"""Servers that tests, benches and chaos start beside Meltproof: each a context manager."""

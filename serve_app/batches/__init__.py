@@ -1,0 +1,1 @@
+"""Batches at the gateway: lines validated, fed to the ledger as jobs, and collected into files."""

@@ -1,0 +1,1 @@
+"""Deliveries of webhooks: signed, sent to checked addresses, by every gateway."""
