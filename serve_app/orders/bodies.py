@@ -76,6 +76,8 @@ async def body_chunks(
     """
     _check_encoding(request)
     declared = request.headers.get("content-length", "")
+    declared_bytes = int(declared) if declared.isdigit() else 0
+    limit = _Limit(most_bytes, lines_bytes)
     size, too_large = 0, False
     patience = asyncio.get_running_loop().time() + limits.body_seconds
     more = True
@@ -88,19 +90,41 @@ async def body_chunks(
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk, more = message.get("body", b""), message.get("more_body", False)
-        if not size and lines_bytes and _LINES.search(chunk[:LOOKED_AT_BYTES]):
-            most_bytes += lines_bytes
-        if not size:
-            too_large = declared.isdigit() and int(declared) > most_bytes
         size += len(chunk)
         request.state.read_bytes = size
-        too_large = too_large or size > most_bytes
+        limit.look_at(chunk, more)
+        too_large = too_large or limit.passed_by(max(size, declared_bytes))
         if not too_large:
             yield chunk
-        elif size > most_bytes + DRAINED_BODIES * limits.body_bytes:
+        elif size > limit.most_bytes + DRAINED_BODIES * limits.body_bytes:
             break
     if too_large:
-        raise BodyTooLarge(f"The request body is larger than {most_bytes} bytes.")
+        raise BodyTooLarge(f"The request body is larger than {limit.most_bytes} bytes.")
+
+
+class _Limit:
+    """Of a body's size, in bytes: lines_bytes more where its beginning is that of a form with a
+    file of lines. Chunks are as short as the network makes them, so no body is too large before
+    its whole beginning is seen."""
+
+    def __init__(self, most_bytes: int, lines_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._lines_bytes = lines_bytes
+        self._beginning = b""
+
+    def look_at(self, chunk: bytes, more: bool) -> None:
+        """The next chunk; more: whether others follow."""
+        if not self._lines_bytes:
+            return
+        self._beginning += chunk[: LOOKED_AT_BYTES - len(self._beginning)]
+        has_lines = _LINES.search(self._beginning) is not None
+        if has_lines or len(self._beginning) == LOOKED_AT_BYTES or not more:
+            self.most_bytes += self._lines_bytes if has_lines else 0
+            self._lines_bytes = 0
+
+    def passed_by(self, size_bytes: int) -> bool:
+        """Whether a body of that size is known to be too large."""
+        return not self._lines_bytes and size_bytes > self.most_bytes
 
 
 def is_form(request: Request) -> bool:
