@@ -102,6 +102,20 @@ def test_the_official_client_gets_a_picture(cluster: Running) -> None:
     assert [(p.format, p.size) for p in pictures] == [("WEBP", (512, 512))] * 2
 
 
+def test_a_picture_as_large_as_can_be_asked_for_is_edited(cluster: Running) -> None:
+    """What an edit makes goes to the classifier's replica at full size."""
+    noise = Image.effect_noise((1536, 1024), 50).convert("RGB")
+    png = BytesIO()
+    noise.save(png, "PNG")
+    with OpenAI(base_url=f"{cluster.api}/v1", api_key=KEY, timeout=60, max_retries=0) as client:
+        answer = client.images.edit(
+            model="meltproof-paced", image=("noise.png", png.getvalue()), prompt="a red fox"
+        )
+    assert answer.data is not None
+    picture = Image.open(BytesIO(base64.b64decode(answer.data[0].b64_json or "")))
+    assert picture.size == noise.size
+
+
 def test_a_picture_carries_the_watermark_of_its_lane(cluster: Running) -> None:
     with OpenAI(base_url=f"{cluster.api}/v1", api_key=KEY) as client:
         answer = client.images.generate(
