@@ -65,7 +65,7 @@ QUERIES = {
     "ANCESTORS": {"sqlite": "sqlite_autoindex_jobs", "postgresql": "jobs_id_key"},
     "FILE": {"sqlite": "PRIMARY KEY", "postgresql": "files_pkey"},
     "FILES": {"sqlite": "files_shown", "postgresql": "files_of_tenant"},
-    "FILES_KEPT": {"sqlite": "files_of_tenant", "postgresql": "files_"},
+    "FILES_KEPT": {"sqlite": "files_of_tenant", "postgresql": "files_shown"},
     "FILES_OF_TENANT": "files_of_tenant",
     "STALE_FILES": "files_expiring",
     "AGED": {"sqlite": "USING INTEGER PRIMARY KEY", "postgresql": "jobs_pkey"},
