@@ -1,4 +1,5 @@
-"""`python -m scripts.rayservice`: k8s/base and k8s/overlays are made of k8s/chart, and checked.
+"""`python -m scripts.rayservice`: k8s/base and k8s/overlays are made of k8s/chart, and checked;
+the chart's own copies of configs/ are made anew.
 
 Types, enums, required and unknown fields, and the rules of CRDs. What only a cluster can check is
 not: KubeRay's own validation, and whether pods start.
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.rayservice.chart import BASE, OVERLAYS, ROOT, generated
+from scripts.rayservice.chart import BASE, CHART, OVERLAYS, ROOT, carried, generated
 from scripts.rayservice.rules import broken_rules
 from scripts.rayservice.schemas import CRDS, RAY_SERVICE, load_schema, pack, problems
 
@@ -28,15 +29,21 @@ def everything_wrong(manifest: object, ray_service: Path = RAY_SERVICE) -> list[
 
 def write() -> list[Path]:
     """Make all files anew; which there are. What is no longer made goes."""
+    _replace(carried(), CHART / "configs")
     files = generated()
-    for folder in (BASE, OVERLAYS):
-        for path in folder.rglob("*.yaml"):
-            if path not in files:
+    _replace(files, BASE, OVERLAYS)
+    return [path for path in files if path.name != "kustomization.yaml"]
+
+
+def _replace(files: dict[Path, str], *folders: Path) -> None:
+    """These are all the files of the folders."""
+    for folder in folders:
+        for path in folder.rglob("*.*"):
+            if path.is_file() and path not in files:
                 path.unlink()
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return [path for path in files if path.name != "kustomization.yaml"]
 
 
 def main() -> int:

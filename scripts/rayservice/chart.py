@@ -1,5 +1,6 @@
-"""k8s/chart, rendered; and what is made of it for kustomize: k8s/base is the chart with its own
-values, k8s/overlays what each of k8s/chart/examples changes of that."""
+"""k8s/chart, rendered; the files of configs/ that it carries; and what is made of it for kustomize:
+k8s/base is the chart with its own values, k8s/overlays what each of k8s/chart/examples changes of
+that."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ from scripts.rayservice.patches import patch
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "k8s/chart"
+CONFIGS = ROOT / "configs"
+CARRIED = ("cluster.yaml", "kubernetes/*.yaml", "monitoring/alerts.yml", "monitoring/dashboards/*")
+"""Of CONFIGS, in the chart's folder `configs`: Helm reads no file outside of a chart."""
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 BASE = ROOT / "k8s/base"
 OVERLAYS = ROOT / "k8s/overlays"
@@ -66,8 +70,15 @@ def values_of(example: Path) -> dict[str, Any]:
     return values
 
 
+def carried() -> dict[Path, str]:
+    """The chart's copies of config files, and what each has to hold."""
+    found = (path for pattern in CARRIED for path in sorted(CONFIGS.glob(pattern)))
+    return {CHART / "configs" / path.relative_to(CONFIGS): path.read_text() for path in found}
+
+
 def generated() -> dict[Path, str]:
-    """Every file of k8s/base and k8s/overlays, and what it has to hold."""
+    """Every file of k8s/base and k8s/overlays, and what it has to hold. Of the chart as it is, with
+    the copies of config files that are there."""
     base = rendered()
     files = {
         BASE / "meltproof.yaml": _note(None) + base,
