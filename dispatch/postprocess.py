@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dispatch.identity import NO_IDENTITY, Identity
@@ -61,16 +60,11 @@ class InProcesses:
 
     @classmethod
     async def start(
-        cls,
-        processes: int,
-        cells: int,
-        identity: Identity = NO_IDENTITY,
-        enlarger: Path | None = None,
+        cls, processes: int, cells: int, identity: Identity = NO_IDENTITY
     ) -> InProcesses:
-        """See Postprocessing. WorkerBroken when they do not start."""
+        """WorkerBroken when they do not start."""
         build = "engine.postprocessing:Postprocessing"
-        identity_of = {"key": identity.mark, "signing": identity.signing}
-        given = {"cells": cells, **identity_of, "enlarger": enlarger}
+        given = {"cells": cells, "key": identity.mark, "signing": identity.signing}
         starts = (StageWorker.start(build, given) for _ in range(processes))
         return cls(await asyncio.gather(*starts))
 

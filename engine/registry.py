@@ -34,7 +34,7 @@ PROMPT_ENCODERS = {
         ("weights", "device", "dtype", "loras", "loras_loaded"),
     ),
     "janus": TextEncoders("engine.decoders.janus.prompts:JanusPrompts", ("weights",)),
-    "masked": TextEncoders("engine.scene_encoder:encoder_of", ("weights",)),
+    "masked": TextEncoders("engine.scene_encoder:SceneEncoder", ("weights",)),
     "paced": TextEncoders("engine.text:TextEncoder"),
     # a family with text encoders of its own names them here
 }

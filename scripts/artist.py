@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.capabilities import DEFAULT_WEIGHTS
+from engine.decoders.masked import MaskedDecoder
 from engine.prompt_encoder import PromptText
 from engine.render import Pixels, RenderSpec
-from engine.scene_encoder import encoder_of
-from engine.text import TextEncoder
+from engine.scene_encoder import SceneEncoder
 
 
 @dataclass(slots=True)
@@ -21,13 +21,13 @@ class Artist:
     guidance: float
     weights: Path = DEFAULT_WEIGHTS
     dtype: str = "float32"
-    encoder: TextEncoder | None = None
+    encoder: SceneEncoder | None = None
     """None: of these weights."""
-    _encoder: TextEncoder = field(init=False)
+    _encoder: SceneEncoder = field(init=False)
     _decoder: MaskedDecoder = field(init=False)
 
     def __post_init__(self) -> None:
-        self._encoder = self.encoder or encoder_of(self.weights)
+        self._encoder = self.encoder or SceneEncoder(self.weights)
         self._decoder = MaskedDecoder(self.weights, dtype=self.dtype)
 
     def draw(self, prompt: str, seed: int, previewed: Collection[int] = ()) -> list[Pixels]:

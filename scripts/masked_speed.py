@@ -10,11 +10,10 @@ import json
 import statistics
 import time
 
-import numpy as np
-
 from engine.decoders.masked import MaskedDecoder
 from engine.precision import AUTO, PRECISIONS, precision_of
 from engine.render import Conditioning, RenderSpec
+from engine.scene import SceneCodes
 
 WIDTHS = (1, 2, 4, 8)
 PASSES = 12
@@ -40,8 +39,7 @@ def _rate(decoder: MaskedDecoder, width: int) -> float:
 
 def _spec(number: int) -> RenderSpec:
     """A made-up prompt: what it says does not change what a pass costs."""
-    tokens = np.random.default_rng(number).normal(0, 0.5, (8, 384)).astype(np.float16)
-    prompt = Conditioning.from_numpy(str(number), tokens=tokens, pooled=tokens.mean(axis=0))
+    prompt = Conditioning.from_numpy(str(number), **SceneCodes(((number, -1, 1),)).arrays())
     return RenderSpec(str(number), prompt, seed=number, passes=PASSES)
 
 

@@ -3,7 +3,7 @@
     python -m scripts.measure_screens
 
 Needs the training pictures (.cache/train, see scripts/train.py) for the emoji; where
-weights/emoji-cpu is there it also draws pictures and measures the weapons screen on previews and
+weights/emoji-2 is there it also draws pictures and measures the weapons screen on previews and
 finals. The rate at which nudity is found cannot be measured here: there are no such pictures.
 """
 
@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.concept_screen import ConceptScreen
-from engine.decoders.masked import DEFAULT_WEIGHTS
 from engine.image_screen import ImageScreen, NsfwScreen
 from engine.prompt_screen import PromptScreen
 from engine.render import Pixels
+from engine.scene_encoder import SceneEncoder
 from engine.text import TextEncoder
 from scripts.artist import Artist
 from scripts.training.concepts import listed
@@ -61,7 +62,7 @@ def emoji(count: int) -> tuple[list[str], list[Pixels]]:
 
 
 def concepts() -> dict[str, list[str]]:
-    """Names of what the small edition draws, by category."""
+    """Names of what the embedded model draws, by category."""
     found = defaultdict[str, list[str]](list)
     for name, category, _ in listed():
         found[category].append(name)
@@ -104,7 +105,7 @@ def measure_nsfw() -> None:
     )
 
 
-def measure_weapons(encoder: TextEncoder, seeds: int = 6, others: int = 96) -> None:
+def measure_weapons(encoder: SceneEncoder, seeds: int = 6, others: int = 96) -> None:
     if not (DEFAULT_WEIGHTS / "transformer.safetensors").is_file():
         print(f"weapons: not measured, {DEFAULT_WEIGHTS} is not there")
         return
@@ -120,7 +121,7 @@ def measure_weapons(encoder: TextEncoder, seeds: int = 6, others: int = 96) -> N
         return np.array([screen.scores(pair) >= screen.threshold for pair in drawn])
 
     found, wrong = shares(armed), shares([(harmless[i], 1) for i in picked])
-    cost = cost_ms(screen, np.zeros((96, 96, 3), np.uint8))
+    cost = cost_ms(screen, np.zeros((128, 128, 3), np.uint8))
     print(f"weapons: {cost:.1f} ms a picture, limit {screen.threshold}")
     for name, rows in (("weapons", found), ("others", wrong)):
         half, final = rows.mean(axis=0)
@@ -134,7 +135,7 @@ def measure_weapons(encoder: TextEncoder, seeds: int = 6, others: int = 96) -> N
 
 def main() -> None:
     torch.set_num_threads(1)
-    encoder = TextEncoder()
+    encoder = SceneEncoder()
     measure_prompts(encoder)
     measure_nsfw()
     measure_weapons(encoder)

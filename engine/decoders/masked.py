@@ -15,23 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import sampling
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
 from engine.decoders.device import DTYPES, device_of
-from engine.decoders.masked_model import MaskedModel, Told
+from engine.decoders.masked_model import MaskedModel
 from engine.decoders.memory import translated
 from engine.models.codec import to_latents
+from engine.models.scene_transformer import Sketch
 from engine.precision import AUTO, precision_of
 from engine.render import Checkpoint, Pixels, RenderSpec, Source
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_WEIGHTS = Path(__file__).resolve().parents[2] / "weights" / "emoji-cpu"
 MASKED = 255
 GUIDANCE_MAX = 20.0
 CPU_COST = {
-    "float32": PassCost(fixed_seconds=0.004, row_seconds=0.018),
-    "bfloat16": PassCost(fixed_seconds=0.003, row_seconds=0.010),
+    "float32": PassCost(fixed_seconds=0.004, row_seconds=0.016),
+    "bfloat16": PassCost(fixed_seconds=0.005, row_seconds=0.005),
 }
 """By precision, as measured on one core; a row is a pass of two, with and without the prompt."""
 
@@ -48,7 +49,7 @@ class MaskedState:
     drawn: int
     """How many cells are filled in; the others were there from the beginning."""
     codes: Codes
-    told: Told
+    told: Sketch
     """See MaskedModel.told; on the decoder's device."""
     expected: Tensor | None = None
     """float32 [cells, channels]: the mean codes that the last pass here predicted."""
@@ -151,7 +152,7 @@ class MaskedDecoder:
         return cast(Codes, codes[0].cpu().numpy())
 
     @torch.inference_mode()
-    def _told(self, spec: RenderSpec) -> Told:
+    def _told(self, spec: RenderSpec) -> Sketch:
         return self.networks.told(spec, self._device)
 
     def _codes(self, checkpoint: Checkpoint) -> Codes:

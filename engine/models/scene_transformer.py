@@ -22,7 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.models.transformer import VECTOR_ROWS, norm, product
+VECTOR_ROWS = 8
+"""Rows of a block in `_modulation`: four renders, each told of its layout and of none."""
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMS norm over the last dimension, without weights."""
+    return F.rms_norm(x, (x.shape[-1],))
+
+
+def product(layer: nn.Linear, x: Tensor) -> Tensor:
+    """In the dtype of its weights."""
+    return F.linear(x.to(layer.weight.dtype), layer.weight, layer.bias)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from collections.abc import Callable
 
 import torch
 
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.concept_screen import ConceptScreen
-from engine.decoders.masked import DEFAULT_WEIGHTS
 from scripts.bench_safety.abort import measure_aborts
 from scripts.bench_safety.killing import measure_killing
 from scripts.bench_safety.looks import measure_looks

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.decoders.masked import DEFAULT_WEIGHTS
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.policy import DEFAULT_POLICY, Look, SafetyPolicy, Scores, ScreenStage, policy_of
 from engine.safety import IMAGE_SCREENS, SafetyScreens
 from scripts.report import say

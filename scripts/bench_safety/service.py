@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 
 from dispatch.local_stages import ClassifierOptions, EncoderOptions, LocalClassifier, LocalEncoder
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.decoder import DecodeState
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder, MaskedState
+from engine.decoders.masked import MaskedDecoder, MaskedState
 from engine.policy import Look
 from engine.render import Pixels
 from engine.safety import IMAGE_SCREENS
@@ -32,7 +33,7 @@ from tests.page.pipeline import Pipeline
 IN_FLIGHT: Sequence[float] = PREVIEWED
 AT_END: Sequence[float] = ()
 PASSES = SETS["measured"][0]
-SIDE = 96
+SIDE = 128
 CLIENTS = 8
 KEY = {"authorization": "Bearer sk-local"}
 BLOCKED = "moderation_blocked"

@@ -16,7 +16,7 @@ from pathlib import Path
 from engine.capabilities import capabilities
 from engine.decoders.masked import MaskedDecoder
 from engine.prompt_encoder import PromptText
-from engine.text import TextEncoder
+from engine.scene_encoder import SceneEncoder
 from scripts.edits.measure import Kind, Studio, measure
 from scripts.edits.pictures import quality, sheet
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--quality", action="store_true", help="edits by number of passes, instead")
     options = parser.parse_args()
     studio = Studio(MaskedDecoder(threads=options.threads), capabilities("masked", {}))
-    encoder = TextEncoder()
+    encoder = SceneEncoder()
     if options.quality:
         print(quality(studio, encoder))
         return

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from engine.decoders.masked import DEFAULT_WEIGHTS
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.picture import blend
 from engine.prompt_encoder import PromptText
 from engine.region import Region, scattered
 from engine.render import Conditioning, Pixels
-from engine.text import TextEncoder
+from engine.scene_encoder import SceneEncoder
 from engine.weights import WeightsFolder
 from scripts.edits.measure import Drawn, Studio, veil
+from scripts.evaluation.references import References
 from scripts.sheet import contact_sheet
 from scripts.training.words import with_article
 
@@ -36,7 +37,7 @@ PICTURES = 48
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def sheet(studio: Studio, encoder: TextEncoder) -> Image.Image:
+def sheet(studio: Studio, encoder: SceneEncoder) -> Image.Image:
     """Two edits a row, each as before, what is drawn anew, after; then a row of strengths."""
     told = dict.fromkeys([words for before, _, after in EDITS for words in (before, after)])
     prompts = dict(zip(told, encoder.encode([*map(PromptText, told)]), strict=True))
@@ -82,15 +83,15 @@ def part(name: str, grid: tuple[int, int]) -> Region:
     return np.asarray(parts[name]).reshape(-1)
 
 
-def quality(studio: Studio, encoder: TextEncoder) -> str:
+def quality(studio: Studio, encoder: SceneEncoder) -> str:
     """Mean absolute difference, 0..255, from the reference within the part, by share and passes."""
-    weights = WeightsFolder.open(DEFAULT_WEIGHTS)
-    names, references = weights.field("concepts"), _gallery(weights)
+    references = References.load(WeightsFolder.open(DEFAULT_WEIGHTS))
+    names = references.names
     found: dict[tuple[float, int], list[float]] = defaultdict(list)
     for turn, chosen in enumerate(random.Random(1).sample(range(len(names)), PICTURES)):
         redraw = part(PARTS[turn % len(PARTS)], studio.can.grid)
         (told,) = encoder.encode([PromptText(with_article(names[chosen]))])
-        before = Drawn(references[chosen], b"", 0, 0.0)
+        before = Drawn(references.on_white(chosen), b"", 0, 0.0)
         for passes in PASSES:
             after = studio.edit(before, redraw, told, 5, stored=False, passes=passes)
             found[redraw.mean(), passes].append(_apart(before, after, redraw, studio.can.grid))
@@ -99,15 +100,6 @@ def quality(studio: Studio, encoder: TextEncoder) -> str:
         means = (float(np.mean(found[share, passes])) for passes in PASSES)
         lines.append(f"{share:<12.0%}" + "".join(f"{mean:>7.2f}" for mean in means))
     return "\n".join(lines)
-
-
-def _gallery(weights: WeightsFolder) -> list[Pixels]:
-    """The reference picture of every concept."""
-    entry, size = weights.field("gallery"), weights.field("config")["codec"]["size"]
-    with Image.open(weights.path / entry["file"]) as opened:
-        shown = np.asarray(opened.convert("RGB"))
-    places = (divmod(i, entry["columns"]) for i in range(len(weights.field("concepts"))))
-    return [shown[r * size : (r + 1) * size, c * size : (c + 1) * size] for r, c in places]
 
 
 def _apart(before: Drawn, after: Drawn, redraw: Region, grid: tuple[int, int]) -> float:

@@ -14,7 +14,7 @@ from engine.decoders.masked import MaskedDecoder
 from engine.picture import resize
 from engine.prompt_encoder import PromptText
 from engine.render import Pixels
-from engine.text import TextEncoder
+from engine.scene_encoder import SceneEncoder
 from scripts.edits.measure import Studio
 
 SIDE = 512
@@ -41,7 +41,7 @@ def drawn(count: int) -> list[Pixels]:
     order = np.random.default_rng(0).permutation(len(concepts))
     names = [concepts[order[n % len(order)]] for n in range(count)]
     prompts = [name + BACKGROUNDS[n % 4] for n, name in enumerate(names)]
-    told = TextEncoder().encode([*map(PromptText, prompts)])
+    told = SceneEncoder().encode([*map(PromptText, prompts)])
     studio = Studio(MaskedDecoder(threads=1, dtype="float32"), capabilities("masked", {}))
     return [resize(studio.draw(one, seed).pixels, SIDE, SIDE) for seed, one in enumerate(told)]
 

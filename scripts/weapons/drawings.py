@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.capabilities import DEFAULT_WEIGHTS
+from engine.decoders.masked import MaskedDecoder
 from engine.prompt_encoder import PromptText
 from engine.render import Conditioning, Pixels, RenderSpec
-from engine.scene_encoder import encoder_of
-from engine.text import TextEncoder
+from engine.scene_encoder import SceneEncoder
 from engine.weights import WeightsFolder
 from scripts.weapons.prompts import SETS, Drawing, drawings
 
@@ -31,7 +31,7 @@ PREVIEWED = (1 / 3, 2 / 3)
 
 @dataclass(frozen=True)
 class Drawn:
-    """N drawings: pictures uint8 [N, 3, side, side, 3] (two previews, then the final), weapons bool
+    """N drawings: pictures uint8 [N, 3, 128, 128, 3] (two previews, then the final), weapons bool
     [N], and their prompts."""
 
     pictures: NDArray[np.uint8]
@@ -52,18 +52,17 @@ def load(name: str, weights: Path = DEFAULT_WEIGHTS) -> Drawn:
 
 def _folder(name: str, weights: Path) -> Path:
     """Drawings of another model are others."""
-    files = WeightsFolder.open(weights)
-    return CACHE / "-".join(files.sha256(part)[:12] for part in ("transformer", "codec")) / name
+    return CACHE / WeightsFolder.open(weights).sha256("transformer")[:12] / name
 
 
 def draw_sets(names: Sequence[str], weights: Path = DEFAULT_WEIGHTS) -> None:
     """Whatever of these sets is not in the cache yet."""
-    decoder, encoder = MaskedDecoder(weights), encoder_of(weights)
+    decoder, encoder = MaskedDecoder(weights, dtype="float32"), SceneEncoder(weights)
     for name in names:
         _draw_set(name, _folder(name, weights), decoder, encoder)
 
 
-def _draw_set(name: str, folder: Path, decoder: MaskedDecoder, encoder: TextEncoder) -> None:
+def _draw_set(name: str, folder: Path, decoder: MaskedDecoder, encoder: SceneEncoder) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = drawings(name)
     for at in range(0, len(wanted), SHARD):
@@ -85,7 +84,7 @@ def _draw_set(name: str, folder: Path, decoder: MaskedDecoder, encoder: TextEnco
 def draw(
     decoder: MaskedDecoder, jobs: list[Drawing], conditionings: list[Conditioning]
 ) -> NDArray[np.uint8]:
-    """Drawings of as many passes each -> uint8 [N, 3, side, side, 3]: two previews, the final."""
+    """Drawings of as many passes each -> uint8 [N, 3, 128, 128, 3]: two previews and the final."""
     passes = jobs[0].passes
     renders = [
         decoder.begin(RenderSpec(job.prompt, conditioning, job.seed, passes), None)

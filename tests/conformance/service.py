@@ -33,7 +33,7 @@ PACED: dict[str, Any] = {
 }
 EMBEDDED: dict[str, Any] = {
     "name": "meltproof-emoji",
-    "options": {"weights": "weights/emoji-cpu", "threads": 1},
+    "options": {"weights": "weights/emoji-2", "threads": 1},
 }
 
 

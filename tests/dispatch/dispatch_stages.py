@@ -27,9 +27,11 @@ from engine.picture import encode, resize
 from engine.policy import Look
 from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, RenderUpdate, Source
+from engine.scene import SceneCodes
 from engine.verdict import Verdict
 from jobs.blobs.store import BlobStore
 from jobs.request import ImageRequest
+from tests.golden.decoder_contract import CONCEPTS
 from tests.stages.ledger_kit import PATIENCE_SECONDS
 
 
@@ -54,11 +56,12 @@ def _anew(error: BaseException) -> BaseException:
 
 
 def conditioning_of(prompt: str) -> Conditioning:
-    """A prompt as a decoder reads it: its letters, as numbers."""
+    """A prompt as decoders read it: its letters as numbers, and a thing."""
     pooled = np.zeros(384, np.float16)
     letters = np.frombuffer(prompt.encode()[:384], np.uint8)
     pooled[: letters.size] = letters
-    return Conditioning.from_numpy(prompt, tokens=pooled[None], pooled=pooled)
+    scene = SceneCodes(((len(prompt) % CONCEPTS, -1, 1),))
+    return Conditioning.from_numpy(prompt, pooled=pooled, **scene.arrays())
 
 
 def drawn(

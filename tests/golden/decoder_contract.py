@@ -29,13 +29,12 @@ CONCEPTS = 12
 def conditioning(prompt: int, length: int = 5) -> Conditioning:
     """A made-up prompt, as the encoders of all families together would give it."""
     random = np.random.default_rng(prompt)
-    tokens = random.normal(0, 0.5, (length, 384)).astype(np.float16)
+    pooled = random.normal(0, 0.5, (length, 384)).astype(np.float16).mean(axis=0)
     input_ids = np.array([BOS, *random.integers(6, 300, length), BOI])
     scene = SceneCodes(((prompt % CONCEPTS, prompt % 5 - 1, 1 + prompt % 3),), prompt % 4 - 1)
     return Conditioning.from_numpy(
         f"{prompt} {length}",
-        tokens=tokens,
-        pooled=tokens.mean(axis=0),
+        pooled=pooled,
         input_ids=input_ids,
         **scene.arrays(),
     )

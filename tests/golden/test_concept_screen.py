@@ -13,15 +13,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.concept_screen import ConceptScreen, near
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.decoders.masked import MaskedDecoder
 from engine.models.screen import TwoLooks
 from engine.picture import resize
 from engine.policy import DEFAULT_POLICY, Look, ScreenStage
 from engine.prompt_encoder import PromptText
 from engine.render import Pixels, RenderSpec
 from engine.safety import SafetyScreens
-from engine.text import TextEncoder, WeightsError
+from engine.scene_encoder import SceneEncoder
+from engine.text import WeightsError
 from engine.verdict import ScreenUnusable
 from engine.weights import LAYOUT
 from scripts.weapons.prompts import SETS, drawings
@@ -153,7 +155,7 @@ OTHERS = (
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (DEFAULT_WEIGHTS / "transformer.safetensors").exists(),
-    reason="weights/emoji-cpu is not there",
+    reason="weights/emoji-2 is not there",
 )
 def test_it_blocks_weapons_that_the_shipped_model_draws_and_little_else() -> None:
     """Pictures of fixed seeds; the margins leave room for another processor's rounding."""
@@ -172,7 +174,7 @@ def blocked(screens: SafetyScreens, pictures: list[Pixels]) -> list[bool]:
 def draw(prompts: tuple[str, ...], seed: int) -> list[Pixels]:
     decoder = MaskedDecoder(DEFAULT_WEIGHTS, dtype="float32")
     pictures = []
-    for i, conditioning in enumerate(TextEncoder().encode([*map(PromptText, prompts)])):
+    for i, conditioning in enumerate(SceneEncoder().encode([*map(PromptText, prompts)])):
         render = decoder.begin(RenderSpec(str(i), conditioning, seed, passes=12), None)
         for _ in range(12):
             decoder.step([render])
@@ -216,7 +218,7 @@ def test_the_sets_of_drawings_share_no_picture() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(
     not (DEFAULT_WEIGHTS / "transformer.safetensors").exists(),
-    reason="weights/emoji-cpu is not there",
+    reason="weights/emoji-2 is not there",
 )
 def test_a_smiling_yellow_face_is_no_weapon() -> None:
     screens = SafetyScreens(["weapons"], False, DEFAULT_WEIGHTS)

@@ -15,16 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.decoder import Decoder, OutOfMemory, RenderRejected
 from engine.decoders import reference
-from engine.decoders.masked import DEFAULT_WEIGHTS, MaskedDecoder
+from engine.decoders.masked import MaskedDecoder
 from engine.decoders.masked_model import MaskedModel
 from engine.models.codec import Codec, CodecConfig
-from engine.models.scene_transformer import SceneConfig, SceneTransformer
-from engine.models.transformer import MaskedTransformer, Prompts, TransformerConfig
+from engine.models.scene_transformer import SceneConfig, SceneTransformer, Sketch
 from engine.precision import PRECISIONS
 from engine.remembering import Bank
 from engine.render import Checkpoint, LoraUse, Source
@@ -42,48 +41,34 @@ from tests.golden.decoder_contract import (
 from tests.golden.edit_contract import EditContract, edit, picture, quarter
 
 HAS_WEIGHTS = (DEFAULT_WEIGHTS / "model.json").exists()
-needs_weights = pytest.mark.skipif(not HAS_WEIGHTS, reason="weights/emoji-cpu is not there")
+needs_weights = pytest.mark.skipif(not HAS_WEIGHTS, reason="weights/emoji-2 is not there")
+SIDE = 128
+"""Of the pictures of both, in pixels."""
 
 
-EDITIONS = ("reads", "remembers")
-"""A model that reads the text encoder's hidden states, and one that remembers things."""
-
-
-def tiny_model(edition: str = "reads") -> MaskedModel:
+def tiny_model() -> MaskedModel:
     """Random weights, also where training starts from zeros, so that every path matters."""
     torch.manual_seed(0)
-    codec_config = CodecConfig(size=96, widths=(8, 8, 16), decoder_blocks=1)
-    codec, memory = Codec(codec_config), None
-    transformer: MaskedTransformer | SceneTransformer
-    if edition == "reads":
-        config = TransformerConfig(width=32, layers=2, heads=2, trunk=32)
-        transformer = MaskedTransformer(config)
-    else:
-        small = SceneConfig(channels=10, width=32, layers=2, heads=2, trunk=32, sketch=16)
-        transformer = SceneTransformer(small)
-        banks = [torch.randint(5, (CONCEPTS, 3, side, side, 10)).byte() for side in (GRID, SMALL)]
-        memory = Bank(banks[0], banks[1], (True, False) * (CONCEPTS // 2))
+    codec = Codec(CodecConfig(size=SIDE, patch=4, widths=(8, 8, 16), decoder_blocks=1, alpha=True))
+    config = SceneConfig(channels=10, width=32, layers=2, heads=2, trunk=32, sketch=16)
+    transformer = SceneTransformer(config)
+    banks = [torch.randint(5, (CONCEPTS, 3, side, side, 10)).byte() for side in (GRID, SMALL)]
+    memory = Bank(banks[0], banks[1], (True, False) * (CONCEPTS // 2))
     modules: tuple[nn.Module, ...] = (transformer, codec)
     for parameter in (p for module in modules for p in module.parameters()):
         nn.init.normal_(parameter, std=0.2)
-    return MaskedModel(transformer.eval(), codec.eval(), "tiny", memory)
+    return MaskedModel(transformer.eval(), codec.eval(), memory, "tiny")
 
 
-def tiny(dtype: str = "float32", edition: str = "reads") -> MaskedDecoder:
+def tiny(dtype: str = "float32") -> MaskedDecoder:
     """In one precision, whatever this processor is best at."""
-    return MaskedDecoder(model=tiny_model(edition), threads=1, dtype=dtype)
+    return MaskedDecoder(model=tiny_model(), threads=1, dtype=dtype)
 
 
 class TestTiny(DecoderContract, EditContract):
     @pytest.fixture(params=PRECISIONS)
     def make_decoder(self, request: pytest.FixtureRequest) -> Callable[[], Decoder]:
         return lambda: tiny(request.param)
-
-
-class TestTinyThatRemembers(DecoderContract, EditContract):
-    @pytest.fixture
-    def make_decoder(self) -> Callable[[], Decoder]:
-        return lambda: tiny("float32", "remembers")
 
 
 @pytest.mark.slow  # the small network proves the same of the decoder in a tenth of the time
@@ -110,12 +95,11 @@ def test_torch_without_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) 
     assert render.pass_no == 1
 
 
-@pytest.mark.parametrize("edition", EDITIONS)
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("passes", "guidance"), [(1, 1.0), (PASSES, 3.0), (12, 4.5), (64, 2.0)])
-def test_fast_equals_reference(passes: int, guidance: float, dtype: str, edition: str) -> None:
+def test_fast_equals_reference(passes: int, guidance: float, dtype: str) -> None:
     asked = spec(passes=passes, guidance=guidance)
-    decoder = tiny(dtype, edition)
+    decoder = tiny(dtype)
     fast = draw(decoder, asked).pixels("mine")
     np.testing.assert_array_equal(fast, reference.draw(decoder.networks, asked))
 
@@ -185,10 +169,9 @@ def test_fast_equals_reference_with_the_shipped_weights() -> None:
     np.testing.assert_array_equal(fast, reference.draw(decoder.networks, spec(passes=12)))
 
 
-@pytest.mark.parametrize("edition", EDITIONS)
 @pytest.mark.parametrize(("passes", "stored"), [(1, True), (5, False), (16, True)])
-def test_fast_equals_reference_on_a_source(passes: int, stored: bool, edition: str) -> None:
-    decoder = tiny(edition=edition)
+def test_fast_equals_reference_on_a_source(passes: int, stored: bool) -> None:
+    decoder = tiny()
     before = draw(decoder, spec(seed=3))
     tokens = before.checkpoints("mine")[PASSES] if stored else None
     source = Source(before.pixels("mine"), quarter(decoder), tokens)
@@ -230,21 +213,20 @@ def test_a_source_whose_tokens_cannot_be_read_is_seen(flaw: str) -> None:
 @needs_weights
 def test_the_shipped_encoder_sees_what_the_decoder_draws() -> None:
     """Locked cells look like the picture that they were seen in."""
-    with Image.open(DEFAULT_WEIGHTS / "gallery.webp") as opened:
-        before = np.asarray(opened.convert("RGB").crop((0, 0, 96, 96)))
     decoder = MaskedDecoder(threads=1, dtype="float32")
+    before = draw(decoder, spec(passes=12)).pixels("mine")
     redraw = np.zeros(64, np.bool_)
     redraw[0] = True
     after = draw(decoder, edit(decoder, passes=1, source=Source(before, redraw))).pixels("mine")
     moved = np.abs(after.astype(float) - before)
-    assert moved[:, 24:].mean() < 8
+    assert moved[:, SIDE // 4 :].mean() < 8
 
 
-class _WidthMatters(MaskedTransformer):
+class _WidthMatters(SceneTransformer):
     """As a math library that rounds otherwise when it multiplies more rows."""
 
-    def fill(self, latents: Tensor, masked: Tensor, prompts: Prompts) -> Tensor:
-        return super().fill(latents, masked, prompts) * (1 + len(latents) / 2**20)
+    def fill(self, latents: Tensor, masked: Tensor, sketch: Sketch) -> Tensor:
+        return super().fill(latents, masked, sketch) * (1 + len(latents) / 2**20)
 
 
 def test_a_width_that_rounds_otherwise_is_not_used() -> None:
@@ -267,7 +249,7 @@ def test_a_restored_preview_is_the_uninterrupted_one_after_its_next_pass() -> No
     render = decoder.begin(spec(), None)
     decoder.step([render])
     restored = decoder.begin(spec(), decoder.checkpoint(render))
-    assert decoder.preview(restored).shape == (96, 96, 3)
+    assert decoder.preview(restored).shape == (SIDE, SIDE, 3)
     for each in (render, restored):
         decoder.step([each])
     np.testing.assert_array_equal(decoder.preview(render), decoder.preview(restored))
@@ -293,7 +275,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 @needs_weights
-@pytest.mark.parametrize("part", ["transformer", "codec"])
+@pytest.mark.parametrize("part", ["transformer", "codec", "bank"])
 def test_a_changed_byte_is_found(copied: Path, part: str) -> None:
     path = copied / f"{part}.safetensors"
     data = bytearray(path.read_bytes())
@@ -311,7 +293,7 @@ def test_a_missing_file_is_named(copied: Path) -> None:
 
 
 @needs_weights
-@pytest.mark.parametrize("field", ["layout", "config", "files"])
+@pytest.mark.parametrize("field", ["layout", "config", "files", "turns"])
 def test_a_manifest_without_a_field_is_named(copied: Path, field: str) -> None:
     path = copied / "model.json"
     manifest = json.loads(path.read_text())

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.prompt_encoder import PromptEncoder, PromptText
 from engine.prompt_encoders import PromptEncoders
 from engine.registry import PROMPT_ENCODERS, TextEncoders, UnknownFamily, create_prompt_encoder
 from engine.render import Conditioning
+from engine.scene import COLOURS, LOOKS, SceneCodes
+from engine.scene_encoder import SceneEncoder
 from engine.text import TextEncoder
+from engine.weights import WeightsFolder
 from tests.golden.prompt_encoder_contract import FOX, NEGATIVE, SHIPS, PromptEncoderContract
 
 
@@ -43,6 +48,11 @@ def embedded() -> TextEncoder:
     return TextEncoder(threads=1)
 
 
+@pytest.fixture(scope="module")
+def scenes() -> SceneEncoder:
+    return SceneEncoder(threads=1)
+
+
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> PromptEncoders:
     own = TextEncoders("tests.golden.test_text_encoder:LetterEncoder", ("weights",))
@@ -58,29 +68,64 @@ class TestEmbedded(PromptEncoderContract):
         return embedded
 
 
+class TestScenes(PromptEncoderContract):
+    negative = False
+
+    @pytest.fixture
+    def encoder(self, scenes: SceneEncoder) -> PromptEncoder:
+        return scenes
+
+
 class TestLetters(PromptEncoderContract):
     @pytest.fixture
     def encoder(self) -> PromptEncoder:
         return LetterEncoder("x")
 
 
-def test_the_embedded_encoder_gives_hidden_states_and_their_mean(embedded: TextEncoder) -> None:
-    (fox,), (long,) = embedded.encode([FOX]), embedded.encode([PromptText("fox " * 400)])
+def test_the_embedded_encoder_gives_the_mean_of_all_hidden_states(embedded: TextEncoder) -> None:
+    """As torch has it for one text alone, which is not padded."""
+    (fox,) = embedded.encode([FOX])
     assert {name: (t.dtype, t.shape) for name, t in fox.tensors.items()} == {
-        "tokens": ("F16", (5, 384)),  # with those that begin and end a text
-        "pooled": ("F16", (384,)),
+        "pooled": ("F16", (384,))
     }
-    assert long.tensors["tokens"].shape == (16, 384)
-    mean = fox.numpy("tokens").astype(np.float32).mean(axis=0)
-    np.testing.assert_allclose(fox.numpy("pooled"), mean, atol=2e-3)
+    ids = torch.tensor([embedded._tokenizer.encode(FOX.prompt).ids])
+    with torch.inference_mode():
+        states = embedded._model(input_ids=ids).last_hidden_state[0]
+    assert states.shape == (5, 384)  # with those that begin and end a text
+    np.testing.assert_allclose(fox.numpy("pooled"), states.mean(dim=0).numpy(), atol=2e-3)
+
+
+def test_the_scene_encoder_gives_what_is_asked_for(scenes: SceneEncoder) -> None:
+    """And the vector of the words that were sent, for the prompt screen."""
+    prompts = [
+        PromptText("two purple foxes on a blue background, 3D"),
+        PromptText("small p.i.z.z.a"),
+    ]
+    foxes, pizza = scenes.encode(prompts)
+    names = WeightsFolder.open(DEFAULT_WEIGHTS).field("concepts")
+    purple, blue = COLOURS.index("purple"), COLOURS.index("blue")
+    asked = [
+        SceneCodes.of({n: one.numpy(n) for n in ("things", "scene")}) for one in (foxes, pizza)
+    ]
+    assert asked == [
+        SceneCodes(((names.index("fox"), purple, 2),), blue, LOOKS.index("3D")),
+        SceneCodes(((names.index("pizza"), -1, 1),), small=True),
+    ]
+    assert foxes.tensors.keys() == {"things", "scene", "pooled"}
+    np.testing.assert_allclose(
+        foxes.numpy("pooled"), scenes.embed([prompts[0].prompt])[0], atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("family", ["masked", "paced"])
-def test_one_pass_serves_decoders_and_screen(family: str, embedded: TextEncoder) -> None:
+def test_one_pass_serves_decoders_and_screen(
+    family: str, embedded: TextEncoder, scenes: SceneEncoder
+) -> None:
     options = {"paced": {"weights": "elsewhere", "pass_ms": 20}, "masked": {"dtype": "float32"}}
+    own = {"paced": embedded, "masked": scenes}[family]
     encoders = PromptEncoders(family, options[family], threads=1)
     found = encoders.encode([FOX, SHIPS])
-    assert [one.conditioning for one in found] == embedded.encode([FOX, SHIPS])
+    assert [one.conditioning for one in found] == own.encode([FOX, SHIPS])
     for one in found:
         np.testing.assert_array_equal(one.embeddings, one.conditioning.numpy("pooled")[None])
 
