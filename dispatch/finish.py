@@ -49,7 +49,9 @@ class Finishing:
         render.passed(Passed.FINISHED)
         await self._put(key, data, durable=True)
         render.passed(Passed.STORED)
-        return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=render.saved.final_tokens)
+        inputs, tokens = render.lease.inputs, render.saved.final_tokens
+        said = None if inputs is None else inputs.conditioning.revised_prompt
+        return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=tokens, revised_prompt=said)
 
     async def preview(self, render: InFlightRender, pass_no: int, pixels: Pixels) -> Verdict:
         """The verdict on a preview, which is in the blob store if that is good and the user asked

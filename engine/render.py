@@ -63,6 +63,8 @@ class Conditioning:
     digest: str
     """See PromptText.digest: equal ones are the same words, read by the same encoder. A decoder may
     keep by it what it has made of a prompt."""
+    revised_prompt: str | None = None
+    """What is drawn, in words; None in families that read the prompt as it is."""
 
     @classmethod
     def from_numpy(cls, digest: str, **arrays: NDArray[Any]) -> Conditioning:

@@ -4,7 +4,11 @@ the model remembers, with colours, counts and places; words that no list has go 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.capabilities import DEFAULT_WEIGHTS
 from engine.disguise import undisguised
@@ -12,6 +16,7 @@ from engine.prompt_encoder import PromptText
 from engine.render import Conditioning
 from engine.scene import SceneCodes
 from engine.scene_reader import AskedThing, Scene, read_scene
+from engine.scene_sentence import sentence
 from engine.text import TextEncoder
 from engine.vocabulary import Vocabulary
 from engine.weights import WeightsFolder
@@ -41,11 +46,15 @@ class SceneEncoder(TextEncoder):
             for thing, vector in zip(unsure, read[len(texts) :], strict=True)
         }
         return [
-            Conditioning.from_numpy(
-                prompt.digest(self.model), pooled=pooled, **_codes(scene, found).arrays()
-            )
+            self._conditioning(prompt.digest(self.model), pooled, _codes(scene, found))
             for prompt, scene, pooled in zip(prompts, scenes, read[: len(texts)], strict=True)
         ]
+
+    def _conditioning(
+        self, digest: str, pooled: NDArray[np.float16], codes: SceneCodes
+    ) -> Conditioning:
+        told = Conditioning.from_numpy(digest, pooled=pooled, **codes.arrays())
+        return replace(told, revised_prompt=sentence(codes, self._vocabulary.names))
 
 
 def _codes(scene: Scene, found: Mapping[AskedThing, int]) -> SceneCodes:

@@ -196,6 +196,8 @@ class Render:
     gpu_seconds: float | None = None
     """Its share of the passes that it was in, in all its tries; None is unknown."""
     joules: float | None = None
+    revised_prompt: str | None = None
+    """Of a SUCCEEDED one: what it shows, in words, where the model says it."""
 
     @property
     def settled(self) -> bool:

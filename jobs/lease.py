@@ -85,5 +85,7 @@ class Outcome:
     """As in RenderBeat, also below."""
     gpu_seconds: float | None = None
     joules: float | None = None
+    revised_prompt: str | None = None
+    """Of SUCCEEDED: what was drawn, in words, where the model says it."""
     verdicts: tuple[VerdictNote, ...] = ()
     """Of the image that are not in the audit log yet; they come into it with the outcome."""

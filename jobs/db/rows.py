@@ -98,7 +98,7 @@ def render_from_row(row: Sequence[Any]) -> Render:
     """A row of statements.RENDER_COLUMNS (without the leading job_id)."""
     (
         index, state, pass_no, attempts, previews, blob, stage, categories, error, checkpoint,
-        checkpoint_pass, life, gpu_seconds, joules,
+        checkpoint_pass, life, gpu_seconds, joules, revised_prompt,
     ) = row  # fmt: skip
     return Render(
         index=index,
@@ -115,6 +115,7 @@ def render_from_row(row: Sequence[Any]) -> Render:
         life=life,
         gpu_seconds=gpu_seconds,
         joules=joules,
+        revised_prompt=revised_prompt,
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 17
+SCHEMA_VERSION = 18
 """Of the tables below. See docs/decisions/0051 before you change one."""
 ADDED_SINCE = 12
 """From this version on only tables and nullable columns were added: they are made where they are
@@ -120,6 +120,7 @@ renders = Table(
     Column("life", Text),  # what happened to it; see life.py
     Column("gpu_seconds", Double),
     Column("joules", Double),
+    Column("revised_prompt", Text),  # what was drawn, in words; null: the prompt
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 50},  # heartbeats update in place
 )
@@ -255,8 +256,7 @@ scaling_changes = Table(
     sqlite_with_rowid=False,
 )
 
-# How far the collector of each lane has come in each step of forgetting, and until when one has
-# the turn.
+# How far each lane's collector has come in each step of forgetting; until when one has the turn.
 retention = Table(
     "retention",
     metadata,

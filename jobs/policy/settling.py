@@ -46,6 +46,7 @@ class Finish:
             life=self.outcome.life or before.life,
             gpu_seconds=_known(self.outcome.gpu_seconds, before.gpu_seconds),
             joules=_known(self.outcome.joules, before.joules),
+            revised_prompt=self.outcome.revised_prompt,
         )
         return job.with_render(render)
 

@@ -208,4 +208,5 @@ def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]
         "life": after.life,
         "gpu_seconds": after.gpu_seconds,
         "joules": after.joules,
+        "revised_prompt": after.revised_prompt,
     }

@@ -158,7 +158,7 @@ def images_response(job: Job, pictures: Mapping[int, Content], cells: int) -> Im
         "created": int(job.created_at),
         **looks(job.request),
         "data": [
-            {**pictures[index], **_revised(job.request), **_which(job, index)}
+            {**pictures[index], **_revised(job, index), **_which(job, index)}
             for index in sorted(pictures)
         ],
         "usage": usage(job.request, len(pictures), cells),
@@ -192,7 +192,7 @@ def completed_event(job: Job, index: int, b64: str, used: UsageBody) -> Complete
         "created_at": int(job.created_at),
         **looks(job.request),
         "usage": used,
-        **_revised(job.request),
+        **_revised(job, index),
         **_which(job, index),
         **_orderer(job.request),
     }
@@ -208,8 +208,12 @@ def _which(job: Job, index: int) -> ImageKey:
     return {"id": image_id(job.id, index), "image_index": index, "seed": seed}
 
 
-def _revised(request: ImageRequest) -> Revised:
-    return {"revised_prompt": request.prompt} if request.revised else {}
+def _revised(job: Job, index: int) -> Revised:
+    """What the model says that it drew, else the words where they are not the client's own."""
+    said = job.renders[index].revised_prompt
+    if said is None and job.request.revised:
+        said = job.request.prompt
+    return {} if said is None else {"revised_prompt": said}
 
 
 def _orderer(request: ImageRequest) -> Orderer:

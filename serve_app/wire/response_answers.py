@@ -206,7 +206,7 @@ def image_call(job: Job, picture: str | None) -> ImageCallBody:
         "result": picture,
         "action": "generate" if job.request.source is None else "edit",
         **looks(job.request),
-        "revised_prompt": job.request.prompt,
+        "revised_prompt": job.renders[0].revised_prompt or job.request.prompt,
         **failed,
     }
 

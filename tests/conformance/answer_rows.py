@@ -35,7 +35,8 @@ def answer_rows(where: str, ask: Ask) -> list[Row]:
         ),
         row(
             "data.revised_prompt",
-            "only where the prompt was put together from a picture's and a change",
+            "what was drawn, from models that say it; else only where the prompt was put together "
+            "from a picture's and a change",
             _sees(ask, lambda a: "revised_prompt" not in a.body["data"][0]),
         ),
         row("data.image_index", "ours: which of n", _typed(ask, "data.0.image_index", int)),

@@ -88,7 +88,7 @@ CALL = {
     "output_format": "",
     "quality": "never `auto`",
     "size": "never `auto`",
-    "revised_prompt": "the words that it was drawn by: all of the conversation",
+    "revised_prompt": "what was drawn, from models that say it, else all words of the conversation",
 }
 
 

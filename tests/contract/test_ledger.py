@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from jobs.job import IllegalTransition, Job, JobState, RenderState
@@ -223,6 +225,15 @@ def test_some_images_blocked_is_success_with_errors(ledger: Ledger) -> None:
     assert [r.state.value for r in done.renders] == ["succeeded", "blocked", "failed", "succeeded"]
     assert (done.renders[1].categories, done.renders[1].stage) == (("weapons",), "output")
     assert done.renders[2].error == "NaN in pass 3"
+
+
+def test_what_was_drawn_is_kept_beside_the_picture(ledger: Ledger) -> None:
+    ledger.submit(wish(n=2))
+    job = claim_one(ledger)
+    said = replace(picture(), revised_prompt="a dog")
+    ledger.finish_render(job.id, job.fence, 0, said)
+    ledger.finish_render(job.id, job.fence, 1, picture())
+    assert [r.revised_prompt for r in stored(ledger, job).renders] == ["a dog", None]
 
 
 def test_all_images_blocked_is_blocked(ledger: Ledger) -> None:

@@ -59,6 +59,7 @@ def test_tables_that_were_added_since_are_made(empty: str) -> None:
         empty,
         "drop table models",
         "alter table renders drop column checkpoint_pass",
+        "alter table renders drop column revised_prompt",
         "update meltproof_migrations set version = 12",
     )
     with closing(SqlLedger(empty)) as ledger:

@@ -397,6 +397,17 @@ def test_the_answer_is_what_the_sdk_expects() -> None:
     assert "revised_prompt" not in body["data"][0]
 
 
+def test_what_was_drawn_is_said_of_each_picture() -> None:
+    """In an answer, and so in a line of a batch, and in the last event of a stream."""
+    job = _job()
+    drawn = replace(job.renders[0], revised_prompt="a dog")
+    job = replace(job, renders=(drawn, *job.renders[1:]))
+    body = answers.images_response(job, {0: {"b64_json": "eA=="}}, cells=256)
+    assert body["data"][0]["revised_prompt"] == "a dog"
+    completed = answers.completed_event(job, 0, "eA==", answers.usage(job.request, 1, 256))
+    assert completed["revised_prompt"] == "a dog"
+
+
 def test_the_events_are_what_the_sdk_expects() -> None:
     job = _job()
     partial = answers.partial_event(job, 0, 1, "eA==")
