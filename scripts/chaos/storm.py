@@ -42,8 +42,8 @@ class Storm:
     away: list[tuple[float, float]] = field(default_factory=list)
     _jumped: float = 0.0
 
-    def rage(self, seconds: float, pause_seconds: float) -> None:
-        """One fault after another."""
+    def rage(self, seconds: float, pause_seconds: float, least_faults: int) -> None:
+        """One fault after another, for so long and until there were that many."""
         kinds: dict[str, tuple[float, Callable[[], bool]]] = {
             "kill dispatcher": (5, lambda: self._kill("dispatcher")),
             "kill decoder": (4, lambda: self._kill("decoder")),
@@ -61,7 +61,7 @@ class Storm:
         names, weights = list(kinds), [weight for weight, _ in kinds.values()]
         until = time.monotonic() + seconds
         self._each_once([kinds[name][1] for name in names[-3:]], names[-3:])
-        while time.monotonic() < until:
+        while time.monotonic() < until or self.faults.total() < least_faults:
             (name,) = self.draw.choices(names, weights)
             if kinds[name][1]():
                 self.faults[name] += 1
@@ -125,8 +125,10 @@ class Storm:
         self.away.append((began - 0.5, time.time() + 1.0))
 
 
-def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str, Any]:
-    """Faults for so long, then rest, then the audit."""
+def weather(
+    name: str, seconds: float, seed: int, keep: Path | None, least_faults: int = 0
+) -> dict[str, Any]:
+    """Faults for so long and at least so many, then rest, then the audit."""
     with scene(name, keep, "storm") as (world, database):
         make_ledger(world)
         webhooks.subscribe(world)
@@ -134,7 +136,7 @@ def weather(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str
         storm = Storm(world, crew, database, random.Random(seed))
         try:
             crew.muster(DISPATCHERS, CLIENTS, WISHES)
-            storm.rage(seconds, PAUSE_SECONDS)
+            storm.rage(seconds, PAUSE_SECONDS, least_faults)
             rested = rest(world, crew)
             webhooks.come_to_rest(world, crew.tend)
         finally:
