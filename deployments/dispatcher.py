@@ -40,7 +40,7 @@ from dispatch.metering import Metering
 from dispatch.ports import Postprocessor
 from dispatch.postprocess import InProcesses, LocalPostprocessor
 from dispatch.settings import DispatchSettings, Stages
-from engine.capabilities import capabilities, weights_identity
+from engine.capabilities import OWN, capabilities, enlarger_folder, weights_identity
 from jobs.announcements import Announcement
 from jobs.blobs.collector import Collector
 from jobs.blobs.opening import check_store, open_store
@@ -75,6 +75,8 @@ class DispatcherOptions:
     family_options: dict[str, Any]
     local: LocalOptions
     finishing_threads: int = 1
+    enlarger: str = OWN
+    """See engine.capabilities.enlarger_folder."""
     pass_timeout_seconds: float = 30.0
     """For one pass of a decoder."""
     telemetry: Telemetry = TELL_NOTHING
@@ -100,10 +102,12 @@ class DispatcherReplica:
         self._options = options
         self._ledger = AsyncLedger(await asyncio.to_thread(_ledger_of, options, settings))
         blobs = open_store(options.blobs)
-        can = capabilities(options.model.family, options.family_options)
+        family = options.model.family, options.family_options
+        can = capabilities(*family)
+        enlarger = enlarger_folder(options.enlarger, *family)
         marks = await asyncio.to_thread(read_identity, options.identity, datetime.now(UTC))
         self._work, self._local = await asyncio.gather(
-            InProcesses.start(options.finishing_threads, can.cells, marks),
+            InProcesses.start(options.finishing_threads, can.cells, marks, enlarger),
             LocalStages.start(options.local, self._metrics, options.model.name),
         )
         self._dispatcher = Dispatcher(
@@ -113,7 +117,7 @@ class DispatcherReplica:
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
         )
         self._task = asyncio.create_task(self._dispatcher.run())
-        identity = weights_identity(options.model.family, options.family_options)
+        identity = weights_identity(*family)
         self._read: dict[str, Any] = {"capabilities": asdict(can), "identity": identity}
         model = replace(options.model, **self._read)
         decoders_there = DecoderPresence(stages["decoder"])

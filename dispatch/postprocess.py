@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from dispatch.identity import NO_IDENTITY, Identity
@@ -60,11 +61,16 @@ class InProcesses:
 
     @classmethod
     async def start(
-        cls, processes: int, cells: int, identity: Identity = NO_IDENTITY
+        cls,
+        processes: int,
+        cells: int,
+        identity: Identity = NO_IDENTITY,
+        enlarger: Path | None = None,
     ) -> InProcesses:
-        """WorkerBroken when they do not start."""
+        """See Postprocessing. WorkerBroken when they do not start."""
         build = "engine.postprocessing:Postprocessing"
-        given = {"cells": cells, "key": identity.mark, "signing": identity.signing}
+        identity_of = {"key": identity.mark, "signing": identity.signing}
+        given = {"cells": cells, **identity_of, "enlarger": enlarger}
         starts = (StageWorker.start(build, given) for _ in range(processes))
         return cls(await asyncio.gather(*starts))
 

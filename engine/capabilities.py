@@ -18,6 +18,9 @@ from engine.precision import AUTO, precision_of
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "emoji-2"
 
+OWN, NO_ENLARGER = "own", "none"
+"""Which enlarger: that of the model's weights, where there is one, or none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -100,11 +103,29 @@ def weights_identity(family: str, options: Mapping[str, object]) -> str:
     """16 hex digits that differ where the family, its options or what describes its weights do.
     OSError."""
     digest = hashlib.sha256(json.dumps([family, dict(options)], sort_keys=True).encode())
-    if weights := options.get("weights") or (DEFAULT_WEIGHTS if family == "masked" else None):
+    if weights := _weights_folder(family, options):
         for name in ("model.json", "model_index.json", "config.json"):
-            if (manifest := Path(str(weights)) / name).is_file():
+            if (manifest := weights / name).is_file():
                 digest.update(manifest.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _weights_folder(family: str, options: Mapping[str, object]) -> Path | None:
+    """Where a family with these options has its weights; None where it has none."""
+    weights = options.get("weights") or (DEFAULT_WEIGHTS if family == "masked" else None)
+    return None if weights is None else Path(str(weights))
+
+
+def enlarger_folder(chosen: str, family: str, options: Mapping[str, object]) -> Path | None:
+    """Where the enlarger of a family's pictures is, None for none. chosen: OWN, NO_ENLARGER, or a
+    weights folder. OSError or ValueError for a manifest that cannot be read."""
+    if chosen != OWN:
+        return None if chosen == NO_ENLARGER else Path(chosen)
+    weights = _weights_folder(family, options)
+    if weights is None or not (manifest := weights / "model.json").is_file():
+        return None
+    files = json.loads(manifest.read_text(encoding="utf-8")).get("files", {})
+    return weights if "enlarger" in files else None
 
 
 def _diffusers(options: Mapping[str, object]) -> Capabilities:

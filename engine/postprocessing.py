@@ -5,10 +5,12 @@ killed."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.enlarger import Enlarger
 from engine.picture import OutputFormat, blend, encode, read_png, resize
 from engine.provenance.manifest import CannotSign, Made, Signer, Signing
 from engine.provenance.pattern import MarkKey
@@ -35,14 +37,20 @@ class Unsigned:
 class Postprocessing:
     """cells: of the family's grid. key: marks what is drawn, and nothing that an edit keeps: that
     stays as it was, and gets no second mark where it has one. signing: signs every file, last.
-    Raises CannotSign."""
+    enlarger: a folder with the weights of one; Pillow enlarges what it does not. Raises CannotSign,
+    EnlargerUnusable."""
 
     def __init__(
-        self, cells: int, key: MarkKey | None = None, signing: Signing | None = None
+        self,
+        cells: int,
+        key: MarkKey | None = None,
+        signing: Signing | None = None,
+        enlarger: Path | None = None,
     ) -> None:
         self._cells = cells
         self._key = key
         self._signer = None if signing is None else Signer(signing)
+        self._enlarger = None if enlarger is None else Enlarger.load(enlarger)
 
     def source(
         self, png: bytes, redraw: str, tokens: bytes | None, strength: float
@@ -71,7 +79,7 @@ class Postprocessing:
         picture = _read(canvas)
         if isinstance(picture, Unusable):
             return picture
-        return blend(self._marked(resize(pixels, width, height)), picture)
+        return blend(self._marked(self._resized(pixels, width, height)), picture)
 
     def encode(
         self,
@@ -82,7 +90,7 @@ class Postprocessing:
         made: Made,
     ) -> bytes | Unsigned:
         """A file of that width and height. An edit was marked when it was blended."""
-        pixels = resize(pixels, *size)
+        pixels = self._resized(pixels, *size)
         if made.parent is None:
             pixels = self._marked(pixels)
         file = encode(pixels, output_format, quality)
@@ -92,6 +100,12 @@ class Postprocessing:
             return self._signer.sign(file, output_format, made)
         except CannotSign as error:
             return Unsigned(str(error))
+
+    def _resized(self, pixels: Pixels, width: int, height: int) -> Pixels:
+        enlarger = self._enlarger
+        if enlarger is not None and enlarger.takes(pixels, width, height):
+            pixels = enlarger.enlarge(pixels)
+        return resize(pixels, width, height)
 
     def _marked(self, pixels: Pixels) -> Pixels:
         return pixels if self._key is None else mark(pixels, self._key)

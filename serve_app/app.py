@@ -210,6 +210,7 @@ def _dispatcher(
         thresholds=args.thresholds(),
         least_share=args.least_share,
         finishing_threads=section.finishing_threads,
+        enlarger=section.enlarger,
         pass_timeout_seconds=section.pass_timeout_seconds,
         retention=Retention(**args.retention.model_dump(exclude={"files_seconds"})),
         model=announcement(args),

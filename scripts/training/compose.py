@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +61,11 @@ def render_sprites(
     return found
 
 
-def premultiplied(data: bytes, side: int) -> Sprite:
-    """The sprite at that side, cut to what it shows and fitted into FILLED of it."""
+def premultiplied(data: bytes, side: int, scale: int = 1) -> Sprite:
+    """The sprite at that side, cut to what it shows and fitted into FILLED of it. scale: by which
+    it is larger than the one whose margin it has."""
     picture = Image.open(io.BytesIO(data)).convert("RGBA").convert("RGBa")
-    inner = round(side * FILLED)
+    inner = round(side / scale * FILLED) * scale
     picture = picture.resize((inner, inner), Image.Resampling.BOX if inner < 96 else Image.BICUBIC)
     sprite, edge = np.zeros((side, side, 4), np.uint8), (side - inner) // 2
     sprite[edge : edge + inner, edge : edge + inner] = np.asarray(picture)
@@ -95,12 +96,31 @@ def recoloured(sprite: Sprite, colour: int) -> Sprite:
 
 
 @dataclass
+class Enlarged(Mapping[tuple[int, int], Sprite]):
+    """Sprites `scale` times as large as those of a sheet, made when they are asked for: all of them
+    together would take gigabytes."""
+
+    raw: dict[tuple[int, int], bytes]
+    side: int
+    scale: int
+
+    def __getitem__(self, key: tuple[int, int]) -> Sprite:
+        return premultiplied(self.raw[key], self.side, self.scale)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
+@dataclass
 class SpriteSheet:
     """Every sprite, large and small, at that size of pictures."""
 
     size: int
-    large: dict[tuple[int, int], Sprite]
-    small: dict[tuple[int, int], Sprite]
+    large: Mapping[tuple[int, int], Sprite]
+    small: Mapping[tuple[int, int], Sprite]
 
     @classmethod
     def make(cls, raw: dict[tuple[int, int], bytes], size: int) -> SpriteSheet:
@@ -109,6 +129,12 @@ class SpriteSheet:
             for side in (size, size // 2)
         )
         return cls(size, large, small)
+
+    @classmethod
+    def enlarged(cls, raw: dict[tuple[int, int], bytes], size: int, scale: int) -> SpriteSheet:
+        """For the pictures of a sheet of that size, `scale` times as large."""
+        large, small = (Enlarged(raw, side * scale, scale) for side in (size, size // 2))
+        return cls(size * scale, large, small)
 
     def has(self, concept: int, look: int) -> bool:
         return (concept, look) in self.large

@@ -40,12 +40,12 @@ def prepare(edition: Edition, cache: Path) -> Pictures:
     """Fetch, render and compose; what that gives is kept in the cache."""
     packages = sources.fetch(cache)
     found = load_concepts(packages)
-    sprites = SpriteSheet.make(_rendered(found, packages, cache), edition.codec.size)
+    sprites = SpriteSheet.make(rendered(found, packages, cache), edition.codec.size)
     writer = SceneWriter([concept.turns for concept in found], random.Random(edition.seed))
     layouts = [writer.layout() for _ in range(edition.pictures)]
     path = cache / edition.name / "pictures.npy"
     if not path.exists():
-        _compose(path, sprites, layouts)
+        compose(path, sprites, layouts)
     return Pictures(found, sprites, layouts, np.load(path, mmap_mode="r"))
 
 
@@ -55,7 +55,7 @@ def load_concepts(packages: dict[str, Path]) -> list[Concept]:
     return concepts.load(packages, lambda w: words.mentions(w, held_out))
 
 
-def _rendered(
+def rendered(
     found: Sequence[Concept], packages: dict[str, Path], cache: Path
 ) -> dict[tuple[int, int], bytes]:
     """Of render_sprites; in a file of our own making, for it takes a minute."""
@@ -76,7 +76,8 @@ def _key(name: str) -> tuple[int, int]:
     return int(concept), int(look)
 
 
-def _compose(path: Path, sprites: SpriteSheet, layouts: Sequence[PictureLayout]) -> None:
+def compose(path: Path, sprites: SpriteSheet, layouts: Sequence[PictureLayout]) -> None:
+    """Draws them into an .npy file, uint8 [N, size, size, 4]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (len(layouts), sprites.size, sprites.size, 4)
     part = path.with_suffix(".part")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.models.codec import CodecConfig
+from engine.models.enlarger import EnlargerConfig
 from engine.models.scene_transformer import SceneConfig
 
 
 @dataclass(frozen=True)
 class Edition:
-    """minutes_*: time budgets. pictures: composed once, cached."""
+    """minutes_*: time budgets. pictures: composed once, cached. enlarged: how many of them are
+    composed larger, too."""
 
     name: str
     codec: CodecConfig
@@ -21,6 +23,9 @@ class Edition:
     transformer_batch: int
     transformer_minutes: float
     polish_minutes: float
+    enlarger: EnlargerConfig
+    enlarged: int
+    enlarger_minutes: float
     screen_minutes: float = 2.5
     seed: int = 20
 
@@ -35,4 +40,7 @@ EMOJI = Edition(
     transformer_batch=64,
     transformer_minutes=53,
     polish_minutes=12,
+    enlarger=EnlargerConfig(),
+    enlarged=3_000,
+    enlarger_minutes=11,
 )

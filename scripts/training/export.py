@@ -105,7 +105,11 @@ def export(
     manifest |= {
         "layout": LAYOUT,
         "name": edition.name,
-        "config": {"codec": asdict(edition.codec), "transformer": asdict(edition.transformer)},
+        "config": {
+            "codec": asdict(edition.codec),
+            "transformer": asdict(edition.transformer),
+            "enlarger": asdict(edition.enlarger),
+        },
         "files": manifest.get("files", {}) | files,
         "gallery": write_gallery(folder, pictures.sprites, len(concepts)),
         "concepts": [concept.name for concept in concepts],

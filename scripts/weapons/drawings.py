@@ -31,7 +31,7 @@ PREVIEWED = (1 / 3, 2 / 3)
 
 @dataclass(frozen=True)
 class Drawn:
-    """N drawings: pictures uint8 [N, 3, 128, 128, 3] (two previews, then the final), weapons bool
+    """N drawings: pictures uint8 [N, 3, side, side, 3] (two previews, then the final), weapons bool
     [N], and their prompts."""
 
     pictures: NDArray[np.uint8]
@@ -52,12 +52,13 @@ def load(name: str, weights: Path = DEFAULT_WEIGHTS) -> Drawn:
 
 def _folder(name: str, weights: Path) -> Path:
     """Drawings of another model are others."""
-    return CACHE / WeightsFolder.open(weights).sha256("transformer")[:12] / name
+    files = WeightsFolder.open(weights)
+    return CACHE / "-".join(files.sha256(part)[:12] for part in ("transformer", "codec")) / name
 
 
 def draw_sets(names: Sequence[str], weights: Path = DEFAULT_WEIGHTS) -> None:
     """Whatever of these sets is not in the cache yet."""
-    decoder, encoder = MaskedDecoder(weights, dtype="float32"), SceneEncoder(weights)
+    decoder, encoder = MaskedDecoder(weights), SceneEncoder(weights)
     for name in names:
         _draw_set(name, _folder(name, weights), decoder, encoder)
 
@@ -84,7 +85,7 @@ def _draw_set(name: str, folder: Path, decoder: MaskedDecoder, encoder: SceneEnc
 def draw(
     decoder: MaskedDecoder, jobs: list[Drawing], conditionings: list[Conditioning]
 ) -> NDArray[np.uint8]:
-    """Drawings of as many passes each -> uint8 [N, 3, 128, 128, 3]: two previews and the final."""
+    """Drawings of as many passes each -> uint8 [N, 3, side, side, 3]: two previews, the final."""
     passes = jobs[0].passes
     renders = [
         decoder.begin(RenderSpec(job.prompt, conditioning, job.seed, passes), None)

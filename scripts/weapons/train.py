@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.capabilities import DEFAULT_WEIGHTS
-from engine.concept_screen import ConceptScreen, near
+from engine.concept_screen import SIDE, ConceptScreen, near
 from engine.models.screen import ScreenNet, TwoLooks
+from engine.picture import resize
+from engine.render import Pixels
 from scripts.training.export import read_manifest, write_manifest, write_part
 from scripts.weapons.drawings import PREVIEWED, Drawn, draw_sets, load
 from scripts.weapons.prompts import SETS
@@ -40,8 +44,9 @@ def train_screen(folder: Path, minutes: float) -> dict[str, Any]:
     """minutes: of processor time for each network. Writes weights and the manifest's entry."""
     drawn = load("training", folder)
     net = TwoLooks()
-    enlarged = Drawn(_near(drawn.pictures), drawn.weapons, drawn.prompts)
-    for look, pictures in (("whole", drawn), ("near", enlarged)):
+    whole = replace(drawn, pictures=_each(lambda one: resize(one, SIDE, SIDE), drawn.pictures))
+    enlarged = replace(drawn, pictures=_each(near, whole.pictures))
+    for look, pictures in (("whole", whole), ("near", enlarged)):
         setattr(net, look, _fit(pictures, SEEDS[look], minutes))
     entry = {"threshold": 0.5} | write_part(folder, "screen", net) | {"file": "screen.safetensors"}
     manifest = read_manifest(folder)
@@ -93,8 +98,8 @@ def _scores(folder: Path, drawn: Drawn, stage: int) -> NDArray[np.float32]:
     return ConceptScreen(folder).scores(list(drawn.pictures[:, stage]))
 
 
-def _near(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.stack([np.stack([near(one) for one in row]) for row in pictures])
+def _each(change: Callable[[Pixels], Pixels], pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.stack([np.stack([change(one) for one in row]) for row in pictures])
 
 
 def _fit(drawn: Drawn, seed: int, minutes: float) -> ScreenNet:

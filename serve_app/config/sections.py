@@ -111,6 +111,10 @@ class DispatcherSection(Section):
     shelf: Count = 2
     """Length of the ready queue."""
     finishing_threads: Count = 1
+    enlarger: Annotated[str, Field(min_length=1)] = "own"
+    """Of pictures that are wanted larger than they are drawn: "own" is that of the model's weights,
+    if there is one, "none" leaves them to Pillow, and a weights folder gives that one's to a model
+    whose pictures are of the size that it takes."""
     attempts: Count = 5
     """Of an image that a stage raises, dies or hangs with, before it fails."""
     pass_timeout_seconds: Seconds = 30.0
