@@ -43,7 +43,9 @@ def layout_of(spec: RenderSpec, turns: Sequence[bool]) -> PictureLayout:
         return arrange(scene, spec.seed, turns, source.redraw)
     seed = spec.seed if source.tokens is None else _seed_of(source.tokens, spec.seed)
     kept = arrange(scene, seed, turns)
-    return kept if scene.background >= 0 else replace(kept, background=-1)
+    if scene.background >= 0 or source.redraw.all():
+        return kept
+    return replace(kept, background=-1)
 
 
 def _seed_of(tokens: bytes, otherwise: int) -> int:

@@ -1,6 +1,6 @@
 """`python -m scripts.grid`: draws docs/images/grid.webp, which README.md shows.
 
-What the embedded model makes of these prompts, each with the same seed.
+What the embedded model makes of these prompts, each with the same seed, enlarged as users see it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from engine.capabilities import DEFAULT_WEIGHTS
+from engine.enlarger import Enlarger
 from scripts.artist import Artist
 from scripts.sheet import PAPER
 
@@ -45,8 +47,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    artist = Artist(options.passes, options.guidance)
-    drawn = [artist.draw(prompt, options.seed)[0] for prompt in PROMPTS]
+    artist, enlarger = Artist(options.passes, options.guidance), Enlarger.load(DEFAULT_WEIGHTS)
+    drawn = [enlarger.enlarge(artist.draw(prompt, options.seed)[0]) for prompt in PROMPTS]
     grid([Image.fromarray(picture) for picture in drawn]).save(options.out, quality=85, method=6)
     print(options.out)
 

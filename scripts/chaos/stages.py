@@ -36,7 +36,7 @@ def conditioning_of(prompt: str) -> Conditioning:
     pooled = np.zeros(384, np.float16)
     letters = np.frombuffer(prompt.encode()[:384], np.uint8)
     pooled[: letters.size] = letters
-    return Conditioning.from_numpy(prompt, tokens=pooled[None], pooled=pooled)
+    return Conditioning.from_numpy(prompt, pooled=pooled)
 
 
 def is_bad(pixels: Any) -> bool:

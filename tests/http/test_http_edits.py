@@ -79,7 +79,7 @@ def test_a_masked_edit_redraws_the_masked_cells_alone(client: openai.OpenAI, sha
     assert (canvas.shape, canvas[0, 0, 3], canvas[-1, -1, 3]) == ((64, 64, 4), 0, 255)
     assert tuple(canvas[-1, -1, :3]) == (0x30, 0x60, 0xC0)
     small = read_png(shared.blobs.get(source.small))
-    assert (small.shape, small[0, 0, 3], small[-1, -1, 3]) == ((96, 96, 4), 0, 255)
+    assert (small.shape, small[0, 0, 3], small[-1, -1, 3]) == ((128, 128, 4), 0, 255)
 
 
 def test_an_edit_costs_less_than_a_picture(client: openai.OpenAI, shared: Stage) -> None:

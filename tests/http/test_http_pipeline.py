@@ -17,6 +17,7 @@ from PIL import Image
 
 from engine.picture import encode
 from tests.golden.test_masked import needs_weights
+from tests.http.test_http_embedded import EmbeddedEncoder
 from tests.page.pipeline import CONFIG, Pipeline
 
 
@@ -101,7 +102,10 @@ def test_outside_of_the_mask_an_edit_is_what_was_sent(tmp_path: Path, family: st
     noise = np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
     alpha = np.where(np.arange(320) < 200, 255, 0).astype(np.uint8)
     mask = np.dstack([noise, np.broadcast_to(alpha, (240, 320))])
-    running = Pipeline(tmp_path, {**CONFIG, "model": {"name": "any", "family": family}})
+    encoder = EmbeddedEncoder() if family == "masked" else None
+    running = Pipeline(
+        tmp_path, {**CONFIG, "model": {"name": "any", "family": family}}, encoder=encoder
+    )
     try:
         with openai.OpenAI(
             base_url=f"{running.url}v1", api_key="sk-local", max_retries=0

@@ -110,7 +110,7 @@ class WordEncoder:
         prompt = words.prompt
         digest = hashlib.sha256(prompt.encode()).digest()
         pooled = np.frombuffer(digest * 12, np.uint8).astype(np.float16)
-        conditioning = Conditioning.from_numpy(prompt, tokens=pooled[None], pooled=pooled)
+        conditioning = Conditioning.from_numpy(prompt, pooled=pooled)
         return EncodedPrompt(conditioning, pooled[None])
 
 

@@ -8,9 +8,7 @@ import numpy as np
 
 from engine.render import Conditioning, RenderSpec, RenderUpdate, UpdateKind
 
-PROMPT = Conditioning.from_numpy(
-    "", tokens=np.ones((2, 384), np.float16), pooled=np.ones(384, np.float16)
-)
+PROMPT = Conditioning.from_numpy("", pooled=np.ones(384, np.float16))
 PATIENCE_SECONDS = 60.0
 """How long a test waits for another thread before it says that it hangs."""
 

@@ -90,6 +90,14 @@ def test_a_picture_that_is_changed_as_a_whole_stays_arranged_as_it_was() -> None
         assert after == before
 
 
+@pytest.mark.parametrize(("kept", "background"), [(0, COLOURS.index("white")), (1, -1)])
+def test_a_background_stays_where_cells_of_it_do(kept: int, background: int) -> None:
+    """Where all is drawn anew, nothing says which one it was."""
+    redraw = np.arange(GRID * GRID) >= kept
+    layout = layout_of(spec(SceneCodes(((DOG, -1, 1),)), source=source(redraw, 1, False)), TURNS)
+    assert layout.background == background
+
+
 def test_a_scene_survives_its_tensors() -> None:
     scene = SceneCodes(((3, -1, 2), (4, 5, 1)), 7, 2, "below", (0, 2), True)
     assert SceneCodes.of(scene.arrays()) == scene

@@ -54,9 +54,7 @@ class Counting(PacedDecoder):
 
 
 def specs(*passes: int) -> list[RenderSpec]:
-    words = Conditioning.from_numpy(
-        "", tokens=np.ones((3, 384), np.float16), pooled=np.ones(384, np.float16)
-    )
+    words = Conditioning.from_numpy("", pooled=np.ones(384, np.float16))
     return [RenderSpec(str(i), words, seed=i, passes=p) for i, p in enumerate(passes)]
 
 

@@ -21,9 +21,7 @@ from engine.engine import DecoderEngine
 from engine.render import Conditioning, RenderSpec, RenderUpdate, UpdateKind
 from jobs.tiers import Tier
 
-NOTHING = Conditioning.from_numpy(
-    "", tokens=np.zeros((1, 384), np.float16), pooled=np.zeros(384, np.float16)
-)
+NOTHING = Conditioning.from_numpy("", pooled=np.zeros(384, np.float16))
 
 
 def one_slot(**changes: object) -> Lane:
