@@ -6,7 +6,7 @@ OMP_NUM_THREADS=1 python -m scripts.weapons.drawings [training | calibration | m
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from engine.capabilities import DEFAULT_WEIGHTS
 from engine.decoders.masked import MaskedDecoder
 from engine.prompt_encoder import PromptText
 from engine.render import Conditioning, Pixels, RenderSpec
+from engine.scene import SceneCodes
 from engine.scene_encoder import SceneEncoder
 from engine.weights import WeightsFolder
 from scripts.weapons.prompts import SETS, Drawing, drawings
@@ -32,7 +33,7 @@ PREVIEWED = (1 / 3, 2 / 3)
 @dataclass(frozen=True)
 class Drawn:
     """N drawings: pictures uint8 [N, 3, side, side, 3] (two previews, then the final), weapons bool
-    [N], and their prompts."""
+    [N] says which show one, whatever their prompts are."""
 
     pictures: NDArray[np.uint8]
     weapons: NDArray[np.bool_]
@@ -42,12 +43,15 @@ class Drawn:
 def load(name: str, weights: Path = DEFAULT_WEIGHTS) -> Drawn:
     """A set as that model drew it. FileNotFoundError names the command when part is missing."""
     wanted, folder = drawings(name), _folder(name, weights)
-    paths = [folder / f"{at:05d}.npy" for at in range(0, len(wanted), SHARD)]
+    paths = [folder / f"{at:05d}.npz" for at in range(0, len(wanted), SHARD)]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not drawn: python -m scripts.weapons.drawings")
-    pictures = np.concatenate([np.load(path) for path in paths])
-    return Drawn(pictures, np.array([d.weapon for d in wanted]), [d.prompt for d in wanted])
+    stored = [np.load(path) for path in paths]
+    pictures, weapons = (
+        np.concatenate([one[name] for one in stored]) for name in ("pictures", "weapons")
+    )
+    return Drawn(pictures, weapons, [d.prompt for d in wanted])
 
 
 def _folder(name: str, weights: Path) -> Path:
@@ -59,15 +63,20 @@ def _folder(name: str, weights: Path) -> Path:
 def draw_sets(names: Sequence[str], weights: Path = DEFAULT_WEIGHTS) -> None:
     """Whatever of these sets is not in the cache yet."""
     decoder, encoder = MaskedDecoder(weights), SceneEncoder(weights)
+    files = WeightsFolder.open(weights)
+    concepts: list[str] = files.field("concepts")
+    weapons = frozenset(concepts.index(name) for name in files.field("weapons"))
     for name in names:
-        _draw_set(name, _folder(name, weights), decoder, encoder)
+        _draw_set(name, _folder(name, weights), decoder, encoder, weapons)
 
 
-def _draw_set(name: str, folder: Path, decoder: MaskedDecoder, encoder: SceneEncoder) -> None:
+def _draw_set(
+    name: str, folder: Path, decoder: MaskedDecoder, encoder: SceneEncoder, weapons: Set[int]
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = drawings(name)
     for at in range(0, len(wanted), SHARD):
-        path = folder / f"{at:05d}.npy"
+        path = folder / f"{at:05d}.npz"
         if path.is_file():
             continue
         jobs = wanted[at : at + SHARD]
@@ -76,10 +85,17 @@ def _draw_set(name: str, folder: Path, decoder: MaskedDecoder, encoder: SceneEnc
             draw(decoder, jobs[i : i + TOGETHER], conditionings[i : i + TOGETHER])
             for i in range(0, len(jobs), TOGETHER)
         ]
-        unfinished = path.with_suffix(".part.npy")
-        np.save(unfinished, np.concatenate(parts))
+        armed = [not weapons.isdisjoint(_things(one)) for one in conditionings]
+        unfinished = path.with_suffix(".part.npz")
+        np.savez(unfinished, pictures=np.concatenate(parts), weapons=np.array(armed))
         unfinished.rename(path)
         print(f"{name}: {at + len(jobs)} of {len(wanted)}", flush=True)
+
+
+def _things(conditioning: Conditioning) -> list[int]:
+    """The concepts that are drawn for it."""
+    codes = {name: conditioning.numpy(name) for name in ("things", "scene")}
+    return [concept for concept, _, _ in SceneCodes.of(codes).things]
 
 
 def draw(

@@ -1,4 +1,5 @@
-"""Trains the weapons screen's two networks on drawings of the embedded model, and measures it.
+"""Trains the weapons screen's two networks on what the embedded model draws and remembers, and
+measures it.
 
     OMP_NUM_THREADS=1 python -m scripts.weapons.train [--check]
 
@@ -30,24 +31,27 @@ from engine.render import Pixels
 from scripts.training.export import read_manifest, write_manifest, write_part
 from scripts.weapons.drawings import PREVIEWED, Drawn, draw_sets, load
 from scripts.weapons.prompts import SETS
+from scripts.weapons.remembered import remembered
 
 BATCH, ARMED = 64, 20
 """Pictures of a batch, and how many of them show a weapon."""
 STAGES = (0.2, 0.3, 0.5)
 """How often a training picture is the first preview, the second one, the final."""
-FALSE_ALARMS = 0.0025
+FALSE_ALARMS = 0.001
 SEEDS = {"whole": 3, "near": 11}
+SMALL = {"whole": 0.3, "near": 0.0}
+"""How often a training picture is shrunk to half its size and moved aside."""
 FINAL = 2
 
 
 def train_screen(folder: Path, minutes: float) -> dict[str, Any]:
     """minutes: of processor time for each network. Writes weights and the manifest's entry."""
-    drawn = load("training", folder)
+    drawn = _joined(load("training", folder), remembered(folder))
     net = TwoLooks()
     whole = replace(drawn, pictures=_each(lambda one: resize(one, SIDE, SIDE), drawn.pictures))
     enlarged = replace(drawn, pictures=_each(near, whole.pictures))
     for look, pictures in (("whole", whole), ("near", enlarged)):
-        setattr(net, look, _fit(pictures, SEEDS[look], minutes))
+        setattr(net, look, _fit(pictures, look, minutes))
     entry = {"threshold": 0.5} | write_part(folder, "screen", net) | {"file": "screen.safetensors"}
     manifest = read_manifest(folder)
     write_manifest(folder, manifest | {"screen": entry})
@@ -98,12 +102,19 @@ def _scores(folder: Path, drawn: Drawn, stage: int) -> NDArray[np.float32]:
     return ConceptScreen(folder).scores(list(drawn.pictures[:, stage]))
 
 
+def _joined(one: Drawn, other: Drawn) -> Drawn:
+    pictures = np.concatenate((one.pictures, other.pictures))
+    weapons = np.concatenate((one.weapons, other.weapons))
+    return Drawn(pictures, weapons, one.prompts + other.prompts)
+
+
 def _each(change: Callable[[Pixels], Pixels], pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack([np.stack([change(one) for one in row]) for row in pictures])
 
 
-def _fit(drawn: Drawn, seed: int, minutes: float) -> ScreenNet:
+def _fit(drawn: Drawn, look: str, minutes: float) -> ScreenNet:
     """One network; its weights are moving averages."""
+    seed = SEEDS[look]
     torch.manual_seed(seed)
     armed, calm = np.flatnonzero(drawn.weapons), np.flatnonzero(~drawn.weapons)
     rng, net = np.random.default_rng(seed), ScreenNet()
@@ -118,7 +129,7 @@ def _fit(drawn: Drawn, seed: int, minutes: float) -> ScreenNet:
         rows = np.concatenate((rng.choice(armed, ARMED), rng.choice(calm, BATCH - ARMED)))
         chosen = pictures[rows, rng.choice(len(STAGES), BATCH, p=STAGES)].float() / 255
         wanted = torch.from_numpy(drawn.weapons[rows]).float() * 0.98 + 0.01
-        loss = F.binary_cross_entropy_with_logits(net(_changed(chosen, rng)), wanted)
+        loss = F.binary_cross_entropy_with_logits(net(_changed(chosen, SMALL[look], rng)), wanted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -132,17 +143,20 @@ def _fit(drawn: Drawn, seed: int, minutes: float) -> ScreenNet:
     return net.eval()
 
 
-def _changed(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """[B, 3, 96, 96] mirrored, turned, moved, blurred and in other light, a little."""
+def _changed(pictures: Tensor, small: float, rng: np.random.Generator) -> Tensor:
+    """[B, 3, 96, 96] mirrored, turned, moved, blurred and in other light, a little; a share of them
+    is made small."""
     count = len(pictures)
     if rng.random() < 0.5:
         pictures = pictures.flip(3)
-    size = torch.from_numpy(rng.uniform(0.8, 1.25, count)).float()
+    shrunk = rng.random(count) < small
+    size = torch.from_numpy(rng.uniform(0.8, 1.25, count) * np.where(shrunk, 2, 1)).float()
     angle = torch.from_numpy(rng.normal(0, 0.12, count)).float()
     place = torch.zeros(count, 2, 3)
     place[:, 0, 0], place[:, 0, 1] = size * angle.cos(), -size * angle.sin()
     place[:, 1, 0], place[:, 1, 1] = size * angle.sin(), size * angle.cos()
-    place[:, :, 2] = torch.from_numpy(rng.uniform(-0.12, 0.12, (count, 2))).float()
+    aside = np.where(shrunk, 1, 0.12)[:, None]
+    place[:, :, 2] = torch.from_numpy(rng.uniform(-aside, aside, (count, 2))).float()
     grid = F.affine_grid(place, list(pictures.shape), align_corners=False)
     pictures = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
     if rng.random() < 0.3:
