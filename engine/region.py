@@ -36,20 +36,32 @@ def changed_passes(passes: int, strength: float, rounds_up: bool) -> int:
     return passes - int(passes - share) if rounds_up else int(share)
 
 
-def scattered(cells: int, share: float, seed: int) -> Region:
+def scattered(cells: int, share: float, seed: int, core: Region | None = None) -> Region:
     """The cells that a change of strength `share` (0..1) draws anew: at least one, all at 1.0.
     They lie in a few patches, for single cells strewn about look like confetti. A stronger change
-    of the same seed redraws all that a weaker one does. The grid is taken to be square."""
+    of the same seed redraws all that a weaker one does. The grid is taken to be square.
+
+    core: cells that are drawn anew in any case; others join them from the nearest on."""
     columns = math.isqrt(cells)
     key = np.array([seed, _SCATTER], np.uint64)
     random = np.random.Generator(np.random.Philox(key=key))
     field = random.random((-(-cells // columns), columns))
     for _ in range(2):
         field = _blurred(field)
+    core = np.zeros(cells, np.bool_) if core is None else core
+    order = np.lexsort((field.reshape(-1)[:cells], _steps_from(core, columns)))
     redraw = np.zeros(cells, np.bool_)
-    order = field.reshape(-1)[:cells].argsort(kind="stable")
-    redraw[order[: max(1, round(cells * share))]] = True
+    redraw[order[: max(1, round(cells * share), int(core.sum()))]] = True
     return redraw
+
+
+def _steps_from(core: Region, columns: int) -> NDArray[np.int64]:
+    """How far each cell is from the core, 0 within; all 0 where there is none."""
+    rows_columns = np.stack(np.divmod(np.arange(core.size), columns), axis=1)
+    if not core.any():
+        return np.zeros(core.size, np.int64)
+    apart = np.abs(rows_columns[:, None] - rows_columns[core][None]).max(axis=2)
+    return np.asarray(apart.min(axis=1), np.int64)
 
 
 def _blurred(field: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import sampling
+from engine.arrange import layout_of
 from engine.capabilities import DEFAULT_WEIGHTS
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
@@ -24,7 +25,9 @@ from engine.decoders.memory import translated
 from engine.models.codec import to_latents
 from engine.models.scene_transformer import Sketch
 from engine.precision import AUTO, precision_of
+from engine.region import Region, scattered
 from engine.render import Checkpoint, Pixels, RenderSpec, Source
+from engine.scene_changes import Planes, changed_cells
 
 logger = logging.getLogger(__name__)
 
@@ -116,24 +119,47 @@ class MaskedDecoder:
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedState:
         self.plan(spec)
         told = self._told(spec)
-        codes = self._at_first(spec.source)
+        codes = self._at_first(spec, told)
         drawn = int((codes[:, 0] == MASKED).sum())
         if checkpoint is None:
             return MaskedState(spec, 0, drawn, codes, told)
         codes = self._unpack(checkpoint, spec.passes, codes)
         return MaskedState(spec, checkpoint.pass_no, drawn, codes, told)
 
-    def _at_first(self, source: Source | None) -> Codes:
-        """The codes before the first pass: all masked, but for what a source keeps."""
+    def _at_first(self, spec: RenderSpec, told: Sketch) -> Codes:
+        """The codes before the first pass: all masked, but for what a source keeps. Of a picture
+        that was drawn here and is changed as a whole, what the new words leave as it is."""
+        source = spec.source
         if source is None:
             return np.full(self._shape, MASKED, np.uint8)
-        codes = self._known(source)
-        codes[source.redraw] = MASKED
+        codes, redraw = self._stored(source), source.redraw
+        if codes is None:
+            codes = self._encoded(source.pixels)
+        elif source.mask is None and source.strength < 1:
+            core = self._changed(spec, codes, told)
+            redraw = scattered(len(codes), source.strength, spec.seed, core)
+        codes[redraw] = MASKED
         return codes
 
-    def _known(self, source: Source) -> Codes:
-        """The source as codes: those it was drawn from with these weights, in any precision, else
-        what the encoder sees."""
+    @torch.inference_mode()
+    def _changed(self, spec: RenderSpec, codes: Codes, told: Sketch) -> Region | None:
+        """What the new words draw otherwise, judged by a pass over a wholly masked picture; None
+        for a codec that cannot tell things from backgrounds."""
+        if not self.networks.codec.config.alpha:
+            return None
+        nothing = np.full(self._shape, MASKED, np.uint8)
+        prompted = self._logits([MaskedState(spec, 0, len(nothing), nothing, told)])[0, 0]
+        expected = sampling.expected_codes(prompted, 0.0)
+        before, after = self._planes(torch.from_numpy(codes)), self._planes(expected)
+        return changed_cells(before, after, layout_of(spec, self.networks.memory.turns))
+
+    def _planes(self, codes: Tensor) -> Planes:
+        """codes, or means of codes, [cells, channels] -> [size, size, 4], 0 to 1."""
+        picture = self._decoded(to_latents(codes, self._levels))
+        return cast(Planes, ((picture + 1) / 2).clamp(0, 1).permute(1, 2, 0).cpu().numpy())
+
+    def _stored(self, source: Source) -> Codes | None:
+        """The codes that it was drawn from with these weights, in any precision."""
         if source.tokens is not None:
             try:
                 final = Checkpoint.from_bytes(source.tokens)
@@ -143,7 +169,7 @@ class MaskedDecoder:
             else:
                 if final.model.startswith(self._weights) and not (codes == MASKED).any():
                     return codes
-        return self._encoded(source.pixels)
+        return None
 
     @torch.inference_mode()
     def _encoded(self, pixels: Pixels) -> Codes:
@@ -250,11 +276,14 @@ class MaskedDecoder:
 
     def _draw(self, latents: Tensor) -> Pixels:
         """latents [cells, channels] -> uint8 [size, size, 3]."""
-        picture = cast(Tensor, self.networks.codec.decoder(latents.unsqueeze(0).to(self._device)))[
-            0
-        ]
-        scaled = ((picture[:3] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        picture = self._decoded(latents)[:3]
+        scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return cast(Pixels, scaled.permute(1, 2, 0).contiguous().cpu().numpy())
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """latents [cells, channels] -> [planes, size, size], about -1 to 1."""
+        pictures: Tensor = self.networks.codec.decoder(latents.unsqueeze(0).to(self._device))
+        return pictures[0]
 
 
 def _mine(render: DecodeState) -> MaskedState:

@@ -73,10 +73,13 @@ class Studio:
         *,
         stored: bool = True,
         passes: int | None = None,
+        strength: float = 1.0,
     ) -> Drawn:
         """stored: whether it goes on from the tokens of `before`, or from its pixels alone.
-        passes: other than its share of those of a whole picture."""
-        source = Source(before.pixels, redraw, before.tokens if stored else None)
+        passes: other than its share of those of a whole picture. strength: of a change without a
+        mask."""
+        tokens = before.tokens if stored else None
+        source = Source(before.pixels, redraw, tokens, strength=strength)
         passes = passes or edit_passes(PASSES, int(redraw.sum()), self.can.cells)
         return self._run(RenderSpec("edit", told, seed, passes, GUIDANCE, source=source))
 

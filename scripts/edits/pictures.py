@@ -64,7 +64,7 @@ def _strengths(
     yield before, first.pixels
     for strength in STRENGTHS:
         redraw = scattered(studio.can.cells, strength, seed=4)
-        then = studio.edit(first, redraw, prompts[after], seed=4)
+        then = studio.edit(first, redraw, prompts[after], seed=4, strength=strength)
         yield f"{after}, strength {strength}", then.pixels
 
 

@@ -64,6 +64,16 @@ def test_the_cells_lie_in_patches() -> None:
     assert together > 0.6
 
 
+def test_what_is_drawn_in_any_case_grows_into_its_neighbours() -> None:
+    core = np.zeros((8, 8), np.bool_)
+    core[2:5, 2:5] = True
+    for share, drawn in ((0.0, 9), (0.1, 9), (0.3, 19), (1.0, 64)):
+        redraw = scattered(CELLS, share, 4, core.reshape(-1)).reshape(8, 8)
+        assert redraw.sum() == drawn
+        assert redraw[core].all()
+        assert share == 1.0 or not redraw[[0, 6, 7]].any(), "the nearest ones come first"
+
+
 @pytest.mark.parametrize("cells", [1, 7, 64, 256])
 def test_a_region_comes_back_from_its_hex(cells: int) -> None:
     redraw = scattered(cells, 0.4, 3)
