@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 from dispatch.ports import CallFailed, StageUnavailable
 from dispatch.postprocess import InProcesses, InThreads, LocalPostprocessor
 from dispatch.stage_worker import StageWorker
+from engine.capabilities import DEFAULT_WEIGHTS
 from engine.decoders.paced import CELLS
 from engine.picture import encode
-from engine.postprocessing import Unusable
+from engine.postprocessing import Postprocessing, Unusable
+from engine.provenance.manifest import Made
 from engine.worker import CallLimits
 from jobs.blobs.store import DirectoryBlobs
 from jobs.request import ImageRequest
@@ -74,6 +77,18 @@ async def test_sources_and_edits_come_back_whole_from_the_process(processes: InP
     blended = await processes.call("blend", picture(1), 48, 32, encode(canvas, "png"))
     assert np.array_equal(blended, canvas[..., :3])
     assert isinstance(await processes.call("source", b"no png", redraw, None, 1.0), Unusable)
+
+
+async def test_pictures_are_enlarged_in_the_process() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    how = pixels, (256, 512), "png", 100, Made("m", datetime(2026, 1, 1, tzinfo=UTC))
+    work = await InProcesses.start(1, CELLS, enlarger=DEFAULT_WEIGHTS)
+    try:
+        file = await work.call("encode", *how)
+    finally:
+        await asyncio.to_thread(work.close)
+    assert file == Postprocessing(CELLS, enlarger=DEFAULT_WEIGHTS).encode(*how)
+    assert file != Postprocessing(CELLS).encode(*how)
 
 
 class Silent(DirectoryBlobs):
