@@ -13,11 +13,13 @@ from engine.scene import COLOURS
 from engine.scene_words import (
     ARTICLES,
     BACKGROUND,
+    CLAUSES,
     COLOUR_WORDS,
     CONTAINERS,
     COUNTS,
     DESCRIBING,
     FILLER,
+    HOLLOW,
     LOOK_WORDS,
     OF,
     PLACE_ENDS,
@@ -33,7 +35,7 @@ MOST_WORDS = 64
 """Of a prompt that are read."""
 MOST_THINGS = 3
 FACE = "face"
-TELLING = {SAME_AS: MOST_WORDS, KIND_OF: 1, GENERAL: 0}
+TELLING = {SAME_AS: 0, KIND_OF: 0, GENERAL: -1}
 """How many more words a description may have before it says more than its listed word does."""
 _TOKEN = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*|[,;.&+]")
 Words = tuple[str, ...]
@@ -88,8 +90,23 @@ def read_scene(prompt: str, vocabulary: Vocabulary) -> Scene:
     look, words = _look(words)
     place, words = _place(words)
     small = any(SIZES.get(word) for word in words)
-    things, relation = _things(words, vocabulary)
+    told = _told(words, vocabulary)
+    things, relation = _things(words, vocabulary) if told is None else ([told], "")
     return Scene(_limited(things), background, look, relation, place, small)
+
+
+def _told(words: Words, vocabulary: Vocabulary) -> AskedThing | None:
+    """What a clause describes: "a worm that will become a butterfly", "what you sleep in". None
+    where there is no clause."""
+    start = next((i for i, w in enumerate(words) if w not in FILLER | ARTICLES), len(words))
+    words = words[start:]
+    at = next((i for i, w in enumerate(words) if w in CLAUSES or (not i and w in HOLLOW)), None)
+    if at is None:
+        return None
+    head = _thing(words[:at], vocabulary)
+    if head is None:
+        return AskedThing(words, more=len(words))
+    return replace(head, words=words, more=head.more + len(words) - at)
 
 
 def _things(words: Words, vocabulary: Vocabulary) -> tuple[list[AskedThing], str]:
@@ -100,9 +117,8 @@ def _things(words: Words, vocabulary: Vocabulary) -> tuple[list[AskedThing], str
         if thing is None:
             continue
         if found and joint in DESCRIBING and not (found[-1].named and thing.named):
-            if not found[-1].named:  # "a pony with a horn": one thing, described
-                found[-1] = _described(found[-1], (joint, *thing.words))
-            continue  # "a dog on vacation": what need not be a thing
+            found[-1] = _described(found[-1], (joint, *thing.words))
+            continue  # "a pony with a horn", "a dog on vacation": one thing, described
         relation = relation or (RELATIONS[joint] if found and joint else "")
         found.append(thing)
     listed = [thing for thing in found if thing.meaning is not None]

@@ -33,6 +33,10 @@ FILLER = {
     "cute", "nice", "beautiful", "simple", "pretty", "just", "colored", "coloured", "color",
     "colour", "very", "sketch", "there", "us", "can", "you", "would", "single", ".",
 }  # fmt: skip
+CLAUSES = {"that", "which", "who", "whose", "where", "when", "you"}
+"""What follows says what the thing before is like."""
+HOLLOW = {"it", "what", "something", "thing", "things", "someone"}
+"""A prompt that begins with these describes a thing and does not name it."""
 SIZES = {
     "small": True, "tiny": True, "little": True, "mini": True, "miniature": True, "big": False,
     "large": False, "huge": False, "giant": False, "enormous": False,

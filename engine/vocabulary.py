@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.prompt_screen import unit
 from engine.text import WeightsError
 from engine.weights import WeightsFolder
 
 LONGEST = 5
 """Words of the longest phrase that is looked up."""
-LISTED = 0.15
-"""What the list's word for it is worth to a concept beside a cosine of embeddings."""
 SAME_AS, KIND_OF, GENERAL = "=", "~", "?"
 """How a word stands to its concept: means just that; means something near it; is more general."""
+WORTH = {SAME_AS: 0.2, KIND_OF: 0.1, GENERAL: 0.0}
+"""What the list's word for it is worth to a concept beside a likeness of embeddings."""
 _PLURALS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""))
 Floats = NDArray[np.float32]
 
@@ -31,28 +32,33 @@ class Meaning:
     how: str
 
 
-def likeness(vectors: Floats, embeddings: Floats, rows: NDArray[np.int64]) -> Floats:
-    """How like texts are to concepts, [texts, concepts], -1 to 1: the mean of a concept's likeliest
-    row and of the mean of its rows. vectors: of the texts, [texts, 384], of length 1. rows: the
-    concept of each row of embeddings, rising."""
-    near = vectors @ embeddings.T
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    best = np.maximum.reduceat(near, starts, axis=1)
-    mean = np.add.reduceat(near, starts, axis=1) / np.bincount(rows)
-    return ((best + mean) / 2).astype(np.float32)
+@dataclass(frozen=True)
+class Sayings:
+    """Embeddings, float32 of length 1, of what is said of the concepts. parts: [rows, 384], each
+    saying alone, with its concept in rows, rising. wholes: [concepts, 384], all of a concept's."""
+
+    parts: Floats
+    rows: NDArray[np.int64]
+    wholes: Floats
+
+    def likeness(self, vectors: Floats) -> Floats:
+        """How like texts are to concepts, [texts, concepts], -1 to 1: the mean of the likeliest
+        saying and of the whole. vectors: of the texts, [texts, 384], of length 1."""
+        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
+        best = np.maximum.reduceat(vectors @ self.parts.T, starts, axis=1)
+        found: Floats = (best + vectors @ self.wholes.T) / 2
+        return found
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """names, turns: of the concepts in order, and whether each may be mirrored. phrases: by the
-    words, joined by blanks. embeddings: float32 [rows, 384] of length 1, with the concept of each
-    row."""
+    words, joined by blanks."""
 
     names: tuple[str, ...]
     turns: tuple[bool, ...]
     phrases: dict[str, Meaning]
-    embeddings: NDArray[np.float32]
-    rows: NDArray[np.int64]
+    sayings: Sayings
 
     @classmethod
     def load(cls, weights: WeightsFolder) -> Vocabulary:
@@ -69,22 +75,22 @@ class Vocabulary:
             tuple(weights.field("concepts")),
             tuple(bool(turn) for turn in weights.field("turns")),
             dict(map(_phrase, data.decode().splitlines())),
-            tensors["embeddings"].numpy(),
-            tensors["rows"].numpy().astype(np.int64),
+            Sayings(
+                unit(tensors["parts"].numpy()),
+                tensors["rows"].numpy().astype(np.int64),
+                unit(tensors["wholes"].numpy()),
+            ),
         )
 
     def find(self, words: Sequence[str]) -> Meaning | None:
-        """Of these words together, the last one in the singular if need be."""
+        """Of these words together, the last one as it is or in the singular; a name comes first."""
         phrase = " ".join(words)
-        found = self.phrases.get(phrase)
-        if found is not None:
-            return found
+        found = [self.phrases.get(phrase)]
         for ending, instead in _PLURALS:
             if phrase.endswith(ending) and len(words[-1]) > len(ending) + 1:
-                found = self.phrases.get(phrase.removesuffix(ending) + instead)
-                if found is not None:
-                    return found
-        return None
+                found.append(self.phrases.get(phrase.removesuffix(ending) + instead))
+        listed = [meaning for meaning in found if meaning is not None]
+        return next((m for m in listed if m.how == SAME_AS), listed[0] if listed else None)
 
     def named(self, words: Sequence[str]) -> bool:
         """Whether these words together are a concept's own name."""
@@ -93,12 +99,10 @@ class Vocabulary:
 
     def nearest(self, embedding: NDArray[np.floating], listed: Meaning | None = None) -> int:
         """The concept that a text with this embedding, [384], is most like. listed: what the list
-        says of its last word, if it says something near."""
-        vector = embedding.astype(np.float32)
-        vector = vector / max(1e-6, float(np.linalg.norm(vector)))
-        score = likeness(vector[None], self.embeddings, self.rows)[0]
-        if listed is not None and listed.how != GENERAL:
-            score[listed.concept] += LISTED
+        says of the word that names it, if there is one."""
+        score = self.sayings.likeness(unit(embedding[None]))[0]
+        if listed is not None:
+            score[listed.concept] += WORTH[listed.how]
         return int(np.argmax(score))
 
 

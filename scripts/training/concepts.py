@@ -20,13 +20,14 @@ SKIPPED_GROUPS = {1, 2, 8, 9}  # people, components, symbols, flags
 @dataclass(frozen=True)
 class Concept:
     """hexcode: lower case, without variation selectors. subgroup: emojibase's number of its kind.
-    synonyms: (words, weight)."""
+    synonyms: (words, weight). sayings: what people may say instead of its name; see sayings.txt."""
 
     name: str
     category: str
     hexcode: str
     subgroup: int
     synonyms: tuple[tuple[str, float], ...]
+    sayings: tuple[str, ...]
 
     @property
     def turns(self) -> bool:
@@ -47,6 +48,13 @@ def listed() -> Iterator[tuple[str, str, str]]:
         elif line and not line.startswith("#"):
             name, _, label = (part.strip() for part in line.partition("="))
             yield name, category, label or name
+
+
+def _sayings() -> dict[str, tuple[str, ...]]:
+    """By the names of concepts."""
+    lines = (HERE / "sayings.txt").read_text(encoding="utf-8").splitlines()
+    said = (line.partition(": ") for line in lines if line and not line.startswith("#"))
+    return {name: tuple(rest.split("; ")) for name, _, rest in said}
 
 
 def _wanted(labels: dict[str, dict[str, Any]], drawn: set[str]) -> list[tuple[str, str, str]]:
@@ -83,7 +91,7 @@ def load(packages: dict[str, Path], banned: Callable[[str], bool]) -> list[Conce
     words = {name: _words(labels[label], keywords) for name, _, label in wanted}
     tags = {name: set(labels[label].get("tags", ())) for name, _, label in wanted}
     shared = Counter(word for found in words.values() for word in found)
-    concepts = []
+    concepts, sayings = [], _sayings()
     for name, category, label in wanted:
         synonyms = tuple(
             (word, (1.0 if word in tags[name] else 0.25) / shared[word] ** 2)
@@ -91,7 +99,6 @@ def load(packages: dict[str, Path], banned: Callable[[str], bool]) -> list[Conce
             if shared[word] <= 4 and word not in names and not banned(word)
         )
         entry = labels[label]
-        concepts.append(
-            Concept(name, category, plain(entry["hexcode"]), entry["subgroup"], synonyms)
-        )
+        code, said = plain(entry["hexcode"]), sayings.get(name, ())
+        concepts.append(Concept(name, category, code, entry["subgroup"], synonyms, said))
     return concepts

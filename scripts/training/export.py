@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -52,10 +53,17 @@ def write_words(folder: Path, meanings: Meanings) -> dict[str, dict[str, Any]]:
     """words.tsv and meanings.safetensors; returns their entries of the manifest."""
     path = folder / "words.tsv"
     path.write_text("\n".join(meanings.lines) + "\n", encoding="utf-8")
-    rows = torch.from_numpy(meanings.rows.astype("int32"))
-    vectors = torch.from_numpy(meanings.embeddings).half()
-    entry = write_tensors(folder, "meanings", {"embeddings": vectors, "rows": rows})
+    said = meanings.sayings
+    vectors = {"parts": _in_bytes(said.parts), "wholes": _in_bytes(said.wholes)}
+    rows = torch.from_numpy(said.rows.astype("int32"))
+    entry = write_tensors(folder, "meanings", {**vectors, "rows": rows})
     return {"words": _entry(path), "meanings": entry}
+
+
+def _in_bytes(vectors: NDArray[np.float32]) -> Tensor:
+    """The directions of [rows, n] as int8: each row's largest number becomes 127."""
+    scaled = vectors / np.abs(vectors).max(axis=1, keepdims=True) * 127
+    return torch.from_numpy(np.rint(scaled).astype(np.int8))
 
 
 def write_gallery(folder: Path, sprites: SpriteSheet, concepts: int) -> dict[str, Any]:

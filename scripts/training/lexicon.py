@@ -6,6 +6,7 @@ see engine/vocabulary.py."""
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -108,6 +109,17 @@ def own_words(concept: Concept) -> Iterator[str]:
     for word in (concept.name.lower(), *_bare(concept)):
         if _WORD.fullmatch(word):
             yield word
+
+
+def said_of_one(concepts: Sequence[Concept]) -> Iterator[tuple[str, int]]:
+    """Sayings of one or two words that only one concept has, with its row."""
+    rows = defaultdict[str, set[int]](set)
+    for row, concept in enumerate(concepts):
+        for saying in concept.sayings:
+            rows[saying.lower()].add(row)
+    for saying, found in rows.items():
+        if len(found) == 1 and saying.count(" ") < 2 and _WORD.fullmatch(saying):
+            yield saying, found.pop()
 
 
 def listed(synset: Synset) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.text import TextEncoder
-from engine.vocabulary import likeness
+from engine.vocabulary import Sayings
 from scripts.training import lexicon
 from scripts.training.concepts import Concept
 from scripts.training.wordnet import THINGS, Synset, WordNet
@@ -29,24 +29,41 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Meanings:
-    """lines: of words.tsv: a word, its concept and how it stands to it. embeddings: float32 [rows,
-    384] of length 1. rows: the concept of each."""
+    """lines: of words.tsv: a word, its concept and how it stands to it."""
 
     lines: tuple[str, ...]
-    embeddings: Floats
-    rows: NDArray[np.int64]
+    sayings: Sayings
 
 
 def make_meanings(concepts: Sequence[Concept], packages: dict[str, Path]) -> Meanings:
     wordnet, encoder = WordNet.read(packages["wordnet"] / "dict"), TextEncoder()
-    said = [(text, row) for row, c in enumerate(concepts) for text in _said_of(c, wordnet)]
-    embeddings = embedded(encoder, [text for text, _ in said])
-    rows = np.array([row for _, row in said], np.int64)
+    told = [told_of(concept, wordnet) for concept in concepts]
     synsets = [s for s in wordnet.synsets.values() if s.lexname in THINGS]
     vectors = embedded(encoder, [f"{s.words[0]}: {s.gloss}" for s in synsets])
-    found = _words(concepts, wordnet, synsets, vectors, embeddings, rows)
+    found = _words(concepts, wordnet, synsets, vectors, _dictionary(encoder, told))
     lines = tuple(f"{word}\t{row}\t{how}" for word, (row, how) in sorted(found.items()))
-    return Meanings(lines, embeddings, rows)
+    return Meanings(lines, make_sayings(encoder, concepts, told))
+
+
+def make_sayings(
+    encoder: TextEncoder, concepts: Sequence[Concept], told: Sequence[Sequence[str]]
+) -> Sayings:
+    """What prompts are compared with. told: what is known of each concept; the sayings join it."""
+    texts = [[*known, *c.sayings] for known, c in zip(told, concepts, strict=True)]
+    parts = embedded(encoder, [text for one in texts for text in one])
+    wholes = embedded(encoder, [f"{c.name}: {', '.join(c.sayings)}" for c in concepts])
+    return Sayings(parts, _rows(texts), wholes)
+
+
+def _dictionary(encoder: TextEncoder, told: Sequence[Sequence[str]]) -> Sayings:
+    """What WordNet's explanations are compared with: no sayings, which are of another style."""
+    parts, rows = embedded(encoder, [text for one in told for text in one]), _rows(told)
+    means = np.stack([parts[rows == row].mean(axis=0) for row in range(len(told))])
+    return Sayings(parts, rows, means)
+
+
+def _rows(texts: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(texts)), [len(one) for one in texts])
 
 
 def _words(
@@ -54,15 +71,14 @@ def _words(
     wordnet: WordNet,
     synsets: Sequence[Synset],
     vectors: Floats,
-    embeddings: Floats,
-    rows: NDArray[np.int64],
+    sayings: Sayings,
 ) -> dict[str, tuple[int, str]]:
     """Word -> its concept and how it stands to it."""
     tagged = _tagged(concepts)
     places = lexicon.homes(concepts, wordnet)
     best: dict[str, tuple[float, int, str]] = {}
     blocks = (vectors[at : at + BLOCK] for at in range(0, len(vectors), BLOCK))
-    scores = (score for block in blocks for score in likeness(block, embeddings, rows))
+    scores = (score for block in blocks for score in sayings.likeness(block))
     for synset, score in zip(synsets, scores, strict=True):
         paths = lexicon.paths(synset.offset, places, wordnet)
         for row, path in paths.items():
@@ -80,6 +96,9 @@ def _words(
                 best[word] = max(best.get(word, (-9.0, 0, "")), (own[row] - RARER * rank, row, how))
     found = {word: (rows_[0], lexicon.KIND_OF) for word, rows_ in tagged.items()}
     found |= {word: (row, how) for word, (_, row, how) in best.items()}
+    for word, row in lexicon.said_of_one(concepts):
+        if word not in found or found[word][1] != lexicon.SAME_AS:
+            found[word] = row, lexicon.KIND_OF
     for row in reversed(range(len(concepts))):
         found |= dict.fromkeys(lexicon.own_words(concepts[row]), (row, lexicon.SAME_AS))
     return found
@@ -96,7 +115,7 @@ def _tagged(concepts: Sequence[Concept]) -> Mapping[str, list[int]]:
     return {word: [row for _, row in sorted(pairs)] for word, pairs in found.items()}
 
 
-def _said_of(concept: Concept, wordnet: WordNet) -> list[str]:
+def told_of(concept: Concept, wordnet: WordNet) -> list[str]:
     """Its name, its name with tags, and what WordNet says of it."""
     best = sorted(concept.synonyms, key=lambda pair: -pair[1])[:6]
     said = [concept.name]
