@@ -42,6 +42,7 @@ class DecoderInputs:
             width=width,
             height=height,
             trace=request.trace,
+            transparent=request.background == "transparent",
         )
 
     def size(

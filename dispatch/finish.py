@@ -15,9 +15,10 @@ from dispatch.settings import Stages
 from dispatch.stage_times import Passed
 from dispatch.trials import call
 from dispatch.verdict_notes import VerdictNotes, screened_picture
+from engine.cut_out import looks
 from engine.policy import Look, ScreenStage
 from engine.render import Pixels
-from engine.verdict import Verdict
+from engine.verdict import Verdict, merge
 from jobs.blobs.store import image_key, preview_key
 from jobs.job import RenderState
 from jobs.lease import Outcome
@@ -80,15 +81,18 @@ class Finishing:
             return verdict, await call("postprocessing", encoding, limit)
 
     async def _screen(self, render: InFlightRender, pixels: Pixels, pass_no: int | None) -> Verdict:
+        """Of a picture with alpha all that was drawn, and what is left of it before white."""
         job = render.lease.job
-        look = _look(job.request, pass_no)
-        screening = self._classifier.screen_image(pixels, look)
-        verdict = await call("image screen", screening, self._limit_seconds)
-        screened = await screened_picture(look.stage, verdict, pixels, pass_no)
-        self._notes.add(job, render.index, screened)
+        look, verdicts = _look(job.request, pass_no), list[Verdict]()
+        for seen in (pixels,) if pixels.shape[2] == 3 else await asyncio.to_thread(looks, pixels):
+            screening = self._classifier.screen_image(seen, look)
+            verdict = await call("image screen", screening, self._limit_seconds)
+            screened = await screened_picture(look.stage, verdict, seen, pass_no)
+            self._notes.add(job, render.index, screened)
+            verdicts.append(verdict)
         if pass_no is None:
             render.passed(Passed.SCREENED)
-        return verdict
+        return merge(verdicts)
 
     async def _put(self, key: str, data: bytes, *, durable: bool) -> None:
         """What is written says nothing about whether it can be: a store that is silent is away."""

@@ -176,7 +176,13 @@ def _masked(options: Mapping[str, object]) -> Capabilities:
         raise ValueError(f"{manifest}: field config.codec is missing or wrong ({error})") from None
     precision = precision_of(options.get("dtype", AUTO), str(options.get("device", AUTO)))
     return Capabilities(
-        (size, size), (side, side), input_images=1, mask=True, strength=True, precision=precision
+        (size, size),
+        (side, side),
+        input_images=1,
+        mask=True,
+        strength=True,
+        transparent=codec.get("alpha") is True,
+        precision=precision,
     )
 
 

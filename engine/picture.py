@@ -31,9 +31,14 @@ _STRIP_ROWS = 64  # blended at a time: all at once would take ten times the pict
 
 
 def resize(pixels: Pixels, width: int, height: int) -> Pixels:
-    """The picture at width x height, by Lanczos; the same array when it has that size already."""
+    """The picture at width x height, by Lanczos; the same array when it has that size already.
+    A fourth channel does not change what becomes of the others."""
     if pixels.shape[:2] == (height, width):
         return pixels
+    if pixels.shape[2] == 4:  # Pillow would take out the colours of what is transparent
+        alpha = Image.fromarray(pixels[..., 3]).resize((width, height), Image.Resampling.LANCZOS)
+        colours = resize(np.ascontiguousarray(pixels[..., :3]), width, height)
+        return np.dstack([colours, np.asarray(alpha)])
     image = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
@@ -88,15 +93,17 @@ def read_png(data: bytes) -> NDArray[np.uint8]:
 
 def blend(drawn: Pixels, canvas: NDArray[np.uint8]) -> Pixels:
     """What is drawn, laid under a canvas of the same size: uint8 [height, width, 4], RGBA.
-    Alpha 255 gives exactly the canvas, 0 exactly what is drawn. ValueError for another size."""
+    Alpha 255 gives exactly the canvas, 0 exactly what is drawn. What is drawn keeps an alpha of its
+    own. ValueError for another size."""
     if canvas.shape != (*drawn.shape[:2], 4):
         raise ValueError(f"canvas of shape {canvas.shape} does not fit a picture of {drawn.shape}")
     whole = np.empty_like(drawn)
     for top in range(0, len(drawn), _STRIP_ROWS):
         rows = slice(top, top + _STRIP_ROWS)
         alpha = canvas[rows, :, 3:].astype(np.uint16)
-        mixed = canvas[rows, :, :3] * alpha + drawn[rows] * (255 - alpha)
-        whole[rows] = (mixed + 127) // 255
+        mixed = canvas[rows, :, :3] * alpha + drawn[rows, :, :3] * (255 - alpha)
+        whole[rows, :, :3] = (mixed + 127) // 255
+    whole[..., 3:] = drawn[..., 3:]
     return whole
 
 

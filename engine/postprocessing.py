@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.cut_out import cut_out
 from engine.enlarger import Enlarger
 from engine.picture import OutputFormat, blend, encode, read_png, resize
 from engine.provenance.manifest import CannotSign, Made, Signer, Signing
@@ -93,6 +94,8 @@ class Postprocessing:
         pixels = self._resized(pixels, *size)
         if made.parent is None:
             pixels = self._marked(pixels)
+        if pixels.shape[2] == 4:
+            pixels = cut_out(pixels)
         file = encode(pixels, output_format, quality)
         if self._signer is None:
             return file

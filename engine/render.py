@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-"""A picture: uint8 [height, width, 3], RGB."""
+"""A picture: uint8 [height, width, 3], RGB; with a fourth channel, alpha, where a RenderSpec wants
+it: RGB is the picture with its background then, see engine.cut_out."""
 
 
 _NUMPY = {
@@ -173,6 +174,8 @@ class RenderSpec:
     """Pictures to look at, in order, each of its own size."""
     trace: str | None = None
     """W3C traceparent of its order; nothing to the engine."""
+    transparent: bool = False
+    """Pixels come with alpha."""
     alone: bool = False
     """Its first pass here, or its pixels if all passes are done, is the engine's only work from
     ACCEPTED on: what goes wrong before its next update is its own fault."""

@@ -113,6 +113,8 @@ class MaskedDecoder:
             raise RenderRejected(
                 f"guidance must be above 0 and at most {GUIDANCE_MAX}, got {spec.guidance}"
             )
+        if spec.transparent and not self.networks.codec.config.alpha:
+            raise RenderRejected("transparent must be false: these weights draw no alpha")
         seconds = CPU_COST[self.precision].seconds(1)
         return Plan(spec.passes, batch_key="masked", pass_seconds=seconds)
 
@@ -259,7 +261,7 @@ class MaskedDecoder:
             expected = sampling.expected_codes(self._logits([mine])[0, 0], share)
         codes = torch.from_numpy(mine.codes)
         soft = torch.where(codes == MASKED, expected, codes.float())
-        return self._draw(to_latents(soft, self._levels))
+        return self._draw(to_latents(soft, self._levels), mine.spec)
 
     def checkpoint(self, render: DecodeState) -> Checkpoint:
         mine = _mine(render)
@@ -268,15 +270,15 @@ class MaskedDecoder:
     @translated("fewer pictures at a time")
     @torch.inference_mode()
     def finish(self, render: DecodeState) -> Pixels:
-        codes = torch.from_numpy(_mine(render).codes)
-        return self._draw(to_latents(codes, self._levels))
+        mine = _mine(render)
+        return self._draw(to_latents(torch.from_numpy(mine.codes), self._levels), mine.spec)
 
     def drop(self, render: DecodeState) -> None:
         """Nothing but the engine holds it."""
 
-    def _draw(self, latents: Tensor) -> Pixels:
-        """latents [cells, channels] -> uint8 [size, size, 3]."""
-        picture = self._decoded(latents)[:3]
+    def _draw(self, latents: Tensor, spec: RenderSpec) -> Pixels:
+        """latents [cells, channels] -> uint8 [size, size, 3], or 4 with alpha."""
+        picture = self._decoded(latents)[: 4 if spec.transparent else 3]
         scaled = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return cast(Pixels, scaled.permute(1, 2, 0).contiguous().cpu().numpy())
 

@@ -168,6 +168,8 @@ def kept_look(said: Mapping[str, Any], parent: ImageRequest) -> dict[str, Any]:
         kept["quality"] = parent.quality
     if said.get("model") is None:  # another one takes other numbers
         kept |= _kept_numbers(said, parent)
+        if parent.background == "transparent" and said.get("output_format") != "jpeg":
+            kept["background"] = "transparent"
     if parent.loras:
         kept["loras"] = [asdict(lora) for lora in parent.loras]
     return kept

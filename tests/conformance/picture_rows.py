@@ -142,7 +142,7 @@ def _look_rows(row: NewRow, ask: Ask) -> list[Row]:
             "background",
             ("transparent",),
             REFUSED,
-            "400: neither family draws an alpha channel; asked of the family, not of a list",
+            "400 from models that draw no alpha; the embedded model does, in png and webp",
             refuses(ask, "no alpha", {"background": "transparent"}),
         ),
     ]

@@ -235,7 +235,12 @@ TOOL = [
             RESPOND, "no picture to edit", {"tools": [tool(action="edit")]},
             param="tools[0].action")),
     _called("background", "auto is opaque", _looks("background"), "opaque", "auto"),
-    _uncalled("background", "400: neither family draws an alpha channel", "alpha", "transparent"),
+    _uncalled(
+        "background",
+        "400 from models that draw no alpha; the embedded model does, in png and webp",
+        "alpha",
+        "transparent",
+    ),
     _called("complexity", "no effect: there is no planning", result_of, "low", "medium", "high"),
     _uncalled("frame_count", "400: no gif", "still", 3),
     _uncalled("frame_duration_ms", "400: no gif", "still", 200),

@@ -264,6 +264,17 @@ def test_what_it_has_not_is_rejected_by_name(field: str, value: object) -> None:
         tiny().plan(spec(**{field: value}))
 
 
+def test_alpha_comes_beside_the_same_picture() -> None:
+    decoder = tiny()
+    asked = spec(transparent=True)
+    render = decoder.begin(asked, None)
+    decoder.step([render])
+    assert decoder.preview(render).shape == (SIDE, SIDE, 4)
+    whole, opaque = (draw(decoder, one).pixels("mine") for one in (asked, spec()))
+    assert whole.shape == (SIDE, SIDE, 4)
+    np.testing.assert_array_equal(whole[..., :3], opaque)
+
+
 def test_missing_weights_name_the_path(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nowhere/model\.json"):
         MaskedDecoder(tmp_path / "nowhere")

@@ -30,6 +30,11 @@ def test_the_embedded_model_says_its_precision(options: dict[str, object]) -> No
     assert capabilities("masked", options).precision == decoder.precision
 
 
+def test_the_embedded_model_draws_alpha() -> None:
+    assert capabilities("masked", {}).transparent
+    assert not capabilities("paced", {}).transparent
+
+
 def test_a_precision_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="dtype must be"):
         capabilities("masked", {"dtype": "int4"})
