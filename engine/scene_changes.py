@@ -37,6 +37,8 @@ def changed_cells(before: Planes, after: Planes, layout: PictureLayout) -> Regio
     changed |= covered[0] & ~placed  # what stood where nothing is to stand
     if layout.background >= 0 and _mean(difference, either < _OUTSIDE) > BACKGROUND_DIFFERS:
         changed |= _cells(np.minimum(*alphas)).min(axis=1) < _WHOLE
+    if layout.background < 0 and changed.all():  # one cell shows what the background is
+        changed[_cells(either).mean(axis=1).argmin()] = False
     return changed
 
 

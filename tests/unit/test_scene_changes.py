@@ -60,6 +60,14 @@ def test_a_background_that_differs_is_drawn_anew_around_what_stays() -> None:
     )
 
 
+def test_a_cell_is_kept_that_shows_a_background_which_stays() -> None:
+    everywhere, layout = np.s_[0:8, 0:8], PictureLayout((PlacedThing(0),), -1)
+    before, after = (picture(BLUE, (everywhere, colour)) for colour in (RED, GREEN))
+    before[:3, :3] = after[:3, :3] = (*BLUE, 0.0)
+    corner = np.s_[0:1, 0:1]
+    assert changed(before, after, layout) == (~np.array(region(corner))).tolist()
+
+
 def test_what_stands_where_nothing_is_to_stand_goes() -> None:
     before = picture(WHITE, (LEFT, RED), (RIGHT, RED))
     alone = PictureLayout(PAIR.things[:1], -1)
