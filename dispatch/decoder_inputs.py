@@ -43,6 +43,7 @@ class DecoderInputs:
             height=height,
             trace=request.trace,
             transparent=request.background == "transparent",
+            yields=request.in_batch,
         )
 
     def size(

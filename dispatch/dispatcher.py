@@ -60,7 +60,7 @@ class Dispatcher:
         self._finishing = Finishing(stages, limit_seconds, self._notes)
         self._trials = Trials(self._preparing.probe)
         self._room = asyncio.Event()
-        self._ready = ReadyQueue()
+        self._ready = ReadyQueue(self._make_place)
         self._metering = stages.metering
         self._leases = Leases(ledger, stages, settings.lease_seconds, self._room, self._notes)
         self._overdue = OverdueJobs(self._leases, settings, self._room)
@@ -185,6 +185,16 @@ class Dispatcher:
             await asyncio.sleep(self._settings.retry_seconds)
         finally:
             taken.set()
+
+    def _make_place(self, render: InFlightRender) -> None:
+        """Decoders hold few images beside their slots: one of a batch is called back for any other
+        that is ready."""
+        if render.lease.job.request.in_batch:
+            return
+        for held in self._leases.images(State.DISPATCHED):
+            if held.lease.job.request.in_batch:
+                held.recall()
+                return
 
     async def _render(self, render: InFlightRender, slot: Slot) -> None:
         """One stream from a decoder; however it ends, the image is settled, finished or queued

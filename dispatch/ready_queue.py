@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from dispatch.in_flight import InFlightRender, State
 
@@ -13,7 +14,9 @@ class ReadyQueue:
     """Of one dispatcher. An image that is not ready any more is skipped, and forgotten with the
     next look."""
 
-    def __init__(self) -> None:
+    def __init__(self, came: Callable[[InFlightRender], None]) -> None:
+        """came: hears of each image that is ready."""
+        self._came = came
         self._renders: deque[InFlightRender] = deque()
         self._filled = asyncio.Event()
 
@@ -36,6 +39,7 @@ class ReadyQueue:
         else:
             self._ready().append(render)
         self._filled.set()
+        self._came(render)
 
     def take(self) -> InFlightRender | None:
         """The next one, or None."""

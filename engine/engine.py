@@ -25,9 +25,10 @@ logger = logging.getLogger(__name__)
 class DecoderEngine:
     """Runs passes for a batch that renders join and leave at any pass boundary.
 
-    add, abort, drain and the properties are for any thread. step is for one thread at a time: the
-    engine's own after `start`, or the caller's. `emit` is called from several threads, one at a
-    time, under the engine's lock: it must only hand the update on, without waiting.
+    A render that finds no slot may be held: it joins at the very boundary at which one is free.
+    add, let_go, abort, drain and the properties are for any thread. step is for one thread at a
+    time: the engine's own after `start`, or the caller's. `emit` is called from several threads,
+    one at a time, under the engine's lock: it must only hand the update on, without waiting.
     Once `abort` has returned nothing more is emitted for that render. Every state that the decoder
     has begun is dropped at the pass boundary after its render's end.
     """
@@ -50,6 +51,7 @@ class DecoderEngine:
         self._room = Room(self._passes, self._reports, self._scheduler, self._pixels_made)
         self._changed = self._reports.changed
         self._restored: list[ScheduledRender] = []
+        self._held: dict[str, ScheduledRender] = {}
         self._admitting = True
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -59,11 +61,13 @@ class DecoderEngine:
         self.error: str | None = None
         """Why the engine's thread died; None while it is well."""
 
-    def add(self, spec: RenderSpec) -> bool:
+    def add(self, spec: RenderSpec, *, hold: bool = False) -> bool:
         """Take a render in: ACCEPTED, it joins at the next pass boundary; or FULL and False.
 
-        A render whose checkpoint has all its passes needs no slot and is not FULL for want of one.
-        ValueError when a render of this id is in flight already.
+        hold: without a slot it is held until one is free, behind those that came before, and what
+        yields behind all others; then it is ACCEPTED, unless it is let go before. A render whose
+        checkpoint has all its passes needs no slot. ValueError when a render of this id is in
+        flight already.
         """
         try:
             plan = self._decoder.plan(spec)
@@ -71,23 +75,46 @@ class DecoderEngine:
             return self._refuse(spec, error)
         render = ScheduledRender(spec, plan, usable_checkpoint(spec, plan, self._decoder.model))
         with self._changed:
-            if self._reports.get(spec.render_id) is not None:
+            if self._reports.get(spec.render_id) is not None or spec.render_id in self._held:
                 raise ValueError(f"render {spec.render_id} is in flight already")
-            has_room = render.complete or self._scheduler.free_slots > 0
-            if not (self._admitting and has_room):
+            if self._admitting and (render.complete or self.free_slots > 0):
+                self._take_in(render)
+            elif self._admitting and hold:
+                self._held[spec.render_id] = render
+            else:
                 self._reports.full(spec.render_id)
                 return False
-            if not self._reports:
-                self.last_step_at = self._clock()
-            self._reports.open(render)
-            if not spec.alone:
-                self._reports.announce(render)
-            if render.complete:
-                self._restored.append(render)
-            else:
-                self._scheduler.join(render)
-            self._changed.notify_all()
         return True
+
+    def let_go(self, render_id: str) -> None:
+        """A render that is held still: FULL. Others go on, and unknown ids are ignored."""
+        with self._changed:
+            if self._held.pop(render_id, None) is not None:
+                self._reports.full(render_id)
+
+    def _take_in(self, render: ScheduledRender) -> None:
+        if not self._reports:
+            self.last_step_at = self._clock()
+        self._reports.open(render)
+        if not render.spec.alone:
+            self._reports.announce(render)
+        if render.complete:
+            self._restored.append(render)
+        else:
+            self._scheduler.join(render)
+        self._changed.notify_all()
+
+    def _take_held(self) -> None:
+        """Under the lock, wherever a slot may have become free."""
+        while self._held and self._scheduler.free_slots > 0:
+            first = min(self._held.values(), key=lambda render: render.spec.yields)
+            self._take_in(self._held.pop(first.spec.render_id))
+
+    def _close_door(self) -> None:
+        """Under the lock: no more renders are taken in, and those that are held are FULL."""
+        self._admitting = False
+        for render_id in list(self._held):
+            self.let_go(render_id)
 
     def _refuse(self, spec: RenderSpec, error: RenderRejected) -> bool:
         """ACCEPTED, then FAILED: it is the request's fault, no other replica helps."""
@@ -100,9 +127,11 @@ class DecoderEngine:
     def abort(self, render_id: str) -> None:
         """Drop a render; its slot is free at the next pass boundary. Unknown ids are ignored."""
         with self._changed:
+            self._held.pop(render_id, None)
             render = self._reports.get(render_id)
             if render is not None:
                 self._reports.end(render)
+                self._take_held()
 
     def leave(self, render_id: str) -> None:
         """Let a render go at the next pass boundary, with what that pass brings: LEFT. It stays for
@@ -111,12 +140,13 @@ class DecoderEngine:
             render = self._reports.get(render_id)
             if render is not None:
                 render.asked_to_leave = True
+                self._take_held()
 
     def hand_on(self, within_seconds: float) -> tuple[int, int]:
         """Take no more renders in; those that are not surely done within that time leave at the
         next pass boundary, as if each were asked to. How many leave, and how many stay."""
         with self._changed:
-            self._admitting = False
+            self._close_door()
             here = list(self._reports)
             turns = len({render.batch_key for render in here})
             leaving = [r for r in here if not r.done_within(within_seconds, turns)]
@@ -128,9 +158,11 @@ class DecoderEngine:
         """One pass for the batch; False when idle."""
         self._finish_restored()
         with self._changed:
+            self._take_held()
             batch = _alone_first(self._scheduler.schedule())
             for render in batch:
                 render.next_pass = render.pass_no + 1
+            self._take_held()  # slots are promised while the last pass of a render is under way
         self._room.drop_ended()  # before those that got their slots begin
         if not batch:
             return False
@@ -151,7 +183,7 @@ class DecoderEngine:
     def drain(self, timeout_seconds: float | None = None) -> bool:
         """Take no more renders in and wait for those in flight; False when the time ran out."""
         with self._changed:
-            self._admitting = False
+            self._close_door()
         if self._thread is not None:
             with self._changed:
                 return self._changed.wait_for(lambda: not self._reports, timeout_seconds)
@@ -177,7 +209,7 @@ class DecoderEngine:
         update: the last one of each is its checkpoint. Those with passes since their checkpoint
         leave with a new one. `drain` first to let them finish."""
         with self._changed:
-            self._admitting = False
+            self._close_door()
             self._stopping = True
             for render in self._reports:
                 if render.plan.checkpoint_seconds > 0 and render.unsaved_seconds > 0:
@@ -199,11 +231,12 @@ class DecoderEngine:
     def free_slots(self) -> int:
         """How many renders would be accepted now."""
         with self._changed:
-            return self._scheduler.free_slots if self._admitting else 0
+            return self._scheduler.free_slots if self._admitting and not self._held else 0
 
     @property
     def running(self) -> int:
-        """Renders that hold a slot, or are promised one at the next pass boundary."""
+        """Renders that have a slot, or are promised one at the next pass boundary; without those
+        that are held."""
         with self._changed:
             return self._scheduler.taken
 
@@ -246,7 +279,7 @@ class DecoderEngine:
         """A bug of the engine itself: every render in flight fails, none is taken in any more."""
         with self._changed:
             self.error = f"{type(error).__name__}: {error}"
-            self._admitting = False
+            self._close_door()
             for render in self._reports:
                 self._reports.fail(render, error)
 

@@ -179,6 +179,8 @@ class RenderSpec:
     alone: bool = False
     """Its first pass here, or its pixels if all passes are done, is the engine's only work from
     ACCEPTED on: what goes wrong before its next update is its own fault."""
+    yields: bool = False
+    """Held for a slot, it lets those that do not yield go before it."""
 
 
 class UpdateKind(StrEnum):

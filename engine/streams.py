@@ -14,8 +14,6 @@ UPDATE_SECONDS = 0.5
 """Default interval of routine updates, half a heartbeat: each of a fast decoder would cost more
 than its pass. What is held back, and drawn again if this process dies at once, is less than that
 much work."""
-BOUNDARY_POLL_SECONDS = 0.1
-"""An abort frees a slot without an update, so waiting calls also look now and then."""
 
 
 class RenderStreams:
@@ -31,25 +29,25 @@ class RenderStreams:
         passed: Passed | None = None,
         joules: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """full_wait_seconds: how long a call waits for a slot before it is told `full`: one about
-        to be free is worth more than a call elsewhere. update_seconds: between routine updates of
-        a render; 0.0 for all of them. passed, joules: see DecoderEngine."""
+        """full_wait_seconds: how long the engine holds a render before it is told `full`: a slot
+        about to be free is worth more than a call elsewhere. update_seconds: between routine
+        updates of a render; 0.0 for all of them. passed, joules: see DecoderEngine."""
         self._full_wait_seconds = full_wait_seconds
         self._update_seconds = update_seconds
         self._loop = asyncio.get_running_loop()
         self._inboxes: dict[str, asyncio.Queue[RenderUpdate | None]] = {}
-        self._boundary = asyncio.Event()
         self.engine = DecoderEngine(decoder, slots, self._emit, passed=passed, joules=joules)
         self.engine.start()
 
     async def render(self, spec: RenderSpec) -> AsyncGenerator[RenderUpdate, None]:
         """ACCEPTED or FULL first, then PASS as often as throttled, then LEFT, DONE or FAILED.
         Closing the stream aborts the render at the next pass boundary."""
-        if not await self._added(spec):
-            yield RenderUpdate(spec.render_id, UpdateKind.FULL)
-            return
-        inbox = self._inboxes[spec.render_id]
+        inbox = self._inboxes[spec.render_id] = asyncio.Queue()
         sent_at = saved_at = self._loop.time() - self._update_seconds  # the first pass is news
+        self.engine.add(spec, hold=True)
+        patience = self._loop.call_later(
+            self._full_wait_seconds, self.engine.let_go, spec.render_id
+        )
         try:
             while (update := await inbox.get()) is not None:
                 now, saved = self._loop.time(), update.checkpoint is not None
@@ -61,6 +59,7 @@ class RenderStreams:
                 if update.kind in LAST:
                     return
         finally:
+            patience.cancel()
             del self._inboxes[spec.render_id]
             self.engine.abort(spec.render_id)
 
@@ -68,14 +67,11 @@ class RenderStreams:
         """Those that are here leave at the next pass boundary; LEFT is their last update."""
         for render_id in render_ids:
             self.engine.leave(render_id)
-        self._wake()
 
     def hand_on(self, within_seconds: float) -> tuple[int, int]:
         """See DecoderEngine: what is not done by then goes on elsewhere. Calls are told `full`, and
         at once."""
-        counts = self.engine.hand_on(within_seconds)
-        self._wake()
-        return counts
+        return self.engine.hand_on(within_seconds)
 
     def end(self) -> None:
         """End every open stream without a last update."""
@@ -89,23 +85,6 @@ class RenderStreams:
         await asyncio.to_thread(self.engine.stop)
         self.end()
 
-    async def _added(self, spec: RenderSpec) -> bool:
-        """Try at every pass boundary until the time is up."""
-        deadline = self._loop.time() + self._full_wait_seconds
-        while True:
-            self._inboxes[spec.render_id] = asyncio.Queue()
-            if self.engine.add(spec):
-                return True
-            del self._inboxes[spec.render_id]
-            left = deadline - self._loop.time()
-            if left <= 0 or not self.engine.admitting:
-                return False
-            try:
-                async with asyncio.timeout(min(left, BOUNDARY_POLL_SECONDS)):
-                    await self._boundary.wait()
-            except TimeoutError:
-                continue
-
     def _emit(self, update: RenderUpdate) -> None:
         """Called on the engine's threads: hand over and return."""
         self._loop.call_soon_threadsafe(self._deliver, update)
@@ -114,12 +93,6 @@ class RenderStreams:
         inbox = self._inboxes.get(update.render_id)
         if inbox is not None:
             inbox.put_nowait(update)
-        if update.kind is not UpdateKind.FULL:  # that one answers a waiting call; it would spin
-            self._wake()
-
-    def _wake(self) -> None:
-        self._boundary.set()  # all calls that wait now ...
-        self._boundary.clear()  # ... and none that comes later
 
 
 def is_throttled(update: RenderUpdate, since_sent_seconds: float, interval_seconds: float) -> bool:

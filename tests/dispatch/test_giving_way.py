@@ -197,3 +197,23 @@ async def test_lines_of_batches_leave_their_slots_to_any_other_job(tmp_path: Pat
         replica.gate.open()
         await all_end_as_if_undisturbed(it, lines + live)
         assert len(gave_way(it, lines)) == 3
+
+
+async def test_held_lines_of_batches_take_no_slot_that_is_cleared_for_another_job(
+    tmp_path: Path,
+) -> None:
+    """Two lines are held at the decoder when three orders come: each has the slot that is cleared
+    for it, and no line joins before them."""
+    replica = Replica(SLOTS, SLOTS + 2, full_wait_seconds=PATIENCE_SECONDS)
+    async with world(tmp_path, replica, tiers={"free": Tier()}) as it:
+        it.start()
+        replica.gate.close()
+        lines = [
+            it.submit(tenant=f"batch {i}", seed=100 * i, passes=16, in_batch=True) for i in range(9)
+        ]
+        await until(lambda: replica.reserved == SLOTS + 2, "two lines are held")
+        live = submit(it, "free", 3, passes=4)
+        await until(lambda: len(it.lane.leaving) == 3, "as many lines are asked to leave")
+        replica.gate.open()
+        await all_end_as_if_undisturbed(it, lines + live)
+        assert len(it.lane.leaving) == 3, "as many slots as were needed"
