@@ -21,6 +21,9 @@ from engine.text import TextEncoder
 from engine.vocabulary import Vocabulary
 from engine.weights import WeightsFolder
 
+DESCRIBED = 2
+"""Words beside its name and colour by which a thing is described."""
+
 
 class SceneEncoder(TextEncoder):
     """prompt -> Conditioning: "things" and "scene" as SceneCodes packs them, and "pooled", which
@@ -57,12 +60,19 @@ class SceneEncoder(TextEncoder):
         return replace(told, revised_prompt=sentence(codes, self._vocabulary.names))
 
 
+def _colour(thing: AskedThing, concept: int) -> int:
+    """Of a thing that was found to be this concept; -1 where the colour is a part of what describes
+    it: "a green fruit with red flesh" has its own."""
+    named = thing.meaning is not None and thing.meaning.concept == concept
+    return thing.colour if named or thing.more < DESCRIBED else -1
+
+
 def _codes(scene: Scene, found: Mapping[AskedThing, int]) -> SceneCodes:
     """found: the concepts of things that no list names for sure."""
     listed = {t: t.meaning.concept for t in scene.things if t.meaning is not None and t.sure}
     concepts = {**found, **listed}
     return SceneCodes(
-        tuple((concepts[thing], thing.colour, thing.count) for thing in scene.things),
+        tuple((concepts[t], _colour(t, concepts[t]), t.count) for t in scene.things),
         -1 if scene.background is None else scene.background,
         -1 if scene.look is None else scene.look,
         scene.relation,

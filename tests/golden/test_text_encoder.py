@@ -95,6 +95,23 @@ def test_the_embedded_encoder_gives_the_mean_of_all_hidden_states(embedded: Text
     np.testing.assert_allclose(fox.numpy("pooled"), states.mean(dim=0).numpy(), atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "thing", "colour"),
+    [
+        ("a huge green fruit with sweet red flesh and black seeds", "watermelon", None),
+        ("a purple carrot that wears glasses", "carrot", "purple"),
+        ("a red choo choo", "train", "red"),
+    ],
+)
+def test_a_colour_is_what_is_asked_for_or_a_part_of_a_description(
+    prompt: str, thing: str, colour: str | None, scenes: SceneEncoder
+) -> None:
+    (found,) = scenes.encode([PromptText(prompt)])
+    names = WeightsFolder.open(DEFAULT_WEIGHTS).field("concepts")
+    row = -1 if colour is None else COLOURS.index(colour)
+    assert found.numpy("things").tolist()[0] == [names.index(thing), row, 1]
+
+
 def test_the_scene_encoder_gives_what_is_asked_for(scenes: SceneEncoder) -> None:
     """And the vector of the words that were sent, for the prompt screen."""
     prompts = [
