@@ -18,7 +18,7 @@ from dispatch.verdict_notes import VerdictNotes, screened_picture
 from engine.cut_out import looks
 from engine.policy import Look, ScreenStage
 from engine.render import Pixels
-from engine.verdict import Verdict, merge
+from engine.verdict import Verdict
 from jobs.blobs.store import image_key, preview_key
 from jobs.job import RenderState
 from jobs.lease import Outcome
@@ -92,7 +92,7 @@ class Finishing:
             verdicts.append(verdict)
         if pass_no is None:
             render.passed(Passed.SCREENED)
-        return merge(verdicts)
+        return next((one for one in verdicts if one.blocked), verdicts[-1])
 
     async def _put(self, key: str, data: bytes, *, durable: bool) -> None:
         """What is written says nothing about whether it can be: a store that is silent is away."""
