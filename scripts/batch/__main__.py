@@ -29,6 +29,7 @@ from scripts.children import Child, await_ready, children
 from scripts.fairness.worker import LaneOrder, command, wish
 from scripts.load import percentile
 from scripts.report import say, table
+from serve_app.config.sections import HEADROOM
 from serve_app.operate.local_cluster import free_port
 
 GOALS = {
@@ -125,7 +126,7 @@ def drawing(seconds: float, lines: int) -> Drawn:
     """The load on a new lane; lines: of a batch that waits all the time, or 0."""
     with tempfile.TemporaryDirectory() as folder, gateway(Path(folder)) as (client, _):
         ledger = open_ledger(Path(folder))
-        lane = LaneOrder(f"sqlite:///{folder}/ledger.db", LANE, SLOTS, PASS_MS, 0.0)
+        lane = LaneOrder(f"sqlite:///{folder}/ledger.db", LANE, SLOTS, PASS_MS, 0.0, HEADROOM)
         with children([command(lane)], cwd=ROOT) as running:
             await_ready(running)
             if lines:

@@ -70,13 +70,14 @@ def wish(**fields: Any) -> ImageRequest:
 
 @dataclass(frozen=True, slots=True)
 class LaneOrder:
-    """pass_ms, per_row_ms: the decoder's cost line."""
+    """pass_ms, per_row_ms: the decoder's cost line. held: calls that it takes beyond its slots."""
 
     url: str
     lane: str
     slots: int
     pass_ms: float
     per_row_ms: float
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ async def draw(order: LaneOrder) -> None:
     ledger = AsyncLedger(open_ledger(order.url))
     instant = Instant()
     decoder = PacedDecoder(order.pass_ms, order.per_row_ms)
-    decoders = InProcessDecoders(InProcessReplica(decoder, order.slots))
-    stages = Stages(instant, instant, decoders, instant)
+    replica = InProcessReplica(decoder, order.slots, order.slots + order.held)
+    stages = Stages(instant, instant, InProcessDecoders(replica), instant)
     settings = DispatchSettings(order.lane, heartbeat_seconds=0.25, screen_at=())
     dispatcher = Dispatcher(ledger, stages, settings, f"{order.lane}-{os.getpid()}")
     running = asyncio.create_task(dispatcher.run())

@@ -178,16 +178,16 @@ def test_an_engine_that_stops_gives_held_renders_back_at_once(heard: Heard, how:
 
 
 def test_an_engine_that_dies_fails_what_it_draws_and_gives_back_what_it_holds(
-    heard: Heard,
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = Counting()
     decoder.pass_may_end.clear()
 
-    def dies(*_: object) -> None:
+    def dies(_: object) -> None:
         raise RuntimeError("a bug")
 
     engine = DecoderEngine(decoder, 1, heard)
-    engine._scheduler.settle = dies  # type: ignore[method-assign]
+    monkeypatch.setattr(engine._scheduler, "settle", dies)
     engine.start()
     engine.add(spec("a", 3))
     engine.add(spec("b", 3), hold=True)
