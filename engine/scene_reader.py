@@ -291,9 +291,21 @@ def _named(words: Words, vocabulary: Vocabulary) -> tuple[int, int, Meaning | No
             meaning = vocabulary.find(inside)
             if meaning is None or inside[0] in PREPOSITIONS:
                 continue
+            if _recoloured(inside, meaning, vocabulary):
+                continue
             exact = meaning.how == SAME_AS
             whole = exact and end - start > 2  # "glass of milk"
             key = (whole, end <= stop, exact or end - start > 1, end - start, end)
             if best is None or key > best[0]:
                 best = (key, start, end, meaning)
     return (0, 0, None) if best is None else best[1:]
+
+
+def _recoloured(words: Words, listed: Meaning, vocabulary: Vocabulary) -> bool:
+    """Whether these words, which are listed, rather mean a named thing in a colour: "a blue cat" is
+    no catfish. "A red fox" is listed as a fox, and stays one in its own colour."""
+    colour = _colour_at(words, 0)
+    if colour is None or listed.how == SAME_AS:
+        return False
+    thing = vocabulary.find(words[colour[1] :])
+    return thing is not None and thing.how == SAME_AS and thing.concept != listed.concept

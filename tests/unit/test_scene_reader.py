@@ -19,6 +19,7 @@ LISTED = {
     "beagle": ("dog", KIND_OF), "animal": ("dog", GENERAL), "automobile": ("car", SAME_AS),
     "apple": ("red apple", KIND_OF), "orange": ("tangerine", SAME_AS), "glass": ("house", KIND_OF),
     "hat": ("top hat", GENERAL), "moon": ("full moon", SAME_AS), "milk": ("cat", KIND_OF),
+    "blue cat": ("tangerine", KIND_OF), "red dog": ("dog", KIND_OF),
 }  # fmt: skip
 
 
@@ -56,6 +57,8 @@ def told(scene: Scene) -> list[tuple[str, str, int]]:
         ("a blue apple", [("red apple", "blue", 1)]),
         ("an orange", [("tangerine", "", 1)]),
         ("an orange cat", [("cat", "orange", 1)]),
+        ("a blue cat", [("cat", "blue", 1)]),
+        ("a red dog", [("dog", "", 1)]),
         ("a glass of milk", [("glass of milk", "", 1)]),
         ("a fork and knife", [("fork and knife", "", 1)]),
         ("a black and white dog", [("dog", "white", 1)]),
