@@ -96,8 +96,8 @@ def read_scene(prompt: str, vocabulary: Vocabulary) -> Scene:
 
 
 def _told(words: Words, vocabulary: Vocabulary) -> AskedThing | None:
-    """What a clause describes: "a worm that will become a butterfly", "what you sleep in". None
-    where there is no clause."""
+    """What a clause describes: "a worm that will become a butterfly", "what you sleep in"; a name
+    before it says what kind of thing. None where there is no clause."""
     start = next((i for i, w in enumerate(words) if w not in FILLER | ARTICLES), len(words))
     words = words[start:]
     at = next((i for i, w in enumerate(words) if w in CLAUSES or (not i and w in HOLLOW)), None)
@@ -106,7 +106,8 @@ def _told(words: Words, vocabulary: Vocabulary) -> AskedThing | None:
     head = _thing(words[:at], vocabulary)
     if head is None:
         return AskedThing(words, more=len(words))
-    return replace(head, words=words, more=head.more + len(words) - at)
+    kind = None if head.meaning is None else replace(head.meaning, how=KIND_OF)
+    return replace(head, words=words, meaning=kind, more=head.more + len(words) - at)
 
 
 def _things(words: Words, vocabulary: Vocabulary) -> tuple[list[AskedThing], str]:
