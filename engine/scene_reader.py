@@ -21,6 +21,7 @@ from engine.scene_words import (
     FILLER,
     HOLLOW,
     LOOK_WORDS,
+    MEDIA,
     OF,
     PLACE_ENDS,
     PLACES,
@@ -84,8 +85,9 @@ class Scene:
 
 def read_scene(prompt: str, vocabulary: Vocabulary) -> Scene:
     """At least one thing, whose meaning may be None."""
-    folded = unicodedata.normalize("NFKC", prompt).lower().replace("\u2019", "'")
-    words = tuple(_TOKEN.findall(folded)[:MOST_WORDS])
+    folded = unicodedata.normalize("NFKD", prompt).lower().replace("\u2019", "'")
+    plain = "".join(letter for letter in folded if not unicodedata.combining(letter))
+    words = _without_medium(tuple(_TOKEN.findall(plain)[:MOST_WORDS]))
     background, words = _background(words)
     look, words = _look(words)
     place, words = _place(words)
@@ -93,6 +95,22 @@ def read_scene(prompt: str, vocabulary: Vocabulary) -> Scene:
     told = _told(words, vocabulary)
     things, relation = _things(words, vocabulary) if told is None else ([told], "")
     return Scene(_limited(things), background, look, relation, place, small)
+
+
+def _without_medium(words: Words) -> Words:
+    """ "an oil painting of a ship", "a ship in watercolour", "a ship, digital art": a ship."""
+    if "of" in words and _is_medium(words[: words.index("of")]):
+        words = words[words.index("of") + 1 :]
+    for at in range(len(words) - 1, 0, -1):
+        if words[at] in ("in", "as", ",") and _is_medium(words[at + 1 :]):
+            return words[:at]
+    return words
+
+
+def _is_medium(words: Words) -> bool:
+    others = [word for word in words if word not in MEDIA]
+    known = FILLER | ARTICLES | {"style"}
+    return len(others) < len(words) and all(word in known for word in others)
 
 
 def _told(words: Words, vocabulary: Vocabulary) -> AskedThing | None:

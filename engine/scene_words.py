@@ -33,6 +33,12 @@ FILLER = {
     "cute", "nice", "beautiful", "simple", "pretty", "just", "colored", "coloured", "color",
     "colour", "very", "sketch", "there", "us", "can", "you", "would", "single", ".",
 }  # fmt: skip
+MEDIA = {
+    "watercolour", "watercolor", "watercolours", "watercolors", "oil", "acrylic", "pencil", "ink",
+    "charcoal", "pastel", "crayon", "pixel", "art", "digital", "photograph", "portrait", "close-up",
+    "closeup", "artwork", "clipart", "doodle", "line", "print", "logo",
+}  # fmt: skip
+"""With FILLER, what pictures are made of: before "of", or behind "in" or a comma at the end."""
 CLAUSES = {"that", "which", "who", "whose", "where", "when", "you"}
 """What follows says what the thing before is like."""
 HOLLOW = {"it", "what", "something", "thing", "things", "someone"}

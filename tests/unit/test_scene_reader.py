@@ -48,6 +48,12 @@ def told(scene: Scene) -> list[tuple[str, str, int]]:
     [
         ("a dog", [("dog", "", 1)]),
         ("A picture of a small dog, please", [("dog", "", 1)]),
+        ("a watercolour of a house", [("house", "", 1)]),
+        ("An oil painting of two cats", [("cat", "", 2)]),
+        ("pixel art of a blue car", [("car", "blue", 1)]),
+        ("a dog in watercolour", [("dog", "", 1)]),
+        ("a house, digital art style", [("house", "", 1)]),
+        ("a h\u00f4use", [("house", "", 1)]),
         ("two cats", [("cat", "", 2)]),
         ("five cats", [("cat", "", 3)]),
         ("a four leaf clover", [("four leaf clover", "", 1)]),
