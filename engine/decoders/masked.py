@@ -130,14 +130,14 @@ class MaskedDecoder:
 
     def _at_first(self, spec: RenderSpec, told: Sketch) -> Codes:
         """The codes before the first pass: all masked, but for what a source keeps. Of a picture
-        that was drawn here and is changed as a whole, what the new words leave as it is."""
+        that is changed as a whole, what the new words leave as it is."""
         source = spec.source
         if source is None:
             return np.full(self._shape, MASKED, np.uint8)
         codes, redraw = self._stored(source), source.redraw
         if codes is None:
             codes = self._encoded(source.pixels)
-        elif source.mask is None and source.strength < 1:
+        if source.mask is None and source.strength < 1:
             core = self._changed(spec, codes, told)
             redraw = scattered(len(codes), source.strength, spec.seed, core)
         codes[redraw] = MASKED

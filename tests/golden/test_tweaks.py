@@ -1,7 +1,9 @@
-"""Changes without a mask of pictures that the embedded model drew: what the new words draw
-otherwise is drawn anew, and the strength says how much around it."""
+"""Changes without a mask, of pictures that the embedded model drew and of uploads: what the new
+words draw otherwise is drawn anew, and the strength says how much around it."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +62,14 @@ def tweak(
     return RenderSpec("tweak", told, OTHER, edit_passes(8, int(redraw.sum()), 64), source=source)
 
 
+def upload(decoder: MaskedDecoder, before: Checkpoint, asked: RenderSpec) -> RenderSpec:
+    """The same change of that picture when it comes without its tokens."""
+    render = decoder.begin(RenderSpec("before", scene("fox"), SEED, 4), before)
+    assert asked.source is not None
+    source = replace(asked.source, pixels=decoder.finish(render), tokens=None)
+    return replace(asked, source=source)
+
+
 def redrawn(decoder: MaskedDecoder, asked: RenderSpec) -> NDArray[np.bool_]:
     first = codes(decoder.checkpoint(decoder.begin(asked, None)))
     return np.asarray((first == MASKED).all(axis=1))
@@ -91,6 +101,14 @@ def test_another_background_leaves_the_thing_as_it_is(decoder: MaskedDecoder) ->
     after = codes(run(decoder, asked))
     kept = ~redraw.reshape(-1)
     np.testing.assert_array_equal(after[kept], codes(before)[kept])
+
+
+def test_of_an_upload_no_part_of_what_differs_stays(decoder: MaskedDecoder) -> None:
+    before = drawn(decoder, scene("fox"))
+    other_thing = upload(decoder, before, tweak(decoder, before, scene("wolf"), 0.1))
+    assert redrawn(decoder, other_thing).reshape(8, 8)[2:6, 2:6].all()
+    other_ground = upload(decoder, before, tweak(decoder, before, scene("fox", YELLOW), 0.1))
+    assert redrawn(decoder, other_ground).reshape(8, 8)[[0, -1]].all()
 
 
 def test_at_full_strength_it_is_a_fresh_drawing(decoder: MaskedDecoder) -> None:
