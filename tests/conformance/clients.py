@@ -307,7 +307,7 @@ def read(got: httpx.Response) -> Answer:
         error = next((event["error"] for event in events if event.get("error")), None)
         good = tuple(event for event in events if not event.get("error"))
         return Answer(got.status_code, headers, events=good, error=error)
-    if kind.startswith("application/json"):
+    if kind.partition(";")[0] == "application/json":
         body = got.json()
         error = body.get("error") if got.is_error else None
         return Answer(got.status_code, headers, body, error=error)
