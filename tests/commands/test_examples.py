@@ -26,7 +26,7 @@ PICTURES = {
     "06_files.py": {"orange.png", "apple.png"},
     "07_retries.py": {"cake.png"},
     "08_node_client.mjs": {"penguin.png", "penguin-preview-0.png", "penguin-edited.png"},
-    "10_webhook_receiver.py": {"fox.png"},
+    "11_webhook_receiver.py": {"fox.png"},
     "12_batch.py": {"pear.png", "plum.png"},
     "09_curl.sh": {"apple.png", "penguin.png", "green-apple.png", "apple-on-yellow.png"},
     "10_conversation.py": {f"apple-{turn}.png" for turn in range(1, 5)},
