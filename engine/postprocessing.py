@@ -80,7 +80,7 @@ class Postprocessing:
         picture = _read(canvas)
         if isinstance(picture, Unusable):
             return picture
-        return blend(self._marked(self._resized(pixels, width, height)), picture)
+        return blend(self._marked(self.resized(pixels, width, height)), picture)
 
     def encode(
         self,
@@ -91,7 +91,7 @@ class Postprocessing:
         made: Made,
     ) -> bytes | Unsigned:
         """A file of that width and height. An edit was marked when it was blended."""
-        pixels = self._resized(pixels, *size)
+        pixels = self.resized(pixels, *size)
         if made.parent is None:
             pixels = self._marked(pixels)
         if pixels.shape[2] == 4:
@@ -104,7 +104,8 @@ class Postprocessing:
         except CannotSign as error:
             return Unsigned(str(error))
 
-    def _resized(self, pixels: Pixels, width: int, height: int) -> Pixels:
+    def resized(self, pixels: Pixels, width: int, height: int) -> Pixels:
+        """By the enlarger as far as it goes, then by Pillow."""
         enlarger = self._enlarger
         if enlarger is not None and enlarger.takes(pixels, width, height):
             pixels = enlarger.enlarge(pixels)

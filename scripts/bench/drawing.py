@@ -1,4 +1,4 @@
-"""The whole work of a picture in one process: encode, screen, render, screen, PNG.
+"""The whole work of a picture in one process: encode, screen, render, screen, enlarge, PNG.
 
 What the rivals call, and what finds their best thread count and batch size.
 """
@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from engine.capabilities import OWN, enlarger_folder
 from engine.decoder import Decoder, DecodeState
-from engine.picture import encode, resize
+from engine.picture import encode
 from engine.policy import DEFAULT_POLICY, Look, ScreenStage
+from engine.postprocessing import Postprocessing
 from engine.prompt_encoder import PromptText
 from engine.prompt_encoders import PromptEncoders
 from engine.registry import create_decoder
@@ -33,6 +35,7 @@ class Drawer:
     encoders: PromptEncoders = field(init=False)
     screens: SafetyScreens = field(init=False)
     decoder: Decoder = field(init=False)
+    postprocessing: Postprocessing = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -40,6 +43,8 @@ class Drawer:
         self.decoder = create_decoder(recipe.family, **recipe.decoder_options())
         weights = str(recipe.options.get("weights", ""))
         self.screens = SafetyScreens(recipe.screens, True, weights, recipe.threads)
+        enlarger = enlarger_folder(OWN, recipe.family, recipe.options)
+        self.postprocessing = Postprocessing(0, enlarger=enlarger)
 
     def draw(self, asks: Sequence[Ask]) -> list[bytes]:
         """One PNG for each."""
@@ -66,7 +71,8 @@ class Drawer:
             verdict = DEFAULT_POLICY.decide(scores, Look(ScreenStage.FINAL))
             if verdict.blocked:
                 raise Unfit(f"picture blocked: {verdict.categories}")
-        return [encode(resize(p, SIDE_PIXELS, SIDE_PIXELS), "png") for p in pictures]
+        resized = (self.postprocessing.resized(p, SIDE_PIXELS, SIDE_PIXELS) for p in pictures)
+        return [encode(picture, "png") for picture in resized]
 
 
 def spec_of(ask: Ask, conditioning: Conditioning, guidance: float) -> RenderSpec:
