@@ -1,4 +1,4 @@
-"""The ledgers of a config file, opened for a command of an operator."""
+"""The ledgers of a config file, for the commands of an operator."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from jobs.sql.sql_ledger import SqlLedger
+from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.config.serve_file import load_serve_config, parse_serve_config
 
@@ -25,6 +26,18 @@ def ledgers_of(path: str) -> Iterator[list[SqlLedger]]:
             )
             for dsn, lane in lanes.items()
         ]
+
+
+def lane_of(path: str, application: str | None) -> ClusterConfig:
+    """Of the file's application of that name with a gateway; of the first one for None. Raises
+    ConfigError."""
+    applications = parse_serve_config(load_serve_config(path), path).applications
+    found = [one for one in applications if one.has_gateway]
+    for one in found:
+        if application in (None, one.name):
+            return one.args
+    names = ", ".join(one.name for one in found)
+    raise ConfigError(f"{path}: --application: there is no {application!r}, but: {names}")
 
 
 def queue_of(path: str, model: str) -> str:

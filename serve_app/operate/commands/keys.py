@@ -20,8 +20,8 @@ from jobs.sql.sql_ledger import SqlLedger
 from serve_app.access.tokens import TENANT_ID, mint
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
-from serve_app.config.serve_file import load_serve_config, parse_serve_config
-from serve_app.operate.commands.operating import speaker, this_user
+from serve_app.operate.commands.operating import lane_arguments, speaker, this_user
+from serve_app.operate.ledgers import lane_of
 
 DAY_SECONDS = 86_400
 EPILOG = """\
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     """Do one thing to the keys; the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        config = _config(options.config, options.application)
+        config = lane_of(options.config, options.application)
         return _token(config, options) if options.action == "token" else _keys(config, options)
     except (ConfigError, ValueError) as error:
         return _complain(error, 2)
@@ -98,16 +98,6 @@ def _owner(config: ClusterConfig, options: argparse.Namespace) -> Tenant:
     return Tenant(options.tenant, options.tier, options.role)
 
 
-def _config(path: str, application: str | None) -> ClusterConfig:
-    whole = parse_serve_config(load_serve_config(path), path).applications
-    applications = [found for found in whole if found.has_gateway]
-    for found in applications:
-        if application in (None, found.name):
-            return found.args
-    names = ", ".join(found.name for found in applications)
-    raise ConfigError(f"{path}: --application: there is no {application!r}, but: {names}")
-
-
 def _table(keys: list[ApiKey]) -> Table:
     table = Table("key", "tenant", "tier", "role", "created", "last rotated", "revoked", box=None)
     for key in keys:
@@ -137,16 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config",
-        default="configs/laptop.yaml",
-        metavar="FILE",
-        help="whose ledger, tiers and signing secrets (default configs/laptop.yaml)",
-    )
-    common.add_argument(
-        "--application", metavar="NAME", help="which of the file's applications (default: first)"
-    )
+    common = lane_arguments("ledger, tiers and signing secrets")
     actions = parser.add_subparsers(dest="action", required=True)
     owned = argparse.ArgumentParser(add_help=False)
     owned.add_argument("tenant", metavar="TENANT")

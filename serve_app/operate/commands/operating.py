@@ -37,6 +37,21 @@ def add_file(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     parser.add_argument("file", nargs=nargs, metavar="FILE", help="a Serve config file")
 
 
+def lane_arguments(what: str) -> argparse.ArgumentParser:
+    """A parent parser: which application of which config file. what: of the file is used."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--config",
+        default="configs/laptop.yaml",
+        metavar="FILE",
+        help=f"whose {what} (default configs/laptop.yaml)",
+    )
+    parser.add_argument(
+        "--application", metavar="NAME", help="which of the file's applications (default: first)"
+    )
+    return parser
+
+
 def a_number(
     least: float, most: float = math.inf, *, above: bool = False
 ) -> Callable[[str], float]:

@@ -27,8 +27,8 @@ from jobs.webhooks import (
 from serve_app.access.tokens import TENANT_ID
 from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
-from serve_app.config.serve_file import load_serve_config, parse_serve_config
-from serve_app.operate.commands.operating import a_number, speaker, this_user
+from serve_app.operate.commands.operating import a_number, lane_arguments, speaker, this_user
+from serve_app.operate.ledgers import lane_of
 from serve_app.webhooks.sending import BadUrl, check_url
 from serve_app.wire.webhook_endpoints import in_order
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     """Do one thing to the webhooks; the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        config = _config(options.config, options.application)
+        config = lane_of(options.config, options.application)
         with closing(SqlLedger(config.ledger.dsn)) as ledger:
             return _act(ledger, config, options)
     except (ConfigError, BadUrl, ValueError) as error:
@@ -183,19 +183,6 @@ def _at(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}Z"
 
 
-def _config(path: str, application: str | None) -> ClusterConfig:
-    found = [
-        one
-        for one in parse_serve_config(load_serve_config(path), path).applications
-        if one.has_gateway
-    ]
-    for one in found:
-        if application in (None, one.name):
-            return one.args
-    names = ", ".join(one.name for one in found)
-    raise ConfigError(f"{path}: --application: there is no {application!r}, but: {names}")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meltproof webhooks",
@@ -203,16 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config",
-        default="configs/laptop.yaml",
-        metavar="FILE",
-        help="whose ledger and `webhooks` section (default configs/laptop.yaml)",
-    )
-    common.add_argument(
-        "--application", metavar="NAME", help="which of the file's applications (default: first)"
-    )
+    common = lane_arguments("ledger and `webhooks` section")
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", parents=[common], help="make an endpoint, show its secret once")
     add.add_argument("tenant", metavar="TENANT")
