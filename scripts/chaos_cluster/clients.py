@@ -71,7 +71,7 @@ class Transport(httpx2.HTTPTransport):
         return answer
 
 
-class Crowd:
+class ClientLoad:
     """Threads that order until `stop`. errors: (when, which program, what) of all that a program
     saw in place of its pictures. reconnected: streams that broke and were gone on with."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.chaos_cluster import proof
-from scripts.chaos_cluster.clients import Crowd
+from scripts.chaos_cluster.clients import ClientLoad
 from scripts.chaos_cluster.pictures import copy_pictures
 from scripts.chaos_cluster.site import WORKERS, Site, site
 from scripts.chaos_cluster.stages import STAGES, Numbers
@@ -66,11 +66,11 @@ def run(folder: Path, plan: Plan) -> dict[str, Any]:
     try:
         with site(folder, WORKERS[: plan.nodes], patroni=plan.patroni) as where:
             say(f"up after {time.monotonic() - began:.0f} s")
-            crowd, known = Crowd(where.world, where.balancer.url), set[str]()
+            load, known = ClientLoad(where.world, where.balancer.url), set[str]()
             for name in stages * plan.rounds:
-                outcomes.append(_stage(name, where, crowd, known))
+                outcomes.append(_stage(name, where, load, known))
                 say(_line(outcomes[-1]))
-            found = {**figures(outcomes), "reconnected": crowd.reconnected}
+            found = {**figures(outcomes), "reconnected": load.reconnected}
     finally:
         if plan.keep is not None:
             _keep(folder, plan.keep)
@@ -79,20 +79,20 @@ def run(folder: Path, plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _stage(name: str, where: Site, crowd: Crowd, known: set[str]) -> Outcome:
+def _stage(name: str, where: Site, load: ClientLoad, known: set[str]) -> Outcome:
     """Load, the fault, the end of the load, rest, proof. A stage that could not be played to its
     end is a complaint, too."""
-    began, errors = time.monotonic(), len(crowd.errors)
-    failed, answered = len(crowd.attempts.failed), crowd.answered.total()
-    crowd.start(**USERS)
+    began, errors = time.monotonic(), len(load.errors)
+    failed, answered = len(load.attempts.failed), load.answered.total()
+    load.start(**USERS)
     start = time.time() + WARM_SECONDS
     numbers, broken = {}, None
     time.sleep(WARM_SECONDS)
     try:
-        numbers = STAGES[name](where, crowd)
+        numbers = STAGES[name](where, load)
     except Exception as error:  # noqa: BLE001 - what was done so far is still worth its proof
         broken = f"{name}: {error!r}"
-    crowd.stop()
+    load.stop()
     rested = proof.rest(where.world)
     copy_pictures(where.pictures, where.world.blobs)
     found = proof.audit(where.world, int(args_of(where.config)["decoder"]["slots"]))
@@ -106,9 +106,9 @@ def _stage(name: str, where: Site, crowd: Crowd, known: set[str]) -> Outcome:
     known.update(one for said in found.complaints.values() for one in said)
     return Outcome(
         name, numbers, {kind: said for kind, said in wrong.items() if said},
-        [(at - start, *what) for at, *what in crowd.errors[errors:]],
-        [(at - start, what) for at, what in crowd.attempts.failed[failed:]],
-        crowd.answered.total() - answered, round(time.monotonic() - began, 1),
+        [(at - start, *what) for at, *what in load.errors[errors:]],
+        [(at - start, what) for at, what in load.attempts.failed[failed:]],
+        load.answered.total() - answered, round(time.monotonic() - began, 1),
     )  # fmt: skip
 
 

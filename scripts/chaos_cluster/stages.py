@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.chaos_cluster import proof
-from scripts.chaos_cluster.clients import Crowd
+from scripts.chaos_cluster.clients import ClientLoad
 from scripts.chaos_cluster.code import next_code
 from scripts.chaos_cluster.ray_nodes import HEAD
 from scripts.chaos_cluster.site import Site, changed
@@ -29,7 +29,7 @@ AFTER_SECONDS = 12.0
 NOTICE_SECONDS = 30.0
 
 
-def lose_node(site: Site, crowd: Crowd) -> Numbers:
+def lose_node(site: Site, load: ClientLoad) -> Numbers:
     """A worker's raylet and all processes beside it, for good."""
     at = time.time()
     killed = site.nodes.kill(site.nodes.workers[0])
@@ -37,26 +37,26 @@ def lose_node(site: Site, crowd: Crowd) -> Numbers:
     return _recovery("node_kill", site, killed, at)
 
 
-def kill_node(site: Site, crowd: Crowd) -> Numbers:
+def kill_node(site: Site, load: ClientLoad) -> Numbers:
     """The same, but it comes back."""
     name = site.nodes.workers[0]
-    numbers = lose_node(site, crowd)
+    numbers = lose_node(site, load)
     site.nodes.start_worker(name)
     return numbers | {"node_back_s": round(site.await_whole(), 1)}
 
 
-def kill_head(site: Site, crowd: Crowd) -> Numbers:
+def kill_head(site: Site, load: ClientLoad) -> Numbers:
     """All processes of the head, with the Serve controller; it is away for ten seconds."""
     at = time.time()
     site.nodes.kill(HEAD)
     time.sleep(HEAD_AWAY_SECONDS)
     site.nodes.start_head()
     whole = site.await_whole()
-    failed = crowd.attempts.failed_between(at, time.time())
+    failed = load.attempts.failed_between(at, time.time())
     return {"head_restart_failed_requests": failed, "head_back_s": round(whole, 1)}
 
 
-def kill_backend(site: Site, crowd: Crowd) -> Numbers:
+def kill_backend(site: Site, load: ClientLoad) -> Numbers:
     """What HAProxy speaks to on one node, Serve's proxy; then a gateway behind the proxies."""
     name = site.nodes.workers[-1]
     at = time.time()
@@ -65,10 +65,10 @@ def kill_backend(site: Site, crowd: Crowd) -> Numbers:
     _kill_one(site, site.nodes.workers[0], "Gateway")
     time.sleep(2.0)
     site.await_whole()
-    return {"backend_kill_failed_requests": crowd.attempts.failed_between(at, time.time())}
+    return {"backend_kill_failed_requests": load.attempts.failed_between(at, time.time())}
 
 
-def kill_database(site: Site, crowd: Crowd) -> Numbers:
+def kill_database(site: Site, load: ClientLoad) -> Numbers:
     """The leader, with what watches over it: the standby takes its place."""
     name, at = site.database.kill_leader()
     time.sleep(FAILOVER_SECONDS)
@@ -81,30 +81,30 @@ def kill_database(site: Site, crowd: Crowd) -> Numbers:
     }
 
 
-def cut_both_ways(site: Site, crowd: Crowd) -> Numbers:
+def cut_both_ways(site: Site, load: ClientLoad) -> Numbers:
     """A node that nothing reaches and that reaches nothing."""
     return _cut("both", site)
 
 
-def cut_hearing(site: Site, crowd: Crowd) -> Numbers:
+def cut_hearing(site: Site, load: ClientLoad) -> Numbers:
     """A node that speaks and hears nothing."""
     return _cut("deaf", site, speaks=True)
 
 
-def cut_speaking(site: Site, crowd: Crowd) -> Numbers:
+def cut_speaking(site: Site, load: ClientLoad) -> Numbers:
     """A node that hears and cannot speak."""
     return _cut("mute", site, hears=True)
 
 
-def roll_config(site: Site, crowd: Crowd) -> Numbers:
+def roll_config(site: Site, load: ClientLoad) -> Numbers:
     """Deploy a config that replaces every replica, and the one before it again."""
     before, at = site.config, time.time()
     _roll(site, changed(before, dispatcher={"heartbeat_seconds": 0.4}))
     _roll(site, before)
-    return _failed_since(at, crowd)
+    return _failed_since(at, load)
 
 
-def roll_code(site: Site, crowd: Crowd) -> Numbers:
+def roll_code(site: Site, load: ClientLoad) -> Numbers:
     """Deploy other code, and the code before it again."""
     before, at = site.config, time.time()
     with next_code(site.world.folder, before) as after:
@@ -113,10 +113,10 @@ def roll_code(site: Site, crowd: Crowd) -> Numbers:
         if own < len(replicas):
             raise RuntimeError(f"{own} of {len(replicas)} replicas run the other code")
         _roll(site, before)
-    return _failed_since(at, crowd)
+    return _failed_since(at, load)
 
 
-def add_and_drain(site: Site, crowd: Crowd) -> Numbers:
+def add_and_drain(site: Site, load: ClientLoad) -> Numbers:
     """A node comes, another one is drained and ends."""
     leaving, at = site.nodes.workers[0], time.time()
     site.add_node()
@@ -126,11 +126,11 @@ def add_and_drain(site: Site, crowd: Crowd) -> Numbers:
     killed = site.nodes.kill(leaving)
     site.await_whole()
     lost = proof.passes_lost(site.world, killed, at)
-    failed = crowd.attempts.failed_between(at, time.time())
+    failed = load.attempts.failed_between(at, time.time())
     return {"drain_passes_lost": lost, "drain_s": round(ended - at, 1), "drain_failed": failed}
 
 
-def spot_notice(site: Site, crowd: Crowd) -> Numbers:
+def spot_notice(site: Site, load: ClientLoad) -> Numbers:
     """A node is told to leave in thirty seconds, and then it is gone; another comes for it."""
     leaving = site.nodes.workers[0]
     pids, at = site.network.pids(leaving), time.time()
@@ -144,7 +144,7 @@ def spot_notice(site: Site, crowd: Crowd) -> Numbers:
     return {"spot_passes_lost": lost, "spot_left_after_s": round(left, 1)}
 
 
-STAGES: dict[str, Callable[[Site, Crowd], Numbers]] = {
+STAGES: dict[str, Callable[[Site, ClientLoad], Numbers]] = {
     "lose-node": lose_node,
     "kill-node": kill_node,
     "kill-head": kill_head,
@@ -221,8 +221,8 @@ def _roll(site: Site, config: Config) -> list[dict[str, Any]]:
     return [replica for name in names for replica in site.replicas(name)]
 
 
-def _failed_since(at: float, crowd: Crowd) -> Numbers:
-    return {"rolling_update_failed_requests": crowd.attempts.failed_between(at, time.time())}
+def _failed_since(at: float, load: ClientLoad) -> Numbers:
+    return {"rolling_update_failed_requests": load.attempts.failed_between(at, time.time())}
 
 
 def _runs_archive(pid: int) -> bool:
