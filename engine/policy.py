@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, TypeVar
 
+from engine.releases import between_releases
 from engine.verdict import Verdict
 
 E = TypeVar("E", bound=StrEnum)
@@ -73,6 +74,7 @@ class Scores:
     screen: str = "none"
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class Look:
     """What is looked at: at which stage, for which tier, at which level of moderation, and after

@@ -11,12 +11,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.releases import between_releases
 from engine.render import Conditioning, LoraUse, TensorBytes
 
 Embeddings = NDArray[np.float16]
 """float16 [texts, 384]: what the prompt screen reads of PromptText.texts, see TextEncoder.embed."""
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class PromptText:
     """The words of a request, and what they are about."""
@@ -62,6 +64,7 @@ class PromptEncoder(Protocol):
         only together with pictures has no tensors for words without any."""
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
     """One prompt, read by its family's encoders and by the one of the prompt screen."""

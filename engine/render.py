@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.releases import between_releases
+
 Pixels = NDArray[np.uint8]
 """A picture: uint8 [height, width, 3], RGB; with a fourth channel, alpha, where a RenderSpec wants
 it: RGB is the picture with its background then, see engine.cut_out."""
@@ -55,6 +57,7 @@ class TensorBytes:
         return np.frombuffer(self.data, dtype).reshape(self.shape)
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class Conditioning:
     """A prompt as the decoders of one family read it."""
@@ -113,6 +116,7 @@ class Checkpoint:
         return cls(name, pass_no, seed, packed[head + length :])
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class Source:
     """A picture that is changed in part."""
@@ -146,6 +150,7 @@ class LoraUse:
     """1.0 is as trained; negative turns its effect around."""
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class RenderSpec:
     """One image to draw."""
@@ -199,6 +204,7 @@ LAST = frozenset({UpdateKind.FULL, UpdateKind.LEFT, UpdateKind.DONE, UpdateKind.
 """Nothing follows an update of these kinds."""
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class RenderUpdate:
     """The news of one render; the last checkpoint received is where it goes on."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.releases import between_releases
+
 
 class ScreenUnusable(ValueError):
     """A screen's weights or settings are missing or wrong: the message names file and field.
@@ -21,6 +23,7 @@ class ScreenUnusable(ValueError):
         super().__init__(f"{path}: {field}: {reason}")
 
 
+@between_releases
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the policy makes of a classifier's scores.

@@ -29,8 +29,8 @@ KEYS = {
     "writer": ("meltproof-writer", "writer-secret"),
     "reader": ("meltproof-reader", "reader-secret"),
 }
-"""Access key id and secret: of one who may read and write, and of one who may only read. None of
-them may make buckets."""
+"""Access key id and secret: of an account that may read and write, and of one that may only read.
+Neither may make buckets."""
 _ACTIONS = {"writer": ["Read", "List", "Write", "Tagging"], "reader": ["Read", "List"]}
 _SOCKETS = Path("/tmp")  # where it makes them, whatever TMPDIR says
 

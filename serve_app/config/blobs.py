@@ -29,7 +29,7 @@ class S3Section(Section):
     """Files are read again every few minutes. Without them the key is that of the environment
     (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or of the role of the pod or machine."""
     downloads: Literal["proxied", "redirect"] = "proxied"
-    """redirect: who asks for a picture gets a URL of the bucket that is valid for a minute."""
+    """redirect: a request for a picture gets a URL of the bucket that is valid for a minute."""
 
     @model_validator(mode="after")
     def _whole_key(self) -> Self:

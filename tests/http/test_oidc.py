@@ -1,4 +1,4 @@
-"""Tokens of a real OpenID Connect issuer at a gateway, over HTTP: who is let in, as which tenant,
+"""Tokens of a real OpenID Connect issuer at a gateway, over HTTP: which are taken, as which tenant,
 and what happens while the issuer changes its keys or is away."""
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def refused(shared: Stage, token: str) -> tuple[int, str, str]:
     return got.status_code, error["code"], error["message"]
 
 
-# Who is let in
+# Which are taken
 
 
 def test_claims_say_tenant_tier_and_role(shared: Stage, issuer: RealIssuer) -> None:

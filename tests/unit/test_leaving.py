@@ -1,4 +1,4 @@
-"""Who stays in a decoder that stops, and for how long."""
+"""Which renders stay in a decoder that stops, and for how long."""
 
 from __future__ import annotations
 
