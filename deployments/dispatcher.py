@@ -112,7 +112,7 @@ class DispatcherReplica:
         )
         self._dispatcher = Dispatcher(
             self._ledger,
-            self._stages(stages, LocalPostprocessor(blobs, self._work)),
+            self._stages(stages, LocalPostprocessor(blobs, self._work, can)),
             replace(settings, can=can),
             worker=f"{os.getpid()}-{uuid.uuid4().hex[:8]}",
         )

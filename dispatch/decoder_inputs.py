@@ -30,11 +30,14 @@ class DecoderInputs:
     ) -> RenderSpec:
         """Image `index` of the request, from its first pass. can: as of DispatchSettings."""
         width, height = self.size(request, can)
+        passes = request.decoder_passes
+        if self.source is not None and can is not None and not can.size_multiple:
+            passes = min(passes, int(self.source.redraw.sum()))  # it may be of a finer grid
         return RenderSpec(
             render_id=render_id,
             conditioning=self.conditioning,
             seed=request.image_seed(index),
-            passes=request.decoder_passes,
+            passes=passes,
             guidance=request.guidance,
             source=self.source,
             references=self.references,

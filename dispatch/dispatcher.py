@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -24,7 +25,7 @@ from dispatch.render_stream import RenderFailed, RenderLeft, stream_render
 from dispatch.settings import DispatchSettings, Stages
 from dispatch.trials import Trials
 from dispatch.verdict_notes import VerdictNotes
-from engine.decoder import RenderRejected
+from engine.decoder import OtherEncoder, RenderRejected
 from engine.policy import ScreenStage
 from engine.render import Pixels, RenderUpdate
 from engine.verdict import Verdict
@@ -206,6 +207,8 @@ class Dispatcher:
             log.info("%s has left at pass %s", job.id, render.progress.pass_no)
         except StageUnavailable as error:
             self._lost(render, error)
+        except OtherEncoder as error:
+            self._encode_again(render, error)
         except (RenderRejected, RenderFailed) as error:
             self._failed(render, error)
         except Exception as error:
@@ -247,6 +250,26 @@ class Dispatcher:
         pause *= 2 ** min(render.losses.unaccepted, _DOUBLINGS)
         if render.mine:
             self._ready.put(render, pause, first=True)
+
+    def _encode_again(self, render: InFlightRender, error: OtherEncoder) -> None:
+        """Encoder and decoder are of two releases, as while an update rolls: no attempt counts."""
+        if not render.mine:
+            return
+        log.warning("%s is prepared anew: %s", render.lease.job.id, error)
+        self._preparing.forget(render.lease.inputs)
+        render.pause()
+        self._leases.run(render, self._prepare_again(render))
+
+    async def _prepare_again(self, render: InFlightRender) -> None:
+        """A job that meets no decoder of its encoder's release for long goes back to the queue."""
+        lease, since = render.lease, render.unslotted_since or time.monotonic()
+        if time.monotonic() - since > self._settings.patience_seconds and not lease.busy_beside(
+            render
+        ):
+            await self._leases.release(lease)
+            return
+        await asyncio.sleep(self._settings.retry_seconds)
+        await self._prepare(lease)
 
     def _failed(self, render: InFlightRender, error: Exception) -> None:
         if isinstance(error, RenderRejected | SourceGone):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,13 +17,15 @@ from typing import Any, Protocol, TypeVar
 from dispatch.identity import NO_IDENTITY, Identity
 from dispatch.ports import SourceGone, StageUnavailable
 from dispatch.stage_worker import StageWorker
-from engine.postprocessing import Postprocessing, Unsigned, Unusable
+from engine.capabilities import Capabilities
+from engine.postprocessing import Outgrown, Postprocessing, Unsigned, Unusable
 from engine.provenance.manifest import Made, Parent
 from engine.render import Pixels, Source
 from jobs.blobs.store import BlobMissing, BlobStore
 from jobs.request import ImageRequest, SourceImage
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 STORE_THREADS = 4
 UPLOAD = "upload"
 """What a manifest calls the parent of an edit that was not drawn here."""
@@ -94,9 +97,17 @@ class InProcesses:
 
 
 class LocalPostprocessor:
-    """See dispatch.ports.Postprocessor."""
+    """See dispatch.ports.Postprocessor. can: what the decoders' family can do; None where sources
+    are taken as they were prepared."""
 
-    def __init__(self, blobs: BlobStore, work: Work, store_seconds: float = STORE_SECONDS) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        work: Work,
+        can: Capabilities | None = None,
+        store_seconds: float = STORE_SECONDS,
+    ) -> None:
+        self._can = can
         self._blobs = blobs
         self._work = work
         self._store_seconds = store_seconds
@@ -106,9 +117,17 @@ class LocalPostprocessor:
         """See Postprocessor."""
         source = _source_of(request)
         tokens = None if source.tokens is None else base64.b64decode(source.tokens)
-        png = await self._picture(_there(source.small))
-        how = source.redraw, tokens, source.strength
+        png, can = await self._picture(_there(source.small)), self._can
+        size = can.picture_size if can is not None and not can.size_multiple else None
+        how = source.redraw, tokens, source.strength, size
         found: Source | Unusable = await self._work.call("source", png, *how)
+        if isinstance(found, Outgrown) and can is not None:
+            log.warning("a source is prepared anew: %s", found.reason)
+            canvas = await self._picture(_there(source.canvas))
+            place = can.drawn_size(request.width, request.height), can.grid
+            seed = None if found.masked else request.seed
+            anew = canvas, place, tokens, source.strength, seed
+            found = await self._work.call("source_anew", *anew)
         return _usable(found)
 
     async def references(self, request: ImageRequest) -> tuple[Pixels, ...]:

@@ -72,6 +72,13 @@ class RecentPrompts:
             _, forgotten = self._prompts.popitem(last=False)
             self._bytes -= forgotten.conditioning.nbytes
 
+    def forget(self, conditioning: Conditioning) -> None:
+        """Not the one that is known in its place since."""
+        for digest, encoded in list(self._prompts.items()):
+            if encoded.conditioning is conditioning:
+                del self._prompts[digest]
+                self._bytes -= conditioning.nbytes
+
 
 class Preparing:
     """Asks the stages, each for so long at most. can: as of DispatchSettings."""
@@ -149,6 +156,11 @@ class Preparing:
             else:
                 overdue.remove(lease)
                 return prepared
+
+    def forget(self, inputs: DecoderInputs | None) -> None:
+        """Encode that prompt anew, when it is asked for next."""
+        if inputs is not None:
+            self._known.forget(inputs.conditioning)
 
     async def probe(self) -> None:
         """Whether encoder and classifier answer to good words now. Raises as `prepare`."""

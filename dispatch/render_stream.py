@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dispatch.in_flight import InFlightRender, State
 from dispatch.ports import Slot, StageUnavailable, leaving_is_away
 from dispatch.settings import DispatchSettings
-from engine.decoder import RenderRejected
+from engine.decoder import OtherEncoder, RenderRejected
 from engine.render import Pixels, RenderUpdate
 
 Show = Callable[[InFlightRender, int, Pixels], None]
@@ -30,14 +30,18 @@ async def stream_render(
 ) -> RenderUpdate | None:
     """The update with its pixels; None when the replica had no slot after all, or no memory for it,
     or it was recalled or stopped. `show` gets every preview and must return at once. Raises
-    StageUnavailable, RenderFailed, RenderRejected, RenderLeft."""
+    StageUnavailable, RenderFailed, RenderRejected, RenderLeft, OtherEncoder."""
     spec = render.dispatch(slot.replica_id, settings.screen_at, settings.can)
     render.life.sent_to(slot.replica_id, slot.node)
     try:
         with leaving_is_away():
             async with aclosing(slot.render(spec)) as updates:
                 async for update in updates:
-                    if update.kind == "full" or not render.mine:
+                    if not render.mine:
+                        return None
+                    if update.unread is not None:
+                        raise OtherEncoder(update.unread)
+                    if update.kind == "full":
                         return None
                     _report(render, update, show)
                     if update.pixels is not None:

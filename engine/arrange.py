@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.render import Checkpoint, RenderSpec
+from engine.render import Checkpoint, Conditioning, RenderSpec
 from engine.scene import GRID, LOOKS, SMALL, PictureLayout, PlacedThing, SceneCodes
 from engine.scene_words import ABOVE, BELOW, LEFT, RIGHT
 
@@ -32,11 +32,15 @@ TRIPLES: tuple[Spots, ...] = (
 """(column, row) of the left upper cells of two and three things; what the training drew."""
 
 
+def scene_of(said: Conditioning) -> SceneCodes:
+    """What a prompt asks for. LookupError or ValueError when that is not what SceneCodes packs."""
+    return SceneCodes.of({name: said.numpy(name) for name in ("things", "scene")})
+
+
 def layout_of(spec: RenderSpec, turns: Sequence[bool]) -> PictureLayout:
     """Of a render. A picture that is changed as a whole stays arranged as it was, where it was
     drawn here: its own seed says how."""
-    scene = SceneCodes.of({name: spec.conditioning.numpy(name) for name in ("things", "scene")})
-    source = spec.source
+    scene, source = scene_of(spec.conditioning), spec.source
     if source is None:
         return arrange(scene, spec.seed, turns)
     if source.mask is not None:

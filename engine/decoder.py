@@ -18,6 +18,11 @@ class RenderRejected(ValueError):
     """This family cannot draw what was asked; the message names the field."""
 
 
+class OtherEncoder(RenderRejected):
+    """The prompt was read by another encoder than this decoder's, as while an update rolls: nothing
+    is wrong with the request, whose prompt has to be encoded again. Raised by `plan` alone."""
+
+
 class OutOfMemory(Exception):
     """There is no room on the device for this beside what is there. Families raise it in place of
     their library's error, from any verb; the message says what would fit. Renders that do not fit
@@ -67,8 +72,9 @@ class Decoder(Protocol):
     """Width and height of what `preview` and `finish` return, before any upscaling."""
 
     def plan(self, spec: RenderSpec) -> Plan:
-        """What it will cost; raises RenderRejected naming the field that cannot be drawn.
-        Cheap and pure: called from any thread."""
+        """What it will cost; raises RenderRejected naming the field that cannot be drawn,
+        OtherEncoder for a conditioning that it cannot read. Cheap and pure: called from any
+        thread."""
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> DecodeState:
         """A new render, or one that goes on after `checkpoint.pass_no` passes. With a source, all

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from engine.decoder import Decoder, OutOfMemory, Plan, RenderRejected
+from engine.decoder import Decoder, OtherEncoder, OutOfMemory, Plan, RenderRejected
 from engine.passes import Passed, Passes
 from engine.render import RenderSpec, RenderUpdate
 from engine.reports import Reports
@@ -62,7 +62,8 @@ class DecoderEngine:
         """Why the engine's thread died; None while it is well."""
 
     def add(self, spec: RenderSpec, *, hold: bool = False) -> bool:
-        """Take a render in: ACCEPTED, it joins at the next pass boundary; or FULL and False.
+        """Take a render in: ACCEPTED, it joins at the next pass boundary; or FULL and False, also
+        for one whose conditioning the family cannot read.
 
         hold: without a slot it is held until one is free, behind those that came before, and what
         yields behind all others; then it is ACCEPTED, unless it is let go before. A render whose
@@ -71,6 +72,9 @@ class DecoderEngine:
         """
         try:
             plan = self._decoder.plan(spec)
+        except OtherEncoder as error:
+            self._reports.full(spec.render_id, str(error))
+            return False
         except RenderRejected as error:
             return self._refuse(spec, error)
         render = ScheduledRender(spec, plan, usable_checkpoint(spec, plan, self._decoder.model))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from engine.cut_out import cut_out
 from engine.enlarger import Enlarger
@@ -16,8 +17,10 @@ from engine.picture import OutputFormat, blend, encode, read_png, resize
 from engine.provenance.manifest import CannotSign, Made, Signer, Signing
 from engine.provenance.pattern import MarkKey
 from engine.provenance.watermark import mark
-from engine.region import from_hex
+from engine.region import Region, from_hex, scattered
 from engine.render import Pixels, Source
+from engine.untrusted.kinds import Size
+from engine.untrusted.place import touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,14 @@ class Unusable:
     """The stored picture that an edit goes on from cannot be used; no other try will help."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgrown(Unusable):
+    """It was prepared for pictures of another size or grid than this model's; its canvas is as good
+    as ever. masked: whether a mask says what stays."""
+
+    masked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +65,48 @@ class Postprocessing:
         self._enlarger = None if enlarger is None else Enlarger.load(enlarger)
 
     def source(
-        self, png: bytes, redraw: str, tokens: bytes | None, strength: float
+        self,
+        png: bytes,
+        redraw: str,
+        tokens: bytes | None,
+        strength: float,
+        drawn_size: Size | None = None,
     ) -> Source | Unusable:
         """What an edit goes on from. png: RGB, or RGBA with a mask: what is opaque stays. redraw:
-        hex, see region.py."""
+        hex, see region.py. drawn_size: of all pictures of the model, where they have one."""
         picture = _read(png)
         if isinstance(picture, Unusable):
             return picture
+        masked, (height, width) = picture.shape[2] == 4, picture.shape[:2]
         try:
             cells = from_hex(redraw, self._cells)
         except ValueError as error:
-            return Unusable(f"this edit does not fit the model any more: {error}")
-        pixels, mask = picture, None
-        if picture.shape[2] == 4:
-            pixels = np.ascontiguousarray(picture[..., :3])
-            mask = np.where(picture[..., 3] == 255, 0, 255).astype(np.uint8)
-        return Source(pixels, cells, tokens, mask, strength)
+            return Outgrown(f"this edit does not fit the model any more: {error}", masked)
+        if drawn_size not in (None, (width, height)):
+            return Outgrown(f"this edit was prepared at {width}x{height} pixels", masked)
+        return _source(picture, cells, tokens, strength)
+
+    def source_anew(
+        self,
+        canvas: bytes,
+        place: tuple[Size, Size],
+        tokens: bytes | None,
+        strength: float,
+        seed: int | None,
+    ) -> Source | Unusable:
+        """The same, prepared from the canvas of an edit whose source is Outgrown. canvas: see
+        `blend`. place: the size in which it is drawn, and the grid. seed: of the order, without a
+        mask; None where the canvas says what stays."""
+        picture, (size, grid) = _read(canvas), place
+        if isinstance(picture, Unusable):
+            return picture
+        small = resize(np.ascontiguousarray(picture[..., :3]), *size)
+        if seed is not None:
+            return _source(small, scattered(self._cells, strength, seed), tokens, strength)
+        keep = Image.fromarray(picture[..., 3])
+        cells = np.fromiter(touched(keep, grid), np.bool_)
+        alpha = np.asarray(keep.resize(size, Image.Resampling.BOX))
+        return _source(np.dstack([small, alpha]), cells, tokens, strength)
 
     def reference(self, png: bytes) -> Pixels | Unusable:
         """A picture that a model looks at. png: RGB."""
@@ -113,6 +150,15 @@ class Postprocessing:
 
     def _marked(self, pixels: Pixels) -> Pixels:
         return pixels if self._key is None else mark(pixels, self._key)
+
+
+def _source(picture: Pixels, cells: Region, tokens: bytes | None, strength: float) -> Source:
+    """picture: with alpha where a mask says what stays."""
+    pixels, mask = picture, None
+    if picture.shape[2] == 4:
+        pixels = np.ascontiguousarray(picture[..., :3])
+        mask = np.where(picture[..., 3] == 255, 0, 255).astype(np.uint8)
+    return Source(pixels, cells, tokens, mask, strength)
 
 
 def _read(png: bytes) -> NDArray[np.uint8] | Unusable:

@@ -69,6 +69,9 @@ class Conditioning:
     keep by it what it has made of a prompt."""
     revised_prompt: str | None = None
     """What is drawn, in words; None in families that read the prompt as it is."""
+    encoder: str = ""
+    """PromptEncoder.model of the encoder that read it, where its decoders go by that; "" where they
+    go by the tensors alone."""
 
     @classmethod
     def from_numpy(cls, digest: str, **arrays: NDArray[Any]) -> Conditioning:
@@ -235,3 +238,6 @@ class RenderUpdate:
     """As gpu_seconds; 0.0 where no counter measures them."""
     rejected: bool = False
     """With FAILED: the request itself cannot be drawn, so that trying again is of no use."""
+    unread: str | None = None
+    """With FULL, where it is no matter of room: why the family cannot read the conditioning. The
+    prompt has to be encoded again."""

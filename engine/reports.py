@@ -54,10 +54,10 @@ class Reports:
                 render.announced = True
                 self.send(render, UpdateKind.ACCEPTED)
 
-    def full(self, render_id: str) -> None:
-        """There is no room for it."""
+    def full(self, render_id: str, unread: str | None = None) -> None:
+        """There is no room for it; or its conditioning is `unread`, see RenderUpdate."""
         with self.changed:
-            self._emit(RenderUpdate(render_id, UpdateKind.FULL))
+            self._emit(RenderUpdate(render_id, UpdateKind.FULL, unread=unread))
 
     def passed(self, render: ScheduledRender, preview: Pixels | None) -> None:
         """A pass is done."""

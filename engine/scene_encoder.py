@@ -18,7 +18,7 @@ from engine.scene import SceneCodes
 from engine.scene_reader import AskedThing, Scene, read_scene
 from engine.scene_sentence import sentence
 from engine.text import TextEncoder
-from engine.vocabulary import Vocabulary
+from engine.vocabulary import Vocabulary, encoder_identity
 from engine.weights import WeightsFolder
 
 DESCRIBED = 2
@@ -34,7 +34,7 @@ class SceneEncoder(TextEncoder):
         folder = WeightsFolder.open(Path(weights or DEFAULT_WEIGHTS))
         super().__init__(threads=threads)
         self._vocabulary = Vocabulary.load(folder)
-        self.model = f"scene:{folder.sha256('words')[:8]}{folder.sha256('meanings')[:8]}:1"
+        self.model = encoder_identity(folder)
 
     def encode(self, prompts: Sequence[PromptText]) -> list[Conditioning]:
         """See PromptEncoder; decoders of these conditionings read no negative prompt."""
@@ -57,7 +57,8 @@ class SceneEncoder(TextEncoder):
         self, digest: str, pooled: NDArray[np.float16], codes: SceneCodes
     ) -> Conditioning:
         told = Conditioning.from_numpy(digest, pooled=pooled, **codes.arrays())
-        return replace(told, revised_prompt=sentence(codes, self._vocabulary.names))
+        said = sentence(codes, self._vocabulary.names)
+        return replace(told, revised_prompt=said, encoder=self.model)
 
 
 def _colour(thing: AskedThing, concept: int) -> int:

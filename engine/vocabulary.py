@@ -106,6 +106,12 @@ class Vocabulary:
         return int(np.argmax(score))
 
 
+def encoder_identity(weights: WeightsFolder) -> str:
+    """PromptEncoder.model of the scene encoder of these weights: their decoder reads what that has
+    made, and nothing else. The last number grows when SceneCodes.arrays gives something else."""
+    return f"scene:{weights.sha256('words')[:8]}{weights.sha256('meanings')[:8]}:1"
+
+
 def _phrase(line: str) -> tuple[str, Meaning]:
     word, concept, how = line.split("\t")
     return word, Meaning(int(concept), how)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import sampling
-from engine.arrange import layout_of
+from engine.arrange import layout_of, scene_of
 from engine.capabilities import DEFAULT_WEIGHTS
 from engine.cost import PassCost
-from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
+from engine.decoder import DecodeState, OtherEncoder, Plan, RenderRejected, cells_to_draw
 from engine.decoders.device import DTYPES, device_of
 from engine.decoders.masked_model import MaskedModel
 from engine.decoders.memory import translated
@@ -26,7 +26,7 @@ from engine.models.codec import to_latents
 from engine.models.scene_transformer import Sketch
 from engine.precision import AUTO, precision_of
 from engine.region import Region, scattered
-from engine.render import Checkpoint, Pixels, RenderSpec, Source
+from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 from engine.scene_changes import Planes, changed_cells
 
 logger = logging.getLogger(__name__)
@@ -115,8 +115,19 @@ class MaskedDecoder:
             )
         if spec.transparent and not self.networks.codec.config.alpha:
             raise RenderRejected("transparent must be false: these weights draw no alpha")
+        self._check_words(spec.conditioning)
         seconds = CPU_COST[self.precision].seconds(1)
         return Plan(spec.passes, batch_key="masked", pass_seconds=seconds)
+
+    def _check_words(self, said: Conditioning) -> None:
+        """OtherEncoder: the rows of things that it names are not those of the memory here."""
+        own = self.networks.encoder
+        if said.encoder not in ("", own):
+            raise OtherEncoder(f"conditioning is of {said.encoder}, and {own} is read here")
+        try:
+            scene_of(said)
+        except (LookupError, ValueError) as error:
+            raise OtherEncoder(f"conditioning is of another encoder: {error!r}") from None
 
     def begin(self, spec: RenderSpec, checkpoint: Checkpoint | None) -> MaskedState:
         self.plan(spec)

@@ -14,17 +14,21 @@ from engine.models.codec import Codec, CodecConfig
 from engine.models.scene_transformer import SceneConfig, SceneTransformer, Sketch
 from engine.remembering import Bank, told_of
 from engine.render import RenderSpec
+from engine.vocabulary import encoder_identity
 from engine.weights import WeightsFolder
 
 
 @dataclass(frozen=True)
 class MaskedModel:
-    """Both networks, what they remember, and the identity of their weights, ready to draw."""
+    """Both networks, what they remember, and the identity of their weights, ready to draw.
+
+    encoder: identity of the scene encoder whose rows of things are those of the memory."""
 
     transformer: SceneTransformer
     codec: Codec
     memory: Bank
     identity: str
+    encoder: str = ""
 
     @classmethod
     def load(cls, folder: Path) -> MaskedModel:
@@ -37,7 +41,8 @@ class MaskedModel:
         memory = Bank.load(weights)
         lengths = {"transformer": 12, "codec": 4, "bank": 4}
         identity = "".join(weights.sha256(part)[:length] for part, length in lengths.items())
-        return cls(transformer.eval(), codec.eval(), memory, identity)
+        networks = transformer.eval(), codec.eval()
+        return cls(*networks, memory, identity, encoder_identity(weights))
 
     def compute_in(self, dtype: torch.dtype) -> None:
         """What draws; the encoder, which reads pictures that come in, stays as it is."""

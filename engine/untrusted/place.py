@@ -40,7 +40,7 @@ def place(
         keep, redraw = Image.new("L", size, 0), None
     else:  # means of whole pixels: what lies beside the mask keeps exactly 255
         keep = mask.resize(size, Image.Resampling.BOX, box)
-        redraw = bytes(_touched(keep, grid))
+        redraw = bytes(touched(keep, grid))
         if not any(redraw):
             reason = "the mask marks only what is cut off at the edge: nothing to edit is left"
             raise Refused("mask", "mask_empty", reason)
@@ -122,7 +122,7 @@ def _centre(have: Size, wanted: Size) -> Box:
     return left, top, left + width, top + height
 
 
-def _touched(keep: Image.Image, grid: Size) -> Iterator[bool]:
+def touched(keep: Image.Image, grid: Size) -> Iterator[bool]:
     """Cell by cell in rows: whether any pixel of it is to be edited."""
     columns, rows = grid
     for row in range(rows):

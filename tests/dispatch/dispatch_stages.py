@@ -21,6 +21,7 @@ from dispatch.identity import LOCAL_DAYS, NO_IDENTITY, Identity, IdentityFiles, 
 from dispatch.in_process import InProcessDecoders, InProcessReplica
 from dispatch.ports import StageUnavailable
 from dispatch.postprocess import InThreads, LocalPostprocessor
+from engine.capabilities import Capabilities
 from engine.decoder import Decoder, DecodeState, OutOfMemory, Plan
 from engine.decoders.paced import CELLS, PacedDecoder, PacedState
 from engine.picture import encode, resize
@@ -310,9 +311,13 @@ class Files(LocalPostprocessor):
     `asked`: for a source."""
 
     def __init__(
-        self, blobs: BlobStore, cells: int = CELLS, identity: Identity = NO_IDENTITY
+        self,
+        blobs: BlobStore,
+        cells: int = CELLS,
+        identity: Identity = NO_IDENTITY,
+        can: Capabilities | None = None,
     ) -> None:
-        super().__init__(blobs, InThreads(2, cells, identity))
+        super().__init__(blobs, InThreads(2, cells, identity), can)
         self.away = False
         self.stored = 0
         self.asked = 0

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.capabilities import Capabilities
 from engine.decoder import Decoder
 from engine.decoders.masked import MaskedDecoder
 from engine.decoders.paced import PacedDecoder
 from engine.picture import OutputFormat, blend, encode, resize
-from engine.region import edit_passes, to_hex
+from engine.region import edit_passes, scattered, to_hex
 from engine.render import Checkpoint, Pixels, Source
+from engine.untrusted.budget import Budget
+from engine.untrusted.place import place
 from jobs.blobs.store import preview_key
 from jobs.files import INPUT, input_key
 from jobs.job import Job, JobState
@@ -228,3 +231,57 @@ async def test_a_store_that_is_away_is_waited_for(tmp_path: Path) -> None:
         await until(lambda: it.files.asked > 2, "the store is asked again")
         it.files.away = False
         assert (await it.ended(edit.job)).attempts == 0
+
+
+CAN = Capabilities((128, 128), (8, 8), input_images=1, mask=True, strength=True)
+"""Of the tiny model."""
+OLDER = ((96, 96), (8, 8)), ((128, 128), (16, 16)), ((64, 64), (4, 4))
+"""Size and grid of what another release drew."""
+
+
+@pytest.mark.parametrize("older", OLDER, ids=["another size", "finer", "coarser"])
+@pytest.mark.parametrize("masked", [True, False])
+async def test_an_edit_that_another_release_prepared_is_prepared_anew(
+    tmp_path: Path, older: tuple[tuple[int, int], tuple[int, int]], masked: bool
+) -> None:
+    """From its canvas, as a gateway of this release does."""
+    rng = np.random.default_rng(3)
+    files = {"image": encode(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), "png")}
+    mask = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+    mask[:, WIDTH // 2 :, 3] = 0
+    if masked:
+        files["mask"] = encode(mask, "png")
+    then = place(files, (WIDTH, HEIGHT), *older, Budget())
+    now = place(files, (WIDTH, HEIGHT), CAN.picture_size, CAN.grid, Budget())
+    family = MaskedDecoder(model=tiny_model(), threads=1, device="cpu", dtype="float32")
+    async with world(tmp_path, Replica(4, family=family)) as it:
+        it.files = Files(it.blobs, CAN.cells, can=CAN)
+        file, cells = it.sql.add_file(upload(purpose=INPUT)), older[1][0] * older[1][1]
+        keys = input_key(file.id, "canvas"), input_key(file.id, "small")
+        for key, picture in zip(keys, (then.canvas, then.small), strict=True):
+            it.blobs.put(key, encode(np.asarray(picture), "png"))
+        strength = 1.0 if masked else 0.4
+        seed = 11
+        redraw = scattered(cells, strength, seed)
+        if then.redraw is not None:
+            redraw = np.frombuffer(then.redraw, np.bool_)
+        image = SourceImage(canvas=keys[0], small=keys[1], redraw=to_hex(redraw), strength=strength)
+        passes = int(redraw.sum())
+        job = it.submit(width=WIDTH, height=HEIGHT, passes=passes, source=image, seed=seed)
+        found = await it.files.source(job.request)
+        wanted = scattered(CAN.cells, strength, seed)
+        if now.redraw is not None:
+            wanted = np.frombuffer(now.redraw, np.bool_)
+        small = np.asarray(now.small)
+        assert (found.pixels == small[..., :3]).all()
+        assert (found.redraw == wanted).all()
+        if masked:
+            assert found.mask is not None
+            assert (found.mask == np.where(small[..., 3] == 255, 0, 255)).all()
+        else:
+            assert found.mask is None
+        it.start(can=CAN)
+        ended = await it.ended(job)
+        if masked:
+            stored, canvas = read(it.pictures(ended)[0]), np.asarray(then.canvas)
+            assert (stored[:, : WIDTH // 2] == canvas[:, : WIDTH // 2, :3]).all()

@@ -1,12 +1,13 @@
 """The embedded model's weights change under jobs, as in a rolling update: what other weights began
-is begun again, and what they drew is changed from its pixels."""
+is begun again, what they drew is changed from its pixels, and prompts that another encoder has read
+are read again."""
 
 from __future__ import annotations
 
 import base64
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ import numpy as np
 from engine.decoder import DecodeState
 from engine.decoders.masked import MaskedDecoder
 from engine.picture import encode, resize
+from engine.prompt_encoder import EncodedPrompt, PromptText
 from engine.region import to_hex
-from engine.render import Checkpoint
+from engine.render import Checkpoint, Conditioning
 from engine.sampling import SAMPLER
 from jobs.request import SourceImage
 from tests.dispatch.dispatch_kit import world
-from tests.dispatch.dispatch_stages import Files, Replica, drawn
+from tests.dispatch.dispatch_stages import Files, Prompts, Replica, drawn, until
 from tests.dispatch.test_edits import HEIGHT, WIDTH, submit
 from tests.golden.test_masked import tiny, tiny_model
 
@@ -30,12 +32,33 @@ codes with five levels each, as those of the tiny model do."""
 HELD_AFTER = 3
 
 
+ENCODER = "scene:second:1"
+
+
+@dataclass
+class RollingPrompts(Prompts):
+    """Encoders while an update rolls: those of the first edition, which made no scenes, until
+    `updated`. asked: how often."""
+
+    updated: bool = False
+    asked: int = 0
+
+    async def encode(self, words: PromptText) -> EncodedPrompt:
+        """See Encoder."""
+        self.asked += 1
+        read = await super().encode(words)
+        told = replace(read.conditioning, encoder=ENCODER)
+        if not self.updated:
+            told = Conditioning.from_numpy(told.digest, pooled=told.numpy("pooled"))
+        return replace(read, conditioning=told)
+
+
 class Counted(MaskedDecoder):
     """passes: the number of every pass that was drawn. held: it draws none after HELD_AFTER until
     `go_on` is set."""
 
-    def __init__(self, identity: str = "tiny", *, held: bool = False) -> None:
-        model = replace(tiny_model(), identity=identity)
+    def __init__(self, identity: str = "tiny", *, held: bool = False, encoder: str = "") -> None:
+        model = replace(tiny_model(), identity=identity, encoder=encoder)
         super().__init__(model=model, threads=1, device="cpu", dtype="float32")
         self.passes: list[int] = []
         self.go_on = threading.Event()
@@ -98,3 +121,34 @@ async def test_a_picture_of_the_first_edition_is_changed_from_its_pixels(tmp_pat
         seen = second._encoded(edit.source.pixels)
         assert (codes(after.checkpoint)[~redraw] == seen[~redraw]).all()
         assert (codes(drawn_before.checkpoint)[~redraw] != seen[~redraw]).any()
+
+
+async def test_a_prompt_that_an_older_encoder_read_is_read_again(tmp_path: Path) -> None:
+    """However often that takes: nothing of the job is at fault, and what was read is forgotten."""
+    prompts, family = RollingPrompts(), Counted(encoder=ENCODER)
+    async with world(tmp_path, Replica(4, family=family)) as it:
+        it.prompts = prompts
+        it.start()
+        job = it.submit(n=2)
+        await until(lambda: prompts.asked >= 5, "the prompt is read again and again")
+        prompts.updated = True
+        ended = await it.ended(job)
+        assert [render.attempts for render in ended.renders] == [0, 0]
+        size = job.request.width, job.request.height
+        alone = [resize(drawn(job.request, n, decoder=Counted()), *size) for n in (0, 1)]
+        form = job.request.output_format
+        assert it.pictures(ended) == {n: encode(alone[n], form) for n in (0, 1)}
+
+
+async def test_a_job_without_a_decoder_of_its_encoders_release_waits_in_the_queue(
+    tmp_path: Path,
+) -> None:
+    prompts = RollingPrompts()
+    async with world(tmp_path, Replica(4, family=Counted(encoder=ENCODER))) as it:
+        it.prompts = prompts
+        it.start(patience_seconds=0.0)
+        job = it.submit()
+        await it.when(job, lambda job: job.fence >= 3, "it was given back twice")
+        prompts.updated = True
+        ended = await it.ended(job)
+        assert (ended.attempts, ended.renders[0].attempts) == (0, 0)

@@ -18,21 +18,25 @@ import torch
 from torch import Tensor, nn
 
 from engine.capabilities import DEFAULT_WEIGHTS
-from engine.decoder import Decoder, OutOfMemory, RenderRejected
+from engine.decoder import Decoder, OtherEncoder, OutOfMemory, RenderRejected
 from engine.decoders import reference
 from engine.decoders.masked import MaskedDecoder
 from engine.decoders.masked_model import MaskedModel
+from engine.engine import DecoderEngine
 from engine.models.codec import Codec, CodecConfig
 from engine.models.scene_transformer import SceneConfig, SceneTransformer, Sketch
 from engine.precision import PRECISIONS
+from engine.prompt_encoder import PromptText
 from engine.remembering import Bank
-from engine.render import Checkpoint, LoraUse, Source
+from engine.render import Checkpoint, Conditioning, LoraUse, Source, UpdateKind
 from engine.scene import GRID, SMALL
+from engine.scene_encoder import SceneEncoder
 from engine.text import WeightsError
 from tests.golden.decoder_contract import (
     CONCEPTS,
     PASSES,
     DecoderContract,
+    Heard,
     assert_same,
     conditioning,
     draw,
@@ -262,6 +266,40 @@ def test_a_restored_preview_is_the_uninterrupted_one_after_its_next_pass() -> No
 def test_what_it_has_not_is_rejected_by_name(field: str, value: object) -> None:
     with pytest.raises(RenderRejected, match=field):
         tiny().plan(spec(**{field: value}))
+
+
+ENCODER = "scene:second:1"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        replace(conditioning(1), encoder="scene:first:1"),
+        Conditioning.from_numpy("", pooled=conditioning(1).numpy("pooled")),
+        Conditioning.from_numpy("", things=np.zeros((1, 2), int), scene=np.zeros(6, int)),
+        Conditioning.from_numpy("", things=np.zeros((1, 3), int), scene=np.zeros(5, int)),
+    ],
+    ids=["another identity", "no scene", "other things", "another scene"],
+)
+def test_what_another_encoder_read_is_to_be_read_again(said: Conditioning) -> None:
+    """No other replica is asked in vain, and no attempt fails."""
+    decoder = MaskedDecoder(model=replace(tiny_model(), encoder=ENCODER), device="cpu")
+    asked = spec(conditioning=said)
+    with pytest.raises(OtherEncoder):
+        decoder.plan(asked)
+    heard = Heard()
+    engine = DecoderEngine(decoder, 1, heard)
+    assert not engine.add(asked)
+    (full,) = heard.updates["mine"]
+    assert full.kind is UpdateKind.FULL
+    assert full.unread is not None
+    assert engine.add(spec(conditioning=replace(conditioning(1), encoder=ENCODER)))
+
+
+@needs_weights
+def test_the_shipped_decoder_reads_what_the_shipped_encoder_made() -> None:
+    (told,) = SceneEncoder(threads=1).encode([PromptText("two red apples")])
+    assert told.encoder == MaskedModel.load(DEFAULT_WEIGHTS).encoder
 
 
 def test_alpha_comes_beside_the_same_picture() -> None:

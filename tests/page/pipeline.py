@@ -229,7 +229,7 @@ class Pipeline:
         can = capabilities(family, options)
         identity = read_identity(self._config.identity_files(), datetime.now(UTC))
         work = InThreads(2, can.cells, identity)
-        postprocessor = LocalPostprocessor(self._blobs, work)
+        postprocessor = LocalPostprocessor(self._blobs, work, can)
         metering = DispatchMetrics(self._metrics, name)
         if self._traces is not None:
             metering = TracedDispatch(self._metrics, name, self._traces)

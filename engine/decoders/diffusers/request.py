@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.decoder import RenderRejected
+from engine.decoder import OtherEncoder, RenderRejected
 from engine.decoders.diffusers.table import ARCHITECTURES, CLASSES, Architecture, Task
 from engine.render import Conditioning, Pixels, RenderSpec, Source
 from engine.tensors import to_torch
@@ -103,14 +103,15 @@ def _check_size(width: int, height: int, multiple: int, pixels_max: int) -> None
 
 
 def _check_text(spec: RenderSpec, architecture: Architecture) -> None:
-    """All of a prompt is there, the negative one too where guidance needs it, and nothing else."""
+    """All of a prompt is there, the negative one too where guidance needs it, and nothing else;
+    OtherEncoder."""
     given = spec.conditioning.tensors.keys()
     guided = bool(architecture.negative) and spec.guidance > 1
     for name in (*architecture.text, *(architecture.negative if guided else ())):
         if name not in given and name.removeprefix("negative_") not in architecture.optional_text:
-            raise RenderRejected(f"conditioning: {name} is missing")
+            raise OtherEncoder(f"conditioning: {name} is missing")
     if unknown := given - {*architecture.text, *architecture.negative}:
-        raise RenderRejected(f"conditioning: {min(unknown)} is not what this model reads")
+        raise OtherEncoder(f"conditioning: {min(unknown)} is not what this model reads")
 
 
 def _check_references(request: Request, pixels_max: int) -> None:

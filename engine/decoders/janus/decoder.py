@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from engine.cost import PassCost
-from engine.decoder import DecodeState, Plan, RenderRejected, RendersBroken, cells_to_draw
+from engine.decoder import (
+    DecodeState,
+    OtherEncoder,
+    Plan,
+    RenderRejected,
+    RendersBroken,
+    cells_to_draw,
+)
 from engine.decoders.device import device_of, dtype_of
 from engine.decoders.device_memory import device_memory
 from engine.decoders.janus.cache import Row, TokenPlaces
@@ -104,7 +111,7 @@ class JanusDecoder:
                 f"guidance must be above 0 and at most {GUIDANCE_MAX}, got {spec.guidance}"
             )
         if max(input_ids(spec.conditioning)) >= self.network.vocabulary:
-            raise RenderRejected("prompt must be read by the encoder of this very checkpoint")
+            raise OtherEncoder("prompt must be read by the encoder of this very checkpoint")
         tokens = drawn_after(1, spec.passes, self._cells)
         return Plan(spec.passes, "janus", pass_seconds=self._token_cost.seconds(1) * tokens)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import JanusProcessor
 
-from engine.decoder import RenderRejected
+from engine.decoder import OtherEncoder, RenderRejected
 from engine.decoders.janus.folder import JanusFolder
 from engine.prompt_encoder import PromptText
 from engine.render import Conditioning
@@ -62,9 +62,9 @@ class JanusPrompts:
 
 
 def input_ids(conditioning: Conditioning) -> list[int]:
-    """The tokens of a prompt. RenderRejected when it has none, or too many."""
+    """The tokens of a prompt. OtherEncoder when it has none, RenderRejected for too many."""
     if "input_ids" not in conditioning.tensors:
-        raise RenderRejected("conditioning must hold input_ids: this prompt is for another family")
+        raise OtherEncoder("conditioning must hold input_ids: encode the prompt again")
     ids = conditioning.numpy("input_ids")
     if not 2 <= ids.size <= PROMPT_TOKENS:
         raise RenderRejected(f"prompt must have 2 to {PROMPT_TOKENS} tokens, got {ids.size}")
