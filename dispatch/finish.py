@@ -52,7 +52,13 @@ class Finishing:
         render.passed(Passed.STORED)
         inputs, tokens = render.lease.inputs, render.saved.final_tokens
         said = None if inputs is None else inputs.conditioning.revised_prompt
-        return Outcome(RenderState.SUCCEEDED, blob=key, checkpoint=tokens, revised_prompt=said)
+        return Outcome(
+            RenderState.SUCCEEDED,
+            blob=key,
+            checkpoint=tokens,
+            revised_prompt=said,
+            redrawn=render.life.redrawn,
+        )
 
     async def preview(self, render: InFlightRender, pass_no: int, pixels: Pixels) -> Verdict:
         """The verdict on a preview, which is in the blob store if that is good and the user asked

@@ -29,6 +29,8 @@ class RenderLife:
     replica: str = ""
     node: str = ""
     passes: int = 0
+    redrawn: str | None = None
+    """Of its pixels, see RenderUpdate."""
     left_at: float | None = None
     preempted: bool = False
     sent: _News | None = None
@@ -54,7 +56,7 @@ class RenderLife:
 
     def drew(self, update: RenderUpdate) -> None:
         """Passes are done there, or its pixels are."""
-        self.passes = update.pass_no
+        self.passes, self.redrawn = update.pass_no, update.redrawn
         seconds, joules = self.in_slot
         if update.gpu_seconds > 0.0:
             self.gpu_seconds = (self.gpu_seconds or 0.0) + update.gpu_seconds - seconds

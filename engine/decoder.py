@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from engine.region import Region
 from engine.render import Checkpoint, Pixels, RenderSpec
 
 
@@ -54,10 +55,14 @@ class Plan:
 
 class DecodeState(Protocol):
     """What a family keeps of one image between passes, mutable, inside one process; leaving the
-    batch is dropping this object. A family subclasses nothing: it needs these two attributes."""
+    batch is dropping this object. A family subclasses nothing: it needs these attributes."""
 
     spec: RenderSpec
     pass_no: int
+
+    @property
+    def redrawn(self) -> Region | None:
+        """The cells that it draws; None in families that keep none of a source."""
 
 
 @runtime_checkable

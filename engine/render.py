@@ -238,6 +238,9 @@ class RenderUpdate:
     """As gpu_seconds; 0.0 where no counter measures them."""
     rejected: bool = False
     """With FAILED: the request itself cannot be drawn, so that trying again is of no use."""
+    redrawn: str | None = None
+    """With DONE, of a picture that was changed: the cells drawn anew, in hex as region.to_hex packs
+    them; None where the family keeps no cells."""
     unread: str | None = None
     """With FULL, where it is no matter of room: why the family cannot read the conditioning. The
     prompt has to be encoded again."""

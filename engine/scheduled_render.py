@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from engine.cost import CostMeter
 from engine.decoder import DecodeState, Plan
+from engine.region import to_hex
 from engine.render import Checkpoint, Pixels, RenderSpec, RenderUpdate, UpdateKind
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,12 @@ class ScheduledRender:
             gpu_seconds=self.cost.seconds if passed or done else 0.0,
             joules=self.cost.joules if passed or done else 0.0,
             rejected=rejected,
+            redrawn=self._redrawn() if done else None,
         )
+
+    def _redrawn(self) -> str | None:
+        redrawn = self.state.redrawn
+        return None if self.spec.source is None or redrawn is None else to_hex(redrawn)
 
 
 def usable_checkpoint(spec: RenderSpec, plan: Plan, model: str) -> Checkpoint | None:

@@ -198,6 +198,9 @@ class Render:
     joules: float | None = None
     revised_prompt: str | None = None
     """Of a SUCCEEDED one: what it shows, in words, where the model says it."""
+    redrawn: str | None = None
+    """Of a SUCCEEDED one: the cells that were drawn anew, where they may be others than those of
+    the request's source."""
 
     @property
     def settled(self) -> bool:

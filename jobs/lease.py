@@ -87,5 +87,8 @@ class Outcome:
     joules: float | None = None
     revised_prompt: str | None = None
     """Of SUCCEEDED: what was drawn, in words, where the model says it."""
+    redrawn: str | None = None
+    """Of SUCCEEDED: the cells of a changed picture that were drawn anew, packed as those of
+    SourceImage, where the model says it."""
     verdicts: tuple[VerdictNote, ...] = ()
     """Of the image that are not in the audit log yet; they come into it with the outcome."""

@@ -49,13 +49,18 @@ class MaskedState:
 
     spec: RenderSpec
     pass_no: int
-    drawn: int
-    """How many cells are filled in; the others were there from the beginning."""
+    redrawn: Region
+    """Cells that are filled in; the others were there from the beginning."""
     codes: Codes
     told: Sketch
     """See MaskedModel.told; on the decoder's device."""
     expected: Tensor | None = None
     """float32 [cells, channels]: the mean codes that the last pass here predicted."""
+
+    @property
+    def drawn(self) -> int:
+        """How many cells are filled in."""
+        return int(self.redrawn.sum())
 
 
 class MaskedDecoder:
@@ -133,11 +138,11 @@ class MaskedDecoder:
         self.plan(spec)
         told = self._told(spec)
         codes = self._at_first(spec, told)
-        drawn = int((codes[:, 0] == MASKED).sum())
+        redrawn = codes[:, 0] == MASKED
         if checkpoint is None:
-            return MaskedState(spec, 0, drawn, codes, told)
+            return MaskedState(spec, 0, redrawn, codes, told)
         codes = self._unpack(checkpoint, spec.passes, codes)
-        return MaskedState(spec, checkpoint.pass_no, drawn, codes, told)
+        return MaskedState(spec, checkpoint.pass_no, redrawn, codes, told)
 
     def _at_first(self, spec: RenderSpec, told: Sketch) -> Codes:
         """The codes before the first pass: all masked, but for what a source keeps. Of a picture
@@ -161,7 +166,8 @@ class MaskedDecoder:
         if not self.networks.codec.config.alpha:
             return None
         nothing = np.full(self._shape, MASKED, np.uint8)
-        prompted = self._logits([MaskedState(spec, 0, len(nothing), nothing, told)])[0, 0]
+        blank = MaskedState(spec, 0, np.ones(len(nothing), np.bool_), nothing, told)
+        prompted = self._logits([blank])[0, 0]
         expected = sampling.expected_codes(prompted, 0.0)
         before, after = self._planes(torch.from_numpy(codes)), self._planes(expected)
         return changed_cells(before, after, layout_of(spec, self.networks.memory.turns))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.cost import PassCost
 from engine.decoder import DecodeState, Plan, RenderRejected, cells_to_draw
 from engine.decoders.paced_tables import TABLES
+from engine.region import Region
 from engine.render import Checkpoint, Conditioning, Pixels, RenderSpec, Source
 
 GRID = 16
@@ -36,8 +37,8 @@ class PacedState:
 
     spec: RenderSpec
     pass_no: int
-    drawn: int
-    """How many cells are filled in."""
+    redrawn: Region
+    """Cells that are filled in."""
     tokens: Tokens
     plane: NDArray[np.float64]
     """[CELLS] in 0..1: what the prompt asks for."""
@@ -83,11 +84,11 @@ class PacedDecoder:
         draw = _random(_prompt_key(spec.conditioning), 0)
         plane, palette = _plane(draw), _palette(draw)
         tokens = _at_first(spec.source, palette)
-        drawn = int((tokens == MASKED).sum())
+        redrawn = tokens == MASKED
         if checkpoint is None:
-            return PacedState(spec, 0, drawn, tokens, plane, palette)
+            return PacedState(spec, 0, redrawn, tokens, plane, palette)
         tokens = _unpack(checkpoint, spec.passes, tokens)
-        return PacedState(spec, checkpoint.pass_no, drawn, tokens, plane, palette)
+        return PacedState(spec, checkpoint.pass_no, redrawn, tokens, plane, palette)
 
     def step(self, batch: Sequence[DecodeState]) -> None:
         for render in batch:
@@ -208,7 +209,7 @@ def _fill_in(render: PacedState) -> None:
     spec, done = render.spec, render.pass_no + 1
     masked = np.flatnonzero(render.tokens == MASKED)
     draw = _random(spec.seed, done)
-    cells = draw.permutation(masked)[_masked_after(done, spec.passes, render.drawn) :]
+    cells = draw.permutation(masked)[_masked_after(done, spec.passes, render.redrawn.sum()) :]
     noise = draw.normal(0, 0.1 / spec.guidance, cells.size)
     levels = np.clip(render.plane[cells] + noise, 0, 1) * (COLOURS - 1)
     render.tokens[cells] = np.rint(levels).astype(np.uint8)

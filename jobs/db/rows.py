@@ -98,7 +98,7 @@ def render_from_row(row: Sequence[Any]) -> Render:
     """A row of statements.RENDER_COLUMNS (without the leading job_id)."""
     (
         index, state, pass_no, attempts, previews, blob, stage, categories, error, checkpoint,
-        checkpoint_pass, life, gpu_seconds, joules, revised_prompt,
+        checkpoint_pass, life, gpu_seconds, joules, revised_prompt, redrawn,
     ) = row  # fmt: skip
     return Render(
         index=index,
@@ -116,6 +116,7 @@ def render_from_row(row: Sequence[Any]) -> Render:
         gpu_seconds=gpu_seconds,
         joules=joules,
         revised_prompt=revised_prompt,
+        redrawn=redrawn,
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 18
+SCHEMA_VERSION = 19
 """Of the tables below. See docs/decisions/0051 before you change one."""
 ADDED_SINCE = 12
 """From this version on only tables and nullable columns were added: they are made where they are
@@ -121,6 +121,7 @@ renders = Table(
     Column("gpu_seconds", Double),
     Column("joules", Double),
     Column("revised_prompt", Text),  # what was drawn, in words; null: the prompt
+    Column("redrawn", Text),  # cells drawn anew, in hex; null: those of the request's source
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 50},  # heartbeats update in place
 )
@@ -149,9 +150,8 @@ leases = Table(
 )
 Index("leases_of_tenant", leases.c.tenant, leases.c.tier, leases.c.images)  # no heartbeat's
 
-# Virtual times belong to a (lane, tier), so that one tier never delays the newcomers of another:
-# vtime orders its tenants' jobs (it ages, and was true at vtime_at), began and ended are its place
-# among the tiers.
+# Virtual times belong to a (lane, tier): no tier delays the newcomers of another. vtime orders its
+# tenants' jobs (it ages, and was true at vtime_at), began and ended are its place among the tiers.
 lanes = Table(
     "lanes",
     metadata,

@@ -19,7 +19,7 @@ JOB_COLUMNS = """j.id, j.state, j.fence, j.attempts, j.cancel_requested, j.creat
     j.started_at, j.finished_at, j.deadline_at, j.watched_until, j.errors, j.request,
     j.preemptions, (select worker from leases where job_id = j.id) as worker"""
 RENDER_COLUMNS = """job_id, idx, state, pass_no, attempts, previews, blob, stage, categories,
-    error, checkpoint, checkpoint_pass, life, gpu_seconds, joules, revised_prompt"""
+    error, checkpoint, checkpoint_pass, life, gpu_seconds, joules, revised_prompt, redrawn"""
 
 JOBS = _many(f"select {JOB_COLUMNS} from jobs j where j.id in :ids")
 RENDERS = _many(f"select {RENDER_COLUMNS} from renders where job_id in :ids order by job_id, idx")
@@ -207,7 +207,7 @@ STORE_RENDER = text("""update renders set state = :state, pass_no = :pass_no,
         attempts = :attempts, previews = :previews, blob = :blob, stage = :stage,
         categories = :categories, error = :error, checkpoint = :checkpoint,
         checkpoint_pass = :checkpoint_pass, life = :life, gpu_seconds = :gpu_seconds,
-        joules = :joules, revised_prompt = :revised_prompt
+        joules = :joules, revised_prompt = :revised_prompt, redrawn = :redrawn
     where job_id = :job_id and idx = :idx and state = :was""")
 # And of which tenant, where it has jobs parked, or wants to be told of ends.
 DROP_LEASES = _held(f"""delete from leases where job_id in :ids and (job_id, fence) in :held

@@ -47,6 +47,7 @@ class Finish:
             gpu_seconds=_known(self.outcome.gpu_seconds, before.gpu_seconds),
             joules=_known(self.outcome.joules, before.joules),
             revised_prompt=self.outcome.revised_prompt,
+            redrawn=self.outcome.redrawn,
         )
         return job.with_render(render)
 

@@ -209,4 +209,5 @@ def _render_row(job_id: str, before: Render, after: Render) -> dict[str, object]
         "gpu_seconds": after.gpu_seconds,
         "joules": after.joules,
         "revised_prompt": after.revised_prompt,
+        "redrawn": after.redrawn,
     }

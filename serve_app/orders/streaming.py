@@ -67,7 +67,7 @@ class Progress:
     async def _completed_event(self, job: Job, render: Render) -> News:
         part = await picture_part(self._state, render)
         cells = self._state.models.cells(job.request.model)
-        used = answers.usage(job.request, 1, cells)
+        used = answers.usage(job, (render.index,), cells)
         if self._completed:  # what came in is counted once, with the first image
             used = answers.without_input(used)
         self._completed += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from typing_extensions import TypedDict
 
@@ -108,15 +108,27 @@ def text_tokens(prompt: str) -> int:
     return len(_WORD.findall(prompt))
 
 
-def usage(request: ImageRequest, images: int, cells: int) -> UsageBody:
-    """Usage of `images` finished images; an image counts the cells of its token grid that were
-    drawn, and a picture that came in all of them."""
-    text, seen, drawn = text_tokens(request.prompt), 0, cells
-    text += text_tokens(request.negative_prompt or "")
+def redrawn(job: Job, index: int) -> str | None:
+    """The cells of that image that were drawn anew, a bit each in hex; None where it changes no
+    picture."""
+    source = job.request.source
+    return None if source is None else job.renders[index].redrawn or source.redraw
+
+
+def cells_in(region: str) -> int:
+    """How many cells `redrawn` names."""
+    return int(region, 16).bit_count()
+
+
+def usage(job: Job, images: Iterable[int], cells: int) -> UsageBody:
+    """Usage of these finished images; an image counts the cells of its token grid that were drawn,
+    and a picture that came in all of them."""
+    request, seen = job.request, 0
+    text = text_tokens(request.prompt) + text_tokens(request.negative_prompt or "")
     if request.source is not None:
         seen = request.source.images * cells
-        drawn = int(request.source.redraw, 16).bit_count()
-    made = images * drawn
+    regions = (redrawn(job, index) for index in images)
+    made = sum(cells if region is None else cells_in(region) for region in regions)
     return {
         "input_tokens": text + seen,
         "input_tokens_details": {"image_tokens": seen, "text_tokens": text},
@@ -161,7 +173,7 @@ def images_response(job: Job, pictures: Mapping[int, Content], cells: int) -> Im
             {**pictures[index], **_revised(job, index), **_which(job, index)}
             for index in sorted(pictures)
         ],
-        "usage": usage(job.request, len(pictures), cells),
+        "usage": usage(job, pictures, cells),
         **_orderer(job.request),
         **missing,
     }

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from jobs.job import Job, JobState, Render, RenderState, image_id
 from jobs.request import ImageRequest
-from serve_app.wire.answers import Looks, looks
+from serve_app.wire.answers import Looks, cells_in, looks, redrawn
 from serve_app.wire.errors import ProblemBody
 from serve_app.wire.fields import Count, OutputFormat, Seconds, Url
 from serve_app.wire.job_problems import render_problem
@@ -169,9 +169,9 @@ def image_body(job: Job, render: Render, url: str | None) -> ImageBody:
     """A drawn picture as GET /v1/images/{id} shows it: how it came to be. A `url` of null: it is
     kept no longer."""
     request, source = job.request, job.request.source
-    redrawn: Redrawn = {}
-    if source is not None:  # the cells that were drawn anew, a bit each
-        redrawn = {"redraw": source.redraw, "cells_redrawn": int(source.redraw, 16).bit_count()}
+    region, changed = redrawn(job, render.index), Redrawn()
+    if region is not None:
+        changed = {"redraw": region, "cells_redrawn": cells_in(region)}
     return {
         "id": image_id(job.id, render.index),
         "object": "image",
@@ -186,7 +186,7 @@ def image_body(job: Job, render: Render, url: str | None) -> ImageBody:
         "seed": request.image_seed(render.index),
         "parent": source.parent if source else None,
         "url": url,
-        **redrawn,
+        **changed,
     }
 
 

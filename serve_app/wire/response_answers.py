@@ -252,10 +252,10 @@ def response_body(
         "safety_identifier": job.request.user,
     }
     if over:
-        drawn = int(status == "completed")
+        drawn = (0,) if status == "completed" else ()
         searches: Searches = {"num_requests": 0}
         body["tool_usage"] = {
-            "image_gen": usage(job.request, drawn, cells),
+            "image_gen": usage(job, drawn, cells),
             "web_search": searches,
         }
     return body

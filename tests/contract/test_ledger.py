@@ -230,10 +230,11 @@ def test_some_images_blocked_is_success_with_errors(ledger: Ledger) -> None:
 def test_what_was_drawn_is_kept_beside_the_picture(ledger: Ledger) -> None:
     ledger.submit(wish(n=2))
     job = claim_one(ledger)
-    said = replace(picture(), revised_prompt="a dog")
+    said = replace(picture(), revised_prompt="a dog", redrawn="ff00")
     ledger.finish_render(job.id, job.fence, 0, said)
     ledger.finish_render(job.id, job.fence, 1, picture())
     assert [r.revised_prompt for r in stored(ledger, job).renders] == ["a dog", None]
+    assert [r.redrawn for r in stored(ledger, job).renders] == ["ff00", None]
 
 
 def test_all_images_blocked_is_blocked(ledger: Ledger) -> None:

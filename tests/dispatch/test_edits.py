@@ -19,7 +19,7 @@ from engine.decoders.masked import MaskedDecoder
 from engine.decoders.paced import PacedDecoder
 from engine.picture import OutputFormat, blend, encode, resize
 from engine.region import edit_passes, scattered, to_hex
-from engine.render import Checkpoint, Pixels, Source
+from engine.render import Checkpoint, Pixels, RenderSpec, Source
 from engine.untrusted.budget import Budget
 from engine.untrusted.place import place
 from jobs.blobs.store import preview_key
@@ -27,7 +27,7 @@ from jobs.files import INPUT, input_key
 from jobs.job import Job, JobState
 from jobs.request import SourceImage, Tenant
 from tests.dispatch.dispatch_kit import World, world
-from tests.dispatch.dispatch_stages import Files, Replica, drawn, until
+from tests.dispatch.dispatch_stages import Files, Replica, conditioning_of, drawn, until
 from tests.golden.test_masked import tiny_model
 from tests.stages.ledger_kit import upload
 
@@ -129,6 +129,7 @@ async def test_an_edit_of_what_was_drawn_here_keeps_its_tokens(tmp_path: Path) -
         )
         again = it.submit(width=WIDTH, height=HEIGHT, passes=2, source=source, prompt="a blue fox")
         (second,) = (await it.ended(again)).renders
+        assert second.redrawn == to_hex(redraw)
         assert second.checkpoint is not None
         before, after = (
             np.frombuffer(Checkpoint.from_bytes(packed).state, np.uint8).reshape(64, -1)
@@ -285,3 +286,24 @@ async def test_an_edit_that_another_release_prepared_is_prepared_anew(
         if masked:
             stored, canvas = read(it.pictures(ended)[0]), np.asarray(then.canvas)
             assert (stored[:, : WIDTH // 2] == canvas[:, : WIDTH // 2, :3]).all()
+
+
+async def test_the_cells_that_were_drawn_anew_are_in_the_ledger(tmp_path: Path) -> None:
+    """Of each image its own: of a tweak they follow from its seed, and from the new words."""
+    family = MaskedDecoder(model=tiny_model(), threads=1, device="cpu", dtype="float32")
+    async with world(tmp_path, Replica(4, family=family)) as it:
+        edit = submit(it, family)
+        it.sql.cancel(edit.job.id)
+        canvas, small = edit.blobs
+        asked = scattered(64, 0.2, 5)
+        source = SourceImage(canvas=canvas, small=small, redraw=to_hex(asked), strength=0.2)
+        it.start()
+        ended = await it.ended(
+            it.submit(width=WIDTH, height=HEIGHT, passes=2, n=2, seed=5, source=source)
+        )
+        known = Source(edit.source.pixels, asked, strength=0.2)
+        for render in ended.renders:
+            told = conditioning_of(ended.request.prompt)
+            spec = RenderSpec("x", told, 5 + render.index, 2, ended.request.guidance, source=known)
+            assert render.redrawn == to_hex(family.begin(spec, None).redrawn)
+        assert len({render.redrawn for render in ended.renders} | {to_hex(asked)}) > 1

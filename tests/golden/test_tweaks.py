@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from engine.capabilities import DEFAULT_WEIGHTS
 from engine.decoders.masked import MASKED, MaskedDecoder
-from engine.region import edit_passes, scattered
-from engine.render import Checkpoint, Conditioning, RenderSpec, Source
+from engine.region import edit_passes, scattered, to_hex
+from engine.render import Checkpoint, Conditioning, RenderSpec, Source, UpdateKind
 from engine.scene import COLOURS, SceneCodes
 from engine.weights import WeightsFolder
+from tests.golden.decoder_contract import draw
 from tests.golden.test_masked import needs_weights
 
 pytestmark = needs_weights
@@ -101,6 +102,13 @@ def test_another_background_leaves_the_thing_as_it_is(decoder: MaskedDecoder) ->
     after = codes(run(decoder, asked))
     kept = ~redraw.reshape(-1)
     np.testing.assert_array_equal(after[kept], codes(before)[kept])
+
+
+def test_what_was_drawn_anew_is_told_with_the_picture(decoder: MaskedDecoder) -> None:
+    asked = tweak(decoder, drawn(decoder, scene("fox")), scene("wolf"), 0.1)
+    (done,) = (one for one in draw(decoder, asked).updates["tweak"] if one.kind is UpdateKind.DONE)
+    assert asked.source is not None
+    assert done.redrawn == to_hex(redrawn(decoder, asked)) != to_hex(asked.source.redraw)
 
 
 def test_of_an_upload_no_part_of_what_differs_stays(decoder: MaskedDecoder) -> None:

@@ -60,6 +60,7 @@ def test_tables_that_were_added_since_are_made(empty: str) -> None:
         "drop table models",
         "alter table renders drop column checkpoint_pass",
         "alter table renders drop column revised_prompt",
+        "alter table renders drop column redrawn",
         "update meltproof_migrations set version = 12",
     )
     with closing(SqlLedger(empty)) as ledger:

@@ -13,7 +13,7 @@ from openai.types import ImageGenCompletedEvent, ImageGenPartialImageEvent, Imag
 
 from engine.capabilities import Capabilities
 from jobs.job import Job, JobState, Render, RenderState
-from jobs.request import Tenant, WeightedLora
+from jobs.request import SourceImage, Tenant, WeightedLora
 from serve_app.config.cluster import parse_cluster_config
 from serve_app.config.sizes import parse_size
 from serve_app.wire import answers, requests
@@ -287,7 +287,8 @@ def test_a_negative_prompt_is_a_matter_of_the_family() -> None:
 
     request = order(negative_prompt="snow, ice").request
     assert (request.prompt, request.negative_prompt) == ("a red fox", "snow, ice")
-    assert answers.usage(request, 1, 256)["input_tokens_details"]["text_tokens"] == 6
+    job = Job("j1", request, JobState.QUEUED, (Render(0, RenderState.WAITING),))
+    assert answers.usage(job, (0,), 256)["input_tokens_details"]["text_tokens"] == 6
     assert len({order(**f).request.body_hash for f in ({}, {"negative_prompt": "snow"},
                 {"negative_prompt": "rain"})}) == 3  # fmt: skip
     for none in (order(), order(negative_prompt=None), order(negative_prompt="")):
@@ -383,6 +384,9 @@ def _job(**fields: Any) -> Job:
     return Job("j1", request, JobState.SUCCEEDED, renders, created_at=1700000000.9)
 
 
+SOURCE = SourceImage(canvas="c", small="s", redraw="000f000000000000", strength=0.1)
+
+
 def test_the_answer_is_what_the_sdk_expects() -> None:
     body = answers.images_response(_job(), {0: {"b64_json": "eA=="}}, cells=256)
     parsed = ImagesResponse.model_validate(body, strict=True)
@@ -404,15 +408,30 @@ def test_what_was_drawn_is_said_of_each_picture() -> None:
     job = replace(job, renders=(drawn, *job.renders[1:]))
     body = answers.images_response(job, {0: {"b64_json": "eA=="}}, cells=256)
     assert body["data"][0]["revised_prompt"] == "a dog"
-    completed = answers.completed_event(job, 0, "eA==", answers.usage(job.request, 1, 256))
+    completed = answers.completed_event(job, 0, "eA==", answers.usage(job, (0,), 256))
     assert completed["revised_prompt"] == "a dog"
+
+
+def test_what_was_drawn_anew_is_told_and_counted_of_each_picture() -> None:
+    """Of one that its decoder says nothing of, what was asked for."""
+    changed = replace(_job(), request=replace(_order(n=2).request, source=SOURCE))
+    drawn = Render(0, RenderState.SUCCEEDED, blob="b", redrawn="ff" * 8)
+    job = replace(changed, renders=(drawn, Render(1, RenderState.SUCCEEDED, blob="b")))
+    told = [image_body(job, render, None) for render in job.renders]
+    assert [(one["redraw"], one["cells_redrawn"]) for one in told] == [
+        ("ff" * 8, 64),
+        (SOURCE.redraw, 4),
+    ]
+    body = answers.images_response(job, {0: {"b64_json": "a"}, 1: {"b64_json": "b"}}, cells=64)
+    assert body["usage"]["output_tokens"] == 68
+    assert answers.usage(job, (1,), 64)["output_tokens_details"]["image_tokens"] == 4
 
 
 def test_the_events_are_what_the_sdk_expects() -> None:
     job = _job()
     partial = answers.partial_event(job, 0, 1, "eA==")
     assert ImageGenPartialImageEvent.model_validate(partial, strict=True).partial_image_index == 1
-    used = answers.usage(job.request, 1, 256)
+    used = answers.usage(job, (0,), 256)
     completed = answers.completed_event(job, 0, "eA==", used)
     assert ImageGenCompletedEvent.model_validate(completed, strict=True).usage.total_tokens == 259
     assert answers.without_input(used)["total_tokens"] == 256

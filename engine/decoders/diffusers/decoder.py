@@ -74,6 +74,7 @@ class DiffusersState:
     drawing: Drawing
     show: PictureDecoder
     """Of the pipeline that draws it, for `finish` alone."""
+    redrawn: None = None
 
 
 class DiffusersDecoder:

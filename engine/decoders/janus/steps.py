@@ -30,6 +30,7 @@ class JanusState:
     rows: tuple[Row, ...] = ()
     """Of the cache: with the prompt, and without it if there is guidance. They hold all tokens but
     the last one."""
+    redrawn: None = None
 
 
 class TokenSteps:
