@@ -197,7 +197,7 @@ def _dispatcher(
         lane=args.queue,
         lease_seconds=section.lease_seconds,
         heartbeat_seconds=section.heartbeat_seconds,
-        ready=section.shelf,
+        ready=section.ready_queue,
         screen_at=args.safety.screen_at,
         log_prompts=args.safety.log_prompts,
         attempts=section.attempts,

@@ -34,7 +34,7 @@ def config_of(folder: Path, dsn: str) -> Config:
     args["ledger"] = {"dsn": dsn}
     args["model"]["options"] = {"pass_ms": 4, "per_row_ms": 0}
     args["decoder"] |= {"slots": 8, "replicas": 1, "num_cpus": 0.2}  # all fits on two cores
-    args["dispatcher"] = {"shelf": 8}
+    args["dispatcher"] = {"ready_queue": 8}
     args["safety"] = {"screens": [], "prompt": False, "num_cpus": 0.1}
     args["provenance"] = "off"
     args["tiers"] = {name: {"weight": 1} for name in ("free", "plus", "pro")}

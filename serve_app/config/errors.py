@@ -14,6 +14,10 @@ _A_FIELD = re.compile(r"[a-z_]+(\.[A-Za-z0-9_-]+)*: ")
 """What a sentence about a field further in begins with."""
 
 
+RENAMED = {"dispatcher.shelf": "ready_queue"}
+"""Keys that were called otherwise, by section and name."""
+
+
 class ConfigError(Exception):
     """The configuration is wrong; the message, which is the first problem, names the file and the
     field. problems: all of them."""
@@ -46,6 +50,8 @@ def _line(root: type[BaseModel], problem: ErrorDetails) -> str:
 def _sentence(root: type[BaseModel], problem: ErrorDetails) -> str:
     kind, loc = problem["type"], problem["loc"]
     if kind == "extra_forbidden":
+        if (now := RENAMED.get(".".join(map(str, loc[-2:])))) is not None:
+            return f"unknown key, it is called {now} now"
         return unknown(str(loc[-1]), _known(root, loc[:-1]))
     if kind == "missing":
         return "is missing"

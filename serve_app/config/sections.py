@@ -108,8 +108,8 @@ class DispatcherSection(Section):
     num_cpus: Share = 0.1
     lease_seconds: Seconds = 5.0
     heartbeat_seconds: Seconds = 0.25
-    shelf: Count = 2
-    """Length of the ready queue."""
+    ready_queue: Count = 2
+    """Most images in it."""
     finishing_threads: Count = 1
     enlarger: Annotated[str, Field(min_length=1)] = "own"
     """Of pictures that are wanted larger than they are drawn: "own" is that of the model's weights,

@@ -78,7 +78,7 @@ def simulated(
         start_failures=assumptions.start_failures,
         failures_per_hour=assumptions.failures_per_hour,
         headroom=HEADROOM,
-        ready_images=config.dispatcher.shelf * config.dispatcher.replicas,
+        ready_images=config.dispatcher.ready_queue * config.dispatcher.replicas,
         thresholds=config.thresholds(),
         late_seconds=config.scaling.late_seconds,
         deadline_seconds=config.limits.deadline_seconds,

@@ -42,6 +42,11 @@ def thresholds(
 
 WRONG = [
     (lambda file, args: args["decoder"].update(slotz=4), f"{ARGS}.decoder.slotz", "mean slots?"),
+    (
+        lambda file, args: args.update(dispatcher={"shelf": 4}),
+        f"{ARGS}.dispatcher.shelf",
+        "called ready_queue now",
+    ),
     (lambda file, args: args["decoder"].update(slots="4"), f"{ARGS}.decoder.slots", "integer"),
     (lambda file, args: args["decoder"].update(slots=True), f"{ARGS}.decoder.slots", "integer"),
     (lambda file, args: args["decoder"].update(slots=0), f"{ARGS}.decoder.slots", "greater"),
