@@ -63,6 +63,8 @@ TRANSITIONS: Mapping[tuple[BatchState, BatchEvent], BatchState] = {
 }
 ENDED = frozenset({S.FAILED, S.COMPLETED, S.EXPIRED, S.CANCELLED})
 """Nothing happens to these any more."""
+OPEN = tuple(state for state in S if state not in ENDED)
+"""All others."""
 STAMPS: Mapping[BatchState, str] = {
     state: f"{state}_at" for state in BatchState if state is not S.VALIDATING
 }
@@ -189,6 +191,16 @@ class BatchFiles:
     output_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OpenBatches:
+    """How many batches of one state there are, and lines of them: all, and those that ended."""
+
+    batches: int = 0
+    lines: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
 class BatchLeaseLost(Exception):
     """Another feeder has the batch: nothing was written."""
 
@@ -212,6 +224,9 @@ class BatchTable(Protocol):
     def cancel_batch(self, tenant: str, batch_id: str) -> BatchRecord | None:
         """It is cancelling from now on; one that cannot be cancelled stays as it is, and is
         returned. None: there is no such batch."""
+
+    def open_batches(self, lane: str) -> dict[BatchState, OpenBatches]:
+        """The unended batches of the lane, by their states."""
 
     def lease_batches(self, lane: str, limit: int, seconds: float) -> list[BatchRecord]:
         """Unended batches of the lane that no feeder has, oldest first, now leased for so long.

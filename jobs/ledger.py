@@ -135,8 +135,8 @@ class JobReads(Protocol):
         it is given; perhaps some of others; and the time. A transaction may be seen some seconds
         after the time that it writes."""
 
-    def recent(self, tenant: str, limit: int) -> list[Job]:
-        """The tenant's newest jobs, newest first."""
+    def recent(self, tenant: str, limit: int, *, batches: bool = True) -> list[Job]:
+        """The tenant's newest jobs, newest first; with or without the lines of batches."""
 
     def job_ids(self, tenant: str, limit: int) -> list[str]:
         """The tenant's newest, newest first, with those that this version cannot read."""

@@ -139,6 +139,17 @@ OVERVIEW: Mapping[str, tuple[Panel, ...]] = {
             Query(f"max({c.WEBHOOK_OVERDUE_SECONDS.name})", "late by"),
         )),
     ),
+    "Batches": (
+        Panel("Batches that have not ended", "short", (
+            Query(most(c.BATCHES, "lane, state"), "{{lane}} {{state}}"),
+        )),
+        Panel("Lines of these batches", "short", (
+            Query(most(c.BATCH_LINES, "lane, state"), "{{lane}} {{state}}"),
+        )),
+        Panel("Batches that ended", "ops", (
+            Query(rate(c.BATCHES_ENDED, "lane, outcome"), "{{lane}} {{outcome}}"),
+        )),
+    ),
     "Stages of an image": (
         stage("accept", "from the request to the ledger"),
         stage("queue", "until a dispatcher claims it"),

@@ -15,6 +15,7 @@ from autoscaling.policy import Cause
 from dispatch.metering import Interruption, LedgerTrouble, PreviewEnd
 from dispatch.stage_times import STAGES
 from engine.policy import Action, ScreenStage
+from jobs.batches import ENDED, OPEN, LineState
 from jobs.job import RenderState
 
 MOST_VALUES = 32
@@ -174,6 +175,19 @@ WEBHOOKS = _counter(
 )  # fmt: skip
 WEBHOOK_OVERDUE_SECONDS = _gauge(
     "webhook_overdue_seconds", "How long ago the oldest webhook that waits was due."
+)
+
+# Batches: every gateway of a lane shows the open ones, so they are the most and no sum
+
+BATCHES = _gauge(
+    "batches", "Batches that have not ended, by state.", LANE, Label("state", tuple(OPEN))
+)
+BATCH_LINES = _gauge(
+    "batch_lines", "Lines of these batches: waiting ones are those that have not ended.",
+    LANE, Label("state", (LineState.WAITING, LineState.COMPLETED, LineState.FAILED)),
+)  # fmt: skip
+BATCHES_ENDED = _counter(
+    "batches_ended", "Batches that ended, by how.", LANE, Label("outcome", tuple(sorted(ENDED)))
 )
 
 # Decoders

@@ -309,6 +309,7 @@ class AsyncBatchTable(LedgerThreads):
     batch = read(BatchTable.batch)
     batches = listing(BatchTable.batches)
     cancel_batch = write(BatchTable.cancel_batch)
+    open_batches = read(BatchTable.open_batches)
     lease_batches = write(BatchTable.lease_batches)
     hold_batch = write(BatchTable.hold_batch, durable=False)
     let_batch_go = write(BatchTable.let_batch_go, durable=False)

@@ -107,6 +107,9 @@ LIST_AFTER = text(f"""select {COLUMNS} from batches where tenant = :tenant
     order by created_at desc, id desc limit :limit""")
 OPEN_OF_TENANT = text("""select count(*) as batches, cast(coalesce(sum(images), 0) as bigint)
     as images from batches where tenant = :tenant and ended_at is null""")
+OPEN = text("""select state, count(*) as batches, cast(sum(total) as bigint) as lines,
+        cast(sum(completed) as bigint) as completed, cast(sum(failed) as bigint) as failed
+    from batches where lane = :lane and ended_at is null group by state""")
 FREE = text("""select id from batches where lane = :lane and ended_at is null
     and lease_until <= :now order by created_at, id limit :limit""")
 LOCK_FREE = locking(f"{FREE.text} for update skip locked")

@@ -94,7 +94,7 @@ Index("jobs_finished", jobs.c.lane, jobs.c.finished_at,
 Index("jobs_failed", jobs.c.finished_at, jobs.c.seq, sqlite_where=_failed, postgresql_where=_failed)
 Index("jobs_stopped", jobs.c.finished_at, sqlite_where=_stopped, postgresql_where=_stopped)
 Index("jobs_watched", jobs.c.watched_until, sqlite_where=_unended, postgresql_where=_unended)
-Index("jobs_of_tenant", jobs.c.tenant, jobs.c.seq)
+Index("jobs_of_tenant", jobs.c.tenant, jobs.c.seq, jobs.c.tier)
 Index("jobs_of_body", jobs.c.tenant, jobs.c.body_hash, jobs.c.seq,
       sqlite_where=_hashed, postgresql_where=_hashed)  # fmt: skip
 Index("jobs_of_key", jobs.c.tenant, jobs.c.idempotency_key, jobs.c.lane, unique=True,

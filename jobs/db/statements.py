@@ -29,7 +29,8 @@ _LOCK = "select id from jobs where id in :ids order by id for update"
 LOCK_JOBS = _many(_LOCK)
 LOCK_FREE_JOBS = _many(f"{_LOCK} skip locked")
 KNOWN_JOB = text("select 1 from jobs where id = :id")
-RECENT = text("select id from jobs where tenant = :tenant order by seq desc limit :limit")
+RECENT = text("""select id from jobs where tenant = :tenant and tier <> :but
+    order by seq desc limit :limit""")
 # A subquery, because SQLite would make a filter of all jobs for a join.
 ANCESTORS = text("""with recursive line(id, parent, steps) as (
         select id, parent, 0 from jobs where id = :id and tenant = :tenant
@@ -49,8 +50,7 @@ TENANT = text(_TENANT)
 KNOWN_TENANT = text("select 1 from tenants where id = :tenant")
 BY_KEY = text("""select id, body_hash, state, cancel_requested, created_at, request from jobs
     where tenant = :tenant and idempotency_key = :key and lane = :lane""")
-# A job with each of the keys, in whichever lane. Of a join, PostgreSQL may think that it should
-# read all there are.
+# A job with each of the keys, in any lane. Of a join, PostgreSQL might read all there are.
 KEYS = _pairs("""select first, second, (select min(id) from jobs
         where tenant = first and idempotency_key = second) as id from :pairs asked""")
 DROP_KEY = text("update jobs set idempotency_key = null where id = :id")

@@ -18,6 +18,7 @@ from jobs.batches import (
     BatchWish,
     FinishedFile,
     NewLine,
+    OpenBatches,
     new_batch_id,
 )
 from jobs.db import batch_tables as sql
@@ -131,6 +132,11 @@ class SqlBatchTable(SqlBatchLines):
             for batch_id in ids:
                 connection.execute(sql.LEASE, {"id": batch_id, "now": now, "until": now + seconds})
             return [record(connection.execute(sql.BATCH, {"id": one}).one()) for one in ids]
+
+    def open_batches(self, lane: str) -> dict[BatchState, OpenBatches]:
+        with self._read() as connection:
+            found = connection.execute(sql.OPEN, {"lane": lane}).all()
+        return {BatchState(state): OpenBatches(*counts) for state, *counts in found}
 
     @again_if_overtaken
     def hold_batch(self, batch_id: str, fence: int, seconds: float) -> BatchRecord:

@@ -10,7 +10,7 @@ from jobs.db import statements as sql
 from jobs.db.compiled import run
 from jobs.depth import Depth, QueueEstimate
 from jobs.job import Job
-from jobs.request import Enquiry, Tenant
+from jobs.request import BATCH_TIER, Enquiry, Tenant
 from jobs.sql.admission import check_admission
 from jobs.sql.depth import lane_depth
 from jobs.sql.records import load_job, load_jobs
@@ -38,9 +38,9 @@ class SqlReads(SqlVerbs):
             where = {"ids": list(lanes), "since": now if since is None else since}
             return frozenset(row[0] for row in run(connection, sql.MOVED, where)), now
 
-    def recent(self, tenant: str, limit: int) -> list[Job]:
+    def recent(self, tenant: str, limit: int, *, batches: bool = True) -> list[Job]:
         with self._read() as connection:
-            ids = _newest(connection, tenant, limit)
+            ids = _newest(connection, tenant, limit, "" if batches else BATCH_TIER)
             jobs = load_jobs(connection, ids)
             return [jobs[job_id] for job_id in ids if job_id in jobs]
 
@@ -98,6 +98,7 @@ class SqlReads(SqlVerbs):
             check_admission(connection, enquiry, tier, self._days, self._now(connection))
 
 
-def _newest(connection: Connection, tenant: str, limit: int) -> list[str]:
-    found = connection.execute(sql.RECENT, {"tenant": tenant, "limit": limit})
+def _newest(connection: Connection, tenant: str, limit: int, but: str = "") -> list[str]:
+    """but: a tier whose share is left out."""
+    found = connection.execute(sql.RECENT, {"tenant": tenant, "but": but, "limit": limit})
     return list(found.scalars())

@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from jobs.batches import BatchLeaseLost, BatchRecord, BatchState
+from deployments.metrics import catalogue as c
+from deployments.metrics.recorder import Metrics
+from jobs.batches import (
+    OPEN,
+    BatchLeaseLost,
+    BatchRecord,
+    BatchState,
+    LineState,
+    OpenBatches,
+)
 from jobs.blobs.store import StoreUnavailable
 from jobs.ledger_errors import LedgerUnavailable
 from serve_app.batches.feeding import feed, stop
@@ -42,6 +51,8 @@ class BatchFeeder:
 
     async def run(self) -> None:
         """Until cancelled; then other feeders may have the batches at once."""
+        state = self._state()
+        state.metrics.begin(c.BATCHES_ENDED, state.config.lane)
         try:
             while True:
                 created = self._state().new_batches
@@ -57,10 +68,11 @@ class BatchFeeder:
 
     async def _look(self) -> None:
         state, room = self._state(), AT_ONCE - len(self._tending)
-        if room < 1:
-            return
+        lane, found = state.config.lane, list[BatchRecord]()
         try:
-            found = await state.ledger.lease_batches(state.config.lane, room, LEASE_SECONDS)
+            show_open(state.metrics, lane, await state.ledger.open_batches(lane))
+            if room > 0:
+                found = await state.ledger.lease_batches(lane, room, LEASE_SECONDS)
         except LedgerUnavailable as error:
             log.warning("batches wait: %s", error)
             await asyncio.sleep(AWAY_SECONDS)
@@ -99,8 +111,23 @@ class BatchFeeder:
                 log.warning("%s waits: %s", batch.id, error)
                 await asyncio.sleep(AWAY_SECONDS)
                 continue
-            if not moved:
+            if batch.ended:
+                state.metrics.add(c.BATCHES_ENDED, state.config.lane, batch.state)
+            elif not moved:
                 await asyncio.sleep(PAUSE_SECONDS)
+
+
+def show_open(metrics: Metrics, lane: str, found: Mapping[BatchState, OpenBatches]) -> None:
+    """The unended batches of a lane, as they are now."""
+    for state in OPEN:
+        metrics.show(c.BATCHES, lane, state, value=found.get(state, OpenBatches()).batches)
+    counts = list(found.values())
+    completed = sum(one.completed for one in counts)
+    failed = sum(one.failed for one in counts)
+    waiting = sum(one.lines for one in counts) - completed - failed
+    metrics.show(c.BATCH_LINES, lane, LineState.WAITING, value=waiting)
+    metrics.show(c.BATCH_LINES, lane, LineState.COMPLETED, value=completed)
+    metrics.show(c.BATCH_LINES, lane, LineState.FAILED, value=failed)
 
 
 def _tell(batch: BatchRecord, error: BaseException | None) -> None:

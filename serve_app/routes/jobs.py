@@ -70,10 +70,11 @@ JOB = {200: answer(JobBody, **of_job("$response.body#/id"))}
     parameters=[query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED})],
 )
 async def recent(request: Request) -> Response:
-    """Your newest jobs, with the beginnings of their prompts."""
+    """Your newest jobs, with the beginnings of their prompts. Those of batches are not among them:
+    there may be 50,000 at once, and the batch's output file has them."""
     tenant = await poller_of(request)
     limit = limit_of(request, 20, MOST_LISTED)
-    jobs = await app_state_of(request).ledger.recent(tenant.id, limit)
+    jobs = await app_state_of(request).ledger.recent(tenant.id, limit, batches=False)
     charge_rows(request, tenant, sum(1 + len(job.renders) for job in jobs))
     data = [listed(job_body(job, None, urls(request, job))) for job in jobs]
     body: JobsBody = {"object": "list", "data": data}

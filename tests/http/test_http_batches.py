@@ -18,6 +18,7 @@ from PIL import Image
 from jobs.files import PART_BYTES
 from tests.stages.http_stage import Stage, config, stage
 from tests.stages.ledger_kit import wait_until
+from tests.stages.metrics_kit import samples
 from tests.stages.pictures import picture
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
@@ -101,6 +102,28 @@ def test_a_batch_is_drawn_and_its_files_are_read(client: openai.OpenAI, shared: 
     assert output.bytes == len(client.files.content(output.id).content)
     assert output.id in [file.id for file in client.files.list(purpose="batch_output")]
     assert done in client.batches.list().data
+
+
+def test_batches_and_their_lines_are_counted(
+    client: openai.OpenAI, http: httpx.Client, shared: Stage
+) -> None:
+    """And lines are no jobs of their own in the list that the studio shows."""
+    mine = http.post(f"{shared.url}{GENERATIONS}", json={"prompt": "a fox"}).json()
+
+    def finished(outcome: str) -> float:
+        of = {"lane": "default", "outcome": outcome}
+        return samples(shared.metrics)("meltproof_batches_ended_total", **of) or 0.0
+
+    completed, failed = finished("completed"), finished("failed")
+    ended(client, send(client, jsonl(line(1), line(2))))
+    ended(client, send(client, jsonl(line(1), "nonsense")))
+    wait_until(
+        lambda: (finished("completed"), finished("failed")) == (completed + 1, failed + 1),
+        "both ends are counted",
+    )
+    listed = http.get(f"{shared.url}/v1/jobs?limit=2").json()["data"]
+    assert listed[0]["images"][0]["id"] == mine["data"][0]["id"]
+    assert "fox 2" not in {job["prompt"] for job in listed}
 
 
 def test_edits_go_on_from_files(client: openai.OpenAI) -> None:

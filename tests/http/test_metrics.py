@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from deployments.metrics.catalogue import REASONS
+from jobs.batches import BatchState
 from tests.stages.http_stage import config, stage
 from tests.stages.ledger_kit import wait_until
 from tests.stages.metrics_kit import all_samples, samples
@@ -47,5 +48,5 @@ def test_no_label_is_what_a_client_has_sent(tmp_path: Path) -> None:
         kinds = {value for value in labels if not value.replace(".", "").isdigit()}
         assert kinds <= {*REASONS, "other", "test-model", "accept", "+Inf", "default"} | {
             "gateway", "accepted", "refused", "failed", "unavailable", "lease_lost", "delivered",
-            "dead",
+            "dead", "waiting", *BatchState,
         }, kinds  # fmt: skip

@@ -21,6 +21,7 @@ from jobs.batches import (
     FinishedFile,
     LineState,
     NewLine,
+    OpenBatches,
     after,
 )
 from jobs.files import BATCH, BATCH_OUTPUT, INPUT
@@ -104,6 +105,9 @@ def test_a_batch_is_drawn_and_ends_with_its_files(ledger: SqlLedger, clock: Cloc
     ledger.finish_render(job.id, job.fence, 0, refusal("input"))
     batch = ledger.collect_lines(batch.id, batch.fence)
     assert (batch.state, batch.completed, batch.failed) == (BatchState.FINALIZING, 1, 1)
+    assert ledger.open_batches(LANE) == {BatchState.FINALIZING: OpenBatches(1, 2, 1, 1)}
+    assert ledger.open_batches("other") == {}
+    assert ledger.recent("ada", 9, batches=False) == []
     assert ledger.stop_lines(batch.id, batch.fence, 10) is None
     ended = ledger.ended_lines(batch.id, 0, 10)
     assert [(one.state, one.job_id) for one in ended] == [
@@ -118,6 +122,7 @@ def test_a_batch_is_drawn_and_ends_with_its_files(ledger: SqlLedger, clock: Cloc
         BatchState.COMPLETED, written.id, None,
     )  # fmt: skip
     assert done == ledger.batch("ada", batch.id)
+    assert ledger.open_batches(LANE) == {}
     shown = ledger.file("ada", written.id)
     assert shown is not None
     assert (shown.purpose, shown.bytes, shown.blobs) == (BATCH_OUTPUT, 12, (key,))

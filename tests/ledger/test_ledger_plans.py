@@ -74,7 +74,7 @@ VALUES = {
     "lane": "chat", "tier": "free", "tenant": "tenant 7", "key": "queued7", "body_hash": "hash 7",
     "now": 3000.0, "since": 0.0, "vft": 900.0, "seq": 3600, "limit": 8, "id": "queued7",
     "purpose": "vision",
-    "after": 100, "parent": "parent 10", "passed": ["queued9"],
+    "after": 100, "but": "batch", "parent": "parent 10", "passed": ["queued9"],
     "pairs": [("tenant 7", "queued7"), ("tenant 8", "none")],
 }  # fmt: skip
 

@@ -27,8 +27,10 @@ from dispatch.metering import Interruption, LedgerTrouble, PreviewEnd, SettledIm
 from dispatch.stage_times import Passed, StageTimes
 from engine.policy import ScreenStage
 from engine.verdict import Verdict
+from jobs.batches import OPEN, BatchState, OpenBatches
 from jobs.job import Job, RenderState
 from jobs.lease import Outcome
+from serve_app.batches.feeder import show_open
 from serve_app.operate.local_cluster import free_port
 from serve_app.wire import errors
 from tests.stages.ledger_kit import wait_until, wish
@@ -275,3 +277,19 @@ def test_a_port_of_another_program_stops_nothing(
         Metrics(values).add(c.PASSES, "m")
     wait_until(lambda: "meltproof_passes_total" in page(port), "it is served once that has gone")
     serving.stop()
+
+
+def test_open_batches_are_shown_and_then_no_more(values: SharedValues) -> None:
+    found = {
+        BatchState.IN_PROGRESS: OpenBatches(2, lines=10, completed=3, failed=1),
+        BatchState.CANCELLING: OpenBatches(1, lines=5, completed=2),
+    }
+    show_open(Metrics(values), "chat", found)
+    shown = samples(values)
+    states = [shown("meltproof_batches", lane="chat", state=state) for state in OPEN]
+    assert states == [0.0, 2.0, 0.0, 1.0]
+    lines = ("waiting", "completed", "failed")
+    found_lines = [shown("meltproof_batch_lines", lane="chat", state=state) for state in lines]
+    assert found_lines == [9.0, 5.0, 1.0]
+    show_open(Metrics(values), "chat", {})
+    assert {samples(values)("meltproof_batches", lane="chat", state=one) for one in OPEN} == {0.0}
