@@ -22,6 +22,9 @@ from tests.stages.tools import programs
 # Tests talk to this machine alone; clients of other makers would ask a developer's proxy for it.
 for _name in [name for name in os.environ if name.lower().endswith("_proxy")]:
     del os.environ[_name]
+# Ray gives its workers niceness 15: beside busy tests on two cores, a replica would take minutes to
+# start.
+os.environ.update(RAY_worker_niceness="0")
 
 # A busy machine fails no test.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,9 +37,16 @@ _patience.connect = _patience.read = _patience.write = _patience.pool = 60.0
 ONE_STAGE = ("cluster", "page", "proxies", "temporal")
 """Folders whose tests share what is expensive to start: Ray, a browser, gateways behind nginx, a
 server of Temporal."""
-LONGEST = ("cluster", "tests/fuzz/test_fuzz.py", "tests/commands/test_image.py")
+LONGEST = (
+    "cluster",
+    "tests/fuzz/test_fuzz.py",
+    "tests/commands/test_image.py",
+    "tests/nodes/test_node_death.py",
+    "tests/nodes/test_nodes.py",
+)
 """Groups of minutes, which begin. Ray gives itself half a minute to start, so that no two clusters
-start at the same time: the fuzzed service has none, and an image is built first."""
+start at the same time: the fuzzed service has none, and an image is built first. Tests of nodes
+have a cluster each, and run beside those that share one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:

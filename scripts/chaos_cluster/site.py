@@ -194,6 +194,9 @@ def _await_nodes(nodes: RayNodes, workers: tuple[str, ...]) -> None:
                 nodes.node_id(name)
                 break
             except LookupError:
-                if nodes.ended(name) or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     raise
+                if nodes.ended(name):  # Ray gives a raylet 30 s, which a busy machine may exceed
+                    nodes.kill(name)
+                    nodes.start_worker(name)
                 time.sleep(0.25)

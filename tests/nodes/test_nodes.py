@@ -21,7 +21,7 @@ from serve_app.config.cluster import environment
 from serve_app.config.serve_file import load_serve_config
 from serve_app.operate.local_cluster import LocalCluster, free_port
 from tests.cluster.conftest import MOST_PASSES, ROOT, controller_lines, wait_until
-from tests.cluster.logical_nodes import logical_gpus
+from tests.nodes.logical_nodes import logical_gpus
 from tests.stages.databases import PostgresServer
 
 with warnings.catch_warnings():
