@@ -31,8 +31,10 @@ NOTICE_SECONDS = 30.0
 
 def lose_node(site: Site, load: ClientLoad) -> Numbers:
     """A worker's raylet and all processes beside it, for good."""
+    name = site.nodes.workers[0]
+    _await_renders(site, name)
     at = time.time()
-    killed = site.nodes.kill(site.nodes.workers[0])
+    killed = site.nodes.kill(name)
     time.sleep(AFTER_SECONDS)
     return _recovery("node_kill", site, killed, at)
 
@@ -176,6 +178,17 @@ def _cut(kind: str, site: Site, *, hears: bool = False, speaks: bool = False) ->
         site.await_whole()  # until then what was drawn there unheard is drawn again
     back = {f"cut_{kind}_back_s": round(time.monotonic() - began, 1)}
     return _recovery("partition", site, pids, at) | back
+
+
+def _await_renders(site: Site, name: str) -> None:
+    """Until that node draws, which takes a busy machine longer than the load has run, or until that
+    is stuck."""
+    until = time.monotonic() + STUCK_SECONDS
+    while time.monotonic() < until:
+        made, wanted = proof.passes(site.world), proof.passes_wanted(site.world)
+        if proof.moved(made, site.network.pids(name), time.time(), wanted):
+            return
+        time.sleep(0.1)
 
 
 def _comes_back(site: Site, name: str) -> bool:
