@@ -124,7 +124,7 @@ bench-provenance: setup ## Measure what survives of the watermark, what both lay
 bench-neighbour: setup ## Abuse the service at the rate its limits allow, beside a quiet tenant
 	$(BIN)/python -m scripts.neighbour
 
-bench-autoscaling: setup ## Play four crowds to a live lane whose decoders come and go, and to the simulator
+bench-autoscaling: setup ## Play four loads to a live lane whose decoders come and go, and to the simulator
 	$(BIN)/python -m scripts.autoscaling
 
 bench-policies: setup ## Measure what scaling policies cost beside hindsight and beside each other

@@ -128,7 +128,11 @@ class Dispatcher:
             if self._stopping:
                 return
             jobs = await self._ledger.claim(
-                settings.lane, self._worker, room, settings.lease_seconds, self._overdue.crowded
+                settings.lane,
+                self._worker,
+                room,
+                settings.lease_seconds,
+                self._overdue.at_limit,
             )
             for job in jobs:
                 self._leases.hold(job, self._prepare)

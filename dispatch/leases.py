@@ -330,7 +330,7 @@ class OverdueJobs:
         return overdue - overtaken >= most or overdue >= ALL * most
 
     @property
-    def crowded(self) -> frozenset[str]:
+    def at_limit(self) -> frozenset[str]:
         """Tenants that have their share of it. In an outage of a stage no job overtakes another,
         and that says nothing about a tenant."""
         jobs_of = Counter(lease.job.request.tenant for lease in self._overtaken)

@@ -115,7 +115,7 @@ async def client(url: str, requests: int) -> list[float]:
     return spent
 
 
-async def crowd(url: str, clients: int, requests: int) -> list[float]:
+async def load(url: str, clients: int, requests: int) -> list[float]:
     """So many clients at once, `requests` together."""
     each = await asyncio.gather(*(client(url, requests // clients) for _ in range(clients)))
     return [spent for one in each for spent in one]
@@ -126,7 +126,7 @@ def measure(urls: Mapping[str, str], clients: int, rounds: int, requests: int) -
     spent: dict[str, list[float]] = {side: [] for side in SIDES}
     for number in range(rounds):
         for side in sorted(SIDES, reverse=bool(number % 2)):
-            spent[side] += asyncio.run(crowd(urls[side], clients, requests))
+            spent[side] += asyncio.run(load(urls[side], clients, requests))
     return Measured(**spent)
 
 
@@ -141,7 +141,7 @@ def compare(database: str, rounds: int, requests: int) -> dict[int, Measured]:
             serving = server(port, [*command, *FLAGS], "/", env=environment)
             urls[side] = stack.enter_context(serving)
         for url in urls.values():
-            asyncio.run(crowd(url, 1, WARM_UP))
+            asyncio.run(load(url, 1, WARM_UP))
         return {clients: measure(urls, clients, rounds, requests) for clients in CLIENTS}
 
 

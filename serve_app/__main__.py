@@ -25,7 +25,7 @@ COMMANDS = {
     "usage": "images, GPU-seconds and joules by tenant, model and day",
     "erase": "delete everything about a tenant",
     "models": "look into a checkpoint directory, serve it, list the models of a config file",
-    "simulate": "try a config file against a crowd, on a fake clock",
+    "simulate": "try a config file under a load, on a fake clock",
     "status": "say what the service is and what it is doing",
     "verify": "say where a picture is from: its manifest and its watermark",
     "check": "check config files strictly, and that their replicas fit",

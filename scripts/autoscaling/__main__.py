@@ -75,7 +75,7 @@ SHAPES: Mapping[str, Shape] = {
     "sawtooth": Shape(54.0, lambda at: LEAST + (MOST - LEAST) * (at % 18) / 18),
     "pulse": Shape(40.0, lambda at: 3 * MOST if 10 <= at < 15 else LEAST, step_at=10.0),
 }
-"""Crowds of less than a minute, the same ones every time."""
+"""Loads of less than a minute, the same ones every time."""
 
 
 @dataclass(frozen=True, slots=True)

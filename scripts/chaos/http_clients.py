@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 150.0
 
 
 class HttpClients:
-    """A crowd. errors: answers of 5xx and broken connections, by what they said."""
+    """Many at once. errors: answers of 5xx and broken connections, by what they said."""
 
     def __init__(self, world: World, url: str) -> None:
         self._log = world.log("told")

@@ -39,11 +39,11 @@ def figures(fresh: Fresh, seconds: float, pairs: int) -> dict[str, float]:
     }
 
 
-def say_pair(what: str, alone: list[float], crowded: list[float]) -> None:
-    middle = [values[len(values) // 2] for values in (alone, crowded)]
+def say_pair(what: str, alone: list[float], with_load: list[float]) -> None:
+    middle = [values[len(values) // 2] for values in (alone, with_load)]
     say(
         f"  {what}: {len(alone)} jobs, p50 {middle[0]:.2f} and {middle[1]:.2f} s, "
-        f"p99 {p99(alone):.2f} and {p99(crowded):.2f} s"
+        f"p99 {p99(alone):.2f} and {p99(with_load):.2f} s"
     )
 
 

@@ -1,4 +1,4 @@
-"""What is measured: how equal equals are served, and what a crowd costs those who should not feel
+"""What is measured: how equal equals are served, and what a load costs those who should not feel
 it. Each returns plain numbers; every run has a database of its own."""
 
 from __future__ import annotations
@@ -171,4 +171,4 @@ def _drawn(jobs: Sequence[Job], began: float, ended: float) -> float:
 
 def median_ratio(pairs: Sequence[tuple[list[float], list[float]]]) -> float:
     """Of the p99s of each pair."""
-    return statistics.median(p99(with_crowd) / p99(alone) for alone, with_crowd in pairs)
+    return statistics.median(p99(with_load) / p99(alone) for alone, with_load in pairs)

@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from jobs.sql.sql_ledger import SqlLedger
-from scripts.accept import ORDER, crowd
+from scripts.accept import ORDER, load
 from scripts.cluster import Config, running
 from scripts.gateway.lanes import (
     COUNTED,
@@ -50,7 +50,7 @@ IMAGE = {"prompt": "a red fox", "size": "256x256", "quality": "low"}
 def requests_per_second(url: str, requests: int) -> float:
     """Of CLIENTS that order one after the other."""
     began = time.perf_counter()
-    asyncio.run(crowd(url, CLIENTS, requests))
+    asyncio.run(load(url, CLIENTS, requests))
     return requests / (time.perf_counter() - began)
 
 
@@ -136,7 +136,7 @@ def measure(
     urls = {name: f"{api}/{name}" for name in ("accept", "echo")}
     for url in urls.values():
         await_accepted(url)
-        asyncio.run(crowd(url, CLIENTS, WARM_UP))
+        asyncio.run(load(url, CLIENTS, WARM_UP))
     accepted = in_turn(
         {
             "accept": lambda: requests_per_second(urls["accept"], options.requests),

@@ -22,7 +22,7 @@ from openai import AsyncOpenAI
 from scripts.chaos import auditor
 from scripts.cluster import KEY, Config, running
 from scripts.models import lane, witnesses
-from scripts.models.crowd import WAIT_SECONDS, Crowd, until
+from scripts.models.clients import WAIT_SECONDS, Clients, until
 from scripts.report import Goals, missed, say, table
 from serve_app.operate.config_diff import changes
 from serve_app.operate.serve_api import ServeApi
@@ -46,7 +46,7 @@ class Run:
     """pictures: that each model which should draw has to draw in each phase."""
 
     serve: ServeApi
-    crowd: Crowd
+    clients: Clients
     dsn: str
     config: Config
     pictures: int
@@ -67,7 +67,7 @@ class Run:
         others = seen.restarted(but=own)
         self.elsewhere |= others if own is not None else set()
         self.by_live_edits |= others if own is None else set()
-        drawn = len(self.crowd.pictures)
+        drawn = len(self.clients.pictures)
         say(f"{title:30}{took:8.1f}{len(others):12}{drawn:10}   {'; '.join(sorted(said))}")
 
     async def _deploy(self, config: Config) -> None:
@@ -77,7 +77,7 @@ class Run:
 
     async def drawn(self, *models: str) -> None:
         """So many pictures more of each of them."""
-        await asyncio.gather(*(self.crowd.drawn(model, self.pictures) for model in models))
+        await asyncio.gather(*(self.clients.drawn(model, self.pictures) for model in models))
 
     async def upgrade(self) -> None:
         """The changed model gets other options while it draws."""
@@ -97,12 +97,12 @@ class Run:
         """All phases."""
         both = ("photo", lane.CHANGED)
         say(f"{'':30}{'seconds':>8}{'restarts':>12}{'pictures':>10}   what meltproof diff says")
-        async with self.crowd.drawing("photo"), self.crowd.drawing(lane.CHANGED):
+        async with self.clients.drawing("photo"), self.clients.drawing(lane.CHANGED):
             await self.drawn(*both)
             without = self.config
             more = lane.with_added(without)
             await self.phase("added", more, lambda: self._available(lane.ADDED), own=lane.ADDED)
-            async with self.crowd.drawing(lane.ADDED):
+            async with self.clients.drawing(lane.ADDED):
                 await self.drawn(*both, lane.ADDED)
                 live = lane.with_other_passes(self.config)
                 await self.phase("edited live", live, lambda: self.drawn(*both), own=None)
@@ -117,17 +117,17 @@ class Run:
 
     async def _available(self, name: str) -> None:
         while True:
-            listed = [one async for one in self.crowd.client.models.list()]
+            listed = [one async for one in self.clients.client.models.list()]
             if any(one.id == name and (one.model_extra or {})["available"] for one in listed):
                 return
             await asyncio.sleep(0.2)
 
     async def again(self) -> int:
         """Of some pictures those that are others now, when nothing disturbs them."""
-        sample = [a for a in sorted(self.crowd.pictures) if a[0] != lane.CHANGED][-SAMPLE:]
-        digests = [await self.crowd.draw(asked) for asked in sample]
+        sample = [a for a in sorted(self.clients.pictures) if a[0] != lane.CHANGED][-SAMPLE:]
+        digests = [await self.clients.draw(asked) for asked in sample]
         return sum(
-            self.crowd.pictures[asked] != digest
+            self.clients.pictures[asked] != digest
             for asked, digest in zip(sample, digests, strict=True)
         )
 
@@ -138,18 +138,18 @@ async def measured(serve: ServeApi, url: str, dsn: str, config: Config, pictures
     async with AsyncOpenAI(
         base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=WAIT_SECONDS
     ) as client:
-        crowd = Crowd(client)
-        run = Run(serve, crowd, dsn, config, pictures)
+        clients = Clients(client)
+        run = Run(serve, clients, dsn, config, pictures)
         async with asyncio.timeout(LIMIT_SECONDS):
             await run.go()
-        found = witnesses.audited(dsn, crowd)
+        found = witnesses.audited(dsn, clients)
         differ = await run.again()
     more = witnesses.actors(serve) - before
     say(f"replicas that Ray started meanwhile: {dict(more)}")
     if not more[lane.CHANGED]:
         raise RuntimeError("Ray's list of actors does not show the upgrade")
     beside = more.total() - more[lane.CHANGED] - more[lane.ADDED]
-    for asked, error in list(crowd.failed.items())[:5]:
+    for asked, error in list(clients.failed.items())[:5]:
         say(f"{asked}: {error}")
     return {
         "restarts_elsewhere": max(len(run.elsewhere), beside),

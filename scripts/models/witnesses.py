@@ -14,7 +14,7 @@ import httpx
 from jobs.job import Job, JobState, RenderState
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.chaos import auditor
-from scripts.models.crowd import Crowd
+from scripts.models.clients import Clients
 from serve_app.operate.serve_api import ClusterFailed, ServeApi
 
 LOOK_SECONDS = 0.5
@@ -134,13 +134,13 @@ def _jobs(dsn: str) -> list[Job]:
         return ledger.recent("local", 100_000)
 
 
-def audited(dsn: str, crowd: Crowd) -> dict[str, Any]:
+def audited(dsn: str, clients: Clients) -> dict[str, Any]:
     """jobs_lost: requests without a picture, and jobs that did not succeed. jobs_doubled: images
     that were settled twice, and requests that became two jobs."""
     jobs, settled = _jobs(dsn), auditor.settled(dsn)
     asked = Counter((job.request.model, job.request.seed) for job in jobs)
     lost = {(job.request.model, job.request.seed) for job in jobs if not _drawn(job, settled)}
-    lost |= crowd.failed.keys() | (crowd.pictures.keys() - asked.keys())
+    lost |= clients.failed.keys() | (clients.pictures.keys() - asked.keys())
     twice = sum(times > 1 for times in (*settled.values(), *asked.values()))
     return {"jobs": len(jobs), "jobs_lost": len(lost), "jobs_doubled": twice}
 

@@ -26,7 +26,7 @@ from scripts.chaos import auditor
 from scripts.chaos.world import LANE
 from scripts.cluster import args_of, own_config, running
 from scripts.load import percentile
-from scripts.overload.crowd import KEYS, Crowd
+from scripts.overload.clients import KEYS, Clients
 from serve_app.config.serve_file import load_serve_config
 
 OVERLOAD = 10
@@ -85,21 +85,21 @@ def drawn(ledger: Path, begin: float, end: float) -> Drawn:
 
 
 async def under_load(
-    crowd: Crowd, phases: Phases, between: Callable[[float, float], Drawn]
+    clients: Clients, phases: Phases, between: Callable[[float, float], Drawn]
 ) -> tuple[Drawn, Drawn]:
     """Fill the queue, measure, flood, measure again."""
     jobs = int(PROMISED * (phases.saturation + 3 * SETTLE_SECONDS)) + SLOTS * REPLICAS
-    await crowd.order(jobs, FILL_PER_SECOND)
-    crowd.accepts.clear()
+    await clients.order(jobs, FILL_PER_SECOND)
+    clients.accepts.clear()
     await asyncio.sleep(SETTLE_SECONDS)
     saturated = await _measured(asyncio.sleep(phases.saturation), between)
     print(f"a full queue: {saturated}, {PROMISED:.3f} promised", flush=True)
-    flood = asyncio.create_task(crowd.flood(OVERLOAD * saturated.images_per_s, phases.flood))
+    flood = asyncio.create_task(clients.flood(OVERLOAD * saturated.images_per_s, phases.flood))
     await asyncio.sleep(SETTLE_SECONDS)
     flooded = await _measured(asyncio.sleep(phases.flood - SETTLE_SECONDS), between)
     print(f"the flood: {flooded}, {OVERLOAD * saturated.images_per_s:.1f} asked", flush=True)
     await flood
-    crowd.close()
+    clients.close()
     return saturated, flooded
 
 
@@ -133,30 +133,32 @@ def run(phases: Phases) -> dict[str, Any]:
         folder = Path(name)
         world = auditor.watched_world(folder)
         with running(settings(folder)) as cluster:
-            crowd = Crowd(cluster.api_url, world.log("told"))
+            clients = Clients(cluster.api_url, world.log("told"))
             saturated, flooded = asyncio.run(
-                under_load(crowd, phases, partial(drawn, folder / "ledger.db"))
+                under_load(clients, phases, partial(drawn, folder / "ledger.db"))
             )
         end_all(world.url)
         found = auditor.audit(world, pictures=False).summary()
-    return judge(saturated, flooded, crowd, found)
+    return judge(saturated, flooded, clients, found)
 
 
-def judge(saturated: Drawn, flooded: Drawn, crowd: Crowd, found: dict[str, Any]) -> dict[str, Any]:
+def judge(
+    saturated: Drawn, flooded: Drawn, clients: Clients, found: dict[str, Any]
+) -> dict[str, Any]:
     """The figures, ready for JSON. An answer that never came counts as a 5xx."""
-    for (kind, status), count in sorted(crowd.statuses.items()):
+    for (kind, status), count in sorted(clients.statuses.items()):
         print(f"{kind:<14} {status:>4} {count:>8}")
     print(f"audit: {found}", flush=True)
-    failed = sum(n for (_, s), n in crowd.statuses.items() if s == 0 or s >= 500)
+    failed = sum(n for (_, s), n in clients.statuses.items() if s == 0 or s >= 500)
     wrong = sum(found[kind] for kind in ("doubled", "miscounted", "orphans", "wrong_answers"))
     return {
         "goodput_over_saturation": round(flooded.images_per_s / saturated.images_per_s, 4),
         "errors_5xx": failed,
         "lost": found["lost"],
-        "accept_p99_ms": _milliseconds(crowd.accepts, 99),
-        "accept_p50_ms": _milliseconds(crowd.accepts, 50),
-        "stream_start_p99_ms": _milliseconds(crowd.stream_starts, 99),
-        "largest_send_lag_ms": round(1000 * crowd.largest_lag_seconds, 1),
+        "accept_p99_ms": _milliseconds(clients.accepts, 99),
+        "accept_p50_ms": _milliseconds(clients.accepts, 50),
+        "stream_start_p99_ms": _milliseconds(clients.stream_starts, 99),
+        "largest_send_lag_ms": round(1000 * clients.largest_lag_seconds, 1),
         "saturation_images_per_s": round(saturated.images_per_s, 3),
         "flood_images_per_s": round(flooded.images_per_s, 3),
         "claims_per_job": [round(d.claims_per_job, 3) for d in (saturated, flooded)],

@@ -2,7 +2,7 @@
 
 It has the order of the ledger's own queue: a tenant's requests in order of arrival, tenants in
 turn, those of a tier with four times the weight four times as often (virtual finish times). So
-neither a crowd nor one tenant's thousand requests stand between another tenant and the ledger.
+neither many tenants nor one with a thousand requests stand between another one and the ledger.
 
 The limit is that of TCP Vegas, as in Netflix's concurrency-limits. The lowest mean latency is that
 of a service in which no request waits for another, so `limit * (1 - lowest / mean)` of the requests

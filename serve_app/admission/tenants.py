@@ -32,8 +32,8 @@ ENDING = "meltproof.ending"
 BURST_SECONDS = 4.0
 """A bucket holds what flows into it in this time."""
 BUCKETS = 50_000
-"""The one that was used longest ago is forgotten, and forgotten means full: a crowd of
-addresses gets no more than a bucket each, and holds no memory."""
+"""The one that was used longest ago is forgotten, and forgotten means full: many
+addresses get no more than a bucket each, and hold no memory."""
 
 
 class OpenRequests:

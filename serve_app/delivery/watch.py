@@ -270,8 +270,8 @@ class JobWatch:
         return in_turn | self._behind | self._held | (moved & self._watchers.keys()), in_turn
 
     def _wake(self, asked: Sequence[_Watcher]) -> None:
-        """A few of each tenant at a time: the others get the newest state in the next turn, and a
-        crowd's writing does not hold the loop against other tenants."""
+        """A few of each tenant at a time: the others get the newest state in the next turn, and
+        what is written to one tenant does not hold the loop against others."""
         woken: Counter[str] = Counter()
         estimates: Counter[str] = Counter()
         compared: dict[tuple[int, int, bool], News] = {}
@@ -282,7 +282,7 @@ class JobWatch:
             view = self._views.get(watcher.job.id)
             if view is None:
                 continue
-            pair = (id(watcher.view), id(view), watcher.wants_estimate)  # few, for a crowd
+            pair = (id(watcher.view), id(view), watcher.wants_estimate)  # few, however many watch
             if pair not in compared:
                 compared[pair] = watcher.news(view)
             news, tenant = compared[pair], watcher.job.request.tenant

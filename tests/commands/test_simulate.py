@@ -17,9 +17,9 @@ PACED = "configs/paced.yaml"
 LANES = "configs/two-lanes.yaml"
 
 
-def crowd(folder: Path) -> Path:
+def trace(folder: Path) -> Path:
     """A hundred requests in twenty seconds."""
-    path = folder / "crowd.csv"
+    path = folder / "trace.csv"
     rows = "".join(f"{n / 5},tenant-{n % 7},free,{1 + n % 4}\n" for n in range(100))
     path.write_text("seconds,tenant,tier,images\n" + rows, encoding="utf-8")
     return path
@@ -32,7 +32,7 @@ def test_the_same_seed_writes_the_same_bytes(
     for run in ("one", "two"):
         folder = tmp_path / run
         folder.mkdir()
-        given = ["simulate", PACED, "--trace", str(crowd(tmp_path)), "--failures-per-hour", "200"]
+        given = ["simulate", PACED, "--trace", str(trace(tmp_path)), "--failures-per-hour", "200"]
         assert main([*given, "--json", str(folder / "f"), "--chrome-trace", str(folder / "t")]) == 0
         written.append(
             (capsys.readouterr().out, *(p.read_bytes() for p in sorted(folder.iterdir())))
@@ -45,7 +45,7 @@ def test_a_run_is_told_as_table_json_plot_and_trace(
 ) -> None:
     names = {"--json": "f.json", "--plot": "p.png", "--chrome-trace": "t.json"}
     files = [text for option, name in names.items() for text in (option, str(tmp_path / name))]
-    given = ["simulate", PACED, "--trace", str(crowd(tmp_path)), "--compare", PACED]
+    given = ["simulate", PACED, "--trace", str(trace(tmp_path)), "--compare", PACED]
     assert main([*given, *files]) == 0
     assert "wait p95, s" in capsys.readouterr().out
 
@@ -97,7 +97,7 @@ def test_a_cold_start_must_make_sense(bad: str) -> None:
 def test_rivals_and_the_optimum_stand_beside_the_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["simulate", "configs/paced-autoscaling.yaml", "--trace", str(crowd(tmp_path))]
+    given = ["simulate", "configs/paced-autoscaling.yaml", "--trace", str(trace(tmp_path))]
     assert main([*given, "--compare", "knative", "static", "--optimum", "--cold-start", "2"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["paced-autoscaling", "knative", "static"]

@@ -317,7 +317,7 @@ def _tweak_row(name: str, note: str, check: Check, does: Does = HONOURED) -> Row
     return Row("tweaks", "parameter", name, (), does, note, check, HTTP)
 
 
-def _strangers(client: Client) -> None:
+def _of_another_tenant(client: Client) -> None:
     for path in ("img_" + "0" * 32 + "_0", "img_x"):
         answer = _tweak(client, path, seed=1)
         expect(answer.status, 404, f"{path}: {answer.error}")
@@ -351,6 +351,8 @@ TWEAKS = [
     _tweak_row(
         "GET /v1/images/{id}/lineage", "ancestors, the picture, and what became of it", _history
     ),
-    _tweak_row("{id}", "404 `image_not_found` for another tenant's or none", _strangers, REFUSED),
+    _tweak_row(
+        "{id}", "404 `image_not_found` for another tenant's or none", _of_another_tenant, REFUSED
+    ),
     _tweak_row("anything else", "400", _unknown, REFUSED),
 ]

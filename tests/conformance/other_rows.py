@@ -231,7 +231,7 @@ ERRORS = [
         _raises("RateLimitError", 429, "insufficient_quota", _keyed("poor"), n=3),
     ),
 ]
-"""Of 429 there are more kinds, and 5xx: docs/http-api.md. They need a crowd or a broken disk."""
+"""Of 429 there are more kinds, and 5xx: docs/http-api.md. They need a load or a broken disk."""
 
 
 # Headers

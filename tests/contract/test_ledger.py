@@ -85,7 +85,7 @@ def test_one_tenant_is_served_in_order_of_arrival(ledger: Ledger) -> None:
     assert [job.id for job in claimed] == ids
 
 
-def test_a_crowd_of_one_does_not_delay_a_newcomer(ledger: Ledger) -> None:
+def test_a_load_of_one_tenant_does_not_delay_a_newcomer(ledger: Ledger) -> None:
     for _ in range(20):
         ledger.submit(wish(tenant="whale"))
     claim_one(ledger)

@@ -20,7 +20,7 @@ from tests.fuzz.hostile import hostile_files
 from tests.fuzz.prompts import ADVERSARIAL
 from tests.fuzz.properties import FULL, QUICK, schemathesis
 from tests.fuzz.running import service
-from tests.fuzz.strangers import order, send
+from tests.fuzz.untrusted import order, send
 
 MIB = 2**20
 SERVER_BYTES = 768 * MIB

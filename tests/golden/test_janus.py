@@ -328,11 +328,11 @@ def test_out_of_memory_is_said_in_the_engines_words(
     kept = [decoder.begin(spec(), None) for _ in range(passes_before)]
     read = decoder.network.read
 
-    def crowded(*args: Any) -> Any:
+    def failing(*args: Any) -> Any:
         read(*args)
         return torch.empty(2**62, dtype=torch.uint8)  # more than any machine has
 
-    monkeypatch.setattr(decoder.network, "read", crowded)
+    monkeypatch.setattr(decoder.network, "read", failing)
     with pytest.raises(OutOfMemory, match="guidance"):
         decoder.step(kept) if kept else decoder.begin(spec(), None)
     monkeypatch.undo()

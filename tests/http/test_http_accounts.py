@@ -107,7 +107,7 @@ def test_a_signed_token_is_all_that_a_new_tenant_needs(
         ("sk-mp-unknown", "invalid_api_key", "Incorrect API key"),
     ],
 )
-def test_a_stranger_is_told_why(
+def test_an_unknown_client_is_told_why(
     shared: Stage, http: httpx.Client, key: str, code: str, reason: str
 ) -> None:
     before = shared.rows()
@@ -138,7 +138,7 @@ def test_a_key_of_the_ledger_works_and_stops_within_seconds(
     until(fresh, 401)
 
 
-def test_known_keys_and_strangers_cost_no_look_up(
+def test_known_and_unknown_keys_cost_no_look_up(
     shared: Stage, http: httpx.Client, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "FRESH_SECONDS", 600.0)

@@ -213,15 +213,16 @@ def test_a_slow_server_of_pictures_keeps_nobody_waiting(
 
     monkeypatch.setattr(fetching, "fetch", slow)
     body = {"prompt": "rain", "images": [{"image_url": "https://pictures.example/a.png"}]}
-    with ThreadPoolExecutor(5) as crowd:
+    with ThreadPoolExecutor(5) as clients:
         slow_ones = [
-            crowd.submit(http.post, EDITS, json=body, headers=bearer("sk-local")) for _ in range(4)
+            clients.submit(http.post, EDITS, json=body, headers=bearer("sk-local"))
+            for _ in range(4)
         ]
         try:
             for _ in range(fetching.MOST_OF_TENANT):
                 assert asked.acquire(timeout=60)
             assert edit(http, bearer("sk-local")).status_code == 200
-            other = crowd.submit(http.post, EDITS, json=body, headers=bearer("sk-other"))
+            other = clients.submit(http.post, EDITS, json=body, headers=bearer("sk-other"))
             assert asked.acquire(timeout=60), "two of one tenant leave room for others"
             assert not asked.acquire(blocking=False)
         finally:

@@ -401,7 +401,7 @@ def test_pictures_of_others_do_not_exist(
     assert http.post("/v1/images/edits", json=body).status_code == 404
 
 
-def test_strangers_are_refused_before_their_body_is_read(shared: Stage) -> None:
+def test_unknown_clients_are_refused_before_their_body_is_read(shared: Stage) -> None:
     url = httpx.URL(shared.url)
     head = "POST /v1/images/edits HTTP/1.1\r\nhost: x\r\ncontent-length: 90000\r\n\r\n"
     with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:

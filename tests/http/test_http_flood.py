@@ -1,4 +1,4 @@
-"""What a crowd may do to the gateway: poll too often, guess keys, send or read too slowly."""
+"""What many clients may do to the gateway: poll too often, guess keys, send or read too slowly."""
 
 from __future__ import annotations
 
@@ -175,13 +175,13 @@ def test_wrong_keys_from_one_address_hardly_reach_the_ledger(
 
     assert status(known) == 200
     called = counting(monkeypatch, running, "key_owner", "key_owners")
-    with ThreadPoolExecutor(20) as crowd:
-        guessed = list(crowd.map(status, (f"sk-mp-{number}" for number in range(100))))
+    with ThreadPoolExecutor(20) as clients:
+        guessed = list(clients.map(status, (f"sk-mp-{number}" for number in range(100))))
         assert {*guessed} == {401, 429}
         assert called.count("key_owner") <= 40, "those that came before the first was refused"
         assert called.count("key_owners") <= 40, "the others are looked up together"
         called.clear()
-        assert {*crowd.map(status, (f"sk-mp-{number}" for number in range(100)))} == {429}
+        assert {*clients.map(status, (f"sk-mp-{number}" for number in range(100)))} == {429}
         assert called == [], "a wrong key is looked up once"
     assert status(known) == 200
     assert status(unseen) == 200, "a valid key is not refused because others guess"
@@ -193,8 +193,8 @@ def test_probes_share_a_look_at_the_ledger(
 ) -> None:
     monkeypatch.setattr(readiness, "FRESH_SECONDS", 600.0)
     called = counting(monkeypatch, running, "get")
-    with ThreadPoolExecutor(10) as crowd:
-        answers = list(crowd.map(lambda _: http.get("/readyz").status_code, range(50)))
+    with ThreadPoolExecutor(10) as clients:
+        answers = list(clients.map(lambda _: http.get("/readyz").status_code, range(50)))
     assert {*answers} == {200}
     assert len(called) <= 1
 

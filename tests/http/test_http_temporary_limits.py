@@ -117,10 +117,10 @@ def test_a_hot_lane_says_so_everywhere(shared: Stage, http: httpx.Client) -> Non
     assert refused.headers["x-meltproof-limits"] == "temporary"
     assert refused.headers["x-ratelimit-limit-images"] == "1"
 
-    stranger = draw(http, "zoe")
-    assert (stranger.status_code, stranger.json()["error"]["code"]) == (403, "not_yet_open")
-    assert "Temporary limits" in stranger.json()["error"]["message"]
-    assert int(stranger.headers["retry-after"]) >= 1
+    newcomer = draw(http, "zoe")
+    assert (newcomer.status_code, newcomer.json()["error"]["code"]) == (403, "not_yet_open")
+    assert "Temporary limits" in newcomer.json()["error"]["message"]
+    assert int(newcomer.headers["retry-after"]) >= 1
     assert limits(http, "zoe")["open"] is False
     assert limits(http, "ada")["open"] is True, "who is in stays in"
 

@@ -312,12 +312,12 @@ async def test_what_is_left_is_told_after_an_outage(ledger: CountedLedger, watch
     await cancelled(waiting)
 
 
-async def test_a_crowd_of_one_tenant_is_told_a_few_at_a_time(
+async def test_many_watchers_of_one_tenant_are_told_a_few_at_a_time(
     ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them in the end, and another tenant's client does not wait for them."""
     monkeypatch.setattr(module, "MOST_WOKEN", 3)
-    crowd = (await ledger.submit(request(1))).job
+    shared = (await ledger.submit(request(1))).job
     other = (await ledger.submit(replace(request(2), tenant="other"))).job
     told: list[tuple[str, int]] = []
 
@@ -325,7 +325,7 @@ async def test_a_crowd_of_one_tenant_is_told_a_few_at_a_time(
         await watch.ended(job)
         told.append((job.request.tenant, ledger.looks))
 
-    waiting = [asyncio.create_task(wait_for(job)) for job in (*[crowd] * 10, other)]
+    waiting = [asyncio.create_task(wait_for(job)) for job in (*[shared] * 10, other)]
     await asyncio.sleep(0)
     for job in await ledger.claim("l", "w", 2, 60):
         await ledger.finish_render(job.id, job.fence, 0, FAILED)
@@ -344,7 +344,7 @@ async def looked(ledger: CountedLedger, *, until: Callable[[], bool]) -> None:
         await ledger.changed(await ledger.version(), 0.02)
 
 
-async def test_a_crowd_hears_of_its_place_in_turn_and_of_its_job_without_waiting(
+async def test_many_watchers_hear_of_places_in_turn_and_of_jobs_without_waiting(
     ledger: CountedLedger, watch: JobWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Places are told to few of a tenant's streams in a while; the end of a job to all."""
@@ -352,22 +352,22 @@ async def test_a_crowd_hears_of_its_place_in_turn_and_of_its_job_without_waiting
     monkeypatch.setattr(module, "ESTIMATE_SECONDS", 0.0)
     before = [(await ledger.submit(request(number))).job for number in range(2)]
     job = (await ledger.submit(request(9))).job
-    crowd = module.MOST_WOKEN + 8
+    watchers = module.MOST_WOKEN + 8
     heard: Counter[int] = Counter()
 
     async def listen(number: int) -> None:
         async for _ in watch.views(job):
             heard[number] += 1
 
-    listening = [asyncio.create_task(listen(number)) for number in range(crowd)]
+    listening = [asyncio.create_task(listen(number)) for number in range(watchers)]
     async with asyncio.timeout(60):
-        await looked(ledger, until=lambda: len(heard) == crowd)
+        await looked(ledger, until=lambda: len(heard) == watchers)
         await ledger.cancel(before[0].id)
-        await looked(ledger, until=lambda: heard.total() > crowd)
+        await looked(ledger, until=lambda: heard.total() > watchers)
         await ledger.cancel(before[1].id)
         looks = ledger.looks
         await looked(ledger, until=lambda: ledger.looks >= looks + 4)
-        assert heard.total() == crowd + module.MOST_WOKEN
+        assert heard.total() == watchers + module.MOST_WOKEN
         assert max(heard.values()) == 2
         await ledger.cancel(job.id)
         await asyncio.gather(*listening)

@@ -135,18 +135,18 @@ def test_other_tiers_take_their_share_meanwhile(database: Database, clock: Clock
     assert estimate(ledger, job.id) == QueueEstimate(1, pytest.approx((4 + 4) / 2))
 
 
-def crowd(database: Database, jobs: int) -> SqlLedger:
+def load(database: Database, jobs: int) -> SqlLedger:
     """A ledger with so many free jobs queued, with equal and with different stamps."""
     ledger = database.open()
     ledger.submit(wish(cost_seconds=4.0, watched=False))  # makes the lane
     random_id = {"postgresql": "md5(i || 'x')", "sqlite": "lower(hex(randomblob(16)))"}
     engine = open_database(database.url)
     with closing(engine), engine.durable.begin() as connection:
-        connection.execute(text(CROWD.replace("RANDOM", random_id[database.kind])), {"n": jobs})
+        connection.execute(text(LOAD.replace("RANDOM", random_id[database.kind])), {"n": jobs})
     return ledger
 
 
-CROWD = """insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence, attempts,
+LOAD = """insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, fence, attempts,
         cancel_requested, created_at, deadline_at, day, body_hash, errors, request)
     with recursive n(i) as (select 1 union all select i + 1 from n where i < :n)
     select RANDOM, 'chat', 'free', 't' || (i % 997), 'queued', 5.0 + (i % 3), 4.0, 0, 0, false, 0.0,
@@ -155,7 +155,7 @@ CROWD = """insert into jobs (id, lane, tier, tenant, state, vft, cost_seconds, f
 
 def test_a_place_far_back_is_estimated_and_one_near_the_head_counted(database: Database) -> None:
     jobs = 12_000
-    ledger = crowd(database, jobs)
+    ledger = load(database, jobs)
     opened = open_database(database.url)
     ranked = "select id from jobs where state = 'queued' order by vft, seq"
     with closing(opened), opened.reader.begin() as connection:

@@ -11,7 +11,7 @@ BURST = 4
 
 
 def asked(url: str, address: str, times: int) -> set[int]:
-    """What a stranger is answered that claims to be the proxy of somebody else each time."""
+    """What a client is answered that claims to be the proxy of somebody else each time."""
     transport = httpx.HTTPTransport(local_address=address)
     with httpx.Client(base_url=url, transport=transport, timeout=60) as http:
         return {
@@ -23,7 +23,7 @@ def asked(url: str, address: str, times: int) -> set[int]:
         }
 
 
-def test_a_stranger_is_limited_by_its_own_address(site: Site) -> None:
+def test_an_unknown_client_is_limited_by_its_own_address(site: Site) -> None:
     url = site.nginx(60)
     assert asked(url, "127.0.0.2", BURST) == {401, 429}
     assert asked(url, "127.0.0.3", 1) == {401}, "its neighbour is not"

@@ -123,9 +123,9 @@ async def settled() -> None:
 
 async def test_tenants_take_turns_and_heavier_tiers_come_more_often() -> None:
     service = Service(limit=1)
-    crowd = [f"free{i}" for i in range(20)]
+    many = [f"free{i}" for i in range(20)]
     others = [f"paid{i}" for i in range(4)] + ["other0", "other1"]
-    tasks = await service.arrive([*crowd, *others], paid=4.0)
+    tasks = await service.arrive([*many, *others], paid=4.0)
     await service.let_out(26)
     await asyncio.gather(*tasks)
     assert service.served[0] == "free0"  # nobody waited then
@@ -183,7 +183,7 @@ async def test_a_full_queue_says_so() -> None:
     assert len(service.queue) == 2
 
 
-async def test_a_crowd_of_one_leaves_room_for_others() -> None:
+async def test_a_load_of_one_tenant_leaves_room_for_others() -> None:
     service = Service(limit=1, most=8)
     await service.arrive([f"free{i}" for i in range(5)])
     with pytest.raises(TooManyWaiting):

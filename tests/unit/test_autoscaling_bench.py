@@ -9,7 +9,7 @@ from scripts.autoscaling.lane import Decoders
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_shape_is_the_same_crowd_every_time(name: str) -> None:
+def test_a_shape_is_the_same_load_every_time(name: str) -> None:
     due = SHAPES[name].due()
     assert due == SHAPES[name].due() == sorted(due)
     assert due[0] >= 0

@@ -77,6 +77,6 @@ def test_hindsight_costs_less_than_foresight():
 
 
 def test_what_cannot_be_promised_is_said():
-    crowd = [Arrival(0.1 * n) for n in range(200)]
+    arrivals = [Arrival(0.1 * n) for n in range(200)]
     narrow = Lane(cost=LANE.cost, slots=1, passes=2, max_replicas=1, cold_start=ColdStart(10.0))
-    assert clairvoyant(narrow, crowd, 60.0) is None
+    assert clairvoyant(narrow, arrivals, 60.0) is None

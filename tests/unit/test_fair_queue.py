@@ -141,7 +141,7 @@ def test_a_lapse_counts_a_whole_term_after_an_outage() -> None:
 
 
 @st.composite
-def crowds(draw: st.DrawFn) -> tuple[dict[str, Tier], list[dict[str, float]]]:
+def loads(draw: st.DrawFn) -> tuple[dict[str, Tier], list[dict[str, float]]]:
     """Tiers, and for each turn whoever else has work, with its job's cost."""
     names = draw(st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True))
     tiers = {name: Tier(weight=draw(st.floats(0.01, 100))) for name in [*names, "mine"]}
@@ -150,11 +150,11 @@ def crowds(draw: st.DrawFn) -> tuple[dict[str, Tier], list[dict[str, float]]]:
     return tiers, turns
 
 
-@given(crowds(), st.floats(0.1, 10), st.integers(0, 59))
+@given(loads(), st.floats(0.1, 10), st.integers(0, 59))
 def test_whoever_waits_is_served_after_so_much_work_whatever_the_others_do(
-    crowd: tuple[dict[str, Tier], list[dict[str, float]]], cost: float, since: int
+    load: tuple[dict[str, Tier], list[dict[str, float]]], cost: float, since: int
 ) -> None:
-    tiers, turns = crowd
+    tiers, turns = load
     queue = FairQueue(tiers)
     share = queue.shares(tiers)["mine"]
     served: dict[str, Served] = {}
@@ -221,7 +221,7 @@ def test_nobody_waits_for_ever_behind_newcomers() -> None:
     assert waited <= came_before_it
 
 
-def test_a_crowd_of_one_waits_behind_newcomers() -> None:
+def test_a_load_of_one_tenant_waits_behind_newcomers() -> None:
     """The other way round: age does not carry a long queue of one tenant."""
     assert (turns_until_served(12.0, 1, ageing=True) or 0) > 10
 

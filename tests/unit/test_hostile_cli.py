@@ -168,7 +168,7 @@ def test_a_key_that_no_header_carries_is_named_and_not_printed(
     assert not {SECRET, "ключ", "sk-local"} & set(re.split(r"[\s'\"]", told))
 
 
-class Stranger(BaseHTTPRequestHandler):
+class OtherServer(BaseHTTPRequestHandler):
     """A server that is another program's."""
 
     answer = b"{}"
@@ -188,8 +188,8 @@ class Stranger(BaseHTTPRequestHandler):
 def test_another_server_is_not_taken_for_ours(
     answer: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Stranger.answer = answer
-    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+    OtherServer.answer = answer
+    with HTTPServer(("127.0.0.1", 0), OtherServer) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = ("--base-url", f"http://127.0.0.1:{server.server_port}")
         assert main(["status", *url]) == 1

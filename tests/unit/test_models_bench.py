@@ -14,7 +14,7 @@ from jobs.lease import Outcome
 from jobs.sql.sql_ledger import SqlLedger
 from scripts.chaos import auditor
 from scripts.models import lane
-from scripts.models.crowd import Crowd
+from scripts.models.clients import Clients
 from scripts.models.witnesses import Interrupted, Replica, Seen, audited
 from serve_app.config.serve_file import parse_serve_config
 from serve_app.operate.config_diff import changes
@@ -61,13 +61,13 @@ async def test_jobs_and_requests_without_a_picture_are_lost(dsn: str) -> None:
             job = claim_one(ledger)
             if end is not None:
                 ledger.finish_render(job.id, job.fence, 0, end)
-    crowd = Crowd(AsyncOpenAI(base_url="http://127.0.0.1:9", api_key="none"))
-    crowd.pictures = {("sketch", 1): "a", ("sketch", 4): "b"}
-    crowd.failed = {("sketch", 3): "no answer", ("sketch", 5): "no answer"}
-    assert audited(dsn, crowd) == {"jobs": 3, "jobs_lost": 4, "jobs_doubled": 0}
+    clients = Clients(AsyncOpenAI(base_url="http://127.0.0.1:9", api_key="none"))
+    clients.pictures = {("sketch", 1): "a", ("sketch", 4): "b"}
+    clients.failed = {("sketch", 3): "no answer", ("sketch", 5): "no answer"}
+    assert audited(dsn, clients) == {"jobs": 3, "jobs_lost": 4, "jobs_doubled": 0}
     with closing(SqlLedger(dsn)) as ledger:
         submitted(ledger, 1)
-    assert audited(dsn, crowd)["jobs_doubled"] == 1, "one request was accepted twice"
+    assert audited(dsn, clients)["jobs_doubled"] == 1, "one request was accepted twice"
 
 
 @pytest.mark.parametrize(("again_from", "resumed"), [(6, 1), (5, 0)])

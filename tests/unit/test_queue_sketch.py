@@ -14,7 +14,7 @@ Rows = list[tuple[float, int, float]]
 
 
 def queue(jobs: int, seed: int) -> Rows:
-    """A crowd: few different stamps, so that the order of arrival decides among equals."""
+    """A load: few different stamps, so that the order of arrival decides among equals."""
     draw = random.Random(seed)
     return sorted((draw.choice([1.0, 2.0, 5.5]), seq, draw.uniform(1, 9)) for seq in range(jobs))
 

@@ -90,8 +90,8 @@ def test_whoever_is_promised_beyond_the_slots_waits_for_one() -> None:
 
 
 def test_keys_take_turns_however_many_rows_each_has() -> None:
-    crowd = [Row(name, "big") for name in "abc"]
-    scheduler = scheduler_of(*crowd, Row("x", "small"))
+    large = [Row(name, "big") for name in "abc"]
+    scheduler = scheduler_of(*large, Row("x", "small"))
     assert [one_pass(scheduler) for _ in range(4)] == ["abc", "x", "abc", "x"]
 
 

@@ -30,7 +30,7 @@ def one_slot(**changes: object) -> Lane:
     return Lane(**{**options, **changes})  # type: ignore[arg-type]
 
 
-def crowd(seed: int, jobs: int, per_second: float) -> list[Arrival]:
+def load(seed: int, jobs: int, per_second: float) -> list[Arrival]:
     random, at = Random(seed), 0.0
     arrivals = []
     for _ in range(jobs):
@@ -77,7 +77,7 @@ def flapping(load: LoadSnapshot) -> Decision:
 
 def test_everything_that_arrives_ends_exactly_once_whatever_fails() -> None:
     lane = busy_lane(start_failures=0.3, failures_per_hour=60.0, nodes=8)
-    outcome = simulate(lane, crowd(3, 600, 1.0), flapping)
+    outcome = simulate(lane, load(3, 600, 1.0), flapping)
     ends = Counter(
         (job.finished_at is not None) + (job.refused is not None) for job in outcome.jobs
     )
@@ -94,7 +94,7 @@ def test_everything_that_arrives_ends_exactly_once_whatever_fails() -> None:
 def test_the_same_seed_gives_the_same_run_and_another_one_does_not() -> None:
     def run(seed: int) -> list[float | None]:
         lane = busy_lane(failures_per_hour=60.0)
-        arrivals = crowd(3, 200, 1.0)
+        arrivals = load(3, 200, 1.0)
         return [job.finished_at for job in simulate(lane, arrivals, flapping, seed=seed).jobs]
 
     assert run(1) == run(1)

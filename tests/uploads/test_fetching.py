@@ -1,4 +1,4 @@
-"""Fetching for strangers, from a real server: what is asked, of whom, and what is not."""
+"""Fetching for clients, from a real server: what is asked, of whom, and what is not."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_a_packed_body_is_not_unpacked() -> None:
         assert await place.fetch() == PICTURE
 
 
-async def test_https_asks_for_the_name_and_believes_no_stranger() -> None:
+async def test_https_asks_for_the_name_and_trusts_no_other_authority() -> None:
     tls, names = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[str | None]()
     trustme.CA().issue_cert("pictures.test").configure_cert(tls)
     tls.sni_callback = lambda _socket, name, _context: names.append(name)

@@ -1,4 +1,4 @@
-"""`meltproof simulate`: what a config file would do under a crowd, without a GPU."""
+"""`meltproof simulate`: what a config file would do under load, without a GPU."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ async def until(met: Callable[[], bool]) -> None:
 
 
 @dataclass
-class Crowd:
+class Clients:
     """pictures: sha256 of the pixels of those that came. failed: what the client raised for the
     others."""
 

@@ -1,5 +1,5 @@
-"""Everybody who asks during the flood: tenants of two tiers that order and mostly leave, some that
-wait or watch a stream, and some that keep asking how their jobs are."""
+"""The clients of the flood: tenants of two tiers that order and mostly leave, some that wait or
+watch a stream, and some that keep asking how their jobs are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.load import at_rate
 from scripts.wire import ASYNC, GENERATIONS, Client
 
 PATIENCE_SECONDS = 20.0
-"""Then somebody who waits, or watches a stream, leaves."""
+"""Then a client that waits, or watches a stream, leaves."""
 WAITING_SHARE = 0.04
 STREAMING_SHARE = 0.04
 PAID_SHARE = 0.04
@@ -27,7 +27,7 @@ KEYS = {"free": [f"sk-free-{i}" for i in range(6)], "plus": [f"sk-plus-{i}" for 
 
 
 @dataclass(slots=True)
-class Crowd:
+class Clients:
     """accepts: seconds from when an async order was due to its durable id. statuses: of every
     answer, by kind; 0 is a connection that broke. told: every accepted id is written here."""
 
