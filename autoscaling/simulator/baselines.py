@@ -132,9 +132,14 @@ def _static(requests: Requests, most: int) -> Policy:
 
 
 def _ray(requests: Requests, most: int) -> Policy:
+    return ray_policy(requests, float(max(requests.slots, 2)))
+
+
+def ray_policy(requests: Requests, ongoing_per_replica: float, **delays: float) -> Policy:
+    """Ray Serve's, without bounds; delays: see RayDefaultPolicy."""
     from autoscaling.simulator.ray_default import RayDefaultPolicy  # Ray takes a second to import
 
-    return RayDefaultPolicy(requests, MovingAverage, float(max(requests.slots, 2)))
+    return RayDefaultPolicy(requests, MovingAverage, ongoing_per_replica, **delays)
 
 
 BASELINES: Mapping[str, Callable[[Requests, int], Policy]] = {

@@ -20,16 +20,22 @@ ALL = 1_000_000
 
 class RayDefaultPolicy:
     """requests: in progress and waiting. mean: makes the running mean over so many seconds that
-    Ray takes over its look-back period; the delay of its metrics, up to 10 s, is left out."""
+    Ray takes over its look-back period; the delay of its metrics, up to 10 s, is left out.
+    delays: Ray's own settings `upscale_delay_s` and `downscale_delay_s`, where they are not its
+    defaults."""
 
     def __init__(
         self,
         requests: Callable[[LoadSnapshot], float],
         mean: Callable[[float], Callable[[float, float], float]],
         ongoing_per_replica: float = 2.0,
+        **delays: float,
     ) -> None:
         self._config = AutoscalingConfig(
-            min_replicas=0, max_replicas=ALL, target_ongoing_requests=ongoing_per_replica
+            min_replicas=0,
+            max_replicas=ALL,
+            target_ongoing_requests=ongoing_per_replica,
+            **delays,
         )
         self._requests = requests
         self._mean = mean(self._config.look_back_period_s)

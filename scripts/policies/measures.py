@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from itertools import product
 
 from autoscaling.policies import PolicyNumbers, build_policy
-from autoscaling.simulator.baselines import BASELINES, Requests, baseline
+from autoscaling.policies.wrappers import Bounded
+from autoscaling.simulator.baselines import Requests, baseline, ray_policy
 from autoscaling.simulator.clairvoyant import clairvoyant, gpu_seconds
 from autoscaling.simulator.energy import WATTS
 from autoscaling.simulator.figures import direction_changes, figures
@@ -24,7 +25,11 @@ MINUTE = PolicyNumbers(min_replicas=0, max_replicas=MOST)
 """The defaults, for a p95 wait of a minute."""
 SECONDS = replace(MINUTE, wait_seconds=5.0, horizon_seconds=60.0, scale_down_seconds=45.0)
 """For five seconds, as docs/autoscaling.md advises."""
-LADDER = (60.0, 50.0, 40.0, 30.0, 20.0, 15.0, 10.0, 5.0)
+TRIALS = 6
+"""Of wait targets, to find the longest whose p95 wait is no longer than another policy's."""
+RAY_SETTINGS = tuple(product((1.0, 2.0, 2.5, 3.0), (15.0, 30.0, 60.0)))
+"""Of Ray's policy: requests a replica, and seconds before it gives one back; it waits for none
+before it asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +84,44 @@ def beside_hindsight(there: Lane, load: Sequence[Arrival], numbers: PolicyNumber
     return replace(ours(there, load, numbers), optimum_hours=hours)
 
 
-def beside_bound(there: Lane, load: Sequence[Arrival], wait_seconds: float) -> Run:
-    """The same, and what no schedule goes below."""
-    numbers = replace(MINUTE, wait_seconds=wait_seconds)
-    bound = lower_bound(there, load, wait_seconds) / 3600
-    return replace(beside_hindsight(there, load, numbers), bound_hours=bound)
+def with_bound(run: Run, there: Lane, load: Sequence[Arrival], wait_seconds: float) -> Run:
+    """The same, and what no schedule goes below that keeps this promise."""
+    return replace(run, bound_hours=lower_bound(there, load, wait_seconds) / 3600)
 
 
-def beside_baselines(
-    there: Lane, load: Sequence[Arrival], names: Sequence[str] = tuple(BASELINES)
-) -> Iterator[tuple[str, Run, Run]]:
-    """Each baseline's run, and the first of ours, down a ladder of wait targets, whose p95 wait is
-    no longer."""
+def beside_baseline(name: str, there: Lane, load: Sequence[Arrival]) -> tuple[Run, Run | None]:
+    """The baseline's run, and ours that waits no longer."""
     requests = Requests(there.picture_seconds, there.slots)
+    theirs = _run(simulate(there, load, baseline(name, requests, 0, there.max_replicas)))
+    return theirs, no_later(there, load, theirs.p95)
 
-    @cache
-    def of(wait: float) -> Run:
-        return ours(there, load, replace(MINUTE, wait_seconds=wait))
 
-    for name in names:
-        theirs = _run(simulate(there, load, baseline(name, requests, 0, there.max_replicas)))
-        fair = next((of(wait) for wait in LADDER if of(wait).p95 <= theirs.p95), None)
-        if fair is not None:
-            yield name, theirs, fair
+def no_later(there: Lane, load: Sequence[Arrival], p95: float) -> Run | None:
+    """Of ours, with the longest wait target up to a minute whose p95 wait is found to be no longer,
+    by bisection. None: there is none."""
+    found, least, most, wait = None, 0.0, 2 * MINUTE.wait_seconds, MINUTE.wait_seconds
+    for _ in range(TRIALS):
+        run = ours(there, load, replace(MINUTE, wait_seconds=wait))
+        if run.p95 <= p95:
+            found, least = run, wait
+            if wait == MINUTE.wait_seconds:
+                break
+        else:
+            most = wait
+        wait = (least + most) / 2
+    return found
+
+
+def tuned_ray(there: Lane, load: Sequence[Arrival], wait_seconds: float) -> Run | None:
+    """Of RAY_SETTINGS the cheapest run that keeps the promise, chosen in hindsight for this very
+    load. None: there is none."""
+    requests = Requests(there.picture_seconds, there.slots)
+    found = list[Run]()
+    for ongoing, seconds in RAY_SETTINGS:
+        policy = ray_policy(requests, ongoing, upscale_delay_s=0.0, downscale_delay_s=seconds)
+        found.append(_run(simulate(there, load, Bounded(policy, 0, there.max_replicas))))
+    kept = [run for run in found if run.p95 <= wait_seconds]
+    return min(kept, key=lambda run: run.gpu_hours, default=None)
 
 
 def changes_per_minute(seed: int, cold_start: float, numbers: PolicyNumbers) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from autoscaling.policy import LoadSnapshot, Policy, TierLoad
-from autoscaling.simulator.baselines import BASELINES, Requests, baseline
+from autoscaling.simulator.baselines import BASELINES, Requests, baseline, ray_policy
 
 REQUESTS = Requests(picture_seconds=10.0, slots=2)
 
@@ -36,6 +36,13 @@ def test_rays_own_policy_waits_for_its_delays_on_the_simulated_clock():
     assert changes[0] == (30, 8)
     assert changes[-1][1] == 1
     assert 670 <= changes[-1][0] <= 710
+
+
+def test_rays_delays_can_be_set():
+    policy = ray_policy(REQUESTS, 2.0, upscale_delay_s=0.0, downscale_delay_s=60.0)
+    changes = run(policy, lambda at: 8 if at < 70 else 0, seconds=200, first=4)
+    assert changes[0] == (0, 8)
+    assert 130 <= changes[-1][0] <= 200
 
 
 def test_knative_panics_at_once_and_comes_down_after_a_minute():
