@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from engine.picture import resize
 from engine.render import Pixels, TensorBytes
+from engine.winograd import TILE, Floats, bordered, convolved, strips, transformed
 
 PART = "enlarger"
-Floats = NDArray[np.float32]
+CELL = 2
+"""Pixels along a side of what its convolutions see."""
+_TAIL = "tail"
 
 
 class EnlargerUnusable(ValueError):
@@ -27,7 +28,7 @@ class EnlargerUnusable(ValueError):
 @dataclass(frozen=True)
 class Enlarger:
     """side: of the square pictures that it takes, in pixels. factor: by which they grow. weights,
-    biases: of the convolutions by name, [9 * inputs, outputs] and [outputs]."""
+    biases: of the convolutions by name, as `transformed` makes them, and [outputs]."""
 
     side: int
     factor: int
@@ -47,13 +48,12 @@ class Enlarger:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise EnlargerUnusable(f"{path}: is not the file that model.json names; copy it again")
         tensors = _tensors(data)
-        weights = {
-            name.removesuffix(".weight"): _as_columns(tensor)
-            for name, tensor in tensors.items()
-            if name.endswith(".weight")
-        }
-        biases = {name: tensors[f"{name}.bias"] for name in weights}
-        return cls(config["side"], config["factor"], config["blocks"], weights, biases)
+        for name in (f"{_TAIL}.weight", f"{_TAIL}.bias"):
+            tensors[name] = _by_pixel(tensors[name])
+        names = [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]
+        weights = {name: transformed(tensors[f"{name}.weight"]) for name in names}
+        biases = {name: tensors[f"{name}.bias"] for name in names}
+        return cls(**config, weights=weights, biases=biases)
 
     def takes(self, pixels: Pixels, width: int, height: int) -> bool:
         """Whether a picture is one of those that it was trained on, and wanted larger."""
@@ -69,32 +69,30 @@ class Enlarger:
         return np.concatenate([colour, alpha.round().astype(np.uint8)], axis=2)
 
     def _enlarged(self, pixels: Pixels) -> Pixels:
-        side = self.side * self.factor
-        plain = resize(np.ascontiguousarray(pixels), side, side)
-        added = self._added(pixels.astype(np.float32) / 127.5 - 1) * 127.5
-        np.add(added, plain, out=added)
-        return added.round().clip(0, 255).astype(np.uint8)
-
-    def _added(self, picture: Floats) -> Floats:
-        """What Lanczos lacks, in [-2, 2]; as the network of engine/models/enlarger.py."""
-        half = self.side // 2
-        x = picture.reshape(half, 2, half, 2, 3).transpose(0, 2, 4, 1, 3).reshape(half, half, 12)
-        x = self._convolved("head", x)
+        """What Lanczos gives and the network adds, as that of engine/models/enlarger.py."""
+        cells = self.side // CELL
+        split = (pixels.astype(np.float32) / 127.5 - 1).reshape(cells, CELL, cells, CELL, 3)
+        split = split.transpose(0, 2, 4, 1, 3).reshape(cells, cells, -1)
+        x = self._convolved("head", np.pad(split, ((1, 1), (1, 1), (0, 0))))
         for index in range(self.blocks):
-            y = self._convolved(f"body.{index}.first", np.maximum(x, 0))
-            x = x + self._convolved(f"body.{index}.second", np.maximum(y, 0))
-        x = self._convolved("tail", np.maximum(x, 0))
-        step = 2 * self.factor
-        grown = x.reshape(half, half, 3, step, step).transpose(0, 3, 1, 4, 2)
-        return grown.reshape(half * step, half * step, 3)
+            y = self._convolved(f"body.{index}.first", bordered(x))
+            x += self._convolved(f"body.{index}.second", bordered(y))
+        return self._with_added(pixels, bordered(x))
 
-    def _convolved(self, name: str, x: Floats) -> Floats:
-        """3 x 3, with zeros around. x [H, W, C]."""
-        around = np.pad(x, ((1, 1), (1, 1), (0, 0)))
-        windows = sliding_window_view(around, (3, 3), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
-        columns = windows.reshape(x.shape[0] * x.shape[1], -1)
-        found = columns @ self.weights[name] + self.biases[name]
-        return found.reshape(*x.shape[:2], -1)
+    def _with_added(self, pixels: Pixels, around: Floats) -> Pixels:
+        side, step = self.side * self.factor, CELL * self.factor
+        plain = resize(np.ascontiguousarray(pixels), side, side)
+        before = plain.reshape(side // step, step, side // step, step * 3)
+        enlarged, row = np.empty_like(before), 0
+        for strip in strips(around, self.weights[_TAIL], self.biases[_TAIL]):
+            rows = slice(row, row := row + len(strip))
+            added = strip.reshape(len(strip), -1, step, step * 3).swapaxes(1, 2)
+            found = np.rint(added + before[rows])
+            np.clip(found, 0, 255, out=enlarged[rows], casting="unsafe")
+        return enlarged.reshape(plain.shape)
+
+    def _convolved(self, name: str, around: Floats) -> Floats:
+        return convolved(around, self.weights[name], self.biases[name])
 
 
 def _entries(folder: Path) -> tuple[dict[str, int], str]:
@@ -103,7 +101,10 @@ def _entries(folder: Path) -> tuple[dict[str, int], str]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         config, sha256 = manifest["config"][PART], manifest["files"][PART]["sha256"]
-        return {name: int(config[name]) for name in ("side", "factor", "blocks")}, str(sha256)
+        found = {name: int(config[name]) for name in ("side", "factor", "blocks")}
+        if found["side"] % (CELL * TILE):
+            raise ValueError(f"side is no multiple of {CELL * TILE}")
+        return found, str(sha256)
     except OSError as error:
         raise EnlargerUnusable(f"{path}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -123,6 +124,8 @@ def _tensors(data: bytes) -> dict[str, Floats]:
     return found
 
 
-def _as_columns(weight: Floats) -> Floats:
-    """[outputs, inputs, 3, 3] -> [9 * inputs, outputs]."""
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, len(weight)))
+def _by_pixel(tensor: Floats) -> Floats:
+    """Outputs of the last convolution, plane by plane -> its three colours side by side; what they
+    are in units of [-1, 1] -> in units of [0, 255]."""
+    planes = tensor.reshape(3, -1, *tensor.shape[1:]) * np.float32(127.5)
+    return planes.swapaxes(0, 1).reshape(tensor.shape)

@@ -18,6 +18,10 @@ from importlib import import_module
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**25
+"""Of freed memory: pictures are larger than what glibc keeps for the next call, and their pages
+would be asked for, and cleared, again and again."""
 Answer = tuple[str | None, Any]
 """What failed, or what was answered."""
 
@@ -25,7 +29,10 @@ Answer = tuple[str | None, Any]
 def main(_: str) -> None:
     """Requests on stdin, answers on what was stdout, until stdin ends."""
     with suppress(AttributeError):  # Linux alone
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer

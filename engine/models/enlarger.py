@@ -19,8 +19,8 @@ class EnlargerConfig:
 
     side: int = 128
     factor: int = 4
-    width: int = 64
-    blocks: int = 5
+    width: int = 48
+    blocks: int = 4
 
 
 class EnlargerNet(nn.Module):

@@ -42,5 +42,5 @@ EMOJI = Edition(
     polish_minutes=12,
     enlarger=EnlargerConfig(),
     enlarged=3_000,
-    enlarger_minutes=11,
+    enlarger_minutes=14,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -118,6 +118,9 @@ def test_what_is_wrong_with_a_folder_is_named(folder: Path, tmp_path: Path) -> N
         Enlarger.load(folder)
     path.unlink()
     with pytest.raises(EnlargerUnusable, match=r"enlarger\.safetensors: No such file"):
+        Enlarger.load(folder)
+    store(folder, EnlargerNet(replace(CONFIG, side=20)))
+    with pytest.raises(EnlargerUnusable, match=r"side is no multiple of 8"):
         Enlarger.load(folder)
     (folder / "model.json").write_text('{"layout": 1, "config": {}}')
     with pytest.raises(EnlargerUnusable, match=r"field config\.enlarger"):
