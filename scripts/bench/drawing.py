@@ -5,7 +5,8 @@ What the rivals call, and what finds their best thread count and batch size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from engine.prompt_encoders import PromptEncoders
 from engine.registry import create_decoder
 from engine.render import Conditioning, Pixels, RenderSpec
 from engine.safety import SafetyScreens
+from engine.worker import Worker
 from scripts.bench.workload import SIDE_PIXELS, Ask, Recipe
 
 
@@ -28,42 +30,19 @@ class Unfit(ValueError):
 
 
 @dataclass(slots=True)
-class Drawer:
-    """Draws static batches: all rows begin together and come back together."""
+class Finisher:
+    """What is done with pixels."""
 
     recipe: Recipe
-    encoders: PromptEncoders = field(init=False)
     screens: SafetyScreens = field(init=False)
-    decoder: Decoder = field(init=False)
     postprocessing: Postprocessing = field(init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
-        self.encoders = PromptEncoders(recipe.family, recipe.options, recipe.threads)
-        self.decoder = create_decoder(recipe.family, **recipe.decoder_options())
         weights = str(recipe.options.get("weights", ""))
         self.screens = SafetyScreens(recipe.screens, True, weights, recipe.threads)
         enlarger = enlarger_folder(OWN, recipe.family, recipe.options)
         self.postprocessing = Postprocessing(0, enlarger=enlarger)
-
-    def draw(self, asks: Sequence[Ask]) -> list[bytes]:
-        """One PNG for each."""
-        conditionings = self.prepare([ask.prompt for ask in asks])
-        specs = [
-            spec_of(ask, conditioning, self.recipe.guidance)
-            for ask, conditioning in zip(asks, conditionings, strict=True)
-        ]
-        return self.postprocess(run_static(self.decoder, specs, rows_leave=self.recipe.rows_leave))
-
-    def prepare(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """Encoded and screened prompts."""
-        encoded = self.encoders.encode([*map(PromptText, prompts)])
-        embeddings = np.concatenate([one.embeddings for one in encoded])
-        for scores in self.screens.score_prompts(prompts, embeddings):
-            verdict = DEFAULT_POLICY.decide(scores, Look(ScreenStage.PROMPT))
-            if verdict.blocked:
-                raise Unfit(f"prompt blocked: {verdict.categories}")
-        return [one.conditioning for one in encoded]
 
     def postprocess(self, pictures: Sequence[Pixels]) -> list[bytes]:
         """Screened pictures as PNG files."""
@@ -73,6 +52,52 @@ class Drawer:
                 raise Unfit(f"picture blocked: {verdict.categories}")
         resized = (self.postprocessing.resized(p, SIDE_PIXELS, SIDE_PIXELS) for p in pictures)
         return [encode(picture, "png") for picture in resized]
+
+
+@contextmanager
+def finisher_beside(recipe: Recipe) -> Iterator[Callable[[Pixels], object]]:
+    """What finishes pictures in a process of its own, as our side does; called by one thread."""
+    worker = Worker("scripts.bench.drawing:Finisher", {"recipe": recipe})
+    try:
+        yield lambda pixels: worker.call("postprocess", [pixels])
+    finally:
+        worker.close()
+
+
+@dataclass(slots=True)
+class Drawer:
+    """Draws static batches: all rows begin together and come back together."""
+
+    recipe: Recipe
+    encoders: PromptEncoders = field(init=False)
+    decoder: Decoder = field(init=False)
+    finisher: Finisher = field(init=False)
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.encoders = PromptEncoders(recipe.family, recipe.options, recipe.threads)
+        self.decoder = create_decoder(recipe.family, **recipe.decoder_options())
+        self.finisher = Finisher(recipe)
+
+    def draw(self, asks: Sequence[Ask]) -> list[bytes]:
+        """One PNG for each."""
+        conditionings = self.prepare([ask.prompt for ask in asks])
+        specs = [
+            spec_of(ask, conditioning, self.recipe.guidance)
+            for ask, conditioning in zip(asks, conditionings, strict=True)
+        ]
+        drawn = run_static(self.decoder, specs, rows_leave=self.recipe.rows_leave)
+        return self.finisher.postprocess(drawn)
+
+    def prepare(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """Encoded and screened prompts."""
+        encoded = self.encoders.encode([*map(PromptText, prompts)])
+        embeddings = np.concatenate([one.embeddings for one in encoded])
+        for scores in self.finisher.screens.score_prompts(prompts, embeddings):
+            verdict = DEFAULT_POLICY.decide(scores, Look(ScreenStage.PROMPT))
+            if verdict.blocked:
+                raise Unfit(f"prompt blocked: {verdict.categories}")
+        return [one.conditioning for one in encoded]
 
 
 def spec_of(ask: Ask, conditioning: Conditioning, guidance: float) -> RenderSpec:

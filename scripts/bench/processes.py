@@ -1,13 +1,12 @@
 """What the bench measures in processes of their own: static batches, for finding a rival's best
-layout; the upper bound, the same work by DecoderEngine without Ray, HTTP or ledger; and what its
-passes alone cost. Each reads one command a line and answers with one.
+layout; the upper bound, the same work by DecoderEngine without Ray, HTTP or ledger, with a process
+beside it that finishes the pictures; and what its passes alone cost. Each reads one command a line
+and answers with one.
 
 python -m scripts.bench.processes static RECIPE_JSON
     then lines {"batch":, "rows_leave":, "batches":, "first":}
 python -m scripts.bench.processes engine RECIPE_JSON
     then lines {"engines":, "slots":, "count":}
-python -m scripts.bench.processes passes RECIPE_JSON
-    then lines {"slots":, "first":, "count":}
 python -m scripts.bench.processes passes RECIPE_JSON
     then lines {"slots":, "first":, "count":}
 """
@@ -30,7 +29,7 @@ from engine.decoder import Decoder
 from engine.engine import DecoderEngine
 from engine.registry import create_decoder
 from engine.render import Pixels, RenderSpec, RenderUpdate, UpdateKind
-from scripts.bench.drawing import Drawer, spec_of
+from scripts.bench.drawing import Drawer, finisher_beside, spec_of
 from scripts.bench.figures import steady_rate
 from scripts.bench.workload import Ask, Recipe, asks
 
@@ -83,16 +82,11 @@ class EngineSide:
 
 
 def measure_engine(drawer: Drawer, engines: int, slots: int, count: int) -> dict[str, Any]:
-    """images_per_s and this process's CPU seconds of one picture."""
+    """images_per_s; a process beside this one finishes the pictures."""
     recipe, decoders = drawer.recipe, _decoders(drawer.recipe, engines)
     specs = (_prepared(drawer, ask) for ask in asks(0, count, recipe.passes))
-    side = EngineSide(decoders, slots, lambda pixels: drawer.postprocess([pixels]))
-    cpu = time.process_time()
-    finished = side.run(specs)
-    return {
-        "images_per_s": steady_rate(finished),
-        "cpu_seconds_per_image": (time.process_time() - cpu) / count,
-    }
+    with finisher_beside(recipe) as finish:
+        return {"images_per_s": steady_rate(EngineSide(decoders, slots, finish).run(specs))}
 
 
 def measure_passes(drawer: Drawer, slots: int, first: int, count: int) -> dict[str, float]:

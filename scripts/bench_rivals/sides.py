@@ -111,7 +111,7 @@ def engine_alone(case: Case, count: int) -> float:
     recipe = recipe_of(case)
     drawer = Drawer(recipe)
     decoders = [create_decoder("paced", **recipe.options) for _ in range(case.devices)]
-    side = EngineSide(decoders, case.slots, lambda pixels: drawer.postprocess([pixels]))
+    side = EngineSide(decoders, case.slots, lambda pixels: drawer.finisher.postprocess([pixels]))
     began = time.perf_counter()
     finished = side.run(
         spec_of(ask, *drawer.prepare([ask.prompt]), recipe.guidance)
