@@ -73,18 +73,26 @@ class Finishing:
     async def _file(
         self, render: InFlightRender, pixels: Pixels, pass_no: int | None = None
     ) -> tuple[Verdict, bytes | None]:
-        """The verdict on the exact pixels, and their file if that is good and it is wanted.
-        pass_no: of a preview."""
+        """The verdict on the exact pixels, and their file if that is good and it is wanted: it is
+        made meanwhile, and goes nowhere before the verdict. pass_no: of a preview."""
         request, limit = render.lease.job.request, self._limit_seconds
         blended = request.source is not None and request.source.canvas is not None
         async with self._edits if blended else nullcontext():
             if blended:
                 pixels = await call("blend", self._postprocessor.blend(pixels, request), limit)
-            verdict = await self._screen(render, pixels, pass_no)
-            if verdict.blocked or not (pass_no is None or render.wants_preview(pass_no)):
-                return verdict, None
-            encoding = self._postprocessor.encode(pixels, request)
-            return verdict, await call("postprocessing", encoding, limit)
+            if pass_no is not None and not render.wants_preview(pass_no):
+                return await self._screen(render, pixels, pass_no), None
+            file = asyncio.create_task(self._encode(pixels, request))  # beside the screens
+            try:
+                verdict = await self._screen(render, pixels, pass_no)
+                return verdict, None if verdict.blocked else await file
+            finally:
+                file.cancel()
+                await asyncio.gather(file, return_exceptions=True)
+
+    async def _encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
+        encoding = self._postprocessor.encode(pixels, request)
+        return await call("postprocessing", encoding, self._limit_seconds)
 
     async def _screen(self, render: InFlightRender, pixels: Pixels, pass_no: int | None) -> Verdict:
         """Of a picture with alpha all that was drawn, and what is left of it before white."""

@@ -307,8 +307,8 @@ class Verdicts:
 
 
 class Files(LocalPostprocessor):
-    """The postprocessor. `away`: nothing can be stored, nor any source be read. `stored`: files.
-    `asked`: for a source."""
+    """The postprocessor. `away`: nothing can be stored, nor any source be read. `encoded`,
+    `stored`: files. `asked`: for a source."""
 
     def __init__(
         self,
@@ -319,8 +319,15 @@ class Files(LocalPostprocessor):
     ) -> None:
         super().__init__(blobs, InThreads(2, cells, identity), can)
         self.away = False
+        self.encoded = 0
         self.stored = 0
         self.asked = 0
+
+    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
+        """See Postprocessor."""
+        file = await super().encode(pixels, request)
+        self.encoded += 1
+        return file
 
     async def source(self, request: ImageRequest) -> Source:
         """See Postprocessor."""

@@ -47,6 +47,19 @@ async def test_a_bad_final_picture_is_never_stored(tmp_path: Path) -> None:
         assert (ended.renders[0].stage, it.files.stored) == ("output", 0)
 
 
+async def test_a_file_is_made_beside_its_screening_and_stored_after_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        job = it.submit(partial_images=1)
+        it.verdicts.answers.clear()
+        it.start(heartbeat_seconds=0.01)
+        await until(lambda: it.files.encoded == 2, "preview and picture are files")
+        await asyncio.sleep(0.1)
+        waiting = await it.when(job, bool, "it is there")
+        assert (waiting.renders[0].previews, waiting.ended, it.files.stored) == ((), False, 0)
+        it.verdicts.answers.set()
+        assert it.pictures(await it.ended(job)) == undisturbed(job.request)
+
+
 async def test_a_blocked_prompt_takes_no_slot(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         job = it.submit(prompt="a bomb", n=2)
