@@ -47,7 +47,9 @@ demo: setup ## Boot, draw half a dozen prompts, leave pictures in out/ (or: make
 run: setup ## Start the service on this machine and stay up: http://127.0.0.1:8000
 	@$(BIN)/meltproof run configs/laptop.yaml
 
+# Compiled first: tests start hundreds of processes, which may not be allowed to keep what they compile.
 test: setup check ## Everything that must hold: style, types, arrows, tests
+	$(BIN)/python -m compileall -q $(CODE)
 	$(BIN)/python -m pytest $(WORKERS)
 
 test-fast: setup ## The tests of everyday work: no Ray, no browser, no PostgreSQL, nothing slow
