@@ -66,7 +66,10 @@ def near(picture: Pixels) -> Pixels:
             for part in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:])
         ]
     )
-    apart = np.abs(picture.astype(np.int16) - np.median(edge, axis=0)).max(axis=2) > _APART
+    ground = np.median(edge, axis=0)
+    least, most = (np.clip(line, 0, 255).astype(np.uint8) for line in
+                   (np.ceil(ground - _APART), np.floor(ground + _APART)))  # fmt: skip
+    apart = ((picture < least) | (picture > most)).any(axis=2)
     rows, columns = (np.flatnonzero(apart.sum(axis=axis) > 1) for axis in (1, 0))
     if not rows.size or not columns.size:
         return picture
@@ -115,4 +118,4 @@ def _load(path: Path, sha256: str) -> TwoLooks:
         raise ScreenUnusable(path, "file", f"not a safetensors file ({error})") from error
     except RuntimeError as error:  # torch names every missing, unexpected or misshapen tensor
         raise ScreenUnusable(path, "tensors", str(error)) from error
-    return net
+    return net.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]

@@ -47,7 +47,7 @@ class MaskedModel:
     def compute_in(self, dtype: torch.dtype) -> None:
         """What draws; the encoder, which reads pictures that come in, stays as it is."""
         self.transformer.multiply_in(dtype)
-        self.codec.decoder.to(dtype)
+        self.codec.decoder.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def told(self, spec: RenderSpec, device: torch.device) -> Sketch:
         """What the transformer reads of a render, the same in every pass. Two rows: row 0 what is
