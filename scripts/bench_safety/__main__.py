@@ -4,9 +4,10 @@
 
 prompts: the fresh set through the real encoder and screen. weapons: pictures of the embedded model
 in 16 passes, 1,020 of harmless prompts and 104 of weapons; drawing them takes minutes the first
-time. looks: how many of them any of their looks blocks, by both screens and the presets. aborts,
-throughput, killing: the service in this process with two previews of each render screened, see
-abort.py, throughput.py, killing.py. The last line is one JSON object.
+time. looks: how many of them any of their looks blocks, by both screens and the presets. agreement:
+the adult-content screen's quick look beside its full network. aborts, throughput, killing: the
+service in this process with two previews of each render screened, see abort.py, throughput.py,
+killing.py. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from engine.capabilities import DEFAULT_WEIGHTS
 from engine.concept_screen import ConceptScreen
 from scripts.bench_safety.abort import measure_aborts
+from scripts.bench_safety.agreement import measure_agreement
 from scripts.bench_safety.killing import measure_killing
 from scripts.bench_safety.looks import measure_looks
 from scripts.bench_safety.prompts import measure_prompts
@@ -39,6 +41,7 @@ def measure_weapons() -> dict[str, float]:
 PARTS: dict[str, Callable[[], dict[str, float]]] = {
     "prompts": measure_prompts,
     "weapons": measure_weapons,
+    "agreement": measure_agreement,
     "looks": measure_looks,
     "aborts": measure_aborts,
     "throughput": measure_throughput,

