@@ -24,6 +24,7 @@ OWN_URL = re.compile(
 )
 """Of endpoints, whole: https by name; with networks of our own http and addresses, too, at any
 port."""
+LOOPBACK = ip_network("127.0.0.0/8"), ip_network("::1/128")
 MOST_URL_CHARACTERS = 2048
 
 
@@ -59,6 +60,16 @@ class WebhooksSection(Section):
     def takes(self, url: str) -> bool:
         """Whether endpoints may have that URL, as far as its spelling tells."""
         return bool(OWN_URL.fullmatch(url) if self.networks else PUBLIC_URL.fullmatch(url))
+
+    @property
+    def reaches_own_machine(self) -> bool:
+        """Whether deliveries may go to the gateway's own machine, by its loopback addresses."""
+        own = [ip_network(network) for network in self.networks]
+        return any(
+            network.version == loopback.version and network.overlaps(loopback)
+            for network in own
+            for loopback in LOOPBACK
+        )
 
     def in_own_networks(self, address: str) -> bool:
         """Whether that address is one of `networks`."""

@@ -56,22 +56,28 @@ def check_text(text: str, path: str) -> tuple[dict[str, Any], ServeFile]:
 
 def advice(file: ServeFile) -> list[str]:
     """What is allowed and hardly meant, one line each."""
-    said = []
+    said, loopback = [], file.http_options.host in LOOPBACK_HOSTS
     for number, application in enumerate(file.applications):
         if not application.has_gateway:
             continue
         gateway, path = application.args.gateway, f"applications.{number}.args.gateway"
+        if application.args.webhooks.reaches_own_machine and not loopback:
+            said.append(
+                f"applications.{number}.args.webhooks.networks: names this machine's own addresses "
+                "though the service listens on others: any key could reach what listens for this "
+                "machine alone; leave 127.0.0.0/8 and ::1 out"
+            )
         if gateway.public_url is not None and not gateway.trusted_proxies:
             said.append(
                 f"{path}.trusted_proxies: is empty though public_url names a proxy: all of its "
                 "clients without a valid key share one limit; name its addresses"
             )
-        if gateway.hosts is None and file.http_options.host in LOOPBACK_HOSTS:
+        if gateway.hosts is None and loopback:
             said.append(
                 f"{path}.hosts: is missing: a page whose name points at this machine could ask; "
                 'write [localhost, 127.0.0.1, "[::1]"]'
             )
-    loopback, document = file.http_options.host in LOOPBACK_HOSTS, file.model_dump()
+    document = file.model_dump()
     if not loopback:  # there, logs are as private as the file
         said += logged_secrets(document)
     return [*said, *literal_secrets(document, loopback=loopback)]

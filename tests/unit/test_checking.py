@@ -9,6 +9,7 @@ import pytest
 from autoscaling.capacity import NodeCapacity, Reservation, shortage
 from engine.precision import precision_of
 from serve_app.__main__ import main
+from serve_app.operate.checking import advice, check_text
 from serve_app.operate.yaml_lines import line_of, repeated_keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -273,3 +274,22 @@ def test_what_cannot_be_sent_is_refused(
     file.write_text(text)
     assert main(["check", str(file)]) == 1
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("host", "networks", "advised"),
+    [
+        ("127.0.0.1", "[127.0.0.0/8]", False),
+        ("0.0.0.0", "[127.0.0.0/8]", True),
+        ("10.0.0.7", '["10.0.0.0/8", "::/0"]', True),
+        ("0.0.0.0", "[10.0.0.0/8]", False),
+    ],
+)
+def test_webhooks_to_this_machine_are_for_a_loopback_file(
+    host: str, networks: str, advised: bool
+) -> None:
+    text = LAPTOP.replace("host: 127.0.0.1\n  port", f"host: {host}\n  port")
+    text = text.replace("networks: [127.0.0.0/8]", f"networks: {networks}")
+    _, file = check_text(text, "laptop.yaml")
+    told = [one for one in advice(file) if "webhooks.networks: names this machine's" in one]
+    assert len(told) == advised
