@@ -22,7 +22,6 @@ except ImportError:  # a GPU machine with only torch on it draws, too
 
 OutputFormat = Literal["png", "webp", "jpeg"]
 
-PREVIEW_QUALITY = 75
 _PNG = b"\x89PNG\r\n\x1a\n"
 _COLOURS = {3: 2, 4: 6}  # PNG's colour types, RGB and RGBA, by channels
 _UP = 2  # PNG's filter of a row: less the row above
@@ -105,10 +104,3 @@ def blend(drawn: Pixels, canvas: NDArray[np.uint8]) -> Pixels:
         whole[rows, :, :3] = (mixed + 127) // 255
     whole[..., 3:] = drawn[..., 3:]
     return whole
-
-
-def encode_preview(
-    pixels: Pixels, width: int, height: int, output_format: OutputFormat = "webp"
-) -> bytes:
-    """A file of the picture at width x height for a viewer who waits: small and quick."""
-    return encode(resize(pixels, width, height), output_format, PREVIEW_QUALITY)

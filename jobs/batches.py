@@ -17,7 +17,6 @@ from jobs.request import ImageRequest, Tenant
 
 WINDOW_SECONDS = 86_400.0
 """Within which a batch is drawn; what is not drawn by then expires."""
-MOST_LINES = 50_000
 MOST_ERRORS = 1_000
 """Of wrong lines that a batch is refused with."""
 

@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -43,6 +45,12 @@ def end(process: subprocess.Popen[Any], how: signal.Signals, seconds: float) -> 
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def installed(name: str) -> str | None:
+    """The path of a program beside this Python, or where programs are looked for."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else shutil.which(name)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import base64
 import os
-import re
 import signal
 import sys
 import time
@@ -25,7 +24,7 @@ from scripts.cluster import KEY, running
 from scripts.sheet import contact_sheet, strip
 from serve_app.config.serve_file import load_serve_config
 from serve_app.operate.commands.api import Body, Service, ServiceError
-from serve_app.operate.commands.generate import describe
+from serve_app.operate.commands.generate import describe, slug
 from serve_app.operate.serve_api import ClusterFailed
 
 CONFIG = Path("configs/laptop.yaml")
@@ -172,11 +171,6 @@ def save(drawn: list[Drawn]) -> list[Path]:
         files.append(OUT / "sheet.png")
         contact_sheet(labelled).save(files[-1])
     return files
-
-
-def slug(prompt: str) -> str:
-    """A prompt as a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
 
 
 def report(drawn: list[Drawn], files: list[Path], seconds: float) -> int:

@@ -105,10 +105,6 @@ class LocalPostgres(ClosedAtEnd):
         self.execute(f'create database "{name}" template "{template}"')
         return self.url(name)
 
-    def drop_database(self, name: str) -> None:
-        """Throws out who is connected."""
-        self.execute(f'drop database if exists "{name}" with (force)')
-
     def execute(self, statement: str) -> None:
         """One statement outside a transaction, on the database `postgres`."""
         with psycopg.connect(self.url(), autocommit=True) as connection:

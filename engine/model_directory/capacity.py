@@ -43,7 +43,6 @@ class SlotEstimate:
 
     slots: int
     """0 where not even one fits."""
-    weights_bytes: int
     finish_bytes: int
     """Of turning one render's latents into pixels, beside the passes."""
     slot_bytes: int
@@ -60,7 +59,7 @@ def estimate_slots(model: ModelDirectory, memory_bytes: float) -> SlotEstimate:
         f"slots = ({USABLE:g} x {in_units(memory_bytes)} - weights {in_units(weights)} - a decode "
         f"{in_units(finish)}) / {in_units(slot)} a slot; a slot = {why}"
     )
-    return SlotEstimate(max(0, math.floor(room / slot)), weights, finish, slot, formula)
+    return SlotEstimate(max(0, math.floor(room / slot)), finish, slot, formula)
 
 
 def _activations(model: ModelDirectory) -> tuple[int, str]:

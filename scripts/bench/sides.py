@@ -60,14 +60,19 @@ def ours(config: Config) -> Iterator[str]:
         yield cluster.api_url
 
 
-@contextmanager
-def serve_batch(base: Recipe, layout: Layout) -> Iterator[str]:
+def serve_batch(base: Recipe, layout: Layout) -> AbstractContextManager[str]:
     """A plain @serve.batch deployment on a Ray of its own."""
+    return batching_on_ray(layout.recipe(base), layout.workers)
+
+
+@contextmanager
+def batching_on_ray(recipe: Recipe, replicas: int, **given: float) -> Iterator[str]:
+    """The same of that recipe. given: as its `build` takes it."""
     application = {
         "name": "rival",
         "route_prefix": "/",
         "import_path": "scripts.bench.rivals.serve_batch:build",
-        "args": {"recipe": layout.recipe(base).to_json(), "replicas": layout.workers},
+        "args": {"recipe": recipe.to_json(), "replicas": replicas, **given},
     }
     config = {
         "proxy_location": "HeadOnly",
@@ -80,15 +85,16 @@ def serve_batch(base: Recipe, layout: Layout) -> Iterator[str]:
 
 def litserve(base: Recipe, layout: Layout) -> AbstractContextManager[str]:
     """LitServe with its batching."""
-    return _server("litserve_batch", layout.recipe(base), str(layout.workers))
+    return rival_server("litserve_batch", layout.recipe(base), str(layout.workers))
 
 
 def fastapi_lock(base: Recipe, layout: Layout) -> AbstractContextManager[str]:
     """FastAPI and a lock."""
-    return _server("fastapi_lock", layout.recipe(base))
+    return rival_server("fastapi_lock", layout.recipe(base))
 
 
-def _server(module: str, recipe: Recipe, *more: str) -> AbstractContextManager[str]:
+def rival_server(module: str, recipe: Recipe, *more: str) -> AbstractContextManager[str]:
+    """A module of scripts.bench.rivals, started; yields its URL once it is healthy."""
     port = free_port()
     arguments = [str(port), json.dumps(recipe.to_json()), *more]
     command = ["-m", f"scripts.bench.rivals.{module}", *arguments]

@@ -4,12 +4,10 @@ process."""
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from subprocess import DEVNULL
 from typing import Any
 
 from engine.registry import create_decoder
@@ -20,10 +18,8 @@ from scripts.bench.workload import Recipe, asks
 from scripts.bench_rivals import bento
 from scripts.bench_rivals.loads import Target
 from scripts.bench_rivals.plan import PASSES, Batching, Case
-from scripts.children import server
-from scripts.cluster import args_of, running
+from scripts.cluster import args_of
 from serve_app.config.serve_file import load_serve_config
-from serve_app.operate.local_cluster import free_port
 
 CONFIG = Path("configs/paced-gpu.yaml")
 LOCK = "fastapi_lock"
@@ -61,13 +57,15 @@ def started(name: str, case: Case, given: Batching) -> Iterator[Target]:
     if name == OURS:
         side: AbstractContextManager[str] = sides.ours(settings(case))
     elif name == LOCK:
-        side = _server("fastapi_lock", recipe, str(case.devices))
+        side = sides.rival_server("fastapi_lock", recipe, str(case.devices))
     elif name == "litserve":
-        side = _server("litserve_batch", recipe, str(case.devices), str(given.wait_seconds))
+        side = sides.rival_server(
+            "litserve_batch", recipe, str(case.devices), str(given.wait_seconds)
+        )
     elif name == "bentoml":
         side = bento.serving(recipe, case.devices)
     else:
-        side = _serve_batch(recipe, case.devices, given.wait_seconds)
+        side = sides.batching_on_ray(recipe, case.devices, wait_seconds=given.wait_seconds)
     with side as url:
         yield Target(name, url, _as_list if name == "bentoml" else _as_it_is)
 
@@ -78,31 +76,6 @@ def _as_list(request: dict[str, Any]) -> dict[str, Any]:
 
 def _as_it_is(request: dict[str, Any]) -> dict[str, Any]:
     return request
-
-
-def _server(module: str, recipe: Recipe, *more: str) -> AbstractContextManager[str]:
-    port = free_port()
-    arguments = [str(port), json.dumps(recipe.to_json()), *more]
-    command = ["-m", f"scripts.bench.rivals.{module}", *arguments]
-    return server(port, command, "/health", stdout=DEVNULL, stderr=DEVNULL)
-
-
-@contextmanager
-def _serve_batch(recipe: Recipe, replicas: int, wait_seconds: float) -> Iterator[str]:
-    given = {"recipe": recipe.to_json(), "replicas": replicas, "wait_seconds": wait_seconds}
-    application = {
-        "name": "rival",
-        "route_prefix": "/",
-        "import_path": "scripts.bench.rivals.serve_batch:build",
-        "args": given,
-    }
-    config = {
-        "proxy_location": "HeadOnly",
-        "http_options": {"host": "127.0.0.1", "port": free_port()},
-        "applications": [application],
-    }
-    with running(config) as cluster:
-        yield cluster.api_url
 
 
 def engine_alone(case: Case, count: int) -> float:

@@ -114,10 +114,6 @@ class RayNodes:
                 return str(node["node_id"])
         raise LookupError(f"Ray knows no living node {name}")
 
-    def log_folders(self) -> list[Path]:
-        """Of every node that there was."""
-        return sorted(self.folder.glob("*/session_[0-9]*/logs"))
-
     def stop(self) -> None:
         """Kill everything."""
         for name in list(self._running):

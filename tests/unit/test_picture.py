@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.picture import OutputFormat, blend, encode, encode_preview, read_png, resize
+from engine.picture import OutputFormat, blend, encode, read_png, resize
 from engine.render import Pixels
 
 
@@ -63,12 +63,6 @@ def test_resizing_keeps_the_picture(pixels: Pixels) -> None:
     assert (large.shape, large.dtype) == ((64, 96, 3), np.uint8)
     assert abs(large.mean() - pixels.mean()) < 1
     assert resize(pixels, 48, 32) is pixels
-
-
-@pytest.mark.parametrize("output_format", get_args(OutputFormat))
-def test_a_preview_has_the_size_asked_for(pixels: Pixels, output_format: OutputFormat) -> None:
-    image = read(encode_preview(pixels, 24, 16, output_format))
-    assert (image.format, image.size) == (output_format.upper(), (24, 16))
 
 
 @pytest.mark.parametrize("compression", [-1, 101])

@@ -143,7 +143,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="the same seed draws the same picture")
     add_service_arguments(parser)
     options = parser.parse_args(arguments)
-    options.output = options.output or Path(f"{_slug(options.prompt)}.png")
+    options.output = options.output or Path(f"{slug(options.prompt)}.png")
     if options.output.suffix.lower() not in FORMATS:
         parser.error(
             f"cannot save as {options.output.suffix or 'a file without an ending'}; "
@@ -156,5 +156,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _slug(prompt: str) -> str:
+def slug(prompt: str) -> str:
+    """A prompt as a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"

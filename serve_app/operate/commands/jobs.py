@@ -24,7 +24,7 @@ from jobs.sql.sql_ledger import SqlLedger
 from serve_app.config.errors import ConfigError
 from serve_app.operate.commands.operating import a_number, speaker, this_user
 from serve_app.operate.ledgers import ledgers_of, queue_of
-from serve_app.operate.status_view import duration
+from serve_app.operate.status_view import duration, printable
 from serve_app.wire.errors import ApiError
 from serve_app.wire.operator_jobs import (
     OperatorJobBody,
@@ -106,7 +106,7 @@ def _show(ledgers: Sequence[SqlLedger], options: argparse.Namespace) -> None:
     console.print()
     console.print(_life(body))
     for number, reason in enumerate(body["errors"], 1):
-        console.print(f"attempt {number}: {_printable(reason)}")
+        console.print(f"attempt {number}: {printable(reason)}")
 
 
 def _cancel(ledgers: Sequence[SqlLedger], options: argparse.Namespace) -> None:
@@ -152,13 +152,13 @@ def _table(jobs: Sequence[OperatorJobBody], now: float) -> Table:
         gpu_seconds = "" if job["gpu_seconds"] is None else f"{job['gpu_seconds']:.2f}"
         table.add_row(
             job["id"],
-            *(_printable(job[name]) for name in ("tenant", "tier", "model")),
+            *(printable(job[name]) for name in ("tenant", "tier", "model")),
             state,
             f"{job['passes_done']}/{job['passes_total']}",
             duration(max(0.0, (job["finished_at"] or now) - job["created_at"])),
             gpu_seconds,
             str(job["attempts"] or ""),
-            _printable(_where(job)),
+            printable(_where(job)),
         )
     return table
 
@@ -184,7 +184,7 @@ def _facts(job: OperatorJobLifeBody) -> Mapping[str, str]:
         "GPU-s": f"{spent} (predicted {job['predicted_gpu_seconds']:.3f}){joules}",
         "allowed": ", ".join(job["actions"]) or "nothing",
     }
-    return {name: _printable(value) for name, value in facts.items()}
+    return {name: printable(value) for name, value in facts.items()}
 
 
 def _life(job: OperatorJobLifeBody) -> Table:
@@ -201,15 +201,10 @@ def _life(job: OperatorJobLifeBody) -> Table:
             f"{event['at'] - job['created_at']:.3f}",
             "" if event["image"] is None else str(event["image"]),
             event["event"].replace("_", " "),
-            _printable(where),
+            printable(where),
             passes,
         )
     return table
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: names and reasons come from elsewhere."""
-    return "".join(filter(str.isprintable, text))
 
 
 def _print_json(body: object) -> None:

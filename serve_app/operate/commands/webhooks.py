@@ -29,6 +29,7 @@ from serve_app.config.cluster import ClusterConfig
 from serve_app.config.errors import ConfigError
 from serve_app.operate.commands.operating import a_number, lane_arguments, speaker, this_user
 from serve_app.operate.ledgers import lane_of
+from serve_app.operate.status_view import printable
 from serve_app.webhooks.sending import BadUrl, check_url
 from serve_app.wire.webhook_endpoints import in_order
 
@@ -161,7 +162,7 @@ def _table(found: Sequence[WebhookEndpoint]) -> Table:
             state = f"fails since {_at(one.failing_since)}"
         events = "all" if len(one.event_types) == len(EVENT_TYPES) else " ".join(one.event_types)
         cells = (one.id, one.tenant, one.name, one.url, events, _at(one.created_at), state)
-        table.add_row(*map(_printable, cells))
+        table.add_row(*map(printable, cells))
     return table
 
 
@@ -170,13 +171,8 @@ def _dead_table(dead: Sequence[Delivery]) -> Table:
     for one in dead:
         about = ", ".join(one.data.values())
         cells = (one.endpoint, one.event, one.type, about, _at(one.created_at))
-        table.add_row(*map(_printable, (*cells, str(one.attempts), one.error or "")))
+        table.add_row(*map(printable, (*cells, str(one.attempts), one.error or "")))
     return table
-
-
-def _printable(cell: str) -> str:
-    """Without what a terminal would obey: names come from clients."""
-    return "".join(filter(str.isprintable, cell))
 
 
 def _at(seconds: float) -> str:
