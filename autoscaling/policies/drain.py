@@ -21,7 +21,7 @@ from jobs.policy.fair_queue import FairQueue
 LEAST_LEFT = 0.65
 """Of a wait target is always left: one job that is late already, or came back to the queue, is no
 reason to ask for any number of replicas."""
-EASE = 0.45
+EASE = 0.35
 """Replicas are given back once they would not be missed even with this share of the wait
 target. Between that and the target nothing changes, so that noise moves nothing."""
 

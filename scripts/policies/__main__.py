@@ -182,6 +182,9 @@ def report(directory: Path, quick: bool) -> dict[str, float]:
         "what waits no longer than it; tuned: Ray with the settings that are best on this load)"
     )
     found = promises(bursty, tailed[::3] if quick else tailed)
+    run = measures.ours(lane(10.0), smooth[1], MINUTE)
+    say(f"{smooth[0]}, waits only: {run.gpu_hours:.2f} GPU-hours, p95 wait {run.p95:.1f} s")
+    found["p95_wait_over_promise"] = max(found["p95_wait_over_promise"], run.p95 / PROMISE_SECONDS)
     head = f"{'':44} {'CV':>5} {'work':>7} {'best':>7} {'ours':>7} {'ratio':>7} {'p95 s':>7}"
     if not quick:
         say(f"GPU-hours beside the best in hindsight, p95 wait 60 s, reported only\n  {head}")

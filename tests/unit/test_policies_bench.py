@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from autoscaling.simulator.workload import Arrival
 from scripts.policies import measures
 from scripts.policies.__main__ import Beside
-from scripts.policies.loads import tailed_loads
+from scripts.policies.loads import smooth_load, tailed_loads
 from scripts.policies.measures import MINUTE, Run, lane
 
 LANE = lane(10.0)
@@ -39,6 +40,13 @@ def test_ray_tuned_keeps_the_promise_and_costs_less_than_with_its_defaults(
     assert tuned.p95 <= 60.0
     assert tuned.gpu_hours < default.gpu_hours
     assert measures.tuned_ray(LANE, load, 1.0) is None
+
+
+def test_the_promise_holds_where_many_tenants_share_a_standing_queue(tmp_path: Path):
+    """A smooth load: those that ask for most wait behind the others."""
+    _, smooth = smooth_load(tmp_path)
+    run = measures.ours(LANE, [one for one in smooth if one.at < 1800], MINUTE)
+    assert run.p95 <= 60.0
 
 
 def test_a_rival_that_cannot_be_compared_with_is_no_worst_case():
