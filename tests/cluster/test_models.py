@@ -125,6 +125,7 @@ def test_a_model_comes_draws_on_demand_is_upgraded_and_goes_without_a_restart(
         wait_until(succeeded, "one starts, and draws")
         assert all(available)
         assert screened_by(cluster, drawn) == (f"sexual+{own.name}", {"sexual", "violence"})
+        del second["args"]["safety"]["classifiers"]
         upgraded_while_it_draws(cluster, second)
         said = capsys.readouterr().out
         assert "restarts every replica of application sketch:" in said
