@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -51,6 +52,29 @@ def installed(name: str) -> str | None:
     """The path of a program beside this Python, or where programs are looked for."""
     beside = Path(sys.executable).with_name(name)
     return str(beside) if beside.exists() else shutil.which(name)
+
+
+def await_start(
+    name: str,
+    started: subprocess.Popen[bytes],
+    answers: Callable[[], bool],
+    log: Path,
+    seconds: float = START_SECONDS,
+) -> None:
+    """Until a server answers. TimeoutError with the end of its log when it ends before, or takes
+    longer."""
+    deadline = time.monotonic() + seconds
+    while not answers():
+        if started.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(errors="replace")[-2000:]
+            raise TimeoutError(f"{name} did not start: {said}")
+        time.sleep(0.05)
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether connections are taken there."""
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 @contextmanager

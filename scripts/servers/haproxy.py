@@ -7,12 +7,12 @@ import io
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.children import await_start
 from serve_app.operate.local_cluster import end_with_parent
 
 EXAMPLE = Path(__file__).parents[2] / "examples/haproxy.cfg"
@@ -64,11 +64,7 @@ def haproxy(
             preexec_fn=end_with_parent,
         )
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not control.exists():
-            if balancer.poll() is not None or time.monotonic() > deadline:
-                raise TimeoutError(f"HAProxy did not start: {(folder / 'log').read_text()}")
-            time.sleep(0.05)
+        await_start("HAProxy", balancer, control.exists, folder / "log", START_SECONDS)
         yield LoadBalancer(f"http://{host}:{port}", control)
     finally:
         balancer.kill()

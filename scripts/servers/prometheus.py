@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 
+from scripts.children import await_start
 from serve_app.operate.local_cluster import end_with_parent, free_port
 
 START_SECONDS = 60.0
@@ -70,7 +71,8 @@ def prometheus(folder: Path, config: Mapping[str, Any]) -> Iterator[Prometheus]:
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=end_with_parent)
     try:
-        _await_ready(server, f"http://{address}/-/ready", folder)
+        ready = partial(_is_ready, f"http://{address}/-/ready")
+        await_start("Prometheus", server, ready, folder / "server.log", START_SECONDS)
         with httpx.Client(timeout=30, trust_env=False) as client:
             yield Prometheus(f"http://{address}", client)
     finally:
@@ -78,12 +80,7 @@ def prometheus(folder: Path, config: Mapping[str, Any]) -> Iterator[Prometheus]:
         server.wait()
 
 
-def _await_ready(server: subprocess.Popen[bytes], url: str, folder: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        with suppress(httpx.HTTPError):
-            if httpx.get(url, timeout=2, trust_env=False).is_success:
-                return
-        time.sleep(0.05)
-    said = (folder / "server.log").read_text(errors="replace")[-1000:]
-    raise TimeoutError(f"Prometheus did not start: {said}")
+def _is_ready(url: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=2, trust_env=False).is_success
+    return False

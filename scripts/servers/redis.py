@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from scripts.children import await_start, listens
 from serve_app.operate.local_cluster import end_with_parent
 
 START_SECONDS = 30.0
@@ -47,19 +47,9 @@ def redis_server(folder: Path, host: str, port: int) -> Iterator[RedisServer]:
             [program, *command], stdout=log, stderr=log, preexec_fn=end_with_parent
         )
     try:
-        _await_port(server, host, port, folder)
+        there = partial(listens, host, port)
+        await_start("Redis", server, there, folder / "server.log", START_SECONDS)
         yield RedisServer(f"{host}:{port}", password)
     finally:
         server.kill()
         server.wait()
-
-
-def _await_port(server: subprocess.Popen[bytes], host: str, port: int, folder: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex((host, port)) == 0:
-                return
-        time.sleep(0.05)
-    said = (folder / "server.log").read_text(errors="replace")[-1000:]
-    raise TimeoutError(f"Redis did not start: {said}")

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from scripts.children import ClosedAtEnd, end, installed
+from scripts.children import ClosedAtEnd, await_start, end, installed
 from scripts.postgres import die_with_parent
 from serve_app.operate.local_cluster import free_ports
 
@@ -97,12 +96,8 @@ class SeaweedFS(ClosedAtEnd):
         """Start, to end with this thread; return when it takes and gives a file. What was stored is
         there again."""
         self._server = self._launch()
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._server.poll() is not None or time.monotonic() > deadline:
-                log = (self._root / "server.log").read_text(errors="replace")
-                raise TimeoutError(f"SeaweedFS did not start: {log[-2000:]}")
-            time.sleep(0.1)
+        log = self._root / "server.log"
+        await_start("SeaweedFS", self._server, self._answers, log, START_SECONDS)
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it, by default at once; the data stays."""

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-from scripts.children import ClosedAtEnd, end, installed
+from scripts.children import ClosedAtEnd, await_start, end, installed, listens
 from scripts.postgres import die_with_parent
 from serve_app.operate.local_cluster import free_ports
 
@@ -57,12 +56,8 @@ class TemporalServer(ClosedAtEnd):
                 cwd=self._root,
                 preexec_fn=die_with_parent,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._listens():
-            if self._server.poll() is not None or time.monotonic() > deadline:
-                log_text = (self._root / "server.log").read_text(errors="replace")
-                raise TimeoutError(f"Temporal did not start: {log_text[-2000:]}")
-            time.sleep(0.05)
+        there = partial(listens, HOST, self._ports["port"])
+        await_start("Temporal", self._server, there, self._root / "server.log", START_SECONDS)
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it, by default at once; its workflows stay."""
@@ -74,10 +69,6 @@ class TemporalServer(ClosedAtEnd):
         """Stop it and delete its workflows."""
         self.stop()
         shutil.rmtree(self._root, ignore_errors=True)
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex((HOST, self._ports["port"])) == 0
 
 
 def _program() -> str:
