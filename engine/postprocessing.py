@@ -13,7 +13,7 @@ from PIL import Image
 
 from engine.cut_out import cut_out
 from engine.enlarger import Enlarger
-from engine.picture import OutputFormat, blend, encode, read_png, resize
+from engine.picture import OutputFormat, blend, encode, halved, read_png, resize
 from engine.provenance.manifest import CannotSign, Made, Signer, Signing
 from engine.provenance.pattern import MarkKey
 from engine.provenance.watermark import mark
@@ -146,6 +146,8 @@ class Postprocessing:
         enlarger = self._enlarger
         if enlarger is not None and enlarger.takes(pixels, width, height):
             pixels = enlarger.enlarge(pixels)
+            if pixels.shape == (2 * height, 2 * width, 3):
+                return halved(pixels)
         return resize(pixels, width, height)
 
     def _marked(self, pixels: Pixels) -> Pixels:

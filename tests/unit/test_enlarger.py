@@ -88,10 +88,15 @@ def test_it_takes_pictures_of_its_size_that_are_wanted_larger(
 def test_files_and_edits_are_enlarged_by_it(folder: Path) -> None:
     enlarged = Enlarger.load(folder).enlarge(noise())
     work = Postprocessing(4, enlarger=folder)
-    for size in ((64, 64), (40, 48), (96, 96)):
+    means = enlarged.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+    for size in ((64, 64), (40, 48), (96, 96), (32, 32)):
         file = work.encode(noise(), size, "png", 100, MADE)
         assert isinstance(file, bytes)
-        assert np.array_equal(np.asarray(Image.open(BytesIO(file))), resize(enlarged, *size))
+        found = np.asarray(Image.open(BytesIO(file)))
+        if size == (32, 32):
+            assert np.abs(found - means).max() <= 0.5
+        else:
+            assert np.array_equal(found, resize(enlarged, *size))
     canvas = np.zeros((64, 64, 4), np.uint8)
     canvas[:32, :, 3] = 255
     edit = work.blend(noise(), 64, 64, encode(canvas, "png"))
