@@ -82,7 +82,7 @@ class Finishing:
                 pixels = await call("blend", self._postprocessor.blend(pixels, request), limit)
             if pass_no is not None and not render.wants_preview(pass_no):
                 return await self._screen(render, pixels, pass_no), None
-            file = asyncio.create_task(self._encode(pixels, request))  # beside the screens
+            file = asyncio.create_task(self._encode(pixels, request, pass_no))  # meanwhile
             try:
                 verdict = await self._screen(render, pixels, pass_no)
                 return verdict, None if verdict.blocked else await file
@@ -90,8 +90,9 @@ class Finishing:
                 file.cancel()
                 await asyncio.gather(file, return_exceptions=True)
 
-    async def _encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
-        encoding = self._postprocessor.encode(pixels, request)
+    async def _encode(self, pixels: Pixels, request: ImageRequest, pass_no: int | None) -> bytes:
+        preview = pass_no is not None
+        encoding = self._postprocessor.encode(pixels, request, preview=preview)
         return await call("postprocessing", encoding, self._limit_seconds)
 
     async def _screen(self, render: InFlightRender, pixels: Pixels, pass_no: int | None) -> Verdict:

@@ -106,8 +106,11 @@ class Postprocessor(Protocol):
         """What was drawn for an edit, at the request's size, laid under the canvas: outside of the
         mask exactly what came in. Raises SourceGone, StageUnavailable, CallFailed."""
 
-    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
-        """Resized to the request's size, in its format. Raises StageUnavailable, CallFailed."""
+    async def encode(
+        self, pixels: Pixels, request: ImageRequest, *, preview: bool = False
+    ) -> bytes:
+        """Resized to the request's size, in its format; a preview by Pillow alone. Raises
+        StageUnavailable, CallFailed."""
 
     async def put(self, key: str, data: bytes, *, durable: bool) -> None:
         """Into the blob store. Raises StageUnavailable when it cannot be written."""

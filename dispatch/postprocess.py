@@ -145,10 +145,12 @@ class LocalPostprocessor:
         made: Pixels | Unusable = await self._work.call("blend", pixels, *size, canvas)
         return _usable(made)
 
-    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
+    async def encode(
+        self, pixels: Pixels, request: ImageRequest, *, preview: bool = False
+    ) -> bytes:
         """See Postprocessor."""
         size, made = (request.width, request.height), await self._made(request)
-        how = size, request.output_format, request.output_compression, made
+        how = size, request.output_format, request.output_compression, made, preview
         file: bytes | Unsigned = await self._work.call("encode", pixels, *how)
         if isinstance(file, Unsigned):
             raise StageUnavailable(file.reason)

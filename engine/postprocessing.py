@@ -126,9 +126,11 @@ class Postprocessing:
         output_format: OutputFormat,
         quality: int,
         made: Made,
+        preview: bool = False,
     ) -> bytes | Unsigned:
-        """A file of that width and height. An edit was marked when it was blended."""
-        pixels = self.resized(pixels, *size)
+        """A file of that width and height. An edit was marked when it was blended. A preview, which
+        is blurred anyway, is not worth the enlarger's time."""
+        pixels = resize(pixels, *size) if preview else self.resized(pixels, *size)
         if made.parent is None:
             pixels = self._marked(pixels)
         if pixels.shape[2] == 4:

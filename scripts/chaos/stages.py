@@ -111,10 +111,12 @@ class Postprocessor(LocalPostprocessor):
         await self._process.work(request.prompt, kind_of(request.prompt, "blend"))
         return await super().blend(pixels, request)
 
-    async def encode(self, pixels: object, request: ImageRequest) -> bytes:
+    async def encode(
+        self, pixels: object, request: ImageRequest, *, preview: bool = False
+    ) -> bytes:
         """See Postprocessor."""
         await self._process.work(request.prompt, kind_of(request.prompt, "file"))
-        return await super().encode(pixels, request)
+        return await super().encode(pixels, request, preview=preview)
 
 
 def dispatch(world: World, worker: str) -> None:

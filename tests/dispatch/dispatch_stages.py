@@ -323,9 +323,11 @@ class Files(LocalPostprocessor):
         self.stored = 0
         self.asked = 0
 
-    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
+    async def encode(
+        self, pixels: Pixels, request: ImageRequest, *, preview: bool = False
+    ) -> bytes:
         """See Postprocessor."""
-        file = await super().encode(pixels, request)
+        file = await super().encode(pixels, request, preview=preview)
         self.encoded += 1
         return file
 

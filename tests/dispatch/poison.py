@@ -103,10 +103,12 @@ class FragileFiles(Files):
         await self.process.work(request.prompt, kind_of(request.prompt, "blend"))
         return await super().blend(pixels, request)
 
-    async def encode(self, pixels: Pixels, request: ImageRequest) -> bytes:
+    async def encode(
+        self, pixels: Pixels, request: ImageRequest, *, preview: bool = False
+    ) -> bytes:
         """See Postprocessor."""
         await self.process.work(request.prompt, kind_of(request.prompt, "file"))
-        return await super().encode(pixels, request)
+        return await super().encode(pixels, request, preview=preview)
 
 
 class FragileDecoder(PacedDecoder):

@@ -23,6 +23,7 @@ class Brittle(Postprocessing):
         output_format: OutputFormat,
         quality: int,
         made: Made,
+        preview: bool = False,
     ) -> bytes | Unsigned:
         """See Postprocessing."""
         first = int(pixels[0, 0, 0])
@@ -30,4 +31,4 @@ class Brittle(Postprocessing):
             os.kill(os.getpid(), signal.SIGSEGV)
         while first == HANGS:
             pass
-        return super().encode(pixels, size, output_format, quality, made)
+        return super().encode(pixels, size, output_format, quality, made, preview)

@@ -97,6 +97,8 @@ def test_files_and_edits_are_enlarged_by_it(folder: Path) -> None:
             assert np.abs(found - means).max() <= 0.5
         else:
             assert np.array_equal(found, resize(enlarged, *size))
+    preview = work.encode(noise(), (64, 64), "png", 100, MADE, preview=True)
+    assert preview == encode(resize(noise(), 64, 64), "png")
     canvas = np.zeros((64, 64, 4), np.uint8)
     canvas[:32, :, 3] = 255
     edit = work.blend(noise(), 64, 64, encode(canvas, "png"))
