@@ -70,9 +70,11 @@ class Running:
     task: asyncio.Task[None]
 
     async def kill(self) -> None:
-        """As a killed process: no word to anybody."""
+        """As a killed process: nothing is told, nor written afterwards. What its ledger's
+        thread has taken is written first: a claim after a lapse would hold its job for ever."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
+        await asyncio.to_thread(self.ledger.close)
 
     async def stop(self) -> None:
         """As a process that is asked to leave."""
@@ -197,7 +199,6 @@ class World:
         for running in self.dispatchers:
             await running.kill()
             assert running.dispatcher.held_jobs == 0
-            await asyncio.to_thread(running.ledger.close)
         for replica in self.replicas:
             await asyncio.to_thread(replica.stop)
         self.sql.close()
