@@ -118,6 +118,8 @@ class Bench:
             count_of_warm = 12 * given.batch * case.devices
             works = _each(started, lambda one: _warm(one, clients, count_of_warm))
             targets = [one for one, well in zip(started, works, strict=True) if well]
+            if not targets:
+                raise BadRun(f"{case.name}: no rival answers with pictures, name others (--rivals)")
             found = {one.name: found[one.name] for one in targets}
             rates = _each(targets, lambda one: loads.saturate(one, clients, count))
             for target, rate in zip(targets, rates, strict=True):

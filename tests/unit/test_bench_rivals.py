@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.bench.rivals.fastapi_lock import passes_alone
+from scripts.bench.workload import Recipe, asks
 from scripts.bench_rivals.figures import GOALS, SideFigures, ratios, worst
 from scripts.bench_rivals.plan import (
     CASES,
@@ -108,3 +110,11 @@ def test_the_worst_case_of_each_key_counts() -> None:
         "b": {"images_per_s_over_best_rival": 1.9, "p99_over_best_rival": 0.5},
     }
     assert worst(cases) == {"images_per_s_over_best_rival": 1.1, "p99_over_best_rival": 0.5}
+
+
+async def test_a_rival_whose_passes_alone_are_locked_answers_with_files() -> None:
+    passes = dict.fromkeys(PASSES, 2)
+    recipe = Recipe("paced", {}, passes, 2.0, ("sexual",), threads=1)
+    draw = passes_alone(recipe, devices=1)
+    for ask in asks(0, 2, passes):
+        assert (await draw(ask)).startswith(b"\x89PNG")

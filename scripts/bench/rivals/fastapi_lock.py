@@ -68,7 +68,7 @@ def passes_alone(recipe: Recipe, devices: int) -> Draw:
             pixels = await asyncio.to_thread(run_static, decoder, [spec], rows_leave=True)
         finally:
             free.put_nowait(decoder)
-        (png,) = await asyncio.to_thread(drawer.postprocess, pixels)
+        (png,) = await asyncio.to_thread(drawer.finisher.postprocess, pixels)
         return png
 
     return draw
