@@ -1,5 +1,5 @@
-"""What is measured: how equal equals are served, and what a load costs those who should not feel
-it. Each returns plain numbers; every run has a database of its own."""
+"""What is measured: how equal equals are served, and what a load costs tenants that it is
+not to delay. Each returns plain numbers; every run has a database of its own."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ BURST = 4
 
 
 def asked(url: str, address: str, times: int) -> set[int]:
-    """What a client is answered that claims to be the proxy of somebody else each time."""
+    """What a client is answered that claims, each time, to be a proxy for another address."""
     transport = httpx.HTTPTransport(local_address=address)
     with httpx.Client(base_url=url, transport=transport, timeout=60) as http:
         return {

@@ -1,4 +1,4 @@
-"""Fetching for clients, from a real server: what is asked, of whom, and what is not."""
+"""Fetching for clients, from a real server: which addresses are asked, for what, and which not."""
 
 from __future__ import annotations
 

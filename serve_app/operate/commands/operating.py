@@ -44,7 +44,7 @@ def lane_arguments(what: str) -> argparse.ArgumentParser:
         "--config",
         default="configs/laptop.yaml",
         metavar="FILE",
-        help=f"whose {what} (default configs/laptop.yaml)",
+        help=f"the file with the {what} to use (default configs/laptop.yaml)",
     )
     parser.add_argument(
         "--application", metavar="NAME", help="which of the file's applications (default: first)"
